@@ -1,0 +1,1 @@
+"""The four-option fundus benchmark: cases, scores, statistics, reports."""

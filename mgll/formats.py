@@ -1,0 +1,104 @@
+"""JSON Lines with a schema version: the form of manifests, cases and predictions.
+
+The first line of a file is its header, `{"schema": "mgll.manifest/1", ...}`; every further line is one record. Records are
+frozen pydantic models, so a wrong field is named together with its line.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mgll.files import atomic_path
+
+
+class Row(BaseModel):
+    """Base of every record: immutable, and an unknown field is an error rather than ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+class FormatError(ValueError):
+    """A file that is not what it should be. The message names file, line and field, and what was found."""
+
+    def __init__(self, path: str | os.PathLike[str], line: int | None, message: str) -> None:
+        self.path, self.line = Path(path), line
+        super().__init__(f"{path}{f', line {line}' if line else ''}: {message}")
+
+
+def write_rows(path: str | os.PathLike[str], schema: str, rows: Iterable[Row], **header: Any) -> None:
+    """Write a header with `schema` and one line a row, atomically."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps({"schema": schema, **header}, ensure_ascii=False) + "\n")
+        for row in rows:
+            file.write(row.model_dump_json(exclude_defaults=True) + "\n")
+
+
+def read_header(path: str | os.PathLike[str], schema: str) -> dict[str, Any]:
+    """Return the header line.
+
+    Raises:
+        FormatError: if the file is empty, not text, or of another schema or version.
+    """
+    with _open(path) as file:
+        return _header(path, next(_lines(path, file), (1, ""))[1], schema)
+
+
+def read_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -> Iterator[RowT]:
+    """Yield the rows of a file, checked one by one.
+
+    Raises:
+        FormatError: naming the line and the field of the first wrong row.
+    """
+    with _open(path) as file:
+        lines = _lines(path, file)
+        _header(path, next(lines, (1, ""))[1], schema)
+        for number, line in lines:
+            if not line.strip():
+                continue
+            try:
+                yield row_type.model_validate_json(line)
+            except ValidationError as error:
+                raise FormatError(path, number, _describe(error)) from None
+
+
+def _open(path: str | os.PathLike[str]) -> Any:
+    if not Path(path).is_file():
+        raise FormatError(path, None, "no such file")
+    return Path(path).open(encoding="utf-8")
+
+
+def _lines(path: str | os.PathLike[str], file: Iterable[str]) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        for number, line in enumerate(file, start=1):  # noqa: B007 (used after a decoding error)
+            yield number, line
+    except UnicodeDecodeError:
+        raise FormatError(path, number + 1, "not UTF-8 text; is this a binary file?") from None
+
+
+def _header(path: str | os.PathLike[str], line: str, schema: str) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+        found = header["schema"]
+    except (ValueError, TypeError, KeyError):
+        found = None
+    if found != schema:
+        shown = repr(line.strip()[:80]) if found is None else repr(found)
+        raise FormatError(path, 1, f'the first line must be a header with "schema": "{schema}", found {shown}')
+    return dict(header)
+
+
+def _describe(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        field = ".".join(str(step) for step in item["loc"]) or "the line"
+        found = "" if item["type"] == "missing" else f", found {item['input']!r:.80}"
+        parts.append(f"field {field}: {item['msg']}{found}")
+    return "; ".join(parts)

@@ -1,0 +1,123 @@
+"""The manifest: one image a line with its split, its group and its texts by granularity.
+
+`python -m mgll.manifest validate FILE` checks one; `python -m mgll.manifest describe FILE` counts what is in it.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from mgll.formats import FormatError, Row, read_rows, write_rows
+
+SCHEMA = "mgll.manifest/1"
+Split = Literal["train", "val", "test"]
+
+
+class Record(Row):
+    """One image.
+
+    Attributes:
+        image: path of the image, relative to the manifest's folder (or absolute).
+        split: `train`, `val` or `test`. A group never spans two splits.
+        group: patient or eye; intervals are clustered by it.
+        texts: granularity level -> texts, e.g. `{"disease": ["abnormal", "drusen"], "explanation": [...]}`. A level may be
+            missing and may hold several texts.
+        labels: class codes of `mgll.vocabulary` that hold for the image (empty where unknown).
+        source: data set the image comes from.
+        licence: licence of the image as its source states it.
+    """
+
+    image: str = Field(min_length=1)
+    split: Split
+    group: str = Field(min_length=1)
+    texts: dict[str, tuple[str, ...]]
+    labels: tuple[str, ...] = ()
+    source: str = ""
+    licence: str = ""
+
+    @field_validator("texts")
+    @classmethod
+    def _no_blank_text(cls, texts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for level, entries in texts.items():
+            if not level.strip():
+                raise ValueError("a level has an empty name")
+            if any(not entry.strip() for entry in entries):
+                raise ValueError(f"level {level!r} holds an empty text")
+        return texts
+
+    @property
+    def caption(self) -> str:
+        """All texts joined, level by level: what a CLIP baseline sees, so that it reads the same words as MGLL."""
+        return ", ".join(text for texts in self.texts.values() for text in texts)
+
+
+def write_manifest(path: str | os.PathLike[str], records: Iterable[Record], **header: object) -> None:
+    """Write a manifest atomically; `header` entries go to its first line."""
+    write_rows(path, SCHEMA, records, **header)
+
+
+def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> list[Record]:
+    """Read and check a manifest; image paths come back resolved against the manifest's folder.
+
+    Raises:
+        FormatError: naming line and field, or the group that spans two splits, or the split that is empty.
+    """
+    folder = Path(path).parent
+    records, split_of = [], {}
+    for number, record in enumerate(read_rows(path, SCHEMA, Record), start=2):
+        first = split_of.setdefault(record.group, record.split)
+        if first != record.split:
+            raise FormatError(
+                path, number, f"field group: {record.group!r} is in split {record.split!r} here and in {first!r} above"
+            )
+        if split is None or record.split == split:
+            records.append(record.model_copy(update={"image": str(folder / record.image)}))
+    if not records:
+        raise FormatError(path, None, f"no image in split {split!r}" if split else "no image")
+    return records
+
+
+def levels(records: Iterable[Record]) -> tuple[str, ...]:
+    """Names of the granularity levels, in order of first appearance."""
+    return tuple(dict.fromkeys(level for record in records for level in record.texts))
+
+
+def describe(records: list[Record]) -> str:
+    """Counts by split, source, level and class, as text."""
+    lines = [f"{len(records)} images of {len({record.group for record in records})} groups"]
+    for title, count in (
+        ("split", Counter(record.split for record in records)),
+        ("source", Counter(record.source for record in records)),
+        ("texts by level", Counter(level for record in records for level, t in record.texts.items() for _ in t)),
+        ("label", Counter(label for record in records for label in record.labels)),
+    ):
+        lines.append(f"{title}: " + ", ".join(f"{name or '-'} {n}" for name, n in count.most_common()))
+    return "\n".join(lines)
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m mgll.manifest", description=__doc__)
+    parser.add_argument("command", choices=["validate", "describe"])
+    parser.add_argument("file")
+    options = parser.parse_args(arguments)
+    try:
+        records = read_manifest(options.file)
+    except FormatError as error:
+        print(error)
+        return 1
+    missing = [record.image for record in records if not Path(record.image).is_file()]
+    if missing:
+        print(f"{options.file}: {len(missing)} of {len(records)} images are not there, the first: {missing[0]}")
+        return 1
+    print(describe(records) if options.command == "describe" else f"{options.file}: {len(records)} images, valid")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

@@ -1,0 +1,158 @@
+"""The tower file (`mgll.ckpt`): vision weights in `CLIPVisionModel` layout, everything else as JSON in the header.
+
+One safetensors file, no pickle. `python -m mgll.tower validate FILE` checks one.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from mgll.files import atomic_path
+from mgll.formats import FormatError, Row
+from mgll.preprocessing import Preprocessing
+
+SCHEMA = "mgll.tower/1"
+
+
+class TowerHeader(Row):
+    """What a tower file says about its weights.
+
+    Attributes:
+        schema_: format and version (`schema` in the file).
+        config: keyword arguments of `CLIPVisionConfig`, the activation (`hidden_act`) among them.
+        preprocessing: how images become the tower's input.
+        pooling: which output was trained against texts: `cls` (class token after the last norm, the paper's) or `mean` (mean of
+            the patch tokens after the last norm).
+        origin: free-form record of where the weights come from (objective, data, config hash, versions).
+    """
+
+    schema_: Literal["mgll.tower/1"] = Field(SCHEMA, alias="schema")
+    config: dict[str, Any]
+    preprocessing: Preprocessing
+    pooling: Literal["cls", "mean"] = "cls"
+    origin: dict[str, Any] = {}
+
+
+def vision_config(**config: Any) -> CLIPVisionConfig:
+    """A `CLIPVisionConfig` whose attention is eager-free (SDPA), so that forward passes are fast everywhere."""
+    return CLIPVisionConfig(**config)
+
+
+def save_tower(
+    path: str | os.PathLike[str],
+    model: CLIPVisionModel,
+    preprocessing: Preprocessing,
+    pooling: Literal["cls", "mean"] = "cls",
+    **origin: Any,
+) -> None:
+    """Write a tower file atomically."""
+    config = {key: value for key, value in model.config.to_diff_dict().items() if not key.startswith(("_", "transformers"))}
+    header = TowerHeader(schema=SCHEMA, config=config, preprocessing=preprocessing, pooling=pooling, origin=origin)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"mgll": header.model_dump_json(by_alias=True), "format": "pt"})
+
+
+def read_header(path: str | os.PathLike[str]) -> TowerHeader:
+    """Read and check the header of a tower file, without its weights.
+
+    Raises:
+        FormatError: if the file is missing, a pickle, cut short, or not a tower.
+    """
+    if not Path(path).is_file():
+        raise FormatError(path, None, "no such tower file")
+    with Path(path).open("rb") as file:
+        start = file.read(8)
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise FormatError(
+            path,
+            None,
+            "this is a pickle (torch.save), which can run code when opened; a tower is a safetensors file as"
+            " recipes/pretrain_mgll.py writes it",
+        )
+    try:
+        with safe_open(path, "pt") as tensors:
+            metadata = tensors.metadata() or {}
+    except SafetensorError as error:
+        raise FormatError(path, None, f"not a whole safetensors file ({error})") from None
+    if "mgll" not in metadata:
+        raise FormatError(path, None, 'a safetensors file without the "mgll" header entry: weights, but not a tower')
+    try:
+        return TowerHeader.model_validate_json(metadata["mgll"])
+    except ValidationError as error:
+        raise FormatError(path, None, f"tower header: {error}") from None
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tower's tensors by their `CLIPVisionModel` names.
+
+    Raises:
+        FormatError: as `read_header`, or when tensors are missing, surplus or misshapen for the header's config.
+    """
+    header = read_header(path)
+    with safe_open(path, "pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    with torch.device("meta"):
+        expected = CLIPVisionModel(vision_config(**header.config)).state_dict()
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is surplus" for name in found.keys() - expected.keys()]
+    problems += [
+        f"{name} is {tuple(found[name].shape)}, the config says {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if problems:
+        raise FormatError(path, None, "weights do not fit the header's config: " + "; ".join(sorted(problems)[:8]))
+    return found
+
+
+def load_tower(path: str | os.PathLike[str]) -> tuple[CLIPVisionModel, TowerHeader]:
+    """The tower as a `CLIPVisionModel` in evaluation mode, and its header.
+
+    The model maps pixels [B, 3, size, size] to tokens [B, 1 + (size / patch) ** 2, width].
+
+    Raises:
+        FormatError: as `read_tensors`.
+    """
+    header = read_header(path)
+    model = CLIPVisionModel(vision_config(**header.config))
+    model.load_state_dict(read_tensors(path), strict=True)
+    return model.eval(), header
+
+
+def pool(tokens: Tensor, model: CLIPVisionModel, pooling: Literal["cls", "mean"]) -> Tensor:
+    """The image feature from the last hidden state [B, 1 + patches, width]: [B, width], not normalised."""
+    pooled = tokens[:, 0] if pooling == "cls" else None
+    if pooled is not None:
+        return model.post_layernorm(pooled)
+    return model.post_layernorm(tokens[:, 1:]).mean(dim=1)
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m mgll.tower", description=__doc__)
+    parser.add_argument("command", choices=["validate", "show"])
+    parser.add_argument("file")
+    options = parser.parse_args(arguments)
+    try:
+        tensors = read_tensors(options.file)
+    except FormatError as error:
+        print(error)
+        return 1
+    if options.command == "show":
+        print(json.dumps(json.loads(read_header(options.file).model_dump_json(by_alias=True)), indent=2))
+    print(f"{options.file}: {sum(t.numel() for t in tensors.values()) / 1e6:.1f} M parameters, valid")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())
