@@ -1,7 +1,7 @@
 """JSON Lines with a schema version: the form of manifests, cases and predictions.
 
-The first line of a file is its header, `{"schema": "mgll.manifest/1", ...}`; every further line is one record. Records are
-frozen pydantic models, so a wrong field is named together with its line.
+The first line of a file is its header, `{"schema": "mgll.manifest/1", ...}`; every further line is one record. Records
+are frozen pydantic models, so a wrong field is named together with its line.
 """
 
 import json
@@ -56,6 +56,12 @@ def read_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -
     Raises:
         FormatError: naming the line and the field of the first wrong row.
     """
+    for _, row in numbered_rows(path, schema, row_type):
+        yield row
+
+
+def numbered_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -> Iterator[tuple[int, RowT]]:
+    """Like `read_rows`, each row with its line number, for checks that span rows."""
     with _open(path) as file:
         lines = _lines(path, file)
         _header(path, next(lines, (1, ""))[1], schema)
@@ -63,7 +69,7 @@ def read_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -
             if not line.strip():
                 continue
             try:
-                yield row_type.model_validate_json(line)
+                yield number, row_type.model_validate_json(line)
             except ValidationError as error:
                 raise FormatError(path, number, _describe(error)) from None
 
@@ -71,23 +77,23 @@ def read_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -
 def _open(path: str | os.PathLike[str]) -> Any:
     if not Path(path).is_file():
         raise FormatError(path, None, "no such file")
-    return Path(path).open(encoding="utf-8")
+    return Path(path).open("rb")
 
 
-def _lines(path: str | os.PathLike[str], file: Iterable[str]) -> Iterator[tuple[int, str]]:
-    number = 0
-    try:
-        for number, line in enumerate(file, start=1):  # noqa: B007 (used after a decoding error)
-            yield number, line
-    except UnicodeDecodeError:
-        raise FormatError(path, number + 1, "not UTF-8 text; is this a binary file?") from None
+def _lines(path: str | os.PathLike[str], file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    # Decoded line by line: a text file decodes ahead in blocks, and the error would name an earlier line.
+    for number, line in enumerate(file, start=1):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError:
+            raise FormatError(path, number, "not UTF-8 text; is this a binary file?") from None
 
 
 def _header(path: str | os.PathLike[str], line: str, schema: str) -> dict[str, Any]:
     try:
         header = json.loads(line)
         found = header["schema"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         found = None
     if found != schema:
         shown = repr(line.strip()[:80]) if found is None else repr(found)
