@@ -1,0 +1,96 @@
+"""Scoring a model directory (host, graft, or LoRA on either) by the probabilities of the letters at the answer slot."""
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from benchmark.prompts import LETTERS
+from benchmark.scorer import Score
+from mgll.files import sha256
+from mllm_adapters import answer_slot
+from mllm_adapters.loading import load
+
+#: Files that decide what a model answers; cards and training logs do not.
+_DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
+
+
+class TransformersScorer:
+    """A `Scorer` over whatever `mllm_adapters.load` reads.
+
+    The four log-probabilities are a log-softmax over the whole vocabulary at the last position of the prompt, taken at the four
+    letter tokens and renormalised over them. `Score.text` is the most probable token there, decoded.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], device: str = "cpu", name: str | None = None) -> None:
+        loaded = load(directory, device=device)
+        self.name = name or Path(directory).resolve().name
+        self.fingerprint = directory_fingerprint(directory)
+        self._host, self._processor = loaded.host, loaded.processor
+        self._model = loaded.model.eval()
+        self._device = torch.device(device)
+        self._letters: tuple[int, ...] | None = None
+
+    @torch.inference_mode()
+    def score(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Score]:
+        """See `Scorer`."""
+        prompts = [self._host.prompt(question) for question in questions]
+        logits = self._last_logits(list(images), prompts)
+        letters = self._letter_ids(prompts[0])
+        log_probs = logits.log_softmax(-1)[:, letters].log_softmax(-1)
+        texts = self._processor.tokenizer.batch_decode(logits.argmax(-1, keepdim=True))
+        return [
+            Score((row[0], row[1], row[2], row[3]), text.strip(), prompt)
+            for row, text, prompt in zip(log_probs.tolist(), texts, prompts, strict=True)
+        ]
+
+    def _last_logits(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
+        """Float32 logits [batch, vocabulary] of the token after each prompt."""
+        inputs = self._processor(images=images, text=prompts, padding=True, padding_side="left", return_tensors="pt")
+        inputs = inputs.to(self._device)
+        if inputs["pixel_values"].is_floating_point():
+            inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
+        options: dict[str, Any] = {"use_cache": False}
+        if not hasattr(self._model, "get_rope_index"):  # multi-axis positions (Qwen2-VL) are the model's own business
+            options["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp_min(0)
+        if "logits_to_keep" in inspect.signature(self._model.forward).parameters:
+            options["logits_to_keep"] = 1
+        logits: torch.Tensor = self._model(**inputs, **options).logits
+        return logits[:, -1].float()
+
+    def _letter_ids(self, prompt: str) -> list[int]:
+        if self._letters is None:
+            self._letters = tuple(answer_slot.letter_ids(self._processor.tokenizer, prompt, LETTERS))
+        return list(self._letters)
+
+
+def directory_fingerprint(directory: str | os.PathLike[str]) -> str:
+    """SHA-256 over names and contents of a model directory's weights, configuration and tokenizer.
+
+    A LoRA directory's base (named in its `finetune.json` or `adapter_config.json`) counts as part of it.
+    """
+    digest = hashlib.sha256()
+    for path in _deciding_files(Path(directory)):
+        digest.update(f"{path.name} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _deciding_files(directory: Path) -> Iterator[Path]:
+    yield from sorted(path for path in directory.rglob("*") if path.is_file() and path.suffix in _DECIDING)
+    base = _base_of(directory)
+    if base is not None and base.is_dir():
+        yield from _deciding_files(base)
+
+
+def _base_of(directory: Path) -> Path | None:
+    path = directory / "adapter_config.json"
+    if not path.is_file():
+        return None
+    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    return directory / base if base else None
