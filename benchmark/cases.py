@@ -5,13 +5,16 @@
 questions are made by the same command from the training split.
 """
 
+import argparse
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from benchmark.prompts import LETTERS
 from mgll.files import sha256
 from mgll.formats import FormatError, Row, numbered_rows, write_rows
 from mgll.vocabulary import diseases, synonyms
@@ -120,7 +123,7 @@ def describe(cases: list[Case]) -> str:
     ]
     for title, count in (
         ("answers", Counter(case.code for case in cases)),
-        ("answer positions", Counter("ABCD"[case.answer] for case in cases)),
+        ("answer positions", Counter(LETTERS[case.answer] for case in cases)),
         ("sources", Counter(case.source for case in cases)),
     ):
         lines.append(f"{title}: " + ", ".join(f"{name or '-'} {n}" for name, n in count.most_common()))
@@ -158,3 +161,75 @@ def _four_different(texts: tuple[str, ...], what: str) -> tuple[str, ...]:
     if equal:
         raise ValueError(f"two equal {what}: {equal[0]!r}")
     return texts
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmark.cases", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="draw cases from a manifest")
+    build.add_argument("--manifest", required=True)
+    build.add_argument("--out", required=True, help="file of cases to write")
+    build.add_argument("--split", choices=["train", "val", "test"], default="test")
+    build.add_argument("--options", choices=["balanced", "paper"], default="balanced", help="how the options are drawn")
+    build.add_argument("--count", type=int, help="number of cases (default: one for every image and class of it)")
+    build.add_argument("--seed", type=int, default=0)
+    build.add_argument(
+        "--classes", help="present, table14, or codes separated by commas (default: present; table14 for paper options)"
+    )
+    build.add_argument(
+        "--min-images", type=int, help="leave out classes with fewer images (default: 5; 1 for paper options)"
+    )
+    build.add_argument(
+        "--any-distractor", action="store_true", help="paper options as printed: a distractor may be true of the image"
+    )
+    validate = commands.add_parser("validate", help="check a file of cases and its images")
+    validate.add_argument("file")
+    options = parser.parse_args(arguments)
+    try:
+        return _validate(options.file) if options.command == "validate" else _build(options)
+    except (FormatError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _validate(file: str) -> int:
+    cases = read_cases(file)
+    errors = check_images(file)
+    for error in errors[:20]:
+        print(error, file=sys.stderr)
+    if errors:
+        print(f"{file}: {len(errors)} of {len(cases)} cases have a wrong image", file=sys.stderr)
+        return 1
+    print(f"{file}: valid\n{describe(cases)}")
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from benchmark.case_building import build_cases
+    from benchmark.floor import describe_floor, prior_floor
+
+    classes = options.classes
+    if classes and classes not in ("present", "table14"):
+        classes = [code.strip() for code in classes.split(",")]
+    cases, drawing = build_cases(
+        options.manifest,
+        options.out,
+        options.split,
+        kind=options.options,
+        count=options.count,
+        classes=classes,
+        min_images=options.min_images,
+        clean=not options.any_distractor,
+        seed=options.seed,
+    )
+    print(f"{options.out}: {describe(cases)}")
+    for code, reason in drawing.left_out.items():
+        print(f"left out: {code}: {reason}")
+    if drawing.ambiguous:
+        print(f"{drawing.ambiguous} cases have a distractor that holds or may hold for the image")
+    print(describe_floor(prior_floor(cases)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

@@ -1,0 +1,91 @@
+"""From a manifest to cases: draw the options, check and hash the images that are asked about, word the questions."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmark.cases import Case, write_cases
+from benchmark.options import Classes, Drawing, Kind, draw
+from benchmark.prompts import QUESTIONS
+from mgll.files import sha256
+from mgll.formats import FormatError
+from mgll.manifest import Record, Split, read_manifest
+from mgll.vocabulary import diseases
+
+
+def build_cases(
+    manifest: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    split: Split = "test",
+    kind: Kind = "balanced",
+    count: int | None = None,
+    classes: Classes = None,
+    min_images: int | None = None,
+    clean: bool = True,
+    seed: int = 0,
+) -> tuple[list[Case], Drawing]:
+    """Draw cases from one split of a manifest, check and hash their images, and write the file.
+
+    The arguments after `split` are those of `benchmark.options.draw`. The same arguments and images give the same bytes.
+
+    Raises:
+        FormatError: if the manifest is wrong, holds an unknown label, or an image can't be used (nothing is written then).
+        ValueError: if the labels don't allow such questions.
+    """
+    records = read_manifest(manifest, split)
+    for record in records:
+        if unknown := [label for label in record.labels if label not in diseases()]:
+            raise FormatError(
+                manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
+            )
+    labels = [record.labels for record in records]
+    drawing = draw(labels, kind, count, classes, min_images, clean, seed)
+    hashes = _hash_images(manifest, [records[index] for index in sorted({drawn.image for drawn in drawing.questions})])
+    # The wording must say nothing about the answer: its own stream of random numbers.
+    wordings = np.random.default_rng([seed, 1]).permutation(np.arange(len(drawing.questions)) % len(QUESTIONS))
+    cases = []
+    for number, (drawn, wording) in enumerate(zip(drawing.questions, wordings, strict=True), start=1):
+        record = records[drawn.image]
+        first, second, third, fourth = (diseases()[code].name for code in drawn.codes)
+        case = Case(
+            id=f"{split}-{kind}-{seed}-{number:05d}",
+            image=record.image,
+            image_sha256=hashes[record.image],
+            group=record.group,
+            source=record.source,
+            question=QUESTIONS[wording],
+            options=(first, second, third, fourth),
+            option_codes=drawn.codes,
+            answer=drawn.answer,
+            code=drawn.codes[drawn.answer],
+        )
+        cases.append(case)
+    header = {
+        "options": kind,
+        "split": split,
+        "seed": seed,
+        "manifest_sha256": sha256(manifest),
+        "shares": {code: round(share, 6) for code, share in drawing.shares.items()},
+        "left_out": dict(drawing.left_out),
+        "ambiguous": drawing.ambiguous,
+    }
+    write_cases(out, cases, **header)
+    return cases, drawing
+
+
+def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) -> dict[str, str]:
+    from tqdm import tqdm
+
+    from mgll.preprocessing import ImageError, open_image
+
+    hashes, errors = {}, []
+    for record in tqdm(records, desc="checking images", unit="image", disable=None, leave=False):
+        try:
+            open_image(record.image).close()
+            hashes[record.image] = sha256(record.image)
+        except (ImageError, OSError) as error:
+            errors.append(str(error))
+    if errors:
+        raise FormatError(manifest, None, f"{len(errors)} images can't be used: " + "; ".join(errors[:5]))
+    return hashes

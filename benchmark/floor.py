@@ -1,0 +1,80 @@
+"""The prior-only floor: what is scored without looking, by always picking the option whose class is most frequent.
+
+It stands beside every accuracy. Frequencies are those of the cases' own answers, or those of a training manifest, which is
+what fine-tuning can learn.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.cases import Case
+from benchmark.options import class_counts
+from benchmark.significance import TEN_CLASSES
+from mgll.manifest import Record
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Expected accuracy of the class-frequency guesser.
+
+    Attributes:
+        overall: mean over cases.
+        macro: unweighted mean over classes.
+        ten_class: unweighted mean over the paper's ten classes that occur (NaN if none does).
+        by_class: class -> accuracy.
+        frequencies_of: whose frequencies the guesser knows.
+    """
+
+    overall: float
+    macro: float
+    ten_class: float
+    by_class: Mapping[str, float]
+    frequencies_of: str
+
+
+def prior_floor(cases: Sequence[Case], training: Sequence[Record] | None = None) -> Floor:
+    """Floor with the frequencies of the cases' own answers, or of the classes in `training` where given."""
+    options = [case.option_codes for case in cases]
+    answers = [case.answer for case in cases]
+    if training is None:
+        return floor_of(options, answers, Counter(case.code for case in cases), "these cases' answers")
+    return floor_of(options, answers, class_counts([record.labels for record in training]), "the training manifest")
+
+
+def floor_of(
+    options: Sequence[Sequence[str]], answers: Sequence[int], frequency: Mapping[str, int], frequencies_of: str
+) -> Floor:
+    """Floor of questions given as class codes; a tie between options counts as its expectation, nothing is guessed.
+
+    Args:
+        options: [questions][4] class codes.
+        answers: [questions] index of the true option.
+        frequency: class -> how often it occurs; 0 where missing.
+        frequencies_of: says in the result where these come from.
+    """
+    if not options:
+        raise ValueError("no question")
+    known = np.array([[frequency.get(code, 0) for code in four] for four in options])
+    picked = known == known.max(axis=1, keepdims=True)
+    score = picked[np.arange(len(answers)), answers] / picked.sum(axis=1)
+    codes = np.array([four[answer] for four, answer in zip(options, answers, strict=True)])
+    by_class = {str(code): float(score[codes == code].mean()) for code in dict.fromkeys(codes)}
+    ten = [by_class[code] for code in TEN_CLASSES if code in by_class]
+    return Floor(
+        overall=float(score.mean()),
+        macro=float(np.mean(list(by_class.values()))),
+        ten_class=float(np.mean(ten)) if ten else float("nan"),
+        by_class=by_class,
+        frequencies_of=frequencies_of,
+    )
+
+
+def describe_floor(floor: Floor) -> str:
+    """One line for the terminal."""
+    return (
+        f"prior-only floor (most frequent option by {floor.frequencies_of}): {floor.overall:.1%} overall,"
+        f" {floor.macro:.1%} macro, {floor.ten_class:.1%} ten-class average; chance 25 %"
+    )

@@ -1,0 +1,297 @@
+"""Drawing the four options of each question, on label sets alone (no image is opened here).
+
+Two ways. `paper`: the answer is the image's class and three distractors are uniform over the class names, as the paper
+has it; class frequency alone then answers most questions. `balanced` (default): no strategy that does not see the image beats
+25 %. Its steps:
+
+1. Enumerate every set of four classes that is *answerable*: for each of the four there are at least `min_images` images of
+   that class for which none of the other three can hold. A set in which only some classes can be the answer would
+   tell which one is, so it is not used at all.
+2. Over the answerable sets take the maximum-entropy design of fixed size four (conditional Poisson sampling) whose inclusion
+   probabilities are 4 p, p being the class's share of the images capped at 25 %. Labels can make these targets
+   unreachable (no image has DME without DR while DR should be in every set); then the nearest reachable ones result.
+3. A drawn set serves in four questions, each of its classes being the answer once, each position A to D once. So the answer is
+   uniform given the options not only in expectation but within the file.
+4. The image is the least used one of the answer's class for which no other option can hold.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from mgll.vocabulary import NEGATIVE_OF, benchmark_classes, diseases, true_codes
+
+Kind = Literal["balanced", "paper"]
+Classes = Sequence[str] | Literal["present", "table14"] | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One question: index of the image among the label sets, four class codes in stored order, index of the answer."""
+
+    image: int
+    codes: tuple[str, str, str, str]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What was drawn.
+
+    Attributes:
+        questions: in file order.
+        shares: class -> its share of the images among the classes used, capped at 25 % for `balanced`.
+        left_out: class -> why it is the answer of no question.
+        ambiguous: number of questions with a distractor that holds or may hold for the image (0 where drawn clean).
+    """
+
+    questions: tuple[Drawn, ...]
+    shares: Mapping[str, float]
+    left_out: Mapping[str, str]
+    ambiguous: int = 0
+
+
+def member_codes(labels: Sequence[str]) -> frozenset[str]:
+    """Classes that an image is an example of: its labels, a grade folded to its parents (Moderate NPDR -> DR).
+
+    Unlike `true_codes` this does not make every image without AMD an example of No AMD, nor a glaucoma one of cupping.
+    """
+    return frozenset(code for label in labels for code in (_parents(label) or (label,)))
+
+
+def possible_codes(labels: Sequence[str]) -> frozenset[str]:
+    """Classes that hold or may hold for an image with these labels; none of them can be a distractor.
+
+    Beyond `true_codes`: an image known only by negatives (No AMD) may be healthy; a disease outside the paper's 25 is an
+    "other disease" to them, and the other way round.
+    """
+    table, held = diseases(), set(true_codes(labels))
+    if all(label in NEGATIVE_OF for label in labels):
+        held.add("Health")
+    if any(_is_off_list(label) for label in labels):
+        held.add("Other")
+    if "Other" in labels:
+        held.update(code for code in table if _is_off_list(code))
+    return frozenset(held)
+
+
+def class_counts(label_sets: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Class -> number of images that are an example of it, in the order of the disease table."""
+    members = [member_codes(labels) for labels in label_sets]
+    counts = {code: sum(code in member for member in members) for code in diseases()}
+    return {code: count for code, count in counts.items() if count}
+
+
+def draw(
+    label_sets: Sequence[Sequence[str]],
+    kind: Kind = "balanced",
+    count: int | None = None,
+    classes: Classes = None,
+    min_images: int | None = None,
+    clean: bool = True,
+    seed: int = 0,
+) -> Drawing:
+    """Draw questions for images with these labels; the same arguments give the same questions.
+
+    Args:
+        label_sets: the label codes of each image.
+        kind: `balanced` or `paper` (see the module's text).
+        count: number of questions; default one for every image and class of it.
+        classes: class codes to use, or `present` (all that occur; default of `balanced`), or `table14` (the 25 of that table;
+            default of `paper`). A class without images is still a distractor of `paper` questions.
+        min_images: classes with fewer images are left out, default 5 for `balanced`, 1 for `paper`. In a balanced option set each
+            class has at least this many images for which no other option can hold.
+        clean: no `paper` distractor holds or may hold for the image. False draws from all other names as the paper says, so that
+            No AMD can stand beside DR; balanced questions are always clean.
+        seed: of everything that is drawn.
+
+    Raises:
+        ValueError: if fewer than four classes remain, or no set of four is answerable; says why classes were left out.
+    """
+    counts = class_counts(label_sets)
+    classes = _class_codes(classes or ("table14" if kind == "paper" else "present"), counts)
+    minimum = min_images if min_images is not None else (1 if kind == "paper" else 5)
+    left_out = {code: "not among the chosen classes" for code in counts if code not in classes}
+    left_out |= {
+        code: f"{counts.get(code, 0)} images, fewer than {minimum}" for code in classes if counts.get(code, 0) < minimum
+    }
+    used = [code for code in classes if code not in left_out]
+    pool = used if kind == "balanced" else classes
+    if len(pool) < 4 or not used:
+        reasons = "; ".join(f"{code}: {reason}" for code, reason in left_out.items())
+        raise ValueError(
+            f"four classes are needed, {len(pool)} remain ({', '.join(pool) or 'none'}). Left out: {reasons}"
+        )
+    count = count if count is not None else sum(counts[code] for code in used)
+    if count < 1:
+        raise ValueError(f"at least one question must be drawn, count is {count}")
+    images, rng = _Images(label_sets, pool), np.random.default_rng(seed)
+    if kind == "balanced":
+        return _draw_balanced(images, count, minimum, left_out, rng)
+    return _draw_paper(images, used, count, clean, left_out, rng)
+
+
+def capped_shares(counts: Sequence[int], cap: float = 0.25) -> np.ndarray:
+    """Shares proportional to `counts` with none above `cap`, the excess spread over the rest in proportion; they sum to 1."""
+    weights, shares = np.asarray(counts, dtype=float), np.full(len(counts), np.nan)
+    while True:
+        free = np.isnan(shares)
+        proposal = (1 - cap * (~free).sum()) * weights / weights[free].sum()
+        over = free & (proposal > cap + 1e-12)
+        if not over.any():
+            return np.where(free, proposal, shares)
+        shares[over] = cap
+        if not np.isnan(shares).any():
+            return shares
+
+
+def set_design(sets: np.ndarray, inclusion: np.ndarray) -> np.ndarray:
+    """Maximum-entropy probabilities of the given fixed-size sets with the given inclusion probabilities.
+
+    P(S) is proportional to the product of one weight per class. The weights' logarithms maximise a concave likelihood; its slight
+    ridge keeps them finite where a target is 1 or can't be reached.
+
+    Args:
+        sets: [sets, size] class indices.
+        inclusion: [classes] wanted probability that a class is in the drawn set; they sum to the size.
+
+    Returns:
+        [sets] probabilities.
+    """
+    ridge = 1e-5
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        scores = theta[sets].sum(axis=1)
+        norm = float(logsumexp(scores))
+        reached = inclusion_of(sets, np.exp(scores - norm), len(theta))
+        return norm - inclusion @ theta + ridge / 2 * theta @ theta, reached - inclusion + ridge * theta
+
+    start = np.log(np.maximum(inclusion, 1e-6))
+    theta = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-8}).x
+    scores = theta[sets].sum(axis=1)
+    return np.exp(scores - logsumexp(scores))
+
+
+def inclusion_of(sets: np.ndarray, probability: np.ndarray, classes: int) -> np.ndarray:
+    """[classes] probability that each class is in a set drawn with these probabilities."""
+    return np.bincount(sets.ravel(), np.repeat(probability, sets.shape[1]), minlength=classes)
+
+
+class _Images:
+    """What is known of the images, as truth tables over the classes to choose among, and how often each was used."""
+
+    def __init__(self, label_sets: Sequence[Sequence[str]], codes: Sequence[str]) -> None:
+        self.codes = list(codes)
+        #: [images, classes] is an example of; holds or may hold.
+        self.member = _table([member_codes(labels) for labels in label_sets], self.codes)
+        self.possible = _table([possible_codes(labels) for labels in label_sets], self.codes)
+        self.uses = np.zeros(len(label_sets), dtype=int)
+
+    def take(self, answer: int, others: np.ndarray, rng: np.random.Generator) -> int:
+        """Index of a least used image of the answer's class for which no other option can hold."""
+        eligible = np.flatnonzero(self.member[:, answer] & ~self.possible[:, others].any(axis=1))
+        least = eligible[self.uses[eligible] == self.uses[eligible].min()]
+        image = int(rng.choice(least))
+        self.uses[image] += 1
+        return image
+
+    def answerable(self, sets: np.ndarray, minimum: int) -> np.ndarray:
+        """[sets] whether each class of the set has `minimum` images for which no other of the set can hold."""
+        rows, numbers = np.unique(np.concatenate([self.member, self.possible], axis=1), axis=0, return_counts=True)
+        member, possible = np.split(rows, 2, axis=1)
+        images = np.zeros(sets.shape, dtype=np.int64)
+        for is_member, is_possible, number in zip(member, possible, numbers, strict=True):
+            inside = is_possible[sets]
+            images += number * (inside & is_member[sets] & (inside.sum(axis=1, keepdims=True) == 1))
+        return np.asarray((images >= minimum).all(axis=1))
+
+
+def _class_codes(classes: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+    if classes == "present":
+        return list(counts)
+    if classes == "table14":
+        return [disease.code for disease in benchmark_classes()]
+    if unknown := [code for code in classes if code not in diseases()]:
+        raise ValueError(f"no such class: {', '.join(unknown)}; codes are those of mgll/diseases.csv")
+    return list(dict.fromkeys(classes))
+
+
+def _draw_balanced(
+    images: _Images, count: int, minimum: int, left_out: dict[str, str], rng: np.random.Generator
+) -> Drawing:
+    codes = images.codes
+    sets = np.array(list(combinations(range(len(codes)), 4)))
+    sets = sets[images.answerable(sets, minimum)]
+    reason = f"in no option set where each class has {minimum} images for which no other option holds"
+    if not len(sets):
+        raise ValueError(f"{', '.join(codes)}: {reason}; add images or classes, or lower min_images")
+    reachable = np.unique(sets)
+    shares = np.zeros(len(codes))
+    shares[reachable] = capped_shares(images.member[:, reachable].sum(axis=0))
+    # Systematic sampling over the list of sets: each draw has the design's probabilities, class counts vary less.
+    blocks = -(-count // 4)
+    steps = (np.arange(blocks) + rng.random()) / blocks
+    chosen = np.minimum(np.searchsorted(np.cumsum(set_design(sets, 4 * shares)), steps), len(sets) - 1)
+    questions = []
+    for options in rng.permutation(sets[chosen]):
+        for position, answer in enumerate(rng.permutation(options)):
+            others = options[options != answer]
+            questions.append(_question(images, images.take(answer, others, rng), answer, others, position, rng))
+    order = rng.permutation(count)  # of a last block that is cut short, which classes answer is random: positions were
+    left_out = left_out | {code: reason for index, code in enumerate(codes) if index not in reachable}
+    kept = {codes[index]: float(shares[index]) for index in reachable}
+    return Drawing(tuple(questions[index] for index in order), kept, left_out)
+
+
+def _draw_paper(
+    images: _Images, used: Sequence[str], count: int, clean: bool, left_out: dict[str, str], rng: np.random.Generator
+) -> Drawing:
+    codes = images.codes
+    answers = np.array([codes.index(code) for code in used])
+    sizes = images.member[:, answers].sum(axis=0)
+    quota = count * sizes / sizes.sum()
+    numbers = np.floor(quota).astype(int)
+    numbers[np.argsort(numbers - quota, kind="stable")[: count - numbers.sum()]] += 1  # largest remainders
+    positions = rng.permutation(np.arange(count) % 4)
+    questions, ambiguous = [], 0
+    for position, answer in zip(positions, rng.permutation(np.repeat(answers, numbers)), strict=True):
+        image = images.take(answer, np.array([], dtype=int), rng)
+        false = np.flatnonzero(~images.possible[image]) if clean else np.delete(np.arange(len(codes)), answer)
+        if len(false) < 3:
+            raise ValueError(
+                f"an image of {codes[answer]} has {len(false)} of the {len(codes)} classes as possible distractors, three are"
+                " needed; choose more classes"
+            )
+        others = rng.choice(false, 3, replace=False)
+        ambiguous += int(images.possible[image, others].any())
+        questions.append(_question(images, image, answer, others, position, rng))
+    shares = dict(zip(used, (sizes / sizes.sum()).tolist(), strict=True))
+    return Drawing(tuple(questions), shares, left_out, ambiguous)
+
+
+def _question(
+    images: _Images, image: int, answer: int, others: np.ndarray, position: int, rng: np.random.Generator
+) -> Drawn:
+    first, second, third, fourth = (
+        images.codes[index] for index in np.insert(rng.permutation(others), position, answer)
+    )
+    return Drawn(image, (first, second, third, fourth), int(position))
+
+
+def _table(code_sets: Sequence[frozenset[str]], codes: Sequence[str]) -> np.ndarray:
+    return np.array([[code in held for code in codes] for held in code_sets], dtype=bool).reshape(-1, len(codes))
+
+
+def _parents(code: str) -> tuple[str, ...]:
+    disease = diseases()[code]
+    return () if disease.cases else disease.implies
+
+
+def _is_off_list(code: str) -> bool:
+    disease = diseases()[code]
+    return not disease.cases and not disease.implies

@@ -1,0 +1,256 @@
+"""Accuracies with their uncertainty, and the test of a difference between two runs on the same cases.
+
+All functions take plain arrays with one entry a case. `values` are 0/1 (wrong/right), or the mean over seeds of a case
+(`average_seeds`): seeds share cases, so they are averaged per case and never pooled as if independent. `groups` names the patient
+or eye of each case; the bootstrap and the sign-flip test draw whole groups.
+
+What the p of a difference is: for two single runs the exact McNemar test, whose unit is the case; where several cases
+share a group, or values are means over seeds, the sign-flip permutation test over groups, whose unit is the group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import permutation_test
+from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+#: The ten classes of the paper's Table 2; its headline figures are their unweighted mean.
+TEN_CLASSES = ("AMD", "Cataract", "CSR", "DR", "Glaucoma", "MH", "Myopia", "Retinitis", "DME", "Tessellation")
+
+DRAWS = 10_000
+_CHUNK = 500  # bootstrap draws at a time: keeps the resampling matrix at a few MB
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its 95 % interval (all NaN where there is nothing to average)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two runs on the same cases: how many only the first or only the second got right, and the exact two-sided p."""
+
+    only_before: int
+    only_after: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run.
+
+    Attributes:
+        n: number of cases.
+        groups: number of clusters.
+        overall: accuracy over cases, bootstrap over groups.
+        wilson: the same with the Wilson interval, as if cases were independent.
+        macro: unweighted mean of the classes' accuracies, bootstrap over groups.
+        ten_class: the same over those of Table 2's ten classes that are present.
+        ten_class_present: which these are.
+    """
+
+    n: int
+    groups: int
+    overall: Estimate
+    wilson: Estimate
+    macro: Estimate
+    ten_class: Estimate
+    ten_class_present: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """After minus before on the same cases.
+
+    Attributes:
+        overall, macro, ten_class: paired differences, bootstrap over groups.
+        mcnemar: exact test over cases; None where values are means over seeds.
+        sign_flip_p: permutation test of the overall difference over groups.
+    """
+
+    overall: Estimate
+    macro: Estimate
+    ten_class: Estimate
+    mcnemar: McNemar | None
+    sign_flip_p: float
+
+
+def wilson(correct: float, n: int) -> Estimate:
+    """Proportion `correct / n` with its Wilson 95 % interval. `correct` may be a sum of means over seeds."""
+    if n == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    if not 0 <= correct <= n:
+        raise ValueError(f"{correct} correct of {n} cases")
+    low, high = proportion_confint(correct, n, method="wilson")
+    return Estimate(correct / n, float(low), float(high))
+
+
+def average_seeds(correct: ArrayLike) -> np.ndarray:
+    """Mean over seeds of each case.
+
+    Args:
+        correct: [seeds, cases] 0/1.
+
+    Returns:
+        [cases] in 0..1.
+    """
+    table = np.asarray(correct, dtype=float)
+    if table.ndim != 2 or not table.size:
+        raise ValueError(f"expected an array [seeds, cases], found shape {table.shape}")
+    return np.asarray(table.mean(axis=0))
+
+
+def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
+    """Exact (binomial) McNemar test of two runs with 0/1 values on the same cases."""
+    first, second = _same_length(before, after)
+    if not (_is_binary(first) and _is_binary(second)):
+        raise ValueError("McNemar's test takes 0/1; for means over seeds use sign_flip")
+    only_before, only_after = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
+    p = _mcnemar([[0, only_before], [only_after, 0]], exact=True).pvalue if only_before + only_after else 1.0
+    return McNemar(only_before, only_after, min(float(p), 1.0))
+
+
+def sign_flip(difference: ArrayLike, groups: Sequence[str] | ArrayLike, draws: int = DRAWS, seed: int = 0) -> float:
+    """Two-sided p of the hypothesis that each group's summed difference is as likely negative as positive.
+
+    The permutation test that swaps before and after for whole groups; exact where 2^groups <= `draws`.
+    """
+    values, clusters = _same_length(difference, groups)
+    sums = np.bincount(_codes(clusters)[0], weights=values)
+    sums = sums[sums != 0]
+    if not len(sums):
+        return 1.0
+    result = permutation_test(
+        (sums,),
+        lambda sample, axis: np.sum(sample, axis=axis),
+        permutation_type="samples",
+        n_resamples=draws,
+        batch=_CHUNK,
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def bootstrap(
+    values: ArrayLike,
+    groups: Sequence[str] | ArrayLike,
+    codes: Sequence[str] | ArrayLike | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of `values` with a 95 % percentile interval from drawing groups with replacement.
+
+    Both means are linear in the values, so with `after - before` this is the paired bootstrap of a difference.
+
+    Args:
+        values: [cases].
+        groups: [cases] cluster of each case.
+        codes: [cases] class of each case for the macro average; None for the mean over cases. A class that a draw lacks is
+            left out of that draw's average.
+        draws: number of resamples.
+        seed: of the resampling.
+    """
+    scores, clusters = _same_length(values, groups)
+    if not len(scores):
+        return Estimate(np.nan, np.nan, np.nan)
+    cluster, clusters_n = _codes(clusters)
+    column, columns_n = _codes(_same_length(values, codes)[1]) if codes is not None else (np.zeros_like(cluster), 1)
+    cell, shape = cluster * columns_n + column, (clusters_n, columns_n)
+    totals = np.bincount(cell, weights=scores, minlength=clusters_n * columns_n).reshape(shape)
+    sizes = np.bincount(cell, minlength=clusters_n * columns_n).reshape(shape).astype(float)
+    rng, means = np.random.default_rng(seed), []
+    for start in range(0, draws, _CHUNK):
+        rows = min(_CHUNK, draws - start)
+        picks = rng.integers(0, clusters_n, (rows, clusters_n)) + np.arange(rows)[:, None] * clusters_n
+        times = np.bincount(picks.ravel(), minlength=rows * clusters_n).reshape(rows, clusters_n).astype(float)
+        means.append(_class_mean(times @ totals, times @ sizes))
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    return Estimate(float(_class_mean(totals.sum(axis=0)[None], sizes.sum(axis=0)[None])[0]), float(low), float(high))
+
+
+def per_class(values: ArrayLike, codes: Sequence[str] | ArrayLike) -> pd.DataFrame:
+    """Table by class: code, n, accuracy, low, high (Wilson 95 %), the most frequent class first."""
+    scores, classes = _same_length(values, codes)
+    table = pd.DataFrame({"code": classes, "value": scores}).groupby("code")["value"].agg(["size", "sum"])
+    rows = []
+    for code, n, correct in table.sort_values("size", ascending=False, kind="stable").itertuples():
+        estimate = wilson(correct, n)
+        rows.append((code, n, estimate.value, estimate.low, estimate.high))
+    return pd.DataFrame(rows, columns=["code", "n", "accuracy", "low", "high"])
+
+
+def summarise(
+    values: ArrayLike,
+    codes: Sequence[str] | ArrayLike,
+    groups: Sequence[str] | ArrayLike,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Summary:
+    """Overall, macro and ten-class accuracy of one run (or of several averaged per case) with intervals."""
+    scores, classes = _same_length(values, codes)
+    clusters = _same_length(values, groups)[1]
+    ten = np.isin(classes, TEN_CLASSES)
+    return Summary(
+        n=len(scores),
+        groups=_codes(clusters)[1],
+        overall=bootstrap(scores, clusters, draws=draws, seed=seed),
+        wilson=wilson(float(scores.sum()), len(scores)),
+        macro=bootstrap(scores, clusters, classes, draws, seed),
+        ten_class=bootstrap(scores[ten], clusters[ten], classes[ten], draws, seed),
+        ten_class_present=tuple(code for code in TEN_CLASSES if code in set(classes)),
+    )
+
+
+def compare(
+    before: ArrayLike,
+    after: ArrayLike,
+    codes: Sequence[str] | ArrayLike,
+    groups: Sequence[str] | ArrayLike,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Comparison:
+    """Difference of two runs on the same cases in the same order, with intervals and p."""
+    first, second = _same_length(before, after)
+    classes, clusters = _same_length(before, codes)[1], _same_length(before, groups)[1]
+    difference = second.astype(float) - first.astype(float)
+    ten = np.isin(classes, TEN_CLASSES)
+    return Comparison(
+        overall=bootstrap(difference, clusters, draws=draws, seed=seed),
+        macro=bootstrap(difference, clusters, classes, draws, seed),
+        ten_class=bootstrap(difference[ten], clusters[ten], classes[ten], draws, seed),
+        mcnemar=mcnemar(first, second) if _is_binary(first) and _is_binary(second) else None,
+        sign_flip_p=sign_flip(difference, clusters, draws, seed),
+    )
+
+
+def _class_mean(totals: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """[rows, classes] sums and counts -> [rows] mean over the classes present of each."""
+    present = sizes > 0
+    means = np.divide(totals, sizes, out=np.zeros_like(totals), where=present)
+    return np.asarray(means.sum(axis=1) / present.sum(axis=1))
+
+
+def _codes(names: np.ndarray) -> tuple[np.ndarray, int]:
+    # In order of first appearance: the draws then do not depend on how the groups are called.
+    numbers, unique = pd.factorize(names)
+    return numbers, len(unique)
+
+
+def _same_length(values: ArrayLike, others: Sequence[str] | ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(values, dtype=float), np.asarray(others)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"one entry a case is needed in both, found shapes {first.shape} and {second.shape}")
+    return first, second
+
+
+def _is_binary(values: np.ndarray) -> bool:
+    return bool(np.isin(values, (0, 1)).all())
