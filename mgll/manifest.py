@@ -67,7 +67,8 @@ def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> l
         FormatError: naming line and field, or the group that spans two splits, or the split that is empty.
     """
     folder = Path(path).parent
-    records, split_of = [], {}
+    records: list[Record] = []
+    split_of: dict[str, str] = {}
     for number, record in enumerate(read_rows(path, SCHEMA, Record), start=2):
         first = split_of.setdefault(record.group, record.split)
         if first != record.split:

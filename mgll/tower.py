@@ -19,8 +19,6 @@ from mgll.files import atomic_path
 from mgll.formats import FormatError, Row
 from mgll.preprocessing import Preprocessing
 
-SCHEMA = "mgll.tower/1"
-
 
 class TowerHeader(Row):
     """What a tower file says about its weights.
@@ -34,16 +32,11 @@ class TowerHeader(Row):
         origin: free-form record of where the weights come from (objective, data, config hash, versions).
     """
 
-    schema_: Literal["mgll.tower/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["mgll.tower/1"] = Field(alias="schema")
     config: dict[str, Any]
     preprocessing: Preprocessing
     pooling: Literal["cls", "mean"] = "cls"
-    origin: dict[str, Any] = {}
-
-
-def vision_config(**config: Any) -> CLIPVisionConfig:
-    """A `CLIPVisionConfig` whose attention is eager-free (SDPA), so that forward passes are fast everywhere."""
-    return CLIPVisionConfig(**config)
+    origin: dict[str, Any] = Field(default_factory=dict)
 
 
 def save_tower(
@@ -54,8 +47,12 @@ def save_tower(
     **origin: Any,
 ) -> None:
     """Write a tower file atomically."""
-    config = {key: value for key, value in model.config.to_diff_dict().items() if not key.startswith(("_", "transformers"))}
-    header = TowerHeader(schema=SCHEMA, config=config, preprocessing=preprocessing, pooling=pooling, origin=origin)
+    config = {
+        key: value for key, value in model.config.to_diff_dict().items() if not key.startswith(("_", "transformers"))
+    }
+    header = TowerHeader(
+        schema="mgll.tower/1", config=config, preprocessing=preprocessing, pooling=pooling, origin=origin
+    )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"mgll": header.model_dump_json(by_alias=True), "format": "pt"})
@@ -101,7 +98,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     with safe_open(path, "pt") as file:
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     with torch.device("meta"):
-        expected = CLIPVisionModel(vision_config(**header.config)).state_dict()
+        expected = CLIPVisionModel(CLIPVisionConfig(**header.config)).state_dict()
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
     problems += [f"{name} is surplus" for name in found.keys() - expected.keys()]
     problems += [
@@ -123,16 +120,15 @@ def load_tower(path: str | os.PathLike[str]) -> tuple[CLIPVisionModel, TowerHead
         FormatError: as `read_tensors`.
     """
     header = read_header(path)
-    model = CLIPVisionModel(vision_config(**header.config))
+    model = CLIPVisionModel(CLIPVisionConfig(**header.config))
     model.load_state_dict(read_tensors(path), strict=True)
     return model.eval(), header
 
 
 def pool(tokens: Tensor, model: CLIPVisionModel, pooling: Literal["cls", "mean"]) -> Tensor:
     """The image feature from the last hidden state [B, 1 + patches, width]: [B, width], not normalised."""
-    pooled = tokens[:, 0] if pooling == "cls" else None
-    if pooled is not None:
-        return model.post_layernorm(pooled)
+    if pooling == "cls":
+        return model.post_layernorm(tokens[:, 0])
     return model.post_layernorm(tokens[:, 1:]).mean(dim=1)
 
 

@@ -40,7 +40,7 @@ NEGATIVE_OF = MappingProxyType({"No AMD": "AMD", "No DME": "DME", "No Glaucoma":
 def diseases() -> MappingProxyType[str, Disease]:
     """Code -> disease, in the order of the table."""
     table = {}
-    with (files("mgll") / "diseases.csv").open(encoding="utf-8", newline="") as file:
+    with (files("mgll") / "diseases.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             synonyms = dict.fromkeys([row["name"].lower(), row["code"].lower(), *_split(row["synonyms"])])
             table[row["code"]] = Disease(

@@ -1,0 +1,78 @@
+"""Checkpoints of a training run: safetensors and JSON, written atomically, no pickle.
+
+Layout: `FOLDER/step-00000100/{model.safetensors, optimizer.safetensors, state.json}`. The newest whole one is the one to resume from.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mgll.files import atomic_path
+
+
+def save_checkpoint(
+    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int = 2
+) -> None:
+    """Write the checkpoint of `step` and remove all but the newest `keep`.
+
+    Only parameters that train are stored: the frozen ones come from where they came from.
+    """
+    with atomic_path(folder / f"step-{step:08d}") as temporary:
+        temporary.mkdir()
+        save_file(_trained(model), temporary / "model.safetensors")
+        save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint, None where there is none."""
+    return max((path.parent for path in folder.glob("step-*/state.json")), default=None)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a checkpoint into model and optimizer, bit for bit; returns its state.
+
+    Raises:
+        ValueError: if its tensors are not those of this model.
+    """
+    tensors = load_file(path / "model.safetensors")
+    expected = _trained(model)
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())
+        raise ValueError(f"{path}: not a checkpoint of this model; tensors that only one of them has: {odd[:6]}")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in tensors:
+                parameter.copy_(tensors[name])
+    _load_optimizer(model, optimizer, load_file(path / "optimizer.safetensors"))
+    return dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
+
+
+def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """AdamW's moments by parameter name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tensors = {}
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            tensors[f"{names[id(parameter)]}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+    return tensors
+
+
+def _load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for key, value in tensors.items():
+        name, moment = key.rsplit("/", 1)
+        parameter = parameters[name]
+        # AdamW keeps its step counter on the CPU whatever the device
+        optimizer.state[parameter][moment] = value if moment == "step" else value.to(parameter.device)

@@ -1,0 +1,129 @@
+"""Linear probe: how well a logistic regression on frozen tower features finds each class.
+
+python -m mgll.linear_probe mgll.ckpt --manifest manifest.jsonl
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One class: its area under the ROC curve and how many images of each side the evaluation had."""
+
+    label: str
+    auc: float
+    positives: int
+    negatives: int
+
+
+def macro_auc(results: Sequence[ProbeResult], min_positives: int = 1) -> float:
+    """Unweighted mean AUC over the classes with at least `min_positives` positive images."""
+    return float(np.mean([result.auc for result in results if result.positives >= min_positives]))
+
+
+def fold_grades(labels: Sequence[str]) -> set[str]:
+    """Class codes with grades replaced by what they grade (`Mild NPDR` -> `DR`); negatives are left out."""
+    from mgll.vocabulary import NEGATIVE_OF, diseases
+
+    table = diseases()
+    return {
+        code
+        for label in labels
+        for code in ((label,) if table[label].cases or not table[label].implies else table[label].implies[:1])
+        if code not in NEGATIVE_OF
+    }
+
+
+def probe(
+    train: np.ndarray,
+    train_labels: Sequence[set[str]],
+    test: np.ndarray,
+    test_labels: Sequence[set[str]],
+    min_train: int = 30,
+    min_test: int = 5,
+    strength: float = 0.1,
+) -> list[ProbeResult]:
+    """One-against-rest logistic regression on standardised features.
+
+    Args:
+        train: features [N, width]; test: [M, width].
+        train_labels: label sets of the rows; test_labels likewise.
+        min_train: classes with fewer training images are left out; min_test: likewise in the evaluation.
+        strength: inverse regularisation C, the same for every tower.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train)
+    train, test = scaler.transform(train), scaler.transform(test)
+    results = []
+    for label in sorted({code for labels in train_labels for code in labels}):
+        y = np.array([label in labels for labels in train_labels])
+        z = np.array([label in labels for labels in test_labels])
+        if y.sum() < min_train or z.sum() < min_test or z.all():
+            continue
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000).fit(train, y)
+        auc = float(roc_auc_score(z, model.decision_function(test)))
+        results.append(ProbeResult(label, auc, int(z.sum()), int((~z).sum())))
+    return results
+
+
+def tower_features(tower: str | os.PathLike[str], images: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    """Pooled features of images under a tower file: [len(images), width].
+
+    Raises:
+        ImageError: for an image that cannot be read; an evaluation never skips one.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from mgll.preprocessing import open_image, preprocess
+    from mgll.tower import load_tower, pool
+
+    model, header = load_tower(tower)
+    parts = []
+    with torch.inference_mode():
+        for start in tqdm(range(0, len(images), batch_size), desc="features", leave=False):
+            batch = [
+                preprocess(open_image(image), header.preprocessing) for image in images[start : start + batch_size]
+            ]
+            parts.append(pool(model(torch.stack(batch)).last_hidden_state, model, header.pooling).numpy())
+    return np.concatenate(parts)
+
+
+def probe_tower(
+    tower: str | os.PathLike[str], manifest: str | os.PathLike[str], split: str = "test"
+) -> list[ProbeResult]:
+    """Probe a tower file on a manifest: fitted on its training split, evaluated on `split`."""
+    from mgll.manifest import read_manifest
+
+    fit, held_out = read_manifest(manifest, "train"), read_manifest(manifest, split)  # type: ignore[arg-type]
+    return probe(
+        tower_features(tower, [record.image for record in fit]),
+        [fold_grades(record.labels) for record in fit],
+        tower_features(tower, [record.image for record in held_out]),
+        [fold_grades(record.labels) for record in held_out],
+    )
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m mgll.linear_probe", description=__doc__)
+    parser.add_argument("tower")
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--split", default="test", choices=["val", "test"])
+    options = parser.parse_args(arguments)
+    results = probe_tower(options.tower, options.manifest, options.split)
+    for result in results:
+        print(f"{result.label:24s} AUC {result.auc:.3f}  ({result.positives} of {result.positives + result.negatives})")
+    print(f"macro AUC {macro_auc(results):.4f}; over classes with 20 images or more {macro_auc(results, 20):.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

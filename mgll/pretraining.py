@@ -1,0 +1,295 @@
+"""Pretraining: images against the texts of a manifest, a tower file out."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import CLIPVisionModel
+
+from mgll.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from mgll.contrastive_data import (
+    Augmentation,
+    TextLevel,
+    TrainingImages,
+    global_batches,
+    process_share,
+    text_levels,
+)
+from mgll.distributed import gather_features, gather_flags, start_accelerator
+from mgll.files import sha256, write_text
+from mgll.manifest import Record, read_manifest
+from mgll.objective import Level, Objective
+from mgll.preprocessing import Preprocessing
+from mgll.provenance import provenance
+from mgll.settings import PretrainSettings
+from mgll.text_encoder import encode_texts
+from mgll.tower import pool, save_tower
+from mgll.vision_encoders import vision_encoder
+
+
+class BadImagesError(RuntimeError):
+    """More training images are damaged than the settings allow; the message lists them."""
+
+
+class ContrastiveModel(nn.Module):
+    """A tower and two linear projections into the shared space, and the objective over the global batch."""
+
+    def __init__(self, tower: CLIPVisionModel, text_width: int, settings: PretrainSettings) -> None:
+        super().__init__()
+        self.tower, self.pooling = tower, settings.pooling
+        self.image_projection = nn.Linear(tower.config.hidden_size, settings.feature_width, bias=False)
+        self.text_projection = nn.Linear(text_width, settings.feature_width, bias=False)
+        self.objective = Objective(settings.resolved_objective)
+
+    def forward(
+        self, pixels: Tensor, readable: Tensor, texts: Mapping[str, Tensor], incidences: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The terms of the global batch.
+
+        Args:
+            pixels: this process's images [n, 3, size, size].
+            readable: which of them could be read [n].
+            texts: features of the global batch's unique texts by level [U, text width].
+            incidences: [N, U] by level, N = n * processes.
+        """
+        tokens = self.tower(pixels).last_hidden_state
+        local = F.normalize(self.image_projection(pool(tokens, self.tower, self.pooling)), dim=1)
+        images, keep = gather_features(local), gather_flags(readable)
+        levels = {
+            name: Level(F.normalize(self.text_projection(features), dim=1), incidences[name][keep])
+            for name, features in texts.items()
+        }
+        return self.objective(images[keep], levels)
+
+
+@dataclass(frozen=True)
+class _Step:
+    number: int
+    epoch: int
+    records: list[int]  # of the global batch
+
+
+def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | None = None) -> Path:
+    """Train and write `mgll.ckpt`; resumes from the newest checkpoint of `settings.out` if there is one.
+
+    Args:
+        settings: the run; `manifest` must name a file.
+        after_step: called with the number of every finished step.
+
+    Returns:
+        Path of the tower file.
+
+    Raises:
+        FormatError: for a bad manifest.
+        BadImagesError: when more than `max_bad_share` of the training images are damaged.
+        ValueError: when `out` holds a run with other settings, or the batch does not divide by the processes.
+    """
+    accelerator = start_accelerator(
+        mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
+    )
+    if settings.manifest is None:
+        raise ValueError("settings.manifest is None: name a manifest")
+    records = read_manifest(settings.manifest, split="train")
+    _check(settings, len(records), accelerator.num_processes)
+    out = Path(settings.out)
+    if accelerator.is_main_process:
+        _claim(out, settings)
+    levels = text_levels(records, captions=settings.resolved_objective.levels == "caption")
+    features = {
+        name: encode_texts(level.unique, settings.text_encoder, device=str(accelerator.device))
+        for name, level in levels.items()
+    }
+    preprocessing = Preprocessing(
+        size=settings.image_size, mean=settings.mean, std=settings.std, resize=settings.resize
+    )
+    images = TrainingImages(
+        records,
+        preprocessing,
+        Augmentation(settings.crop_scale, settings.flip, settings.colour_jitter, settings.seed),
+        settings.cache_images,
+    )
+    torch.manual_seed(settings.seed)
+    tower = vision_encoder(settings.encoder, settings.image_size)
+    model = ContrastiveModel(tower, next(iter(features.values())).shape[1], settings)
+    _train(accelerator, settings, model, images, levels, features, after_step)
+    path = out / "mgll.ckpt"
+    if accelerator.is_main_process:
+        origin = {
+            "settings": asdict(settings),
+            "objective": asdict(settings.resolved_objective),
+            "manifest_sha256": sha256(settings.manifest),
+            **provenance(),
+        }
+        save_tower(path, tower, preprocessing, settings.pooling, **origin)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return path
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches in an epoch."""
+    return images // batch_size
+
+
+def learning_rate_factor(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then cosine to 0."""
+    rise = max(1, round(total * warmup))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+
+def _check(settings: PretrainSettings, images: int, processes: int) -> None:
+    if settings.batch_size % processes:
+        raise ValueError(f"batch_size {settings.batch_size} does not divide by {processes} processes")
+    if images < settings.batch_size:
+        raise ValueError(
+            f"{settings.manifest} has {images} training images, fewer than one batch of {settings.batch_size};"
+            " lower --batch_size"
+        )
+
+
+def _claim(out: Path, settings: PretrainSettings) -> None:
+    """Write the resolved settings into the folder, or refuse a folder that holds another run's checkpoints."""
+    path, resolved = out / "settings.json", json.dumps(asdict(settings), indent=2)
+    if newest_checkpoint(out / "checkpoints") and path.is_file() and path.read_text(encoding="utf-8") != resolved:
+        old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(resolved)
+        changed = [f"{key}: {old.get(key)!r} -> {new[key]!r}" for key in new if old.get(key) != new[key]]
+        raise ValueError(
+            f"{out} holds checkpoints of a run with other settings ({'; '.join(changed)});"
+            " choose another --out or remove the folder"
+        )
+    write_text(path, resolved)
+    write_text(out / "provenance.json", json.dumps(provenance(), indent=2))
+
+
+def _train(
+    accelerator: Accelerator,
+    settings: PretrainSettings,
+    model: ContrastiveModel,
+    images: TrainingImages,
+    levels: Mapping[str, TextLevel],
+    features: Mapping[str, Tensor],
+    after_step: Callable[[int], None] | None,
+) -> None:
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, settings.weight_decay), settings.learning_rate, settings.betas, settings.eps
+    )
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    folder = Path(settings.out) / "checkpoints"
+    done, bad = 0, set()
+    if newest := newest_checkpoint(folder):
+        state = load_checkpoint(newest, model, optimizer)
+        done, bad = state["step"], set(state["bad_images"])
+        accelerator.print(f"resuming after step {done}")
+    total = settings.epochs * steps_per_epoch(len(images), settings.batch_size)
+    log = Path(settings.out) / "metrics.jsonl"
+    if accelerator.is_main_process:
+        _cut_log(log, done)
+    accelerator.init_trackers("mgll")
+    bar = tqdm(total=total, initial=done, desc=settings.objective, disable=not accelerator.is_main_process)
+    texts = {name: tensor.to(accelerator.device) for name, tensor in features.items()}
+    for step, pixels, readable in _batches(accelerator, settings, images, done):
+        # Dropout and the like draw from this, so that a resumed step draws what the undisturbed one drew.
+        torch.manual_seed(settings.seed * 1_000_003 + step.number)
+        rate = settings.learning_rate * learning_rate_factor(step.number, total, settings.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        bad |= _damaged(step, gather_flags(readable), images.records)
+        _stop_if_too_many(bad, len(images), settings.max_bad_share)
+        used, incidences = {}, {}
+        for name, level in levels.items():
+            unique, incidence = level.batch(step.records)
+            used[name], incidences[name] = texts[name][unique], incidence.to(accelerator.device)
+        terms = wrapped(pixels, readable, used, incidences)
+        accelerator.backward(terms["loss"])
+        accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
+        prepared.step()
+        prepared.zero_grad()
+        done = step.number + 1
+        if done % settings.log_every == 0 or done == total:
+            values = {name: float(value.detach()) for name, value in terms.items()}
+            accelerator.log(values, step=done)
+            if accelerator.is_main_process:
+                line = {"step": done, "epoch": step.epoch, "learning_rate": rate, "damaged": len(bad), **values}
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            bar.set_postfix(loss=f"{values['loss']:.3f}")
+        bar.update()
+        if done % settings.checkpoint_every == 0 or done == total:
+            if accelerator.is_main_process:
+                save_checkpoint(folder, done, model, optimizer, {"bad_images": sorted(bad)})
+            accelerator.wait_for_everyone()
+        if after_step:
+            after_step(done)
+    bar.close()
+    if bad and accelerator.is_main_process:
+        write_text(Path(settings.out) / "damaged_images.txt", "\n".join(sorted(bad)) + "\n")
+        print(f"{len(bad)} damaged images were left out; damaged_images.txt lists them")
+
+
+def _batches(
+    accelerator: Accelerator, settings: PretrainSettings, images: TrainingImages, done: int
+) -> Iterator[tuple[_Step, Tensor, Tensor]]:
+    """This process's share of every global batch from step `done` on."""
+    per_epoch = steps_per_epoch(len(images), settings.batch_size)
+    for epoch in range(done // per_epoch, settings.epochs):
+        first = done % per_epoch if epoch == done // per_epoch else 0
+        batches = list(global_batches(len(images), settings.batch_size, settings.seed, epoch, first))
+        keys = [
+            [(epoch, index) for index in process_share(b, accelerator.process_index, accelerator.num_processes)]
+            for b in batches
+        ]
+        loader = DataLoader(
+            images, batch_sampler=keys, num_workers=settings.workers, pin_memory=torch.cuda.is_available()
+        )
+        for position, (pixels, readable) in enumerate(loader):
+            step = _Step(epoch * per_epoch + first + position, epoch, batches[position])
+            yield step, pixels.to(accelerator.device), readable.to(accelerator.device)
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Norms, biases, the class token and scalars are not decayed."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _damaged(step: _Step, readable: Tensor, records: list[Record]) -> set[str]:
+    if bool(readable.all()):
+        return set()
+    flags = readable.tolist()
+    return {records[index].image for index, ok in zip(step.records, flags, strict=True) if not ok}
+
+
+def _stop_if_too_many(bad: set[str], images: int, share: float) -> None:
+    if len(bad) > share * images:
+        shown = "\n  ".join(sorted(bad)[:100])
+        raise BadImagesError(
+            f"{len(bad)} of {images} training images are damaged, more than the allowed share of {share:.1%}"
+            f" (--max_bad_share):\n  {shown}"
+        )
+
+
+def _cut_log(log: Path, done: int) -> None:
+    """Drop lines of steps after the checkpoint, which will be done again."""
+    if log.is_file():
+        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+        write_text(log, "".join(line + "\n" for line in lines if _step_of(line) <= done))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return math.inf  # a line that a kill cut short

@@ -1,0 +1,1 @@
+"""Readers: other people's data sets in, a manifest out."""

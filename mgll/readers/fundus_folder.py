@@ -1,0 +1,100 @@
+"""A folder of fundus photographs with a `labels.csv` of messy labels -> manifest.
+
+Columns: image, dataset, split, group, labels (separated by `;`), grade, text, licence. Labels are mapped by the synonyms of
+`mgll.vocabulary`; what has no synonym is listed, never dropped in silence.
+
+    python -m mgll.readers.fundus_folder FOLDER --out manifest.jsonl
+"""
+
+import argparse
+import csv
+import os
+from collections import Counter
+from pathlib import Path
+
+from mgll.formats import FormatError
+from mgll.manifest import Record, write_manifest
+from mgll.texts import describe_labels
+from mgll.vocabulary import diseases, synonyms
+
+COLUMNS = {"image", "dataset", "split", "group", "labels", "grade", "text", "licence"}
+GRADED = {"DR", "AMD"}
+
+
+def read_fundus_folder(folder: str | os.PathLike[str]) -> tuple[list[Record], Counter[str]]:
+    """Records with absolute image paths, and the labels that no synonym covers with their counts.
+
+    Raises:
+        FormatError: if the CSV is missing or lacks a column, or a row names an unknown split.
+    """
+    table = Path(folder) / "labels.csv"
+    if not table.is_file():
+        raise FormatError(table, None, "no such file; a fundus folder holds images/ and labels.csv")
+    records: list[Record] = []
+    unmapped: Counter[str] = Counter()
+    with table.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if missing := COLUMNS - set(reader.fieldnames or ()):
+            raise FormatError(table, 1, f"columns {sorted(missing)} are missing, found {reader.fieldnames}")
+        for number, row in enumerate(reader, start=2):
+            if row["split"] not in ("train", "val", "test"):
+                raise FormatError(table, number, f"field split: expected train, val or test, found {row['split']!r}")
+            labels = _labels(row, unmapped)
+            if labels:
+                records.append(_record(Path(folder), row, labels))
+    return records, unmapped
+
+
+def _labels(row: dict[str, str], unmapped: Counter[str]) -> list[str]:
+    """Class codes of a row: its labels, graded where the grade is a synonym of a grade of one of them."""
+    codes: dict[str, None] = {}
+    for label in row["labels"].split(";"):
+        name = label.strip().lower()
+        if name in synonyms():
+            codes[synonyms()[name]] = None
+        elif name:
+            unmapped[name] += 1
+    grade = synonyms().get(row["grade"].strip().lower())
+    if grade:
+        parents = [parent for parent in diseases()[grade].implies if parent in codes and parent in GRADED]
+        if parents:
+            codes = dict.fromkeys(grade if code in parents else code for code in codes)
+    if "without maculopathy" in row["text"].lower():
+        codes["No DME"] = None
+    return list(codes)
+
+
+def _record(folder: Path, row: dict[str, str], labels: list[str]) -> Record:
+    # A text that only repeats the label ("moderate non proliferative retinopathy") adds nothing to the disease level;
+    # a sentence about this very image is an explanation of its own.
+    own_words = [row["text"].strip()] if len(row["text"].split()) > 8 else []
+    return Record(
+        image=str((folder / row["image"]).resolve()),
+        split=row["split"],  # type: ignore[arg-type]  # checked by the caller, and again by pydantic
+        group=row["group"],
+        texts=describe_labels(labels, own_words),
+        labels=tuple(labels),
+        source=row["dataset"],
+        licence=row["licence"],
+    )
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m mgll.readers.fundus_folder", description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--out", required=True, help="manifest to write")
+    options = parser.parse_args(arguments)
+    try:
+        records, unmapped = read_fundus_folder(options.folder)
+    except FormatError as error:
+        print(error)
+        return 1
+    write_manifest(options.out, records, made_from=str(options.folder))
+    print(f"{options.out}: {len(records)} images")
+    for name, count in unmapped.most_common():
+        print(f"  no class for label {name!r} ({count} images); add a synonym to mgll/diseases.csv")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

@@ -1,0 +1,123 @@
+"""Settings of pretraining as typed dataclasses; a YAML file fills them and flags override it. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """Which terms are summed, and how.
+
+    Attributes:
+        sclip: weight of the soft CLIP term (Eq. 1 to 3).
+        pointwise: weight of the point-wise term (Eq. 4).
+        smooth_kl: weight of the smooth KL term (Eq. 5 and 6).
+        levels: `separate` granularities, all texts `pooled` into one level, or one joined `caption` an image.
+        soft_targets: weigh the positives of one image (of one text) by 1 over their number (Eq. 3); False gives each weight 1, as
+            CLIP does.
+        pointwise_reduction: `sum` over texts (Eq. 4) or `mean` over texts (A.2); both average over images.
+        pointwise_bias: added to the logits of the point-wise term; the paper's is 0.
+        learn_bias: train that bias.
+        temperature: tau; logits are similarities divided by it.
+        learn_temperature: train it, as CLIP does.
+    """
+
+    sclip: float = 0.5
+    pointwise: float = 1.0
+    smooth_kl: float = 1.0
+    levels: Literal["separate", "pooled", "caption"] = "separate"
+    soft_targets: bool = True
+    pointwise_reduction: Literal["sum", "mean"] = "mean"
+    pointwise_bias: float = -4.0
+    learn_bias: bool = True
+    temperature: float = 0.07
+    learn_temperature: bool = False
+
+
+#: Objectives by name. `mgll-paper` is the paper to the letter; `mgll` differs in the point-wise term, whose sum over texts
+#: drowns the other two as texts multiply.
+OBJECTIVES: Mapping[str, ObjectiveSettings] = {
+    "mgll": ObjectiveSettings(),
+    "mgll-paper": ObjectiveSettings(pointwise_reduction="sum", pointwise_bias=0.0, learn_bias=False),
+    "clip": ObjectiveSettings(1.0, 0.0, 0.0, levels="caption", soft_targets=False),
+    "siglip": ObjectiveSettings(
+        0.0, 1.0, 0.0, "caption", False, "sum", pointwise_bias=-10.0, temperature=0.1, learn_temperature=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """One pretraining run.
+
+    Attributes:
+        manifest: manifest whose `train` split is trained on; None trains on the embedded synthetic photographs.
+        out: folder of the run; the tower is written there as `mgll.ckpt`.
+        objective: `mgll`, `mgll-paper`, `clip` or `siglip`.
+        objective_settings: replaces the named objective's settings where given (the ablations of Tables 3, 4, 35 and 36).
+        encoder: name of an image encoder of `mgll.vision_encoders`.
+        image_size: height and width of the tower's input in pixels.
+        resize: `pad` to a square with the mean colour, `squash`, or `crop` the centre.
+        mean: per-channel mean of pixel values in 0..1.
+        std: per-channel standard deviation.
+        pooling: what is trained against texts: the class token (`cls`, the paper) or the `mean` of the patch tokens.
+        feature_width: width of the space that images and texts share.
+        text_encoder: a local directory or hub id of a BERT-like model, or `embedded`.
+        epochs: passes over the training images.
+        batch_size: images a step over all processes.
+        learning_rate: peak of AdamW's, after a linear warm-up; cosine to 0.
+        weight_decay: AdamW's.
+        betas: AdamW's.
+        eps: AdamW's.
+        warmup: share of the steps that warm up.
+        clip_grad: largest gradient norm.
+        crop_scale: smallest share of the area that a random crop keeps; 1 switches crops off.
+        flip: probability of a horizontal flip.
+        colour_jitter: brightness, contrast and saturation factors are drawn from 1 plus or minus this.
+        seed: of weights, order and augmentation.
+        workers: processes that decode images; 0 decodes in this one.
+        cache_images: keep the decoded, resized images in memory.
+        max_bad_share: share of damaged training images that is survived; beyond it the run stops with their list.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of metrics.jsonl.
+        trackers: also log through accelerate to these (`tensorboard`, `wandb`).
+        mixed_precision: accelerate's; `no` on a CPU.
+    """
+
+    manifest: str | None = None
+    out: str = "runs/pretrain"
+    objective: Literal["mgll", "mgll-paper", "clip", "siglip"] = "mgll"
+    objective_settings: ObjectiveSettings | None = None
+    encoder: str = "vit-tiny-16"
+    image_size: int = 96
+    resize: Literal["pad", "squash", "crop"] = "pad"
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    pooling: Literal["cls", "mean"] = "mean"
+    feature_width: int = 256
+    text_encoder: str = "embedded"
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    warmup: float = 0.1
+    clip_grad: float = 1.0
+    crop_scale: float = 0.7
+    flip: float = 0.5
+    colour_jitter: float = 0.1
+    seed: int = 0
+    workers: int = 0
+    cache_images: bool = True
+    max_bad_share: float = 0.01
+    checkpoint_every: int = 100
+    log_every: int = 10
+    trackers: tuple[str, ...] = ()
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+
+    @property
+    def resolved_objective(self) -> ObjectiveSettings:
+        """The objective's settings: those given, else those of its name."""
+        return self.objective_settings or OBJECTIVES[self.objective]
