@@ -1,0 +1,91 @@
+"""Draw one eye: anatomy, findings layer by layer, photograph."""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from mgll.synthetic.anatomy import paint_background, paint_disc, sample_anatomy
+from mgll.synthetic.camera import expose, sample_camera
+from mgll.synthetic.compatibility import check_labels, drawn_codes
+from mgll.synthetic.findings import FINDINGS, Finding
+from mgll.synthetic.marks import Eye
+from mgll.synthetic.vessels import grow_vessels, paint_vessels
+
+Laterality = Literal["left", "right"]
+#: The smallest size at which a microaneurysm still darkens a pixel.
+SMALLEST = 32
+
+
+def draw_eye(
+    labels: Sequence[str],
+    seed: int,
+    size: int = 128,
+    *,
+    laterality: Laterality | None = None,
+    person: int | None = None,
+) -> Image.Image:
+    """Draw an eye with these findings; the same arguments give the same pixels.
+
+    Anatomy, camera and each finding have random streams of their own, so that taking one finding away leaves the rest of the
+    eye as it was.
+
+    Args:
+        labels: class codes of `mgll.vocabulary`; none means a healthy eye.
+        seed: of everything random.
+        size: pixels a side.
+        laterality: which eye; the right one is the mirror image of the left. Drawn from `seed` where absent.
+        person: seed of what both eyes of a person share (pigmentation); `seed` where absent.
+
+    Returns:
+        An RGB image of `size` x `size` pixels.
+
+    Raises:
+        ValueError: for an unknown code, labels that cannot stand together, or a size below 32.
+    """
+    if size < SMALLEST:
+        raise ValueError(f"size is {size}; the smallest that shows lesions is {SMALLEST}")
+    check_labels(labels)
+    codes = drawn_codes(labels)
+    found = [(FINDINGS[code], code) for code in codes]
+    anatomy = sample_anatomy(_stream(seed if person is None else person, "person"), _stream(seed, "anatomy"))
+    for finding, code in found:
+        if finding.reshape:
+            anatomy = finding.reshape(anatomy, _stream(seed, code, "reshape"))
+    camera = sample_camera(_stream(seed, "camera"), anatomy.fovea, _views(finding for finding, _ in found))
+    canvas = camera.canvas(size)
+    eye = Eye(canvas, anatomy, grow_vessels(anatomy, _stream(seed, "vessels")), camera)
+
+    paint_background(canvas, anatomy, _stream(seed, "background"))
+    _paint(eye, found, "deep", seed)
+    paint_disc(canvas, anatomy, _stream(seed, "disc"))
+    paint_vessels(canvas, anatomy, eye.tree)
+    _paint(eye, found, "shallow", seed)
+    _paint(eye, found, "media", seed)
+    pixels = expose(canvas, camera, _stream(seed, "exposure"))
+    if (laterality or ("left", "right")[_stream(seed, "laterality").integers(2)]) == "right":
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
+    return Image.fromarray(pixels)
+
+
+def _stream(seed: int, *names: str) -> np.random.Generator:
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def _paint(eye: Eye, found: list[tuple[Finding, str]], layer: str, seed: int) -> None:
+    for finding, code in found:
+        paint = getattr(finding, layer)
+        if paint:
+            paint(eye, _stream(seed, code, layer))
+
+
+def _views(findings: Iterable[Finding]) -> tuple[float, float, float]:
+    """Odds of the views for several findings: each multiplies them, so that no finding is out of view."""
+    odds = np.ones(3)
+    for finding in findings:
+        odds = odds * np.asarray(finding.views)
+    if odds.sum() < 1e-6:
+        return (1.0, 0.0, 0.0)
+    return (float(odds[0]), float(odds[1]), float(odds[2]))
