@@ -1,0 +1,169 @@
+"""The graft: a host's checkpoint directory with another vision tower in it, and `graft.json` that says how it came about.
+
+`python -m mllm_adapters.graft validate DIR` checks one: every tensor's bytes, and that the processor puts in as many image tokens
+as the connector yields features. `mllm_adapters.transplant` makes one.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from mgll.formats import FormatError, Row
+from mllm_adapters.host import GraftSettings, HostError, Json
+
+GRAFT = "graft.json"
+
+
+class Donor(Row):
+    """The tower file that was grafted: its path as given, SHA-256 of the file, and its own record of where it comes from."""
+
+    path: str
+    sha256: str
+    origin: dict[str, Any] = Field(default_factory=dict)
+
+
+class TensorChange(Row):
+    """One tensor in which graft and host differ.
+
+    Attributes:
+        name: as in the files.
+        change: `replaced` by or added from the donor; `new` was initialised and needs training; `dropped` is gone.
+        sha256: of its bytes; None when dropped.
+        before: SHA-256 of the host's tensor of that name; None where it had none.
+        shape: its present shape, or its last one when dropped.
+    """
+
+    name: str
+    change: Literal["replaced", "new", "dropped"]
+    sha256: str | None
+    before: str | None
+    shape: tuple[int, ...]
+
+
+class Graft(Row):
+    """The content of `graft.json`.
+
+    Attributes:
+        schema_: format and version (`schema` in the file).
+        host: the host's name in the registry.
+        source: the checkpoint as the user named it.
+        donor: the tower.
+        settings: what the user chose, token policy among them.
+        features: vectors that the connector yields for one image.
+        placeholders: image tokens that the processor puts into the prompt; equal to `features`.
+        resize_to: side of the grid to which features are resized at run time; None where that is not needed.
+        loads_in: `transformers`, or `mllm_adapters.load` where the graft needs our hook.
+        connector_needs_training: False only if the donor equals the old tower in every byte and in how it is used.
+        tensors: what changed.
+        files: every file of the directory but this one.
+        provenance: versions and commit.
+    """
+
+    schema_: Literal["mgll.graft/1"] = Field(alias="schema")
+    host: str
+    source: str
+    donor: Donor
+    settings: GraftSettings
+    features: int
+    placeholders: int
+    resize_to: int | None
+    loads_in: Literal["transformers", "mllm_adapters.load"]
+    connector_needs_training: bool
+    tensors: tuple[TensorChange, ...]
+    files: tuple[str, ...]
+    provenance: dict[str, str]
+
+    def changed(self, what: str) -> list[TensorChange]:
+        """The tensors with this change."""
+        return [tensor for tensor in self.tensors if tensor.change == what]
+
+
+def read_graft(directory: str | os.PathLike[str]) -> Graft:
+    """The record of a graft directory.
+
+    Raises:
+        FormatError: if it is missing or has a wrong field.
+    """
+    path = Path(directory) / GRAFT
+    if not path.is_file():
+        raise FormatError(directory, None, f"no {GRAFT} in it: not a graft, or one that was not finished")
+    try:
+        return Graft.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        said = "; ".join(f"field {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise FormatError(path, None, said) from None
+
+
+def validate(directory: str | os.PathLike[str]) -> Graft:
+    """Check a graft against its record: files, tensors' bytes, that no old tensor is left, and the token count.
+
+    Raises:
+        FormatError: naming what differs.
+        HostError: if features and placeholders differ.
+    """
+    from mllm_adapters.registry import get_host
+    from mllm_adapters.surgery import read_checkpoint
+
+    directory = Path(directory)
+    record = read_graft(directory)
+    lacking = [name for name in record.files if not (directory / name).exists()]
+    if lacking:
+        raise FormatError(directory, None, f"files named in {GRAFT} are missing: {', '.join(lacking)}")
+    tensors = read_checkpoint(directory)
+    for change in record.tensors:
+        if change.change == "dropped":
+            if change.name in tensors:
+                raise FormatError(tensors[change.name].shard, None, f"still holds {change.name}, which was dropped")
+        elif change.name not in tensors:
+            raise FormatError(directory, None, f"{change.name} is in no shard")
+        elif tensors[change.name].sha256() != change.sha256:
+            raise FormatError(tensors[change.name].shard, None, f"{change.name} has other bytes than {GRAFT} says")
+    host = get_host(record.host)
+    check_count(record.features, host.placeholders(json_files(directory)))
+    return record
+
+
+def json_files(directory: Path) -> dict[str, Json]:
+    """The JSON files of a host directory that a graft may have to edit, by name.
+
+    Raises:
+        FormatError: if config.json is missing, or one of them is not JSON.
+    """
+    from mllm_adapters.loading import read_json
+
+    names = ["processor_config.json", "preprocessor_config.json"]
+    present = ["config.json", *(name for name in names if (directory / name).is_file())]
+    return {name: read_json(directory / name) for name in present}
+
+
+def check_count(features: int, placeholders: int) -> None:
+    """Raise `HostError` unless the processor puts in as many image tokens as there are features."""
+    if features != placeholders:
+        raise HostError(
+            f"the connector yields {features} features an image, the processor puts in {placeholders} image tokens"
+        )
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.graft", description=__doc__)
+    parser.add_argument("command", choices=["validate", "show"])
+    parser.add_argument("directory")
+    options = parser.parse_args(arguments)
+    try:
+        record = validate(options.directory)
+    except (FormatError, HostError) as error:
+        print(error)
+        return 1
+    if options.command == "show":
+        print(record.model_dump_json(by_alias=True, indent=2))
+    counts = ", ".join(f"{len(record.changed(what))} {what}" for what in ("replaced", "new", "dropped"))
+    print(f"{options.directory}: {record.host} graft, {counts} tensors, {record.features} image tokens, valid")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

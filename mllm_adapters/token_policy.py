@@ -1,0 +1,47 @@
+"""How many image tokens the language model sees when the donor's grid is not the old tower's.
+
+- `native`: the donor's own grid; the count of placeholders changes. Nothing is interpolated.
+- `resize_features`: the donor runs at its own resolution, its grid is resized bilinearly to the old one. Equal token count,
+  so the fairest comparison with the host; needs a hook at run time, hence `mllm_adapters.load`.
+- `resize_posemb`: position embeddings are interpolated (bicubic) so that the donor runs on a larger or smaller image and
+  yields the old grid. Baked into the weights; out of distribution for a tower that never saw that resolution.
+"""
+
+import math
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TokenPolicy = Literal["native", "resize_features", "resize_posemb"]
+POLICIES: tuple[TokenPolicy, ...] = get_args(TokenPolicy)
+
+
+def resize_positions(weight: "Tensor", grid: int) -> "Tensor":
+    """Position embeddings [1 + side * side, width] for another grid: [1 + grid * grid, width], bicubic.
+
+    The first row, the class token's, stays. The arithmetic is that of `interpolate_pos_encoding` in transformers, so a tower
+    with baked embeddings gives the same output as one that interpolates while running.
+    """
+    import torch
+
+    patches = _as_image(weight[None, 1:])
+    resized = torch.nn.functional.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat((weight[:1], resized.permute(0, 2, 3, 1).reshape(grid * grid, -1)))
+
+
+def resize_grid(features: "Tensor", grid: int) -> "Tensor":
+    """Patch features [B, side * side, width] on another grid: [B, grid * grid, width], bilinear."""
+    import torch
+
+    resized = torch.nn.functional.interpolate(
+        _as_image(features), size=(grid, grid), mode="bilinear", align_corners=False
+    )
+    return resized.flatten(2).transpose(1, 2)
+
+
+def _as_image(tokens: "Tensor") -> "Tensor":
+    side = math.isqrt(tokens.shape[1])
+    if side * side != tokens.shape[1]:
+        raise ValueError(f"{tokens.shape[1]} patch tokens do not form a square grid")
+    return tokens.reshape(tokens.shape[0], side, side, -1).permute(0, 3, 1, 2)
