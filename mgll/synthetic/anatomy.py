@@ -97,15 +97,15 @@ def sample_anatomy(person: np.random.Generator, rng: np.random.Generator) -> Ana
         disc_height=disc * rng.uniform(0.98, 1.08),
         disc_tilt=rng.normal(0, 0.15),
         disc_edge=rng.uniform(0.05, 0.13),
-        disc_colour=(0.99, rng.uniform(0.66, 0.78), rng.uniform(0.38, 0.52)),
+        disc_colour=(0.95, rng.uniform(0.60, 0.72), rng.uniform(0.34, 0.47)),
         cup_width=ratio,
         cup_height=ratio * rng.uniform(0.92, 1.08),
         cup_centre=(rng.uniform(0.02, 0.16), rng.uniform(-0.05, 0.05)),
         cup_pallor=rng.uniform(0.55, 0.95),
         crescent=max(0.0, rng.normal(-0.03, 0.05)),
         crescent_angle=rng.normal(0, 0.5),
-        artery_width=0.037 * vessel,
-        vein_width=0.049 * vessel * rng.uniform(0.95, 1.1),
+        artery_width=0.033 * vessel,
+        vein_width=0.044 * vessel * rng.uniform(0.95, 1.1),
         tortuosity=rng.uniform(0.6, 1.6),
         arcade=rng.uniform(1.85, 2.5),
         reflex=rng.uniform(0.15, 0.5),
@@ -129,14 +129,24 @@ def paint_background(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator)
 
 
 def _paint_choroid(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> None:
-    """Choroidal vessels: a net of pale ribbons with dark gaps, seen where the pigment above is thin."""
-    # Ridges of two noises of unlike grain look like a branching net of ribbons.
-    ridge = np.exp(-((canvas.noise(rng, 0.55) / 0.33) ** 2)) + 0.8 * np.exp(-((canvas.noise(rng, 0.4) / 0.28) ** 2))
-    ridge = np.clip(ridge, 0, 1)
+    """Choroidal vessels: broad pale ribbons with dark islands between, seen where the pigment above is thin."""
+    count, points = 120, 60
+    middle_x, middle_y = (aim + rng.uniform(-3.6, 3.6, (count, 1)) for aim in canvas.centre)
+    # They fan out from the posterior pole towards the vortex veins, two of which lie above and two below.
+    heading = np.arctan2(1.5 * middle_y, middle_x - 1.2) + rng.normal(0, 0.5, (count, 1))
+    s = np.linspace(-0.5, 0.5, points)
+    length, phase = rng.uniform(1.8, 5.0, (count, 1)), rng.uniform(0, 2 * np.pi, (count, 2))
+    sway = 0.11 * np.sin(4 * s * length + phase[:, :1]) + 0.06 * np.sin(9 * s * length + phase[:, 1:])
+    x = middle_x + s * length * np.cos(heading) - sway * np.sin(heading)
+    y = middle_y + s * length * np.sin(heading) + sway * np.cos(heading)
+    taper = np.sqrt(1 - (2 * np.abs(s)) ** 4)
+    width, depth = rng.uniform(0.04, 0.095, (count, 1)), rng.uniform(0.4, 1, (count, 1))
+    ribbons = canvas.stamp(x, y, width * taper, depth * taper, soft=0.045)
     # Macular pigment hides the choroid in the middle of the macula.
     seen = anatomy.tessellation * (1 - 0.65 * np.exp(-((canvas.distance(*anatomy.fovea) / 0.7) ** 2)))
-    canvas.absorb((1 - ridge) * seen, 0.35 + 0.45 * anatomy.melanin, MELANIN)
-    canvas.paint(ridge * seen, (0.93, 0.50, 0.26), 0.42)
+    seen = seen * np.clip(0.85 + 0.3 * canvas.noise(rng, 1.5), 0.2, 1.2)
+    canvas.absorb((1 - ribbons) * seen, 0.35 + 0.45 * anatomy.melanin, MELANIN)
+    canvas.paint(ribbons * seen, (0.92, 0.50, 0.27), 0.38)
 
 
 def paint_disc(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> None:

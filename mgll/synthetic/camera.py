@@ -98,7 +98,11 @@ def expose(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> Array:
         image += cover[..., None] * (np.asarray(camera.flare_colour, np.float32) - image)
     # Highlights saturate softly, as film and sensors do.
     image = np.where(image > 0.8, 0.8 + 0.2 * np.tanh((image - 0.8) / 0.2), image)
-    image += rng.normal(0, camera.noise, image.shape).astype(np.float32) * (0.4 + 0.6 * np.clip(image, 0, 1))
+    image += (
+        np.float32(camera.noise)
+        * rng.standard_normal(image.shape, dtype=np.float32)
+        * (0.4 + 0.6 * np.clip(image, 0, 1))
+    )
     pixel = 2 / canvas.size / camera.radius
     field = np.clip((1 - radius) / pixel + 0.5, 0, 1) * (np.abs(y) * camera.radius < camera.band)
     image = image * field[..., None] + camera.surround * (1 - field[..., None])

@@ -51,13 +51,13 @@ class Canvas:
         for octave in range(octaves):
             grain = cell / 2**octave
             position = (np.arange(self.size) + 0.5) / self.scale / grain
-            nodes = int(self.size / self.scale / grain) + 4
-            # Cubic B-spline weights make it smooth; separable, so two small matrix products draw it.
-            offset = np.abs(position[:, None] + 1 - np.arange(nodes)[None, :])
-            inner, outer = 2 / 3 - offset**2 + offset**3 / 2, np.clip(2 - offset, 0, None) ** 3 / 6
-            weights = np.where(offset < 1, inner, outer).astype(np.float32)
-            lattice = rng.standard_normal((nodes, nodes)).astype(np.float32)
-            total += weights @ lattice @ weights.T * (0.5**octave * 2.1)
+            nodes = int(position[-1]) + 4
+            field = rng.standard_normal((nodes, nodes), dtype=np.float32)
+            # Cubic B-splines make it smooth; separable, four taps each way, so rows first, then columns.
+            low, taps = position.astype(int), _spline_taps(position % 1)
+            field = sum(tap[:, None] * field[low + step] for step, tap in enumerate(taps))
+            field = sum(tap[None, :] * field[:, low + step] for step, tap in enumerate(taps))
+            total += field * np.float32(2.1 * 0.5**octave)
             power += 0.25**octave
         return total / np.float32(np.sqrt(power))
 
@@ -138,6 +138,13 @@ class Canvas:
         """Blend towards `colour` where `mask` is."""
         cover = (mask * np.float32(opacity))[..., None]
         self.rgb += cover * (np.asarray(colour, np.float32) - self.rgb)
+
+
+def _spline_taps(t: Array) -> Array:
+    """Weights of a cubic B-spline on four nodes for positions `t` in 0..1 past the second, (4, size) float32."""
+    return (
+        np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]).astype(np.float32) / 6
+    )
 
 
 def smoothstep(t: Array) -> Array:

@@ -56,7 +56,8 @@ def retinitis(eye: Eye, rng: Rng) -> None:
         patch = canvas.blob(x, y, size * 1.3, size, float(trunks.heading[row, point]), 0.45, outline)
         canvas.paint(patch, (0.95, 0.90, 0.74), 0.82)
         count = int(rng.integers(10, 28))
-        marks.blots(eye, rng, *marks.around(rng, x, y, 0.6 * size, count), 0.085)
+        marks.blots(eye, rng, *marks.around(rng, x, y, 0.65 * size, count // 2), 0.08)
+        marks.flames(eye, rng, *marks.around(rng, x, y, 0.7 * size, count), 0.3)
         haze = canvas.blob(x, y, size * 2.6, edge=0.9)
         canvas.paint(haze, (0.74, 0.68, 0.55), 0.38)
 
@@ -70,9 +71,10 @@ def chorioretinitis(eye: Eye, rng: Rng) -> None:
         size = rng.uniform(0.18, 0.5)
         outline = 0.18 * canvas.noise(rng, 0.25)
         whole = canvas.blob(cx, cy, size * 1.2, edge=0.12, wobble=outline)
-        inner = canvas.blob(cx, cy, size * 0.9, edge=0.15, wobble=outline)
-        canvas.absorb(np.clip(whole - inner, 0, 1), rng.uniform(0.8, 1.6), MELANIN)
-        canvas.paint(inner, (0.95, 0.86, 0.58), 0.78)
+        inner = canvas.blob(cx, cy, size * 0.95, edge=0.2, wobble=outline)
+        rim = np.clip(whole - inner, 0, 1) * np.clip(0.5 + 0.6 * canvas.noise(rng, 0.22), 0, 1)
+        canvas.absorb(rim, rng.uniform(0.6, 1.5), MELANIN)
+        canvas.paint(inner, (0.95, 0.84, 0.56), rng.uniform(0.5, 0.78))
         canvas.absorb(inner * np.clip(canvas.noise(rng, 0.13) - 0.8, 0, 1), 2.2, MELANIN)
     marks.exudate_rings(eye, rng, x, y, 0.9)
 

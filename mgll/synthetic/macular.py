@@ -27,7 +27,7 @@ def dry_degeneration(eye: Eye, rng: Rng) -> None:
     _deposits(eye, rng, int(rng.integers(15, 60)), rng.uniform(0.35, 0.7), rng.uniform(0.08, 0.14))
     zone = canvas.blob(fx, fy, rng.uniform(0.6, 1.0), edge=0.6)
     clumps = zone * np.clip(canvas.noise(rng, 0.16) - 0.5, 0, 2)
-    canvas.absorb(clumps, 0.5 + 0.4 * severity, MELANIN)
+    canvas.absorb(clumps, 0.3 + 0.3 * severity, MELANIN)
     if severity > 0.5:
         size = rng.uniform(0.3, 0.8) * severity
         outline = 0.22 * canvas.noise(rng, 0.45)
@@ -48,8 +48,8 @@ def neovascular_membrane(eye: Eye, rng: Rng) -> None:
         x + 0.55 * size * np.cos(angle), y + 0.55 * size * np.sin(angle), 1.35 * size, 0.95 * size, angle, 0.18, outline
     )
     canvas.absorb(blood, rng.uniform(0.8, 1.2), (0.8, 1.5, 1.2))
-    membrane = canvas.blob(x, y, size, size * rng.uniform(0.7, 1), angle, 0.25, 0.2 * canvas.noise(rng, 0.3))
-    canvas.paint(membrane, (0.58, 0.56, 0.40), 0.72)
+    membrane = canvas.blob(x, y, size, size * rng.uniform(0.7, 1), angle, 0.45, 0.2 * canvas.noise(rng, 0.3))
+    canvas.paint(membrane, (0.62, 0.56, 0.38), rng.uniform(0.4, 0.65))
 
 
 def wet_degeneration(eye: Eye, rng: Rng) -> None:
@@ -68,11 +68,13 @@ def serous_dome(eye: Eye, rng: Rng) -> None:
     canvas = eye.canvas
     x, y = eye.anatomy.fovea[0] + rng.normal(0, 0.22), eye.anatomy.fovea[1] + rng.normal(0, 0.18)
     size, aspect, angle = rng.uniform(0.6, 1.1), rng.uniform(0.8, 1.0), rng.uniform(0, np.pi)
-    inside = canvas.blob(x, y, size, size * aspect, angle, 0.10)
-    larger = canvas.blob(x, y, size * 1.1, size * 1.1 * aspect, angle, 0.10)
-    canvas.paint(inside, (0.66, 0.44, 0.24), 0.42)
-    canvas.absorb(inside, 0.22, (0.5, 0.6, 0.3))
-    canvas.paint(np.clip(larger - inside, 0, 1), (0.98, 0.82, 0.55), rng.uniform(0.45, 0.75))
+    inside = canvas.blob(x, y, size, size * aspect, angle, 0.14, 0.04 * canvas.noise(rng, 0.6))
+    larger = canvas.blob(x, y, size * 1.12, size * 1.12 * aspect, angle, 0.14)
+    canvas.paint(inside, (0.70, 0.46, 0.24), rng.uniform(0.25, 0.45))
+    canvas.absorb(inside, rng.uniform(0.05, 0.3), (0.5, 0.6, 0.3))
+    # Light catches the slope of the blister on one side more than on the other.
+    lit = np.clip(0.75 + 0.45 * canvas.noise(rng, 1.1), 0, 1)
+    canvas.paint(np.clip(larger - inside, 0, 1) * lit, (0.98, 0.82, 0.55), rng.uniform(0.3, 0.65))
     count = int(rng.integers(0, 22))
     dx, dy = marks.around(rng, x, y, 0.35 * size, count)
     canvas.paint(canvas.stamp(dx, dy, np.full(count, 0.026), soft=0.015), marks.EXUDATE, 0.6)
@@ -91,7 +93,9 @@ def epiretinal_membrane(eye: Eye, rng: Rng) -> None:
     canvas = eye.canvas
     x, y = eye.anatomy.fovea[0] + rng.normal(0, 0.3), eye.anatomy.fovea[1] + rng.normal(0, 0.3)
     sheet = canvas.blob(x, y, rng.uniform(0.8, 1.4), edge=0.5, wobble=0.25 * canvas.noise(rng, 0.6))
-    bearing = np.arctan2(canvas.y - y, canvas.x - x) + 0.25 * canvas.noise(rng, 0.5)
-    folds = np.clip(np.cos(bearing * rng.integers(9, 15)), 0, 1) ** 3
+    # Folds run towards a point of contraction beside the macula.
+    pull = rng.uniform(0, 2 * np.pi)
+    bearing = np.arctan2(canvas.y - y - 1.1 * np.sin(pull), canvas.x - x - 1.1 * np.cos(pull))
+    folds = np.clip(np.cos((bearing + 0.12 * canvas.noise(rng, 0.4)) * rng.integers(16, 26)), 0, 1) ** 3
     canvas.paint(sheet, (0.85, 0.80, 0.66), 0.28)
-    canvas.paint(sheet * folds * np.clip(0.35 + canvas.noise(rng, 0.35), 0, 1), (0.97, 0.95, 0.85), 0.7)
+    canvas.paint(sheet * folds * np.clip(0.3 + canvas.noise(rng, 0.35), 0, 1), (0.97, 0.95, 0.85), 0.45)

@@ -56,30 +56,32 @@ def around(rng: Rng, x: float, y: float, spread: float, count: int) -> tuple[Arr
 def dots(eye: Eye, rng: Rng, x: Array, y: Array, smallest: float, largest: float, depth: float = 0.9) -> None:
     """Round haemorrhages and microaneurysms, radii from `smallest` to `largest` DD, of unlike depth."""
     radius = np.exp(rng.uniform(np.log(smallest), np.log(largest), len(x)))
-    eye.canvas.absorb(eye.canvas.stamp(x, y, radius, rng.uniform(0.55, 1.0, len(x)), soft=0.02), depth)
+    depth *= rng.uniform(0.6, 1.1)
+    eye.canvas.absorb(eye.canvas.stamp(x, y, radius, rng.uniform(0.45, 1.0, len(x)), soft=0.025), depth)
 
 
 def blots(eye: Eye, rng: Rng, x: Array, y: Array, size: float) -> None:
     """Irregular blot haemorrhages: each a heap of overlapping dots."""
-    parts = 6
-    cx = (x[:, None] + rng.normal(0, 0.55 * size, (len(x), parts))).ravel()
-    cy = (y[:, None] + rng.normal(0, 0.45 * size, (len(x), parts))).ravel()
-    dots(eye, rng, cx, cy, 0.45 * size, 0.95 * size, 0.95)
+    parts = 8
+    spread = size * rng.uniform(0.3, 0.8, (len(x), 1))
+    cx = (x[:, None] + rng.normal(0, 1, (len(x), parts)) * spread).ravel()
+    cy = (y[:, None] + rng.normal(0, 0.8, (len(x), parts)) * spread).ravel()
+    dots(eye, rng, cx, cy, 0.3 * size, 0.9 * size, 0.95)
 
 
 def flames(eye: Eye, rng: Rng, x: Array, y: Array, length: float, depth: float = 0.85) -> None:
     """Flame haemorrhages: bundles of tapering strokes along the nerve fibres."""
-    fibres, points = 5, 14
+    fibres, points = 8, 14
     heading = np.arctan2(y, x)[:, None] + rng.normal(0, 0.16, (len(x), fibres))
-    size = length * rng.uniform(0.5, 1.3, (len(x), 1))
-    across = rng.normal(0, 0.17, (len(x), fibres)) * size
+    size = length * np.exp(rng.uniform(np.log(0.35), np.log(1.5), (len(x), 1)))
+    across = rng.normal(0, 0.16, (len(x), fibres)) * size
     along = rng.normal(0, 0.22, (len(x), fibres)) * size
     cx = x[:, None] + along * np.cos(heading) - across * np.sin(heading)
     cy = y[:, None] + along * np.sin(heading) + across * np.cos(heading)
     s = np.linspace(-0.5, 0.5, points)
     reach = size[..., None] * rng.uniform(0.5, 1.2, (len(x), fibres, 1)) * s
-    radius = (0.085 * size)[..., None] * np.sqrt(np.clip(1 - (2 * s) ** 2, 0, 1)) * np.ones_like(reach)
-    strength = np.broadcast_to(rng.uniform(0.6, 1.0, (len(x), 1, 1)), reach.shape)
+    radius = (0.045 * size + 0.006)[..., None] * np.sqrt(np.clip(1 - (2 * s) ** 2, 0, 1)) * np.ones_like(reach)
+    strength = np.broadcast_to(rng.uniform(0.35, 1.0, (len(x), fibres, 1)), reach.shape)
     mask = eye.canvas.stamp(
         cx[..., None] + reach * np.cos(heading)[..., None],
         cy[..., None] + reach * np.sin(heading)[..., None],
@@ -87,7 +89,7 @@ def flames(eye: Eye, rng: Rng, x: Array, y: Array, length: float, depth: float =
         strength,
         soft=0.02,
     )
-    eye.canvas.absorb(mask, depth)
+    eye.canvas.absorb(mask, depth * rng.uniform(0.7, 1.1))
 
 
 def exudates(eye: Eye, rng: Rng, x: Array, y: Array, largest: float = 0.06, opacity: float = 0.85) -> None:
@@ -108,10 +110,10 @@ def exudate_rings(eye: Eye, rng: Rng, x: Array, y: Array, size: float) -> None:
 def cotton_wool(eye: Eye, rng: Rng, x: Array, y: Array) -> None:
     """Cotton wool spots: soft white patches with feathered borders, near the vessels."""
     for cx, cy in zip(x, y, strict=True):
-        size = rng.uniform(0.10, 0.20)
+        size = rng.uniform(0.09, 0.19)
         across = np.arctan2(cy, cx) + np.pi / 2
-        wobble = 0.25 * eye.canvas.noise(rng, 0.14)
-        patch = eye.canvas.blob(cx, cy, size * rng.uniform(1, 1.5), size, across, 0.6, wobble)
+        wobble = 0.4 * eye.canvas.noise(rng, 0.17, 2)
+        patch = eye.canvas.blob(cx, cy, size * rng.uniform(1, 1.5), size, across, 0.7, wobble)
         eye.canvas.paint(patch, COTTON, rng.uniform(0.55, 0.85))
 
 

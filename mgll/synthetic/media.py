@@ -26,7 +26,7 @@ def media_haze(eye: Eye, rng: Rng) -> None:
         x, y = eye.camera.centre[0] + away * np.cos(angle), eye.camera.centre[1] + away * np.sin(angle)
         size = rng.uniform(0.7, 1.9)
         wobble = 0.3 * canvas.noise(rng, 0.8, 2)
-        cloud = np.maximum(cloud, canvas.blob(x, y, size, size * rng.uniform(0.5, 1), rng.uniform(0, 3), 0.65, wobble))
+        cloud = np.maximum(cloud, canvas.blob(x, y, size, size * rng.uniform(0.5, 1), rng.uniform(0, 3), 0.85, wobble))
     cloud *= np.float32(rng.uniform(0.55, 0.95))
     soft = blurred(canvas.rgb, 0.03 * canvas.size)
     canvas.rgb += cloud[..., None] * (soft - canvas.rgb)

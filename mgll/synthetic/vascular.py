@@ -51,11 +51,11 @@ def _background_retinopathy(
 
 def _new_vessels(eye: Eye, rng: Rng, x: float, y: float) -> None:
     """A tuft of fine tangled vessels."""
-    strands, points = 26, 26
-    heading = rng.uniform(0, 2 * np.pi, (strands, 1)) + np.cumsum(rng.normal(0, 0.42, (strands, points)), axis=1)
+    strands, points = 16, 34
+    heading = rng.uniform(0, 2 * np.pi, (strands, 1)) + np.cumsum(rng.normal(0, 0.34, (strands, points)), axis=1)
     step = rng.uniform(0.016, 0.036, (strands, 1))
     cx, cy = x + np.cumsum(np.cos(heading) * step, axis=1), y + np.cumsum(np.sin(heading) * step, axis=1)
-    eye.canvas.absorb(eye.canvas.stamp(cx, cy, np.full_like(cx, 0.017)), 0.8)
+    eye.canvas.absorb(eye.canvas.stamp(cx, cy, np.full_like(cx, 0.013)), 0.8)
 
 
 def preretinal_haemorrhage(eye: Eye, rng: Rng) -> None:
@@ -121,18 +121,20 @@ def sclerotic(anatomy: Anatomy, rng: Rng) -> Anatomy:
 
 
 def branch_vein_occlusion(eye: Eye, rng: Rng) -> None:
-    """BRVO: haemorrhages fill the fan of one temporal vein (rarely a nasal one) up to the horizontal raphe."""
-    arcade = rng.choice(4, p=(0.5, 0.34, 0.08, 0.08))
+    """BRVO: haemorrhages fill the fan of one temporal vein up to the horizontal raphe."""
+    arcade = rng.choice(2, p=(0.6, 0.4))
     trunks = eye.tree[0]
     row = int(np.flatnonzero(trunks.vein & (trunks.arcade == arcade))[0])
     down = 1 if trunks.y[row].mean() > 0 else -1
-    start, count = int(rng.integers(5, 20)), int(rng.integers(40, 110))
-    point = rng.integers(start, min(start + 32, 60), count)
+    start, count = int(rng.integers(5, 16)), int(rng.integers(60, 190))
+    point = rng.integers(start, start + 30, count)
     x = trunks.x[row, point] + rng.normal(0, 0.38, count)
-    y = trunks.y[row, point] + rng.normal(0, 0.48, count)
+    y = trunks.y[row, point] + rng.normal(0, 0.5, count)
     keep = (y * down > 0.25) & (np.hypot(x, y) > 0.6)
     x, y = x[keep], y[keep]
-    half = len(x) // 2
+    half = 2 * len(x) // 3
+    stain = eye.canvas.stamp(x, y, np.full(len(x), 0.09), rng.uniform(0.2, 0.6, len(x)), soft=0.09)
+    eye.canvas.absorb(stain, 0.7)
     marks.flames(eye, rng, x[:half], y[:half], 0.42, 0.9)
     marks.blots(eye, rng, x[half:], y[half:], 0.075)
     wool = int(rng.integers(0, 4))

@@ -57,10 +57,12 @@ def _trunks(anatomy: Anatomy, rng: np.random.Generator) -> Branches:
     along = s**1.15 * rng.uniform(5.6, 6.6, (count, 1))
     temporal = (side == 1)[:, None]
     # Temporal trunks leave the disc upright and level off above the macula; nasal ones run on outwards.
-    height = anatomy.arcade * rng.uniform(0.86, 1.14, (count, 1))
+    # Artery and vein of an arcade run apart, either one outside.
+    apart = np.repeat(rng.choice((-0.1, 0.1), (count // 2, 1)), 2, axis=0) * np.where(vein, 1, -1)[:, None]
+    height = anatomy.arcade * (1 + apart + rng.normal(0, 0.035, (count, 1)))
     bend = rng.uniform(0.75, 1.25, (count, 1))
     arch = height * (1 - np.exp(-along / bend)) ** 0.62 - 0.035 * along**2 * rng.uniform(0.2, 1.2, (count, 1))
-    ray = rng.uniform(0.65, 1.15, (count, 1)) * along**0.85 + 0.35 * (1 - np.exp(-along / 0.2))
+    ray = (rng.uniform(0.45, 0.75, (count, 1)) + 1.6 * apart) * along + 0.8 * (1 - np.exp(-along / 0.22))
     sway = _sway(count, s, rng) * 0.13 * _bending(anatomy, vein) * np.minimum(1, along / 0.8)
     x = side[:, None] * along * np.where(temporal, 1, 0.8) - 0.10 + 0.5 * sway
     y = down[:, None] * np.where(temporal, arch, ray) + sway
@@ -75,11 +77,11 @@ def _spawn(parents: Branches, per_parent: int, anatomy: Anatomy, rng: np.random.
     slot = (np.arange(per_parent) + rng.uniform(0.1, 0.9, (rows, per_parent))) / per_parent
     index = np.clip((0.04 + 0.92 * slot) * points, 1, points - 2).astype(int).ravel()
     row = np.repeat(np.arange(rows), per_parent)
-    first = rng.integers(0, 2, size=rows)
+    first: Array = rng.integers(0, 2, size=rows)
     side = np.where((np.tile(np.arange(per_parent), rows) + first[row]) % 2 == 0, 1.0, -1.0)
     count = rows * per_parent
     left = 1 - index / points
-    length = np.where(points == _TRUNK_POINTS, 2.2, 0.9) * rng.uniform(0.5, 1.2, count) * (0.45 + 0.55 * left)
+    length = np.where(points == _TRUNK_POINTS, 2.2, 0.9) * rng.uniform(0.4, 1.45, count) * (0.45 + 0.55 * left)
     turn = side * rng.uniform(0.55, 1.15, count)
     s = np.linspace(0, 1, _BRANCH_POINTS)[None, :]
     # A branch bends back towards its parent's direction, and sways.
