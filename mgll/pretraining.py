@@ -193,7 +193,7 @@ def _train(
     total = settings.epochs * steps_per_epoch(len(images), settings.batch_size)
     log = Path(settings.out) / "metrics.jsonl"
     if accelerator.is_main_process:
-        _cut_log(log, done)
+        cut_log(log, done)
     accelerator.init_trackers("mgll")
     bar = tqdm(total=total, initial=done, desc=settings.objective, disable=not accelerator.is_main_process)
     texts = {name: tensor.to(accelerator.device) for name, tensor in features.items()}
@@ -281,7 +281,7 @@ def _stop_if_too_many(bad: set[str], images: int, share: float) -> None:
         )
 
 
-def _cut_log(log: Path, done: int) -> None:
+def cut_log(log: Path, done: int) -> None:
     """Drop lines of steps after the checkpoint, which will be done again."""
     if log.is_file():
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
