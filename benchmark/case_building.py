@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -23,6 +24,7 @@ def build_cases(
     classes: Classes = None,
     min_images: int | None = None,
     clean: bool = True,
+    equal: bool = False,
     seed: int = 0,
 ) -> tuple[list[Case], Drawing]:
     """Draw cases from one split of a manifest, check and hash their images, and write the file.
@@ -40,7 +42,7 @@ def build_cases(
                 manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
             )
     labels = [record.labels for record in records]
-    drawing = draw(labels, kind, count, classes, min_images, clean, seed)
+    drawing = draw(labels, kind, count, classes, min_images, clean, equal, seed)
     hashes = _hash_images(manifest, [records[index] for index in sorted({drawn.image for drawn in drawing.questions})])
     # The wording must say nothing about the answer: its own stream of random numbers.
     wordings = np.random.default_rng([seed, 1]).permutation(np.arange(len(drawing.questions)) % len(QUESTIONS))
@@ -66,6 +68,7 @@ def build_cases(
         "split": split,
         "seed": seed,
         "manifest_sha256": sha256(manifest),
+        "equal": equal,
         "shares": {code: round(share, 6) for code, share in drawing.shares.items()},
         "left_out": dict(drawing.left_out),
         "ambiguous": drawing.ambiguous,
@@ -79,13 +82,18 @@ def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) ->
 
     from mgll.preprocessing import ImageError, open_image
 
-    hashes, errors = {}, []
-    for record in tqdm(records, desc="checking images", unit="image", disable=None, leave=False):
+    def hash_one(image: str) -> str | Exception:
         try:
-            open_image(record.image).close()
-            hashes[record.image] = sha256(record.image)
+            open_image(image).close()
+            return sha256(image)
         except (ImageError, OSError) as error:
-            errors.append(str(error))
+            return error
+
+    images = [record.image for record in records]
+    with ThreadPoolExecutor() as threads:  # decoding releases the interpreter lock
+        progress = tqdm(threads.map(hash_one, images), "checking images", len(images), leave=False, disable=None)
+        results = dict(zip(images, progress, strict=True))
+    errors = [str(result) for result in results.values() if isinstance(result, Exception)]
     if errors:
         raise FormatError(manifest, None, f"{len(errors)} images can't be used: " + "; ".join(errors[:5]))
-    return hashes
+    return {image: result for image, result in results.items() if isinstance(result, str)}

@@ -182,6 +182,9 @@ def _main(arguments: list[str] | None = None) -> int:
     build.add_argument(
         "--any-distractor", action="store_true", help="paper options as printed: a distractor may be true of the image"
     )
+    build.add_argument(
+        "--equal-shares", action="store_true", help="balanced options in which every class is offered equally often"
+    )
     validate = commands.add_parser("validate", help="check a file of cases and its images")
     validate.add_argument("file")
     options = parser.parse_args(arguments)
@@ -220,6 +223,7 @@ def _build(options: argparse.Namespace) -> int:
         classes=classes,
         min_images=options.min_images,
         clean=not options.any_distractor,
+        equal=options.equal_shares,
         seed=options.seed,
     )
     print(f"{options.out}: {describe(cases)}")

@@ -24,6 +24,8 @@ class Floor:
         overall: mean over cases.
         macro: unweighted mean over classes.
         ten_class: unweighted mean over the paper's ten classes that occur (NaN if none does).
+        rarest_macro: macro average of the opposite guesser, who always picks the option whose class is rarest. No set of
+            questions with classes of unequal size protects the macro average from it.
         by_class: class -> accuracy.
         frequencies_of: whose frequencies the guesser knows.
     """
@@ -31,6 +33,7 @@ class Floor:
     overall: float
     macro: float
     ten_class: float
+    rarest_macro: float
     by_class: Mapping[str, float]
     frequencies_of: str
 
@@ -58,23 +61,34 @@ def floor_of(
     if not options:
         raise ValueError("no question")
     known = np.array([[frequency.get(code, 0) for code in four] for four in options])
-    picked = known == known.max(axis=1, keepdims=True)
-    score = picked[np.arange(len(answers)), answers] / picked.sum(axis=1)
-    codes = np.array([four[answer] for four, answer in zip(options, answers, strict=True)])
-    by_class = {str(code): float(score[codes == code].mean()) for code in dict.fromkeys(codes)}
+    codes = [four[answer] for four, answer in zip(options, answers, strict=True)]
+    by_class = _by_class(known, answers, codes)
     ten = [by_class[code] for code in TEN_CLASSES if code in by_class]
     return Floor(
-        overall=float(score.mean()),
+        overall=float(_score(known, answers).mean()),
         macro=float(np.mean(list(by_class.values()))),
         ten_class=float(np.mean(ten)) if ten else float("nan"),
+        rarest_macro=float(np.mean(list(_by_class(-known, answers, codes).values()))),
         by_class=by_class,
         frequencies_of=frequencies_of,
     )
 
 
+def _score(preference: np.ndarray, answers: Sequence[int]) -> np.ndarray:
+    """[questions] expected score of picking the option that is preferred most."""
+    picked = preference == preference.max(axis=1, keepdims=True)
+    return np.asarray(picked[np.arange(len(answers)), answers] / picked.sum(axis=1))
+
+
+def _by_class(preference: np.ndarray, answers: Sequence[int], codes: Sequence[str]) -> dict[str, float]:
+    score, names = _score(preference, answers), np.array(codes)
+    return {code: float(score[names == code].mean()) for code in dict.fromkeys(codes)}
+
+
 def describe_floor(floor: Floor) -> str:
-    """One line for the terminal."""
+    """Two lines for the terminal."""
     return (
         f"prior-only floor (most frequent option by {floor.frequencies_of}): {floor.overall:.1%} overall,"
-        f" {floor.macro:.1%} macro, {floor.ten_class:.1%} ten-class average; chance 25 %"
+        f" {floor.macro:.1%} macro, {floor.ten_class:.1%} ten-class average; chance 25 %\n"
+        f"always picking the rarest option instead: {floor.rarest_macro:.1%} macro"
     )

@@ -126,7 +126,7 @@ def sign_flip(difference: ArrayLike, groups: Sequence[str] | ArrayLike, draws: i
     values, clusters = _same_length(difference, groups)
     sums = np.bincount(_codes(clusters)[0], weights=values)
     sums = sums[sums != 0]
-    if not len(sums):
+    if len(sums) < 2:  # both signs of a single sum are equally extreme
         return 1.0
     result = permutation_test(
         (sums,),
@@ -186,6 +186,37 @@ def per_class(values: ArrayLike, codes: Sequence[str] | ArrayLike) -> pd.DataFra
         estimate = wilson(correct, n)
         rows.append((code, n, estimate.value, estimate.low, estimate.high))
     return pd.DataFrame(rows, columns=["code", "n", "accuracy", "low", "high"])
+
+
+def informedness(option_codes: Sequence[Sequence[str]], answers: ArrayLike, chosen: ArrayLike) -> pd.DataFrame:
+    """Per class: how much more often it is picked when it is true than when it is offered and false.
+
+    A per-class accuracy alone rewards a liking for that class's name. On balanced options this difference is 0 in
+    expectation for every strategy that does not see the image, and 1 for one that is always right.
+
+    Args:
+        option_codes: [cases][4] class codes.
+        answers: [cases] index of the true option.
+        chosen: [cases] index of the picked option.
+
+    Returns:
+        Table by class: code, true (times the answer), false (times offered and not the answer), picked_when_true,
+        picked_when_false, informedness.
+    """
+    true, picked = (np.asarray(index)[:, None] == np.arange(4) for index in (answers, chosen))
+    table = pd.DataFrame({"code": np.asarray(option_codes).ravel(), "true": true.ravel(), "picked": picked.ravel()})
+    when_true, when_false = (table[table["true"] == side].groupby("code")["picked"] for side in (True, False))
+    rates = pd.DataFrame(
+        {
+            "true": when_true.size(),
+            "false": when_false.size(),
+            "picked_when_true": when_true.mean(),
+            "picked_when_false": when_false.mean(),
+        }
+    ).fillna({"true": 0, "false": 0})
+    rates["informedness"] = rates["picked_when_true"] - rates["picked_when_false"]
+    rates = rates.astype({"true": int, "false": int}).rename_axis("code").reset_index()
+    return rates.sort_values("true", ascending=False, kind="stable", ignore_index=True)
 
 
 def summarise(
