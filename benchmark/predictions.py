@@ -77,6 +77,10 @@ class Prediction(Row):
         """Whether the chosen option is the true one."""
         return self.chosen == self.answer
 
+    def probability(self, option: int) -> float:
+        """Probability of an option, relative to the four."""
+        return math.exp(self.log_probs[option])
+
 
 @dataclass(frozen=True)
 class Run:

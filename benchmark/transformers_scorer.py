@@ -66,7 +66,8 @@ class TransformersScorer:
 
     def _letter_ids(self, prompt: str) -> list[int]:
         if self._letters is None:
-            self._letters = tuple(answer_slot.letter_ids(self._processor.tokenizer, prompt, LETTERS))
+            answers = [self._host.answer(letter) for letter in LETTERS]
+            self._letters = tuple(answer_slot.letter_ids(self._processor.tokenizer, prompt, answers))
         return list(self._letters)
 
 
