@@ -71,6 +71,7 @@ def load_trained(model: nn.Module, host: Host, directory: Path) -> None:
     """
     config = PeftConfig.from_pretrained(os.fspath(directory))
     config.inference_mode = True
+    config.base_model_name_or_path = getattr(model, "name_or_path", None)  # PEFT warns where these differ
     peft_model = get_peft_model(model, config)
     path = directory / "adapter_model.safetensors"
     if not path.is_file():
