@@ -18,7 +18,7 @@ from mgll.vocabulary import diseases
 def build_cases(
     manifest: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    split: Split = "test",
+    split: Split | None = "test",
     kind: Kind = "balanced",
     count: int | None = None,
     classes: Classes = None,
@@ -27,7 +27,7 @@ def build_cases(
     equal: bool = False,
     seed: int = 0,
 ) -> tuple[list[Case], Drawing]:
-    """Draw cases from one split of a manifest, check and hash their images, and write the file.
+    """Draw cases from one split of a manifest (None: all), check and hash their images, and write the file.
 
     The arguments after `split` are those of `benchmark.options.draw`. The same arguments and images give the same bytes.
 
@@ -51,7 +51,7 @@ def build_cases(
         record = records[drawn.image]
         first, second, third, fourth = (diseases()[code].name for code in drawn.codes)
         case = Case(
-            id=f"{split}-{kind}-{seed}-{number:05d}",
+            id=f"{split or 'all'}-{kind}-{seed}-{number:05d}",
             image=record.image,
             image_sha256=hashes[record.image],
             group=record.group,
@@ -65,7 +65,7 @@ def build_cases(
         cases.append(case)
     header = {
         "options": kind,
-        "split": split,
+        "split": split or "all",
         "seed": seed,
         "manifest_sha256": sha256(manifest),
         "equal": equal,

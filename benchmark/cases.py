@@ -169,7 +169,7 @@ def _main(arguments: list[str] | None = None) -> int:
     build = commands.add_parser("build", help="draw cases from a manifest")
     build.add_argument("--manifest", required=True)
     build.add_argument("--out", required=True, help="file of cases to write")
-    build.add_argument("--split", choices=["train", "val", "test"], default="test")
+    build.add_argument("--split", choices=["train", "val", "test", "all"], default="test")
     build.add_argument("--options", choices=["balanced", "paper"], default="balanced", help="how the options are drawn")
     build.add_argument("--count", type=int, help="number of cases (default: one for every image and class of it)")
     build.add_argument("--seed", type=int, default=0)
@@ -217,7 +217,7 @@ def _build(options: argparse.Namespace) -> int:
     cases, drawing = build_cases(
         options.manifest,
         options.out,
-        options.split,
+        None if options.split == "all" else options.split,
         kind=options.options,
         count=options.count,
         classes=classes,

@@ -1,0 +1,88 @@
+"""Make the questions of one experiment from a manifest: training questions, and cases of the validation and test splits.
+
+    python recipes/build_benchmark.py --manifest fundus.jsonl --out benchmark_data/fundus
+    python recipes/build_benchmark.py --manifest fundus.jsonl --out benchmark_data/paper --options paper
+
+Fine-tuning questions are drawn like the questions they prepare for. Research use only, not for diagnosis.
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from mgll.commandline import parse_settings
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """One experiment's questions.
+
+    Attributes:
+        manifest: manifest with the splits `train` and `test` (and `val` if it has one).
+        out: folder for `train.jsonl`, `val.jsonl`, `test.jsonl` and `settings.json`.
+        options: `balanced` (no strategy without the image beats 25 %) or `paper` (uniform distractors).
+        train_count: number of training questions; default one for every image and class of it.
+        test_count: number of cases of each of the other splits; default the same.
+        classes: class codes, or `present`, or `table14`; default `present` for balanced options, `table14` for the paper's.
+        min_images: leave out classes with fewer images in a split; default 5 for balanced options, 1 for the paper's.
+        equal_shares: balanced options in which every class is offered equally often.
+        any_distractor: paper options as printed: a distractor may be true of the image.
+        seed: of all draws.
+    """
+
+    manifest: str
+    out: str
+    options: Literal["balanced", "paper"] = "balanced"
+    train_count: int | None = None
+    test_count: int | None = None
+    classes: list[str] | Literal["present", "table14"] | None = None
+    min_images: int | None = None
+    equal_shares: bool = False
+    any_distractor: bool = False
+    seed: int = 0
+
+
+def main() -> None:
+    """Build the files split by split and say what each holds."""
+    settings = parse_settings(BenchmarkSettings, __doc__ or "")
+    import json
+
+    from benchmark.case_building import build_cases
+    from benchmark.cases import describe
+    from benchmark.floor import describe_floor, prior_floor
+    from mgll.files import sha256, write_text
+    from mgll.manifest import read_manifest
+    from mgll.provenance import provenance
+
+    out = Path(settings.out)
+    try:
+        records = read_manifest(settings.manifest)
+        training = [record for record in records if record.split == "train"]
+        for split in sorted({record.split for record in records}, key=["train", "val", "test"].index):
+            cases, drawing = build_cases(
+                settings.manifest,
+                out / f"{split}.jsonl",
+                split,
+                kind=settings.options,
+                count=settings.train_count if split == "train" else settings.test_count,
+                classes=settings.classes,
+                min_images=settings.min_images,
+                clean=not settings.any_distractor,
+                equal=settings.equal_shares,
+                seed=settings.seed,
+            )
+            print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}")
+            for code, reason in drawing.left_out.items():
+                print(f"left out: {code}: {reason}")
+            print(describe_floor(prior_floor(cases)))
+            if training and split != "train":
+                print(describe_floor(prior_floor(cases, training)))
+    except ValueError as error:  # a wrong manifest is one too
+        sys.exit(f"error: {error}")
+    made = {"settings": asdict(settings), "manifest_sha256": sha256(settings.manifest), "made_with": provenance()}
+    write_text(out / "settings.json", json.dumps(made, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

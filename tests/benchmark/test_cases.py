@@ -1,0 +1,332 @@
+"""Cases: the file survives moving and refuses what is wrong by line and field; building is deterministic and checks images."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmark.case_building import build_cases
+from benchmark.cases import SCHEMA, Case, _main, check_images, read_cases, write_cases
+from benchmark.demo_cases import demo_cases
+from benchmark.prompts import QUESTIONS
+from mgll.formats import FormatError, read_header
+from mgll.manifest import Record, read_manifest, write_manifest
+from mgll.vocabulary import diseases, true_codes
+
+FINDINGS = [("Health",), ("Moderate NPDR",), ("AMD",), ("Glaucoma", "Cataract"), ("Cataract",), ("Glaucoma",), ("ERM",)]
+
+
+def make_manifest(folder: Path, per_class: int = 6) -> Path:
+    """Small photographs of noise with labels, two a patient, train and test."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    records = []
+    for split in ("train", "test"):
+        for number, labels in enumerate(FINDINGS * per_class):
+            name = f"images/{split}{number}.png"
+            Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(folder / name)
+            group = f"{split}-patient{number // 2}"
+            records.append(
+                Record(image=name, split=split, group=group, texts={}, labels=labels, source=f"S{number % 2}")
+            )
+    write_manifest(folder / "manifest.jsonl", records)
+    return folder / "manifest.jsonl"
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_manifest(tmp_path_factory.mktemp("photographs"))
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_lines(path: Path, lines: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    manifest = make_manifest(tmp_path / "photographs", 3)
+    build_cases(manifest, tmp_path / "photographs" / "cases.jsonl", count=8, min_images=3)
+    return tmp_path / "photographs" / "cases.jsonl"
+
+
+def test_built_cases_are_about_their_images(manifest, tmp_path):
+    cases, drawing = build_cases(manifest, tmp_path / "cases.jsonl", seed=4)
+    assert read_cases(tmp_path / "cases.jsonl") == [
+        case.model_copy(update={"image": read.image})
+        for case, read in zip(cases, read_cases(tmp_path / "cases.jsonl"), strict=True)
+    ]
+    labels = {Path(record.image).resolve(): record for record in read_manifest(manifest, "test")}
+    for case in read_cases(tmp_path / "cases.jsonl"):
+        record = labels[Path(case.image).resolve()]
+        held = true_codes(record.labels)
+        assert case.code in held
+        assert not held & (set(case.option_codes) - {case.code})
+        assert (case.group, case.source) == (record.group, record.source)
+        assert case.options[case.answer] == diseases()[case.code].name
+        assert case.question in QUESTIONS
+    assert set(Counter(case.question for case in cases)) == set(QUESTIONS)
+    assert set(drawing.shares) == {"Health", "DR", "AMD", "Glaucoma", "Cataract", "ERM"}
+    assert check_images(tmp_path / "cases.jsonl") == []
+
+
+def test_same_arguments_same_bytes(manifest, tmp_path):
+    for name in ("a.jsonl", "b.jsonl"):
+        build_cases(manifest, tmp_path / name, kind="paper", count=30, seed=9)
+    build_cases(manifest, tmp_path / "c.jsonl", kind="paper", count=30, seed=10)
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    assert (tmp_path / "a.jsonl").read_bytes() != (tmp_path / "c.jsonl").read_bytes()
+
+
+def test_training_questions_come_from_the_training_split(manifest, tmp_path):
+    train, _ = build_cases(manifest, tmp_path / "train.jsonl", split="train")
+    test, _ = build_cases(manifest, tmp_path / "test.jsonl", split="test")
+    assert all(case.group.startswith("train-") for case in train)
+    assert not {case.group for case in train} & {case.group for case in test}
+
+
+def test_paths_are_relative_to_the_file_and_survive_moving_the_folder(built, tmp_path):
+    assert lines_of(built)[1]["image"].startswith("images/")
+    moved = tmp_path / "elsewhere"
+    shutil.move(built.parent, moved)
+    assert check_images(moved / "cases.jsonl") == []
+    write_cases(tmp_path / "deep" / "er" / "cases.jsonl", read_cases(moved / "cases.jsonl"))
+    assert check_images(tmp_path / "deep" / "er" / "cases.jsonl") == []
+    assert lines_of(tmp_path / "deep" / "er" / "cases.jsonl")[1]["image"].startswith("../../elsewhere/images/")
+
+
+def test_paths_are_written_right_from_another_working_folder(built, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cases = read_cases("photographs/cases.jsonl")
+    write_cases("copy/cases.jsonl", cases)
+    assert check_images("copy/cases.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"answer": 4}, "field answer"),
+        ({"answer": -1}, "field answer"),
+        ({"answer": "1"}, "field answer"),
+        ({"answer": None}, "field answer"),
+        ({"options": ["Health", "health ", "Glaucoma", "Cataract"]}, "field options"),
+        ({"options": ["Health", "", "Glaucoma", "Cataract"]}, "field options"),
+        ({"options": ["Health", "Glaucoma", "Cataract"]}, "field options"),
+        ({"option_codes": ["Health", "Health", "Glaucoma", "Cataract"]}, "field option_codes"),
+        ({"options": ["Drusen", "Myopia", "Glaucoma", "Media Haze"]}, "field option_codes"),
+        ({"option_codes": ["mine", "Health", "Glaucoma", "Cataract"]}, "field option_codes"),
+        ({"code": "BRVO"}, "field code"),
+        ({"image_sha256": "abc"}, "field image_sha256"),
+        ({"image": ""}, "field image"),
+        ({"id": ""}, "field id"),
+        ({"surplus": 1}, "field surplus"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_line(built, change, field, capsys):
+    lines = lines_of(built)
+    lines[3].update(change)
+    write_lines(built, lines)
+    with pytest.raises(FormatError, match=f"line 4: .*{field}"):
+        read_cases(built)
+    assert _main(["validate", str(built)]) == 1
+    message = capsys.readouterr().err
+    assert "line 4" in message
+    assert field in message
+
+
+def test_options_of_unknown_codes_are_allowed(built):
+    lines = lines_of(built)
+    lines[1].update(options=["Left", "Right", "Both", "None"], option_codes=["L", "R", "LR", "-"], code="LR", answer=2)
+    assert read_cases(write_lines(built, lines))[0].code == "LR"
+
+
+def test_double_ids_are_named_with_both_lines(built):
+    lines = lines_of(built)
+    lines[5]["id"] = lines[2]["id"]
+    write_lines(built, lines)
+    with pytest.raises(FormatError, match=r"line 6: field id: .* stands in line 3 too"):
+        read_cases(built)
+
+
+def test_missing_and_changed_images_are_named(built, capsys):
+    lines = lines_of(built)
+    image, other = (built.parent / lines[number]["image"] for number in (1, 2))
+    image.write_bytes(image.read_bytes() + b"x")
+    other.unlink()
+    assert _main(["validate", str(built)]) == 1
+    message = capsys.readouterr().err
+    assert "line 2: field image_sha256" in message
+    assert "line 3: field image: " in message
+    assert "No such file" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "line 1: the first line must be a header"),
+        (b"\x89PNG\r\n\x1a\n\x00", "line 1: not UTF-8 text"),
+        (b'{"schema": "mgll.manifest/1"}\n', f"{SCHEMA}.*found 'mgll.manifest/1'"),
+        (b'{"schema": "mgll.cases/1"}\n', "no case"),
+        (b'{"schema": "mgll.cases/1"}\n\n{"id": "1",\n', "line 3"),
+        (b'{"schema": "mgll.cases/1"}\n[]\n', "line 2"),
+        (b'{"schema": "mgll.cases/1"}\n' + b"[" * 100_000 + b"\n", "line 2"),
+        (b"[" * 100_000, "line 1"),
+    ],
+)
+def test_files_that_are_no_cases(tmp_path, content, message):
+    (tmp_path / "cases.jsonl").write_bytes(content)
+    with pytest.raises(FormatError, match=message):
+        read_cases(tmp_path / "cases.jsonl")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+VALID = {
+    "id": "1",
+    "image": "a.png",
+    "image_sha256": "0" * 64,
+    "group": "g",
+    "source": "s",
+    "question": "q?",
+    "options": ["Health", "Drusen", "Glaucoma", "Cataract"],
+    "option_codes": ["Health", "Drusen", "Glaucoma", "Cataract"],
+    "answer": 1,
+    "code": "Drusen",
+}
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from([*VALID, "other"]), json_values | st.just("…"), max_size=3), st.binary(max_size=12)
+)
+def test_malformed_lines_are_errors_that_name_the_line(tmp_path_factory, changes, noise):
+    path = tmp_path_factory.getbasetemp() / "malformed.jsonl"
+    line = json.dumps(VALID | changes).encode()
+    path.write_bytes(b'{"schema": "mgll.cases/1"}\n' + json.dumps(VALID | {"id": "0"}).encode() + b"\n" + line + noise)
+    try:
+        cases = read_cases(path)
+    except FormatError as error:
+        if error.line not in (3, 4, 5, 6, 7):
+            raise
+        return
+    assert 1 < len(cases) < 4
+    assert all(isinstance(error, FormatError) for error in check_images(path))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_cases_or_a_format_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "bytes.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(FormatError):
+        read_cases(path)
+
+
+def test_image_paths_that_no_file_can_have_are_errors_with_their_line(tmp_path):
+    names = ["a" * 5000, "nul\0.png", ".", "missing/b.png"]
+    lines = [{"schema": SCHEMA}, *(VALID | {"id": str(number), "image": name} for number, name in enumerate(names))]
+    errors = check_images(write_lines(tmp_path / "cases.jsonl", lines))
+    assert [error.line for error in errors] == [2, 3, 4, 5]
+
+
+def test_an_unusable_image_stops_the_build_and_nothing_is_written(tmp_path, capsys):
+    manifest = make_manifest(tmp_path / "photographs", 3)
+    broken = Path(read_manifest(manifest, "test")[0].image)
+    broken.write_bytes(broken.read_bytes()[:60])
+    out = tmp_path / "cases.jsonl"
+    assert _main(["build", "--manifest", str(manifest), "--out", str(out), "--min-images", "3"]) == 1
+    assert broken.name in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_unknown_labels_are_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    write_manifest(
+        tmp_path / "manifest.jsonl", [Record(image="a.png", split="test", group="1", texts={}, labels=("DR", "Dragon"))]
+    )
+    with pytest.raises(FormatError, match="no such class code: Dragon"):
+        build_cases(tmp_path / "manifest.jsonl", tmp_path / "cases.jsonl")
+
+
+def test_build_command_says_what_it_left_out_and_the_floor(manifest, tmp_path, capsys):
+    out = tmp_path / "cases.jsonl"
+    command = [
+        "build",
+        "--manifest",
+        str(manifest),
+        "--out",
+        str(out),
+        "--count",
+        "40",
+        "--seed",
+        "2",
+        "--split",
+        "test",
+    ]
+    assert _main([*command, "--classes", "Health,DR,AMD,Cataract,Glaucoma,CSR"]) == 0
+    shown = capsys.readouterr().out
+    assert "40 cases" in shown
+    assert "left out: CSR: no image" in shown
+    assert "left out: ERM: not among the chosen classes" in shown
+    assert "25.0% overall" in shown
+    assert read_header(out, SCHEMA)["left_out"]["CSR"] == "no image"
+    assert _main(["validate", str(out)]) == 0
+    assert _main([*command, "--options", "paper", "--any-distractor"]) == 0
+    assert "prior-only floor" in capsys.readouterr().out
+
+
+def test_missing_files_are_messages_not_tracebacks(tmp_path, capsys):
+    assert _main(["validate", str(tmp_path / "none.jsonl")]) == 1
+    assert _main(["build", "--manifest", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "c.jsonl")]) == 1
+    assert capsys.readouterr().err.count("no such file") == 2
+
+
+def test_demo_cases_are_drawn_and_found_again(tmp_path):
+    path = demo_cases(tmp_path, seed=3, count=24)
+    first = path.read_bytes()
+    assert check_images(path) == []
+    assert len(read_cases(path)) == 24
+    assert demo_cases(tmp_path, seed=3, count=24) == path
+    assert path.read_bytes() == first
+
+
+def test_help_needs_no_torch():
+    code = "import sys; import benchmark.cases as c\ntry: c._main(['build', '--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_real_photographs_make_cases_that_no_prior_answers(fundus_folder):
+    from benchmark.floor import floor_of
+    from benchmark.options import class_counts, draw
+    from mgll.readers.fundus_folder import read_fundus_folder
+
+    records = [record for record in read_fundus_folder(fundus_folder)[0] if record.split == "test"]
+    labels = [record.labels for record in records]
+    floors = {}
+    for kind in ("paper", "balanced"):
+        questions = draw(labels, kind, count=2000).questions
+        floors[kind] = floor_of([q.codes for q in questions], [q.answer for q in questions], class_counts(labels), kind)
+    assert floors["balanced"].overall == 0.25
+    assert floors["paper"].overall > 0.7
+
+
+def test_case_is_immutable():
+    case = Case.model_validate(VALID)
+    with pytest.raises(ValueError, match="frozen"):
+        case.answer = 2
