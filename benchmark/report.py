@@ -76,6 +76,11 @@ class Report:
     headers: dict[str, dict[str, object]]
     notes: tuple[str, ...] = ()
 
+    @property
+    def header(self) -> dict[str, object]:
+        """Header of the run reported on."""
+        return self.headers["after" if self.before else "model"]
+
 
 def build_report(
     cases: Sequence[Case],

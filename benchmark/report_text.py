@@ -92,7 +92,7 @@ def looking(report: Report) -> str:
 def method(report: Report) -> Iterator[tuple[str, str]]:
     """How the numbers are made, as terms and explanations."""
     after = report.after
-    kind = report.headers["after" if report.before else "model"].get("options")
+    kind = report.header.get("options")
     question = "A question shows one photograph and four diseases, of which exactly one is true of it."
     if kind == "balanced":
         question += " Options are drawn so that no strategy that ignores the image can be right more than 25\u202f% of the time."

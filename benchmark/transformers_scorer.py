@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from benchmark.prompts import LETTERS
 from benchmark.scorer import Score
 from mgll.files import sha256
 from mllm_adapters import answer_slot
-from mllm_adapters.loading import load
+from mllm_adapters.loading import FINETUNE, load, read_finetune
 
 #: Files that decide what a model answers; cards and training logs do not.
 _DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
@@ -34,7 +34,7 @@ class TransformersScorer:
         self.fingerprint = directory_fingerprint(directory)
         self._host, self._processor = loaded.host, loaded.processor
         self._model = loaded.model.eval()
-        self._device = torch.device(device)
+        self.device = torch.device(device)
         self._letters: tuple[int, ...] | None = None
 
     @torch.inference_mode()
@@ -53,7 +53,7 @@ class TransformersScorer:
     def _last_logits(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
         """Float32 logits [batch, vocabulary] of the token after each prompt."""
         inputs = self._processor(images=images, text=prompts, padding=True, padding_side="left", return_tensors="pt")
-        inputs = inputs.to(self._device)
+        inputs = inputs.to(self.device)
         if inputs["pixel_values"].is_floating_point():
             inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
         options: dict[str, Any] = {"use_cache": False}
@@ -72,26 +72,24 @@ class TransformersScorer:
 
 
 def directory_fingerprint(directory: str | os.PathLike[str]) -> str:
-    """SHA-256 over names and contents of a model directory's weights, configuration and tokenizer.
+    """SHA-256 over a model directory's weights, configuration and tokenizer; of a fine-tuned one also over its base's.
 
-    A LoRA directory's base (named in its `finetune.json` or `adapter_config.json`) counts as part of it.
+    What only records how the directory was made (versions, paths) does not count: the same model made again has the same hash.
     """
-    digest = hashlib.sha256()
-    for path in _deciding_files(Path(directory)):
-        digest.update(f"{path.name} {sha256(path)}\n".encode())
+    directory, digest = Path(directory), hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.suffix in _DECIDING:
+            digest.update(f"{path.name} {_deciding_content(path)}\n".encode())
+    if (directory / FINETUNE).is_file():
+        digest.update(directory_fingerprint(directory / read_finetune(directory).base).encode())
     return digest.hexdigest()
 
 
-def _deciding_files(directory: Path) -> Iterator[Path]:
-    yield from sorted(path for path in directory.rglob("*") if path.is_file() and path.suffix in _DECIDING)
-    base = _base_of(directory)
-    if base is not None and base.is_dir():
-        yield from _deciding_files(base)
-
-
-def _base_of(directory: Path) -> Path | None:
-    path = directory / "adapter_config.json"
-    if not path.is_file():
-        return None
-    base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    return directory / base if base else None
+def _deciding_content(path: Path) -> str:
+    content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else None
+    if not isinstance(content, dict):
+        return sha256(path)
+    if "provenance" in content:  # one of our own records, graft.json among them
+        content = {"resize_to": content.get("resize_to")}
+    names = ("_name_or_path", "base_model_name_or_path")
+    return json.dumps({key: value for key, value in content.items() if key not in names}, sort_keys=True)

@@ -1,0 +1,210 @@
+"""Ask a model four-option questions about images, and report how good it is, or how much better than another.
+
+    python benchmark/run_mcq.py --model DIR --cases cases.jsonl --out DIR [--against OTHER_OUT] [--blind]
+
+Answers are scored by the probability of the option letters. The output directory gets predictions.jsonl (one line a case, from
+which the rest can be made again), report.html, report.md, per_class.csv and run.json. A run that was killed goes on where it was.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cases import SCHEMA, read_cases
+from benchmark.predictions import cases_sha256, questions_sha256, read_run
+from benchmark.scorer import Scorer, dummy
+from mgll.files import sha256, write_text
+from mgll.formats import FormatError, read_header
+
+if TYPE_CHECKING:
+    from benchmark.report import Report
+
+DEMO = "demo"
+RUNS = Path("runs") / "mcq"
+
+EXPLANATION = """\
+run_mcq asks a model four-option questions about fundus images and reports its accuracy with intervals: by disease, overall,
+as macro average, and beside what can be scored without looking. With a second run it reports the difference.
+Research use only, not for diagnosis.
+
+Try it now, without a model or data (draws 160 synthetic eyes, then answers A to everything):
+
+    python benchmark/run_mcq.py --model constant:A --cases demo
+
+Your own model and cases, then the graft compared with the host:
+
+    python -m benchmark.cases build --manifest manifest.jsonl --out cases.jsonl
+    python benchmark/run_mcq.py --model HOST  --cases cases.jsonl --out runs/host
+    python benchmark/run_mcq.py --model GRAFT --cases cases.jsonl --out runs/graft --against runs/host
+
+--help lists every option. `make demo` makes such a host and graft and compares them."""
+
+
+def run(
+    model: str,
+    cases: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    against: str | os.PathLike[str] | None = None,
+    blind: bool = False,
+    blind_run: str | os.PathLike[str] | None = None,
+    batch_size: int = 8,
+    device: str | None = None,
+    name: str | None = None,
+    any_prompt: bool = False,
+) -> "Report":
+    """Score a model and write its report.
+
+    Args:
+        model: directory that `mllm_adapters.load` reads, or a dummy such as `constant:A`.
+        cases: file of cases, or `demo` for cases about drawn eyes.
+        out: output directory; default `runs/mcq/` and the model's name.
+        against: output directory of a finished run over the same cases: "before"; this run is "after".
+        blind: show blank images.
+        blind_run: output directory of a finished blind run of this model, for the report.
+        batch_size: questions at a time.
+        device: torch device; default a GPU where there is one.
+        name: what reports call the model; default the directory's name.
+        any_prompt: compare hosts even if they wrap the question in different templates.
+
+    Raises:
+        FormatError: if a file is not what it should be.
+        ComparisonError: if the runs are not over the same cases and questions.
+        ImageError: naming the case whose image is missing, damaged or another one.
+    """
+    from benchmark.report import build_report, write_report
+    from benchmark.scoring import score_cases
+    from benchmark.summary import ComparisonError
+    from mgll.provenance import provenance
+
+    cases = demo_cases() if str(cases) == DEMO else Path(cases)
+    asked = read_cases(cases)
+    others = {role: read_run(path) for role, path in (("against", against), ("blind_run", blind_run)) if path}
+    for other in others.values():  # before hours of scoring, not after
+        hashes = (other.header["cases_sha256"], other.header["questions_sha256"])
+        if hashes != (cases_sha256(asked), questions_sha256(asked)):
+            raise ComparisonError(f"{other.name!r} answered other cases or questions than those of {cases}")
+    scorer = load_scorer(model, device, name)
+    out = Path(out or default_out(scorer.name, blind))
+    out.mkdir(parents=True, exist_ok=True)
+    versions = provenance()
+    header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": versions}
+    result = score_cases(asked, scorer, out, batch_size, blind, header)
+    settings = {
+        "model": model,
+        "cases": str(cases),
+        "out": str(out),
+        "against": against and str(against),
+        "blind": blind,
+        "blind_run": blind_run and str(blind_run),
+        "batch_size": batch_size,
+        "device": str(getattr(scorer, "device", "none")),
+        "name": scorer.name,
+        "any_prompt": any_prompt,
+    }
+    inputs = {"model": scorer.fingerprint, "cases": sha256(cases)}
+    inputs |= {role: other.header["model_sha256"] for role, other in others.items()}
+    record: dict[str, Any] = {"settings": settings, "inputs_sha256": inputs, "provenance": versions}
+    write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    report = build_report(asked, result, others.get("against"), others.get("blind_run"), any_prompt)
+    write_report(out, report)
+    return report
+
+
+def load_scorer(model: str, device: str | None = None, name: str | None = None) -> Scorer:
+    """The scorer that a `--model` value names.
+
+    Raises:
+        FormatError: if there is no such directory, or it holds no model.
+        ValueError: for a dummy that there is not.
+    """
+    if scorer := dummy(model):
+        return scorer
+    if not Path(model).is_dir():
+        raise FormatError(model, None, "no such directory; give a host, a graft or a LoRA directory, or constant:A")
+    import torch
+
+    from benchmark.transformers_scorer import TransformersScorer
+
+    return TransformersScorer(model, device or ("cuda" if torch.cuda.is_available() else "cpu"), name)
+
+
+def default_out(model: str, blind: bool) -> Path:
+    """Where a model's output goes if nothing is said: `runs/mcq/` and its name."""
+    return RUNS / (re.sub(r"[^\w.-]+", "-", model) + ("-blind" if blind else ""))
+
+
+def demo_cases(folder: str | os.PathLike[str] = RUNS / "demo_cases") -> Path:
+    """A file of 96 balanced cases about 160 drawn eyes, made on first use; the same bytes everywhere."""
+    from benchmark.case_building import build_cases
+    from mgll.manifest import read_manifest, write_manifest
+    from mgll.synthetic.dataset import generate
+
+    folder = Path(folder)
+    if not (folder / "cases.jsonl").is_file():
+        drawn = generate(folder, count=160, seed=2233, size=160, workers=min(4, os.cpu_count() or 1))
+        # Nothing is trained on these eyes, so all of them may be asked about.
+        eyes = [
+            record.model_copy(update={"split": "test", "image": os.path.relpath(record.image, folder)})
+            for record in read_manifest(drawn)
+        ]
+        write_manifest(folder / "asked.jsonl", eyes)
+        build_cases(folder / "asked.jsonl", folder / "cases.jsonl", count=96, min_images=3)
+    return folder / "cases.jsonl"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="run_mcq.py"
+    )
+    add = parser.add_argument
+    add("--model", metavar="DIR", help="host, graft or LoRA directory; or constant:A to D")
+    add("--cases", metavar="FILE", help="cases to ask; `demo` for questions about drawn eyes")
+    add("--out", metavar="DIR", help=f"output directory (default: {RUNS}/ and the model's name)")
+    add("--against", metavar="OUT", help="output directory of the run before; the report then shows the difference")
+    add(
+        "--blind", action="store_true", help="show a blank image instead of each case's: what the words alone give away"
+    )
+    add("--blind-run", metavar="OUT", help="finished --blind run of the same model, shown in the report")
+    add("--batch-size", type=int, default=8, metavar="N", help="questions at a time (default %(default)s)")
+    add("--device", help="torch device (default: a GPU where there is one)")
+    add("--name", help="what reports call the model (default: the directory's name)")
+    add("--any-prompt", action="store_true", help="compare hosts although their prompt templates differ")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 where all went well."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        print(EXPLANATION)
+        return 0
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    missing = [f"--{name}" for name in ("model", "cases") if not options[name]]
+    if missing:
+        parser.error(f"{' and '.join(missing)} must be given; without any argument the script explains itself")
+    if options["batch_size"] < 1:
+        parser.error(f"--batch-size is {options['batch_size']}; it must be at least 1")
+    from benchmark.report_text import print_report
+    from benchmark.summary import ComparisonError
+    from mgll.preprocessing import ImageError
+    from mllm_adapters.host import HostError
+
+    try:
+        report = run(**options)
+    except (FormatError, ComparisonError, ImageError, HostError, FileExistsError) as error:
+        print(f"run_mcq.py: {error}", file=sys.stderr)
+        return 1
+    print_report(report)
+    out = Path(options["out"] or default_out(str(report.header["model"]), options["blind"]))
+    print(f"\nThe whole report, with questions and images: {out / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
