@@ -1,23 +1,36 @@
 """Several processes: features of all of them, with gradients that equal those of one process with the global batch."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 
 def start_accelerator(**settings: Any) -> Accelerator:
     """An `Accelerator` that also counts its processes right on a machine without a GPU."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if (
-        several and not torch.cuda.is_available()
-    ):  # unless told gloo, accelerate 1.15 counts one process where there are two
-        settings["kwargs_handlers"] = [InitProcessGroupKwargs(backend="gloo")]
+    if group := _process_group():
+        settings["kwargs_handlers"] = [InitProcessGroupKwargs(**group)]
     return Accelerator(**settings)
+
+
+def _process_group() -> dict[str, str]:
+    """Unless told gloo, accelerate 1.15 counts one process where there are several on CPUs."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return {"backend": "gloo"} if several and not torch.cuda.is_available() else {}
+
+
+@contextmanager
+def first_process() -> Iterator[bool]:
+    """Yield whether this is the first process, and let the others wait at the end of the block for it."""
+    state = PartialState(**_process_group())
+    yield state.is_main_process
+    state.wait_for_everyone()
 
 
 class _Gather(torch.autograd.Function):

@@ -9,6 +9,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 ENCODERS = MappingProxyType(
     {
         "vit-nano-16": (64, 4, 2, 16),
+        "vit-mini-16": (192, 6, 3, 16),
         "vit-tiny-16": (192, 12, 3, 16),
         "vit-small-16": (384, 12, 6, 16),
         "vit-base-16": (768, 12, 12, 16),

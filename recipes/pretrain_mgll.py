@@ -1,0 +1,49 @@
+"""Pretrain a vision tower with MGLL (or CLIP, or SigLIP) and write it as `mgll.ckpt`.
+
+    accelerate launch recipes/pretrain_mgll.py                                   # a small embedded run, minutes on a laptop
+    accelerate launch recipes/pretrain_mgll.py --config recipes/configs/paper_fundus.yaml --manifest fundus.jsonl
+    accelerate launch recipes/pretrain_mgll.py --manifest fundus.jsonl --objective clip --out runs/clip
+
+Killed runs resume from the newest checkpoint in `--out` when started again with the same settings.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from mgll.commandline import parse_settings
+from mgll.settings import PretrainSettings
+
+EMBEDDED_IMAGES = 640
+
+
+def main() -> None:
+    """Parse the settings, make the embedded photographs if no manifest is named, train."""
+    settings = parse_settings(PretrainSettings, __doc__ or "")
+    from mgll.distributed import first_process
+    from mgll.formats import FormatError
+    from mgll.pretraining import BadImagesError, pretrain
+    from mgll.synthetic import generate
+
+    if settings.manifest is None:
+        with first_process() as is_first:
+            if is_first:
+                print(
+                    "No --manifest: training a small embedded configuration (ViT-Ti/16 at 96 px on"
+                    f" {EMBEDDED_IMAGES} synthetic fundus photographs).\n"
+                    "The paper's is recipes/configs/paper_fundus.yaml (ViT-L/14, 224 px, batch 32); add --manifest FILE.",
+                    flush=True,
+                )
+            manifest = generate(Path(settings.out) / "synthetic", EMBEDDED_IMAGES, seed=0) if is_first else None
+        settings = replace(settings, manifest=str(manifest or Path(settings.out) / "synthetic" / "manifest.jsonl"))
+    try:
+        tower = pretrain(settings)
+    except (FormatError, BadImagesError, ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    with first_process() as is_first:
+        if is_first:
+            print(f"{tower}\nnext: python -m mllm_adapters.swap --model llava --encoder {tower}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Pretraining: resumes bit for bit after a kill, gives one process's gradient on two, and survives or refuses damaged images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from mgll.contrastive_data import TextLevel, global_batches, process_share, text_levels
+from mgll.manifest import Record, write_manifest
+from mgll.pretraining import BadImagesError, learning_rate_factor, pretrain
+from mgll.settings import ObjectiveSettings, PretrainSettings
+from mgll.texts import describe_labels
+from mgll.tower import load_tower, read_header
+
+LABELS = (("Health",), ("Glaucoma",), ("Mild NPDR", "DME"), ("Drusen",))
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    """Twenty-four small pictures whose colour depends on their label."""
+    folder = tmp_path_factory.mktemp("photographs")
+    random, records = np.random.default_rng(0), []
+    for index in range(24):
+        kind = index % 4
+        pixels = random.integers(0, 60, (40, 40, 3)) + np.array([[60, 60, 60], [150, 0, 0], [0, 150, 0], [0, 0, 150]])[kind]
+        Image.fromarray(pixels.astype("uint8")).save(folder / f"{index}.png")
+        texts = describe_labels(LABELS[kind])
+        if index % 7 == 0:
+            texts.pop("explanation")
+        records.append(Record(image=f"{index}.png", split="train", group=f"p{index}", texts=texts, labels=LABELS[kind]))
+    write_manifest(folder / "manifest.jsonl", records)
+    return folder / "manifest.jsonl"
+
+
+@pytest.fixture
+def settings(manifest, tmp_path) -> PretrainSettings:
+    return PretrainSettings(
+        manifest=str(manifest),
+        out=str(tmp_path / "run"),
+        encoder="vit-nano-16",
+        image_size=32,
+        feature_width=16,
+        epochs=3,
+        batch_size=8,
+        checkpoint_every=2,
+        log_every=1,
+        text_encoder="embedded",
+    )
+
+
+def metrics(out) -> list[dict]:
+    return [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_writes_a_tower_and_its_loss_falls(settings):
+    path = pretrain(replace(settings, epochs=8))
+    model, header = load_tower(path)
+    assert model(torch.zeros(2, 3, 32, 32)).last_hidden_state.shape == (2, 1 + 4, 64)
+    assert (header.preprocessing.size, header.pooling) == (32, "mean")
+    assert header.origin["settings"]["objective"] == "mgll"
+    losses = [line["loss"] for line in metrics(settings.out)]
+    assert len(losses) == 24
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 7])
+def test_a_killed_run_resumes_to_the_same_bits(settings, tmp_path, stop):
+    undisturbed = pretrain(replace(settings, out=str(tmp_path / "undisturbed")))
+
+    def kill(step: int) -> None:
+        if step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings, after_step=kill)
+    resumed = pretrain(settings)
+    ours, theirs = load_file(resumed), load_file(undisturbed)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert metrics(settings.out) == metrics(tmp_path / "undisturbed")
+
+
+RUN = """
+import sys, json, torch
+from mgll.settings import ObjectiveSettings, PretrainSettings
+from mgll.pretraining import pretrain
+settings = json.loads(sys.argv[1])
+settings["betas"], settings["mean"], settings["std"] = (tuple(settings[k]) for k in ("betas", "mean", "std"))
+pretrain(PretrainSettings(**{**settings, "trackers": ()}), after_step=lambda step: print("step", step, flush=True))
+"""
+
+
+def command(settings, *launcher) -> list[str]:
+    return [*launcher, json.dumps(asdict(settings))]
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_the_system_resumes_to_the_same_bits(settings, tmp_path):
+    """SIGKILL at a random moment, which the process cannot prepare for."""
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    undisturbed = pretrain(replace(settings, out=str(tmp_path / "undisturbed")))
+    process = subprocess.Popen(command(settings, sys.executable, str(script)), stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    stop = int(np.random.default_rng(os.getpid()).integers(1, 8))
+    for line in process.stdout:
+        if line.startswith("step") and int(line.split()[1]) == stop:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    resumed = load_file(pretrain(settings))
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in load_file(undisturbed).items()), f"killed at {stop}"
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_weights_of_one(settings, tmp_path):
+    """Real processes: the global batch, its negatives and its gradient are those of a single process."""
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    one, two = replace(settings, out=str(tmp_path / "one")), replace(settings, out=str(tmp_path / "two"))
+    pretrain(one)
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", str(script))
+    subprocess.run(command(two, *launcher), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+    for a, b in zip(metrics(one.out), metrics(two.out), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+    ours, theirs = load_file(Path(one.out) / "mgll.ckpt"), load_file(Path(two.out) / "mgll.ckpt")
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=2e-5)
+
+
+def test_other_settings_do_not_continue_a_run(settings):
+    pretrain(replace(settings, epochs=1))
+    with pytest.raises(ValueError, match=r"learning_rate: 0\.001 -> 0\.002"):
+        pretrain(replace(settings, epochs=1, learning_rate=0.002))
+
+
+def with_damage(manifest: Path, tmp_path: Path, damaged: int) -> Path:
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    for file in manifest.parent.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    for index in range(damaged):
+        whole = (folder / f"{index}.png").read_bytes()
+        (folder / f"{index}.png").write_bytes(b"" if index == 0 else whole[: len(whole) // 2])
+    return folder / "manifest.jsonl"
+
+
+def test_damaged_images_are_named_counted_and_left_out(settings, manifest, tmp_path):
+    broken = with_damage(manifest, tmp_path, 3)
+    pretrain(replace(settings, manifest=str(broken), max_bad_share=0.2))
+    listed = (Path(settings.out) / "damaged_images.txt").read_text().split()
+    assert listed == sorted(str(broken.parent / f"{index}.png") for index in range(3))
+    assert metrics(settings.out)[-1]["damaged"] == 3
+
+
+def test_too_many_damaged_images_stop_the_run_with_their_list(settings, manifest, tmp_path):
+    broken = with_damage(manifest, tmp_path, 6)
+    with pytest.raises(BadImagesError, match=r"of 24 training images are damaged.*\.png") as error:
+        pretrain(replace(settings, manifest=str(broken), max_bad_share=0.1))
+    assert "--max_bad_share" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 64}, "24 training images, fewer than one batch of 64"),
+        ({"encoder": "vit-giant"}, "unknown encoder 'vit-giant'; known: vit-nano-16"),
+        ({"image_size": 40}, "do not tile 40 px"),
+    ],
+)
+def test_settings_that_cannot_be_run_are_refused(settings, change, message):
+    with pytest.raises(ValueError, match=message):
+        pretrain(replace(settings, **change))
+
+
+def test_clip_sees_the_same_words_as_mgll(settings):
+    records = [
+        Record(image="a", split="train", group="a", texts=describe_labels(["Mild NPDR", "DME"])),
+        Record(image="b", split="train", group="b", texts=describe_labels(["Health"])),
+    ]
+    separate, caption = text_levels(records, captions=False), text_levels(records, captions=True)["caption"]
+    for row, record in enumerate(records):
+        words = ", ".join(separate[level].unique[text] for level in separate for text in separate[level].of_record[row])
+        assert caption.unique[caption.of_record[row][0]] == words == record.caption
+    pretrain(replace(settings, objective="clip", epochs=1))
+    assert read_header(Path(settings.out) / "mgll.ckpt").origin["objective"]["levels"] == "caption"
+
+
+def test_objective_settings_replace_the_named_ones(settings):
+    ablation = ObjectiveSettings(sclip=1.0, pointwise=0.0, smooth_kl=0.0)
+    pretrain(replace(settings, objective_settings=ablation, epochs=1))
+    assert set(metrics(settings.out)[-1]) == {"step", "epoch", "learning_rate", "damaged", "loss", "sclip"}
+
+
+def test_batches_hold_each_image_once_an_epoch_and_resume_anywhere():
+    batches = list(global_batches(26, 8, seed=3, epoch=1))
+    assert len(batches) == 3
+    assert len({index for batch in batches for index in batch}) == 24
+    assert list(global_batches(26, 8, seed=3, epoch=1, first=2)) == batches[2:]
+    assert batches != list(global_batches(26, 8, seed=3, epoch=2))
+    assert process_share(batches[0], 0, 2) + process_share(batches[0], 1, 2) == batches[0]
+
+
+def test_incidence_counts_repeats_and_keeps_rows_without_texts():
+    level = TextLevel(("a", "b", "c"), ((0, 0), (), (2,)))
+    unique, incidence = level.batch([2, 0, 1])
+    assert unique.tolist() == [0, 2]
+    assert incidence.tolist() == [[0, 1], [2, 0], [0, 0]]
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    factors = [learning_rate_factor(step, 100, 0.1) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == factors[9] == 1.0
+    assert factors[-1] < 0.001
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
