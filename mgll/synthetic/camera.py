@@ -4,6 +4,7 @@ Everything here varies from image to image whatever the findings are, except the
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -11,7 +12,8 @@ from scipy.ndimage import gaussian_filter
 from mgll.synthetic.canvas import Array, Canvas, smoothstep
 
 #: Views of a fundus camera: between disc and fovea, on the fovea, on the disc.
-VIEWS = ("standard", "macula", "disc")
+View = Literal["standard", "macula", "disc"]
+VIEWS: tuple[View, ...] = ("standard", "macula", "disc")
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,7 @@ class Camera:
         return Canvas(size, size / 2 * self.radius / self.angle, self.centre)
 
 
-def sample_camera(
-    rng: np.random.Generator, fovea: tuple[float, float], view_weights: tuple[float, float, float]
-) -> Camera:
+def sample_camera(rng: np.random.Generator, fovea: tuple[float, float], view_weights: tuple[float, ...]) -> Camera:
     """Draw an exposure; `view_weights` are the odds of `VIEWS`."""
     view = VIEWS[rng.choice(3, p=np.asarray(view_weights) / sum(view_weights))]
     aim = {"standard": (0.5 * fovea[0], 0.5 * fovea[1]), "macula": fovea, "disc": (0.15, 0.0)}[view]

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mgll.synthetic.compatibility import check_labels
 from mgll.synthetic.drawing import draw_eye
 from mgll.synthetic.findings import GRADES
 from mgll.synthetic.sampling import main_labels
@@ -13,7 +14,12 @@ def contact_sheet(codes: list[str], columns: int = 6, seed: int = 0, size: int =
     """Draw `columns` eyes of each class, one row a class, each cell labelled with what is on the eye.
 
     A class with grades or kinds (`DR`, `AMD`, `Other`) shows them in turn.
+
+    Raises:
+        ValueError: for a code without a drawing.
     """
+    for code in codes:
+        check_labels(main_labels(np.random.default_rng(0), code))
     margin, caption = 150, 16
     sheet = Image.new("RGB", (margin + columns * size, len(codes) * (size + caption)), "black")
     pen = ImageDraw.Draw(sheet)

@@ -1,14 +1,14 @@
 """Draw one eye: anatomy, findings layer by layer, photograph."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from mgll.synthetic.anatomy import paint_background, paint_disc, sample_anatomy
-from mgll.synthetic.camera import expose, sample_camera
+from mgll.synthetic.camera import VIEWS, View, expose, sample_camera
 from mgll.synthetic.compatibility import check_labels, drawn_codes
 from mgll.synthetic.findings import FINDINGS, Finding
 from mgll.synthetic.marks import Eye
@@ -20,12 +20,13 @@ SMALLEST = 32
 
 
 def draw_eye(
-    labels: Sequence[str],
+    labels: Iterable[str],
     seed: int,
     size: int = 128,
     *,
     laterality: Laterality | None = None,
     person: int | None = None,
+    view: View | None = None,
 ) -> Image.Image:
     """Draw an eye with these findings; the same arguments give the same pixels.
 
@@ -38,6 +39,7 @@ def draw_eye(
         size: pixels a side.
         laterality: which eye; the right one is the mirror image of the left. Drawn from `seed` where absent.
         person: seed of what both eyes of a person share (pigmentation); `seed` where absent.
+        view: where the camera looks; drawn from the odds of the findings where absent.
 
     Returns:
         An RGB image of `size` x `size` pixels.
@@ -47,14 +49,15 @@ def draw_eye(
     """
     if size < SMALLEST:
         raise ValueError(f"size is {size}; the smallest that shows lesions is {SMALLEST}")
+    labels = tuple(labels)
     check_labels(labels)
-    codes = drawn_codes(labels)
-    found = [(FINDINGS[code], code) for code in codes]
+    found = [(FINDINGS[code], code) for code in drawn_codes(labels)]
     anatomy = sample_anatomy(_stream(seed if person is None else person, "person"), _stream(seed, "anatomy"))
     for finding, code in found:
         if finding.reshape:
             anatomy = finding.reshape(anatomy, _stream(seed, code, "reshape"))
-    camera = sample_camera(_stream(seed, "camera"), anatomy.fovea, _views(finding for finding, _ in found))
+    odds = _views(finding for finding, _ in found) if view is None else tuple(float(view == name) for name in VIEWS)
+    camera = sample_camera(_stream(seed, "camera"), anatomy.fovea, odds)
     canvas = camera.canvas(size)
     eye = Eye(canvas, anatomy, grow_vessels(anatomy, _stream(seed, "vessels")), camera)
 
@@ -81,11 +84,11 @@ def _paint(eye: Eye, found: list[tuple[Finding, str]], layer: str, seed: int) ->
             paint(eye, _stream(seed, code, layer))
 
 
-def _views(findings: Iterable[Finding]) -> tuple[float, float, float]:
+def _views(findings: Iterable[Finding]) -> tuple[float, ...]:
     """Odds of the views for several findings: each multiplies them, so that no finding is out of view."""
     odds = np.ones(3)
     for finding in findings:
         odds = odds * np.asarray(finding.views)
     if odds.sum() < 1e-6:
         return (1.0, 0.0, 0.0)
-    return (float(odds[0]), float(odds[1]), float(odds[2]))
+    return tuple(float(each) for each in odds)

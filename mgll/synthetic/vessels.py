@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from mgll.synthetic.anatomy import Anatomy
 from mgll.synthetic.canvas import Array, Canvas
@@ -77,7 +78,7 @@ def _spawn(parents: Branches, per_parent: int, anatomy: Anatomy, rng: np.random.
     slot = (np.arange(per_parent) + rng.uniform(0.1, 0.9, (rows, per_parent))) / per_parent
     index = np.clip((0.04 + 0.92 * slot) * points, 1, points - 2).astype(int).ravel()
     row = np.repeat(np.arange(rows), per_parent)
-    first: Array = rng.integers(0, 2, size=rows)
+    first = rng.integers(0, 2, (rows,))
     side = np.where((np.tile(np.arange(per_parent), rows) + first[row]) % 2 == 0, 1.0, -1.0)
     count = rows * per_parent
     left = 1 - index / points
@@ -119,27 +120,18 @@ def _bead(order: Branches, depth: float, rng: np.random.Generator) -> Branches:
 
 def _nick(tree: list[Branches], depth: float) -> list[Branches]:
     """Narrow the veins beside every crossing with an artery."""
-    x, y, radius, vein = _points(tree[:2])
-    artery = np.stack([x[~vein], y[~vein]], 1)[radius[~vein] > 0.01]
+    crossing = cKDTree(
+        np.concatenate(
+            [np.stack([order.x[~order.vein].ravel(), order.y[~order.vein].ravel()], 1) for order in tree[:2]]
+        )
+    )
     nicked = []
     for order in tree:
-        gap = np.hypot(
-            order.x.ravel()[:, None] - artery[None, :, 0], order.y.ravel()[:, None] - artery[None, :, 1]
-        ).min(axis=1)
+        gap, _ = crossing.query(np.stack([order.x.ravel(), order.y.ravel()], 1), distance_upper_bound=0.3)
         # Off the disc only: there artery and vein run together without pressing on each other.
-        near = np.exp(-((gap.reshape(order.x.shape) / 0.09) ** 2)) * (np.hypot(order.x, order.y) > 0.75)
+        near = np.exp(-((np.reshape(gap, order.x.shape) / 0.09) ** 2)) * (np.hypot(order.x, order.y) > 0.75)
         nicked.append(replace(order, radius=order.radius * (1 - depth * near * order.vein[:, None])))
     return nicked
-
-
-def _points(tree: list[Branches]) -> tuple[Array, Array, Array, Array]:
-    """x, y, radius and whether it is a vein, of every point of the tree, each flat."""
-    return (
-        np.concatenate([order.x.ravel() for order in tree]),
-        np.concatenate([order.y.ravel() for order in tree]),
-        np.concatenate([order.radius.ravel() for order in tree]),
-        np.concatenate([np.repeat(order.vein, order.x.shape[1]) for order in tree]),
-    )
 
 
 def paint_vessels(canvas: Canvas, anatomy: Anatomy, tree: list[Branches]) -> None:
