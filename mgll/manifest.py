@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from mgll.formats import FormatError, Row, read_rows, write_rows
+from mgll.formats import FormatError, Row, numbered_rows, write_rows
 
 SCHEMA = "mgll.manifest/1"
 Split = Literal["train", "val", "test"]
@@ -69,7 +69,7 @@ def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> l
     folder = Path(path).parent
     records: list[Record] = []
     split_of: dict[str, str] = {}
-    for number, record in enumerate(read_rows(path, SCHEMA, Record), start=2):
+    for number, record in numbered_rows(path, SCHEMA, Record):
         first = split_of.setdefault(record.group, record.split)
         if first != record.split:
             raise FormatError(
