@@ -1,6 +1,6 @@
 """Checkpoints of a training run: safetensors and JSON, written atomically, no pickle.
 
-Layout: `FOLDER/step-00000100/{model.safetensors, optimizer.safetensors, state.json}`. The newest whole one is the one to resume from.
+Layout: `FOLDER/step-00000100/{model.safetensors, optimizer.safetensors, state.json}`; a run resumes from the newest.
 """
 
 import json

@@ -1,7 +1,7 @@
 """What a contrastive step sees: images decoded and augmented, texts by level as indices into the unique texts.
 
-The order is a pure function of (seed, epoch) and the augmentation one of (seed, epoch, index). So a resumed run sees the same batches, and
-every process of a distributed run knows the whole global batch without asking the others.
+The order is a pure function of (seed, epoch) and the augmentation one of (seed, epoch, index). So a resumed run sees the same
+batches, and every process of a distributed run knows the whole global batch without asking the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,8 +67,8 @@ class Augmentation:
 class TrainingImages(Dataset[tuple[Tensor, bool]]):
     """Augmented training images; a key is (epoch, index).
 
-    An item is (pixels float32 [3, size, size], whether the image could be read). A damaged image gives zeros, so that the batch keeps
-    its shape and the step can leave it out.
+    An item is (pixels float32 [3, size, size], whether the image could be read). A damaged image gives zeros, so that the
+    batch keeps its shape and the step can leave it out.
     """
 
     def __init__(

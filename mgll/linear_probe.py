@@ -51,9 +51,12 @@ def probe(
     """One-against-rest logistic regression on standardised features.
 
     Args:
-        train: features [N, width]; test: [M, width].
-        train_labels: label sets of the rows; test_labels likewise.
-        min_train: classes with fewer training images are left out; min_test: likewise in the evaluation.
+        train: features [N, width].
+        train_labels: label sets of its rows.
+        test: features [M, width].
+        test_labels: label sets of its rows.
+        min_train: classes with fewer training images are left out.
+        min_test: classes with fewer images in the evaluation are left out.
         strength: inverse regularisation C, the same for every tower.
     """
     from sklearn.linear_model import LogisticRegression

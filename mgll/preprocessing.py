@@ -95,9 +95,10 @@ def to_square(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
         fill = [int(value * 255) for value in preprocessing.mean]
         pixels = tvf.pad(pixels, [left, top, long - width - left, long - height - top], fill=fill)
     if preprocessing.resize == "crop":
-        pixels = tvf.center_crop(
-            tvf.resize(pixels, [size], interpolation=InterpolationMode.BICUBIC, antialias=True), [size, size]
-        )
+        pixels = tvf.resize(pixels, [size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+        height, width = pixels.shape[-2:]
+        # torchvision's own center_crop rounds the other way at odd remainders
+        return tvf.crop(pixels, (height - size) // 2, (width - size) // 2, size, size)
     return tvf.resize(pixels, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
 
 

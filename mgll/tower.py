@@ -55,7 +55,8 @@ def save_tower(
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"mgll": header.model_dump_json(by_alias=True), "format": "pt"})
+        # one entry only: safetensors writes several in an order that changes from run to run
+        save_file(tensors, temporary, metadata={"mgll": header.model_dump_json(by_alias=True)})
 
 
 def read_header(path: str | os.PathLike[str]) -> TowerHeader:

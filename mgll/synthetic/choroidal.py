@@ -12,18 +12,18 @@ from mgll.synthetic.marks import Eye, Rng
 
 def tessellated(anatomy: Anatomy, rng: Rng) -> Anatomy:
     """Tessellation: little pigment, so that the choroidal vessels show."""
-    return replace(anatomy, tessellation=rng.uniform(0.65, 1.0))
+    return replace(anatomy, tessellation=rng.uniform(0.45, 1.0))
 
 
 def myopic(anatomy: Anatomy, rng: Rng) -> Anatomy:
     """Myopia: leopard fundus, tilted oval disc with a broad temporal crescent, straightened vessels."""
     return replace(
         anatomy,
-        tessellation=rng.uniform(0.45, 0.95),
+        tessellation=rng.uniform(0.3, 0.9),
         disc_width=anatomy.disc_width * rng.uniform(0.68, 0.85),
         disc_height=anatomy.disc_height * rng.uniform(1.0, 1.1),
         disc_tilt=rng.normal(0, 0.3),
-        crescent=rng.uniform(0.22, 0.75),
+        crescent=rng.uniform(0.16, 0.7),
         crescent_angle=rng.normal(0, 0.35),
         tortuosity=anatomy.tortuosity * 0.6,
     )

@@ -83,7 +83,7 @@ def serous_dome(eye: Eye, rng: Rng) -> None:
 def macular_hole(eye: Eye, rng: Rng) -> None:
     """Macular hole: a small sharp round defect in the fovea with a grey cuff."""
     canvas, (fx, fy) = eye.canvas, eye.anatomy.fovea
-    size = rng.uniform(0.17, 0.28)
+    size = rng.uniform(0.13, 0.22)
     canvas.paint(canvas.blob(fx, fy, size * 2.0, edge=0.25), (0.72, 0.58, 0.44), 0.55)
     canvas.paint(canvas.blob(fx, fy, size, edge=0.08), (0.58, 0.10, 0.06), 0.85)
 

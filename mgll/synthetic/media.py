@@ -11,9 +11,9 @@ from mgll.synthetic.marks import Eye, Rng
 def cataract(eye: Eye, rng: Rng) -> None:
     """The lens scatters: the whole picture is blurred alike, veiled, yellowish and dim."""
     canvas, severity = eye.canvas, rng.beta(1.3, 1.3)
-    canvas.rgb = blurred(canvas.rgb, canvas.size * (0.006 + 0.020 * severity))
+    canvas.rgb = blurred(canvas.rgb, canvas.size * (0.004 + 0.022 * severity))
     veil = np.array([(0.62, 0.52, 0.28), (0.66, 0.60, 0.44), (0.50, 0.46, 0.24)][rng.integers(3)])
-    canvas.paint(np.ones((canvas.size, canvas.size), np.float32), veil, 0.22 + 0.48 * severity)
+    canvas.paint(np.ones((canvas.size, canvas.size), np.float32), veil, 0.12 + 0.58 * severity)
     canvas.rgb *= np.array([1.0, 0.97, 0.80], np.float32) * np.float32(rng.uniform(0.72, 0.95))
 
 
@@ -27,7 +27,7 @@ def media_haze(eye: Eye, rng: Rng) -> None:
         size = rng.uniform(0.7, 1.9)
         wobble = 0.3 * canvas.noise(rng, 0.8, 2)
         cloud = np.maximum(cloud, canvas.blob(x, y, size, size * rng.uniform(0.5, 1), rng.uniform(0, 3), 0.85, wobble))
-    cloud *= np.float32(rng.uniform(0.55, 0.95))
+    cloud *= np.float32(rng.uniform(0.4, 0.95))
     soft = blurred(canvas.rgb, 0.03 * canvas.size)
     canvas.rgb += cloud[..., None] * (soft - canvas.rgb)
     shade = rng.uniform(0.42, 0.85)

@@ -63,7 +63,7 @@ def preretinal_haemorrhage(eye: Eye, rng: Rng) -> None:
     canvas = eye.canvas
     x, y = rng.uniform(0.6, 3.0), rng.uniform(0.9, 1.9) * rng.choice((-1, 1))
     width, height = rng.uniform(0.45, 1.0), rng.uniform(0.4, 0.75)
-    bowl = canvas.blob(x, y, width, height, edge=0.08, wobble=0.06 * canvas.noise(rng, 0.4))
+    bowl = canvas.blob(x, y, width, height, edge=0.08, wobble=0.04 * canvas.noise(rng, 0.5))
     level = np.clip((canvas.y - y + 0.12 * height + 0.03 * canvas.noise(rng, 0.5)) / 0.06 + 0.5, 0, 1)
     canvas.paint(bowl * level, (0.36, 0.05, 0.03), 0.88)
 
@@ -126,7 +126,7 @@ def branch_vein_occlusion(eye: Eye, rng: Rng) -> None:
     trunks = eye.tree[0]
     row = int(np.flatnonzero(trunks.vein & (trunks.arcade == arcade))[0])
     down = 1 if trunks.y[row].mean() > 0 else -1
-    start, count = int(rng.integers(5, 16)), int(rng.integers(60, 190))
+    start, count = int(rng.integers(5, 16)), int(rng.integers(30, 180))
     point = rng.integers(start, start + 30, count)
     x = trunks.x[row, point] + rng.normal(0, 0.38, count)
     y = trunks.y[row, point] + rng.normal(0, 0.5, count)
@@ -157,7 +157,7 @@ def congested(anatomy: Anatomy, rng: Rng) -> Anatomy:
 
 def central_vein_occlusion(eye: Eye, rng: Rng) -> None:
     """CRVO: flame and blot haemorrhages in all four quadrants, densest round the disc."""
-    count = int(rng.integers(70, 190))
+    count = int(rng.integers(45, 190))
     angle = rng.uniform(0, 2 * np.pi, count)
     radius = 0.5 + (eye.camera.angle + 0.8) * rng.beta(1.2, 1.7, count)
     x, y = radius * np.cos(angle), radius * np.sin(angle)

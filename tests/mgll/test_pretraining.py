@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ def manifest(tmp_path_factory) -> Path:
     random, records = np.random.default_rng(0), []
     for index in range(24):
         kind = index % 4
-        pixels = random.integers(0, 60, (40, 40, 3)) + np.array([[60, 60, 60], [150, 0, 0], [0, 150, 0], [0, 0, 150]])[kind]
+        pixels = (
+            random.integers(0, 60, (40, 40, 3)) + np.array([[60, 60, 60], [150, 0, 0], [0, 150, 0], [0, 0, 150]])[kind]
+        )
         Image.fromarray(pixels.astype("uint8")).save(folder / f"{index}.png")
         texts = describe_labels(LABELS[kind])
         if index % 7 == 0:
@@ -118,7 +121,9 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_bits(settings, tmp_path)
             break
     process.wait()
     resumed = load_file(pretrain(settings))
-    assert all(torch.equal(tensor, resumed[name]) for name, tensor in load_file(undisturbed).items()), f"killed at {stop}"
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in load_file(undisturbed).items()), (
+        f"killed at {stop}"
+    )
 
 
 @pytest.mark.slow
@@ -128,7 +133,16 @@ def test_two_processes_train_to_the_weights_of_one(settings, tmp_path):
     script.write_text(RUN)
     one, two = replace(settings, out=str(tmp_path / "one")), replace(settings, out=str(tmp_path / "two"))
     pretrain(one)
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", str(script))
+    launcher = (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "0",
+        str(script),
+    )
     subprocess.run(command(two, *launcher), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     for a, b in zip(metrics(one.out), metrics(two.out), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
@@ -222,4 +236,4 @@ def test_learning_rate_rises_then_falls_to_zero():
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == factors[9] == 1.0
     assert factors[-1] < 0.001
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(factors[10:]))

@@ -1,0 +1,108 @@
+"""Labels: the disease table, what implies what, the texts, and the reader of the real photographs."""
+
+import csv
+
+import pytest
+
+from mgll.formats import FormatError
+from mgll.linear_probe import fold_grades
+from mgll.manifest import read_manifest, write_manifest
+from mgll.readers.fundus_folder import COLUMNS, read_fundus_folder
+from mgll.texts import describe_labels
+from mgll.vocabulary import benchmark_classes, diseases, synonyms, true_codes
+
+
+def test_the_table_holds_table_14():
+    classes = benchmark_classes()
+    assert len(classes) == 25
+    assert sum(disease.cases for disease in classes) == 2233
+    assert {code for disease in diseases().values() for code in disease.implies} <= diseases().keys()
+    assert all(disease.explanation and disease.name for disease in diseases().values())
+
+
+def test_no_synonym_names_two_diseases():
+    names = [name for disease in diseases().values() for name in disease.synonyms]
+    assert len(names) == len(set(names)) == len(synonyms())
+
+
+@pytest.mark.parametrize(
+    ("labels", "true", "false"),
+    [
+        (["Health"], {"Health", "No AMD", "No DME", "No Glaucoma"}, {"DR"}),
+        (["Severe NPDR", "DME"], {"DR", "DME", "No AMD", "No Glaucoma"}, {"No DME", "Health"}),
+        (["Wet AMD"], {"AMD", "CN", "No DME"}, {"No AMD"}),
+        (["Glaucoma"], {"ODC"}, {"No Glaucoma"}),
+    ],
+)
+def test_what_holds_for_an_image(labels, true, false):
+    assert true <= true_codes(labels)
+    assert not false & true_codes(labels)
+
+
+def test_texts_at_two_granularities():
+    texts = describe_labels(["Moderate NPDR", "DME"], ["Exudates near the fovea."])
+    assert texts["disease"] == (
+        "abnormal",
+        "Moderate Non-Proliferative Diabetic Retinopathy",
+        "Diabetic Retinopathy",
+        "Diabetic Macular Edema",
+    )
+    assert texts["explanation"][0] == "Retinal hemorrhages or hard exudates observed"
+    assert texts["explanation"][-1] == "Exudates near the fovea."
+    assert describe_labels(["Health"])["disease"] == ("normal", "Health")
+    assert describe_labels(["No DME"])["disease"][:2] == ("normal", "Health")
+
+
+def test_grades_are_folded_for_the_probe():
+    assert fold_grades(["Mild NPDR", "DME", "No AMD"]) == {"DR", "DME"}
+    assert fold_grades(["Wet AMD", "Glaucoma"]) == {"AMD", "Glaucoma"}
+
+
+ROW = {"image": "a.jpg", "dataset": "D", "split": "train", "group": "p", "grade": "", "text": "", "licence": "L"}
+
+
+def folder_with(tmp_path, *rows):
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted(COLUMNS))
+        writer.writeheader()
+        writer.writerows({**ROW, **row} for row in rows)
+    return tmp_path
+
+
+def test_messy_labels_are_mapped_graded_and_listed(tmp_path):
+    long = "The disc is pale and the vessels are narrow over the whole of the field."
+    folder = folder_with(
+        tmp_path,
+        {"labels": "Diabetic Retinopathy;  epiretinal membrane ", "grade": "moderate NPDR", "text": "short"},
+        {"labels": "cataract", "grade": "cataract severity 2.0/10", "text": long, "group": "q"},
+        {"labels": "age-related macular degeneration", "grade": "wet"},
+        {"labels": "mystery; drusen"},
+        {"labels": "mystery"},
+        {"labels": "diabetic retinopathy", "grade": "mild", "text": "Mild DR without maculopathy"},
+    )
+    records, unmapped = read_fundus_folder(folder)
+    assert [record.labels for record in records] == [
+        ("Moderate NPDR", "ERM"),
+        ("Cataract",),
+        ("Wet AMD",),
+        ("Drusen",),
+        ("Mild NPDR", "No DME"),
+    ]
+    assert unmapped == {"mystery": 2}
+    assert long in records[1].texts["explanation"]
+    assert "short" not in records[0].texts["explanation"]
+
+
+def test_a_bad_table_is_named(tmp_path):
+    with pytest.raises(FormatError, match="no such file"):
+        read_fundus_folder(tmp_path / "nowhere")
+    with pytest.raises(FormatError, match=r"line 2: field split: .*'training'"):
+        read_fundus_folder(folder_with(tmp_path, {"labels": "drusen", "split": "training"}))
+
+
+def test_the_real_photographs_become_a_manifest(fundus_folder, tmp_path):
+    records, unmapped = read_fundus_folder(fundus_folder)
+    assert (len(records), dict(unmapped)) == (3623, {})
+    write_manifest(tmp_path / "m.jsonl", records)
+    assert [len(read_manifest(tmp_path / "m.jsonl", split)) for split in ("train", "val", "test")] == [2724, 352, 547]
+    assert all(record.licence for record in records)

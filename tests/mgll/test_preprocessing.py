@@ -1,0 +1,91 @@
+"""Images of every odd kind become upright RGB or a clear error, and tensors equal those of the host's own processor."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers.models.llava.image_processing_llava import LlavaImageProcessor
+
+from mgll.preprocessing import ImageError, Preprocessing, open_image, preprocess
+
+
+@pytest.fixture
+def gradient() -> np.ndarray:
+    rows, columns = np.mgrid[0:50, 0:80]
+    return np.stack([rows * 5, columns * 3, (rows + columns) * 1.9], axis=-1).astype("uint8")
+
+
+def test_eight_bit_rgb_is_unchanged(tmp_path, gradient):
+    Image.fromarray(gradient).save(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(open_image(tmp_path / "a.png")), gradient)
+
+
+def test_sixteen_bit_grey_keeps_its_contrast(tmp_path):
+    grey = np.linspace(1000, 60000, 64 * 64).reshape(64, 64).astype("uint16")
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    pixels = np.asarray(open_image(tmp_path / "a.png")).astype(int)
+    assert pixels.shape == (64, 64, 3)
+    assert (pixels[0, 0, 0], pixels[-1, -1, 0]) == (0, 255)
+    assert len(np.unique(pixels)) > 200
+    assert abs(pixels[32, 0, 0] - 128) < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "1", "LA"])
+def test_other_modes_become_rgb(tmp_path, gradient, mode):
+    suffix = "tif" if mode == "CMYK" else "png"
+    Image.fromarray(gradient).convert(mode).save(tmp_path / f"a.{suffix}")
+    image = open_image(tmp_path / f"a.{suffix}")
+    assert (image.mode, image.size) == ("RGB", (80, 50))
+    if mode in ("CMYK", "RGBA"):
+        assert np.abs(np.asarray(image).astype(int) - gradient).mean() < 3
+
+
+def test_exif_rotation_is_applied(tmp_path, gradient):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned; show it rotated by 90 degrees
+    Image.fromarray(gradient).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    image = open_image(tmp_path / "a.jpg")
+    assert image.size == (50, 80)
+    assert np.abs(np.asarray(image).astype(int) - np.rot90(gradient, -1)).mean() < 5
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "text", "huge"])
+def test_unusable_images_say_why(tmp_path, gradient, damage):
+    path = tmp_path / "a.png"
+    if damage != "missing":
+        Image.fromarray(np.tile(gradient, (4, 4, 1))).save(path)
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "text":
+        path.write_text("<html>404</html>")
+    elif damage == "huge":
+        Image.new("L", (20_000, 10_000)).save(path)  # 200 megapixels in a few hundred kilobytes
+    words = {
+        "missing": "no such image",
+        "empty": "empty",
+        "truncated": "damaged image",
+        "text": "not an image",
+        "huge": r"20000 x 10000|200000000 pixels",
+    }[damage]
+    with pytest.raises(ImageError, match=words) as error:
+        open_image(path)
+    assert "a.png" in str(error.value)
+
+
+@pytest.mark.parametrize("rule", ["pad", "squash", "crop"])
+def test_tensors_equal_the_llava_processor(gradient, rule):
+    preprocessing = Preprocessing(size=32, resize=rule, mean=(0.4, 0.3, 0.2), std=(0.3, 0.2, 0.1))
+    processor = LlavaImageProcessor(
+        do_pad=rule == "pad",
+        size={"shortest_edge": 32} if rule == "crop" else {"height": 32, "width": 32},
+        do_center_crop=rule == "crop",
+        crop_size={"height": 32, "width": 32},
+        image_mean=preprocessing.mean,
+        image_std=preprocessing.std,
+    )
+    image = Image.fromarray(gradient)
+    ours = preprocess(image, preprocessing)
+    assert ours.shape == (3, 32, 32)
+    torch.testing.assert_close(ours, processor(image, return_tensors="pt")["pixel_values"][0])

@@ -1,0 +1,86 @@
+"""The tower file: what is written is read back bit for bit, and nothing else passes for one."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from mgll.formats import FormatError
+from mgll.preprocessing import Preprocessing
+from mgll.tower import _main, load_tower, pool, read_header, save_tower
+from mgll.vision_encoders import vision_encoder
+
+
+@pytest.fixture
+def path(tmp_path):
+    torch.manual_seed(0)
+    model = vision_encoder("vit-nano-16", 32, hidden_act="quick_gelu")
+    save_tower(tmp_path / "mgll.ckpt", model, Preprocessing(size=32, resize="squash"), "cls", objective="mgll")
+    return tmp_path / "mgll.ckpt"
+
+
+def test_a_tower_comes_back_bit_for_bit(path):
+    torch.manual_seed(0)
+    original = vision_encoder("vit-nano-16", 32, hidden_act="quick_gelu").eval()
+    model, header = load_tower(path)
+    pixels = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model(pixels).last_hidden_state, original(pixels).last_hidden_state)
+    assert (header.config["hidden_act"], header.pooling, header.preprocessing.resize) == ("quick_gelu", "cls", "squash")
+    assert header.origin["objective"] == "mgll"
+
+
+def test_writing_twice_gives_the_same_bytes(path, tmp_path):
+    torch.manual_seed(0)
+    model = vision_encoder("vit-nano-16", 32, hidden_act="quick_gelu")
+    save_tower(tmp_path / "again", model, Preprocessing(size=32, resize="squash"), "cls", objective="mgll")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_pooling_is_the_class_token_or_the_mean_of_the_patches(path):
+    model, _ = load_tower(path)
+    output = model(torch.randn(2, 3, 32, 32))
+    assert torch.equal(pool(output.last_hidden_state, model, "cls"), output.pooler_output)
+    mean = pool(output.last_hidden_state, model, "mean")
+    assert mean.shape == (2, 64)
+    assert not torch.allclose(mean, output.pooler_output)
+
+
+def rewritten(path, change):
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    change(tensors)
+    save_file(tensors, path, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "no such tower file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "not a whole safetensors file"),
+        (lambda path: path.write_bytes(b""), "not a whole safetensors file"),
+        (lambda path: torch.save({"model": 1}, path), "this is a pickle"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "this is a pickle"),
+        (lambda path: save_file(load_file(path), path), "weights, but not a tower"),
+        (lambda path: rewritten(path, lambda t: t.pop("post_layernorm.bias")), "post_layernorm.bias is missing"),
+        (lambda path: rewritten(path, lambda t: t.update(head=torch.zeros(2))), "head is surplus"),
+        (
+            lambda path: rewritten(path, lambda t: t.update({"pre_layrnorm.bias": torch.zeros(8)})),
+            r"pre_layrnorm.bias is \(8,\), the config says \(64,\)",
+        ),
+    ],
+)
+def test_anything_else_is_refused_with_what_it_is(path, damage, message, capsys):
+    damage(path)
+    with pytest.raises(FormatError, match=message):
+        load_tower(path)
+    assert _main(["validate", str(path)]) == 1
+    assert "mgll.ckpt" in capsys.readouterr().out
+
+
+def test_show_prints_the_header(path, capsys):
+    assert _main(["show", str(path)]) == 0
+    assert '"schema": "mgll.tower/1"' in capsys.readouterr().out
+    assert read_header(path).schema_ == "mgll.tower/1"
