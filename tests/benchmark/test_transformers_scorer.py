@@ -1,0 +1,149 @@
+"""A real LLaVA (tiny, random weights) through the scoring interface: batches, letters, images, fingerprint."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaImageProcessor,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from benchmark.prompts import LETTERS, question_text
+from benchmark.scoring import open_case_image, score_cases
+from benchmark.transformers_scorer import TransformersScorer, directory_fingerprint
+from mgll.vocabulary import diseases
+from mllm_adapters.llava import HOST
+
+SIZE, PATCH = 32, 8
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory) -> Path:
+    """A LLaVA directory whose vocabulary is every word that a question can hold."""
+    questions = [HOST.prompt(question_text(wording, ["A", "B", "C", "D"])) for wording in ("What is most likely?",)]
+    words = {word for text in [*questions, *(d.name for d in diseases().values())] for word in _split(text)}
+    words |= {"reasonable", "probable", "diagnosis", "the"}
+    vocabulary = {
+        word: index for index, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", "<image>", *sorted(words)])
+    }
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**size, image_size=SIZE, patch_size=PATCH),
+        text_config=LlamaConfig(**size, vocab_size=len(fast), max_position_embeddings=512, initializer_range=0.3),
+        image_token_index=vocabulary["<image>"],
+        image_seq_length=(SIZE // PATCH) ** 2,
+    )
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    processor = LlavaProcessor(
+        LlavaImageProcessor(size={"height": SIZE, "width": SIZE}, do_center_crop=False, do_pad=True),
+        fast,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    folder = tmp_path_factory.mktemp("hosts") / "tiny-llava"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def _split(text: str) -> list[str]:
+    return [word for word, _ in pre_tokenizers.Whitespace().pre_tokenize_str(text.replace("<image>", ""))]
+
+
+@pytest.fixture(scope="module")
+def asked(coloured_cases):
+    cases = coloured_cases(24)
+    return [open_case_image(case) for case in cases], [question_text(case.question, case.options) for case in cases]
+
+
+def test_a_batch_scores_as_single_questions_do(host, asked):
+    images, questions = asked
+    scorer = TransformersScorer(host)
+    assert len({len(_split(question)) for question in questions}) > 1, "questions of one length would pad nothing"
+    alone = [scorer.score([image], [question])[0] for image, question in zip(images, questions, strict=True)]
+    for size in (5, 24):
+        batched = [
+            score
+            for first in range(0, 24, size)
+            for score in scorer.score(images[first : first + size], questions[first : first + size])
+        ]
+        for one, many in zip(alone, batched, strict=True):
+            assert one.log_probs == pytest.approx(many.log_probs, abs=1e-4)
+            assert max(range(4), key=one.log_probs.__getitem__) == max(range(4), key=many.log_probs.__getitem__)
+            assert (one.text, one.prompt) == (many.text, many.prompt)
+
+
+def test_the_scores_are_the_models_own_letter_probabilities(host, asked):
+    images, questions = asked
+    score = TransformersScorer(host).score(images[:3], questions[:3])[1]
+    model = LlavaForConditionalGeneration.from_pretrained(host).eval()
+    processor = LlavaProcessor.from_pretrained(host)
+    inputs = processor(images=images[1], text=HOST.prompt(questions[1]), return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits[0, -1]
+    letters = logits[processor.tokenizer.convert_tokens_to_ids(list(LETTERS))].softmax(-1)
+    assert [math.exp(value) for value in score.log_probs] == pytest.approx(letters.tolist(), abs=1e-4)
+    assert score.text == processor.tokenizer.decode(logits.argmax())
+    assert score.prompt == HOST.prompt(questions[1])
+
+
+def test_the_image_and_the_order_of_the_options_matter(host, asked):
+    images, questions = asked
+    scorer = TransformersScorer(host, name="tiny")
+    seen, blank = scorer.score([images[0], Image.new("RGB", (50, 50))], [questions[0]] * 2)
+    assert seen.log_probs != pytest.approx(blank.log_probs, abs=1e-3)
+    assert scorer.score([images[0]], [questions[1]])[0].log_probs != pytest.approx(seen.log_probs, abs=1e-3)
+
+
+def test_a_run_and_its_batch_size(host, coloured_cases, tmp_path):
+    cases = coloured_cases(12)
+    few, many = (score_cases(cases, TransformersScorer(host), tmp_path / str(size), batch_size=size) for size in (1, 8))
+    assert few.header == many.header
+    assert few.header["model"] == "tiny-llava"
+    assert [row.chosen for row in few.predictions] == [row.chosen for row in many.predictions]
+
+
+def test_the_fingerprint_follows_weights_and_configuration_only(host):
+    first = directory_fingerprint(host)
+    (host / "README.md").write_text("a card")
+    (host / "demo_host.json").write_text('{"provenance": {"git": "abc"}}')
+    second = directory_fingerprint(host)
+    (host / "demo_host.json").write_text('{"provenance": {"git": "def"}}')
+    assert directory_fingerprint(host) == second
+    (host / "demo_host.json").unlink()
+    assert directory_fingerprint(host) == first
+    config = host / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace('"vision_feature_layer": -2', '"vision_feature_layer": -1'))
+    assert directory_fingerprint(host) != first
+    config.write_text(text)
+    weights = host / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert directory_fingerprint(host) != first
+    weights.write_bytes(content)
+    assert directory_fingerprint(host) == first
