@@ -85,8 +85,8 @@ def build_demo_host(
 def new_connector(connector: nn.Module) -> None:
     """Fresh weights for the connector's linear layers, from torch's current random state.
 
-    `torch.nn.Linear`'s own start, not LLaMA's: with a standard deviation of 0.02 its output is too small beside word embeddings for a
-    short training to find its way.
+    `torch.nn.Linear`'s own start, not LLaMA's: with a standard deviation of 0.02 its output is too small beside word embeddings for
+    a short training to find its way.
     """
     for layer in connector.modules():
         if isinstance(layer, nn.Linear):

@@ -9,8 +9,8 @@ class DemoHostSettings:
     """How tower and decoder are joined.
 
     Attributes:
-        feature_layer: the tower's hidden state that the connector reads; -1, the last, because a tower pretrained with `mean` pooling
-            has its meaning there.
+        feature_layer: the tower's hidden state that the connector reads; -1, the last, because a tower pretrained with `mean`
+            pooling has its meaning there.
         feature_select: `default` drops the class token, `full` keeps it.
         seed: of the connector's weights.
     """
@@ -34,12 +34,12 @@ class WarmSettings:
         words_first: share of the steps, at the start, that see findings in words only.
         spread: share of the later batches whose finding is spread over image positions instead of being written in words.
         most_positions: largest number of such positions.
-        match: factor on the lower blocks' first queries and keys, which start equal, so that a word looks at the same word elsewhere.
+        match: factor on the lower blocks' queries and keys, which start equal, so that a word looks at the same word elsewhere.
         noise: largest standard deviation of noise on image positions, in units of the mixtures' own.
         seed: of weights and questions.
     """
 
-    steps: int = 1500
+    steps: int = 600
     batch_size: int = 32
     learning_rate: float = 2e-3
     width: int = 128

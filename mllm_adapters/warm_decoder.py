@@ -1,15 +1,15 @@
-"""The demo's language model: a LLaMA of 0.9 M parameters that has learnt to read four-option questions from text alone.
+"""The demo's language model: a LLaMA of 0.8 M parameters that has learnt to read four-option questions from text alone.
 
-A toy decoder that has to learn reading and seeing at once learns neither. So it is warmed without an image: the finding stands in words
-where the image tokens will sit, and the answer is the option that names it. Half of the batches spread the finding over as many
-positions as a tower has patches, as noisy mixtures of the names' word embeddings with weights: what a connector can learn to put there.
+A toy decoder that has to learn reading and seeing at once learns neither. So it is warmed without an image: the finding stands in
+words where the image tokens will sit, and the answer is the option that names it. Half of the later batches spread the finding over
+as many positions as a tower has patches, as noisy mixtures of the names' word embeddings: what a connector can learn to put there.
 Nothing about photographs is learnt here; `recipes/warm_decoder.py` makes the weights that ship with the package.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count as counting
+from collections.abc import Callable, Iterator
 from importlib.resources import files
+from itertools import count as counting
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ SHIPPED = "demo_decoder/decoder.safetensors"
 
 
 class Question(NamedTuple):
-    """A question whose finding is given: `weights` [diseases] says how strongly each is present; the answer's is the largest among the options'."""
+    """A question whose finding is given: `weights` [diseases] says how strongly each is present, the answer most of the options."""
 
     wording: str
     options: tuple[int, ...]

@@ -1,6 +1,6 @@
 """Make the demo's language model: a small LLaMA warmed on text-only questions (see mllm_adapters/warm_decoder.py).
 
-    python recipes/warm_decoder.py                        # about ten minutes on two cores
+    python recipes/warm_decoder.py                        # a few minutes on two cores
     python recipes/warm_decoder.py --steps 300 --out runs/quick
 
 Writes decoder.safetensors; the weights that ship with the package are such a file, copied to mllm_adapters/demo_decoder/.
