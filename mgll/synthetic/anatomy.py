@@ -154,7 +154,7 @@ def paint_disc(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> No
     width, height = anatomy.disc_width / 2, anatomy.disc_height / 2
     if anatomy.crescent > 0.02:
         shift = 0.8 * anatomy.crescent
-        wobble = 0.08 * canvas.noise(rng, 0.4)
+        wobble = canvas.ragged(rng, 0.0, 0.0, 0.05)
         atrophy = canvas.blob(
             shift * np.cos(anatomy.crescent_angle),
             shift * np.sin(anatomy.crescent_angle),

@@ -61,6 +61,12 @@ class Canvas:
             power += 0.25**octave
         return total / np.float32(np.sqrt(power))
 
+    def ragged(self, rng: np.random.Generator, x: float, y: float, depth: float) -> Array:
+        """A `wobble` for `blob` that makes an irregular outline round (x, y): random waves over the angle, (size, size)."""
+        bearing = np.arctan2(self.y - np.float32(y), self.x - np.float32(x))
+        waves = [np.cos(k * bearing + rng.uniform(0, 2 * np.pi)) * (rng.normal() / k**0.7) for k in range(2, 9)]
+        return np.float32(depth) * sum(waves)
+
     def blob(
         self,
         x: float,

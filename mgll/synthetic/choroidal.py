@@ -35,15 +35,18 @@ def myopic_atrophy(eye: Eye, rng: Rng) -> None:
     if severity > 0.5:
         for x, y in zip(*marks.places(eye, rng, 1 + int(6 * (severity - 0.5)), 0.6), strict=True):
             size = rng.uniform(0.2, 0.65)
-            outline = 0.2 * canvas.noise(rng, 0.35)
+            outline = canvas.ragged(rng, x, y, 0.16)
             patch = canvas.blob(x, y, size, size * rng.uniform(0.6, 1), rng.uniform(0, 3), 0.08, outline)
             canvas.paint(patch, (0.96, 0.88, 0.66), 0.75)
             canvas.absorb(patch * np.clip(canvas.noise(rng, 0.18) - 1.1, 0, 1), 1.2, MELANIN)
     if severity > 0.35:
-        s = np.linspace(-0.6, 0.6, 40)
-        x, y = eye.anatomy.fovea
-        x, y = x + rng.normal(0, 0.3) + s * 0.9, y + rng.normal(0, 0.3) + 0.12 * np.sin(5 * s + rng.uniform(0, 6))
-        canvas.paint(canvas.stamp(x, y, np.full_like(s, 0.028), soft=0.02), (0.95, 0.80, 0.52), 0.6)
+        for _ in range(int(rng.integers(1, 4))):
+            s, angle, length = np.linspace(-0.5, 0.5, 50), rng.uniform(0, np.pi), rng.uniform(0.4, 1.3)
+            bend = 0.07 * np.sin(5 * s + rng.uniform(0, 6)) + 0.03 * np.sin(13 * s + rng.uniform(0, 6))
+            (x,), (y,) = marks.around(rng, *eye.anatomy.fovea, 0.4, 1)
+            x = x + length * (s * np.cos(angle) - bend * np.sin(angle))
+            y = y + length * (s * np.sin(angle) + bend * np.cos(angle))
+            canvas.paint(canvas.stamp(x, y, 0.032 * (1 - np.abs(s)), soft=0.02), (0.95, 0.80, 0.52), 0.5)
 
 
 def retinitis(eye: Eye, rng: Rng) -> None:
@@ -69,7 +72,7 @@ def chorioretinitis(eye: Eye, rng: Rng) -> None:
     count = int(rng.integers(2, 6))
     for cx, cy in zip(*marks.around(rng, float(x[0]), float(y[0]), 0.55, count), strict=True):
         size = rng.uniform(0.18, 0.5)
-        outline = 0.18 * canvas.noise(rng, 0.25)
+        outline = canvas.ragged(rng, cx, cy, 0.13) + 0.06 * canvas.noise(rng, 0.15)
         whole = canvas.blob(cx, cy, size * 1.2, edge=0.12, wobble=outline)
         inner = canvas.blob(cx, cy, size * 0.95, edge=0.2, wobble=outline)
         rim = np.clip(whole - inner, 0, 1) * np.clip(0.5 + 0.6 * canvas.noise(rng, 0.22), 0, 1)

@@ -30,8 +30,8 @@ def dry_degeneration(eye: Eye, rng: Rng) -> None:
     canvas.absorb(clumps, 0.3 + 0.3 * severity, MELANIN)
     if severity > 0.5:
         size = rng.uniform(0.3, 0.8) * severity
-        outline = 0.22 * canvas.noise(rng, 0.45)
-        atrophy = canvas.blob(fx + rng.normal(0, 0.15), fy + rng.normal(0, 0.1), size, edge=0.07, wobble=outline)
+        x, y = fx + rng.normal(0, 0.15), fy + rng.normal(0, 0.1)
+        atrophy = canvas.blob(x, y, size, edge=0.07, wobble=canvas.ragged(rng, x, y, 0.13))
         canvas.paint(atrophy, (0.93, 0.70, 0.44), 0.62)
         canvas.paint(atrophy * np.exp(-((canvas.noise(rng, 0.3) / 0.25) ** 2)), (0.80, 0.34, 0.18), 0.55)
 
@@ -43,13 +43,13 @@ def neovascular_membrane(eye: Eye, rng: Rng) -> None:
     size = rng.uniform(0.3, 0.6)
     canvas.paint(canvas.blob(x, y, size * 2.1, size * 1.8, edge=0.35), (0.80, 0.62, 0.38), 0.32)
     angle = rng.uniform(0, 2 * np.pi)
-    outline = 0.28 * canvas.noise(rng, 0.35)
+    outline = canvas.ragged(rng, x, y, 0.2) + 0.1 * canvas.noise(rng, 0.2)
     blood = canvas.blob(
         x + 0.55 * size * np.cos(angle), y + 0.55 * size * np.sin(angle), 1.35 * size, 0.95 * size, angle, 0.18, outline
     )
-    canvas.absorb(blood, rng.uniform(0.8, 1.2), (0.8, 1.5, 1.2))
-    membrane = canvas.blob(x, y, size, size * rng.uniform(0.7, 1), angle, 0.45, 0.2 * canvas.noise(rng, 0.3))
-    canvas.paint(membrane, (0.62, 0.56, 0.38), rng.uniform(0.4, 0.65))
+    canvas.absorb(blood, rng.uniform(0.5, 1.1), (0.6, 1.4, 1.2))
+    membrane = canvas.blob(x, y, size, size * rng.uniform(0.7, 1), angle, 0.35, canvas.ragged(rng, x, y, 0.15))
+    canvas.paint(membrane, (0.64, 0.60, 0.42), rng.uniform(0.5, 0.8))
 
 
 def wet_degeneration(eye: Eye, rng: Rng) -> None:
