@@ -1,0 +1,184 @@
+"""Does the MGLL tower make the model a better diagnostician than the CLIP tower, and by how much?
+
+    python recipes/compare_towers.py --config recipes/configs/compare_fundus.yaml --manifest fundus.jsonl
+
+For every seed: a CLIP and an MGLL tower are pretrained on the same images and words with the same budget. A LLaVA host is built on
+the CLIP tower; the MGLL tower and a randomly initialised one (the positive control) are grafted into it. All are fine-tuned alike
+and scored on the same questions. Ends with summary.md, and the first seed's report.html. What is finished is not done again.
+
+Research use only, not for diagnosis.
+"""
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mgll.commandline import parse_settings
+from mgll.settings import PretrainSettings
+from mllm_adapters.demo_settings import DemoHostSettings
+from mllm_adapters.settings import FinetuneSettings
+
+RANDOM, CLIP, MGLL = "random", "clip", "mgll"
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """One comparison.
+
+    Attributes:
+        manifest: images with the splits `train` and `test`.
+        out: folder of everything.
+        seeds: of pretraining and fine-tuning.
+        mgll: objective of the tower that is grafted.
+        train_questions: number of fine-tuning questions; default one for every image and class of it.
+        test_questions: number of cases; default the same.
+        pretrain: settings of both towers, but for objective, seed, manifest and folder.
+        finetune: settings of all fine-tunings, but for the seed.
+        host: how the demo host reads its tower.
+    """
+
+    manifest: str
+    out: str
+    seeds: tuple[int, ...] = (0,)
+    mgll: str = "mgll"
+    train_questions: int | None = None
+    test_questions: int | None = None
+    pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    host: DemoHostSettings = field(default_factory=DemoHostSettings)
+
+
+def main() -> None:
+    """Parse the settings and run."""
+    settings = parse_settings(CompareSettings, __doc__ or "")
+    try:
+        compare(settings)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def compare(settings: CompareSettings) -> Path:
+    """Run the comparison; returns the path of summary.md."""
+    from benchmark import seeds
+    from benchmark.predictions import read_run
+    from mgll.files import write_text
+
+    out = Path(settings.out)
+    questions = {split: _questions(settings, split) for split in ("train", "test")}
+    probes: dict[str, list[str]] = {name: [] for name in (RANDOM, CLIP, MGLL)}
+    for seed in settings.seeds:
+        folder = out / f"seed-{seed}"
+        towers = {CLIP: _tower(settings, folder, "clip", seed), MGLL: _tower(settings, folder, settings.mgll, seed)}
+        towers[RANDOM] = _random_tower(settings, folder, seed)
+        for name, tower in towers.items():
+            probes[name].append(_probe(tower, settings.manifest))
+        for name, model in _hosts(settings, folder, towers).items():
+            tuned = _finetune(settings, model, questions["train"], folder / f"{name}-tuned", seed)
+            _score(tuned, questions["test"], folder / f"{name}-scores", name, None)
+        _score(tuned, questions["test"], folder / "mgll-blind", MGLL, None, blind=True)
+        _score(folder / f"{MGLL}-tuned", questions["test"], folder / f"{MGLL}-scores", MGLL, folder / f"{CLIP}-scores")
+    runs = {name: [read_run(out / f"seed-{seed}" / f"{name}-scores") for seed in settings.seeds] for name in probes}
+    averages = {name: seeds.average(name, found) for name, found in runs.items()}
+    blind = [read_run(out / f"seed-{seed}" / "mgll-blind") for seed in settings.seeds]
+    lines = [
+        seeds.table([*averages.values(), seeds.average("mgll, blank images", blind)]),
+        "",
+        *(
+            f"- {seeds.sentence(averages[a], averages[b], seeds.compare(averages[a], averages[b], runs[a][0]))}"
+            for a, b in ((RANDOM, CLIP), (CLIP, MGLL))
+        ),
+        f"- the decoder alone reads {_text_only(out / f'seed-{settings.seeds[0]}' / 'host'):.1%} of questions whose finding is in words",
+        "",
+        "Linear probe, macro AUC on the test split (in brackets: classes with 20 images or more), a seed each:",
+        "",
+        *(f"- {name}: {', '.join(found)}" for name, found in probes.items()),
+        "",
+        "Research use only, not for diagnosis.",
+    ]
+    write_text(out / "summary.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    print(
+        f"\nsummary: {out / 'summary.md'}\nreport:  {out / f'seed-{settings.seeds[0]}' / 'mgll-scores' / 'report.html'}"
+    )
+    return out / "summary.md"
+
+
+def _questions(settings: CompareSettings, split: str) -> Path:
+    """Balanced questions of a split: no strategy that ignores the image beats 25 %."""
+    from benchmark.case_building import build_cases
+
+    path = Path(settings.out) / f"{split}.jsonl"
+    if not path.is_file():
+        count = settings.train_questions if split == "train" else settings.test_questions
+        build_cases(settings.manifest, path, split=split, count=count)  # type: ignore[arg-type]
+    return path
+
+
+def _tower(settings: CompareSettings, folder: Path, objective: str, seed: int) -> Path:
+    from mgll.pretraining import pretrain
+
+    out = folder / f"{objective}-tower"
+    if (out / "mgll.ckpt").is_file():
+        return out / "mgll.ckpt"
+    run = replace(settings.pretrain, objective=objective, seed=seed, manifest=settings.manifest, out=str(out))  # type: ignore[arg-type]
+    return pretrain(run)
+
+
+def _random_tower(settings: CompareSettings, folder: Path, seed: int) -> Path:
+    from mllm_adapters.demo_host import save_random_tower
+
+    path = folder / "random-tower.ckpt"
+    save_random_tower(path, seed, settings.pretrain.encoder, settings.pretrain.image_size)
+    return path
+
+
+def _probe(tower: Path, manifest: str) -> str:
+    from mgll.linear_probe import macro_auc, probe_tower
+
+    results = probe_tower(tower, manifest)
+    return f"{macro_auc(results):.3f} ({macro_auc(results, 20):.3f})"
+
+
+def _hosts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
+    """The host on the CLIP tower, and its grafts with the other towers."""
+    from mllm_adapters.demo_host import build_demo_host
+    from mllm_adapters.registry import get_host
+    from mllm_adapters.transplant import graft
+
+    models = {CLIP: build_demo_host(towers[CLIP], folder / "host", settings.host)}
+    for name in (RANDOM, MGLL):
+        models[name] = folder / f"{name}-graft"
+        graft(get_host("llava"), models[CLIP], towers[name], models[name])
+    return {name: models[name] for name in (RANDOM, CLIP, MGLL)}
+
+
+def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path, seed: int) -> Path:
+    from benchmark.cases import read_cases
+    from benchmark.prompts import question_text
+    from mllm_adapters.finetune import finetune
+    from mllm_adapters.settings import TrainingQuestion
+
+    asked = [
+        TrainingQuestion(Path(case.image), question_text(case.question, case.options), "ABCD"[case.answer])
+        for case in read_cases(questions)
+    ]
+    return finetune(model, asked, out, replace(settings.finetune, seed=seed))
+
+
+def _score(model: Path, cases: Path, out: Path, name: str, against: Path | None, blind: bool = False) -> None:
+    from benchmark.run_mcq import run
+
+    blind_run = out.parent / "mgll-blind" if against else None
+    run(str(model), cases, out, against, blind=blind, blind_run=blind_run, batch_size=32, name=name)
+
+
+def _text_only(host: Path) -> float:
+    from mllm_adapters.loading import load
+    from mllm_adapters.warm_decoder import text_only_accuracy
+
+    loaded = load(host)
+    return text_only_accuracy(loaded.model, loaded.processor)
+
+
+if __name__ == "__main__":
+    main()
