@@ -99,7 +99,7 @@ class Images:
 
     def _pixels(self, path: Path) -> Tensor:
         encoded: Any = self._processor.image_processor(images=open_image(path), return_tensors="pt")
-        return encoded["pixel_values"][0].to(self._parameter.dtype)  # type: ignore[no-any-return]
+        return encoded["pixel_values"][0].to(self._parameter.dtype)
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:

@@ -1,0 +1,58 @@
+"""Fine-tune a host or a graft on four-option questions: LoRA on the language model, the connector in full, the tower frozen.
+
+    accelerate launch recipes/finetune_mllm.py --model runs/llava-mgll --cases train.jsonl --out runs/llava-mgll-tuned
+    accelerate launch recipes/finetune_mllm.py --config recipes/configs/finetune_demo.yaml --model DIR --cases train.jsonl
+
+Give host and graft the same cases, settings and seed. Killed runs resume when started again with the same settings.
+"""
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from mgll.commandline import parse_settings
+from mllm_adapters.settings import FinetuneSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(FinetuneSettings):
+    """What is trained on what.
+
+    Attributes:
+        model: directory of a host or a graft.
+        cases: questions to learn, as `python -m benchmark.cases build --split train` writes them.
+        out: folder of the run; MODEL-tuned when not given.
+    """
+
+    model: str
+    cases: str
+    out: str | None = None
+
+
+def main() -> None:
+    """Parse the settings, turn cases into questions, train."""
+    run = parse_settings(Run, __doc__ or "")
+    from benchmark.cases import read_cases
+    from benchmark.prompts import LETTERS, question_text
+    from mgll.distributed import first_process
+    from mgll.formats import FormatError
+    from mllm_adapters.finetune import finetune
+    from mllm_adapters.host import HostError
+    from mllm_adapters.settings import TrainingQuestion
+
+    settings = FinetuneSettings(**{field.name: getattr(run, field.name) for field in fields(FinetuneSettings)})
+    try:
+        questions = [
+            TrainingQuestion(Path(case.image), question_text(case.question, case.options), LETTERS[case.answer])
+            for case in read_cases(run.cases)
+        ]
+        out = finetune(run.model, questions, run.out or f"{run.model.rstrip('/')}-tuned", settings)
+    except (FormatError, HostError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    with first_process() as is_first:
+        if is_first:
+            print(f"{out}\nnext: python benchmark/run_mcq.py --model {out} --cases TEST_CASES.jsonl --out {out}-scores")
+
+
+if __name__ == "__main__":
+    main()
