@@ -24,6 +24,7 @@ from mgll.contrastive_data import global_batches, process_share
 from mgll.distributed import start_accelerator
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError
+from mgll.preprocessing import ImageError
 from mgll.pretraining import cut_log, learning_rate_factor
 from mgll.provenance import provenance
 from mllm_adapters.loading import FINETUNE, FinetuneRecord, LoadedHost, load, read_finetune, read_json, shard_hashes
@@ -61,6 +62,8 @@ def finetune(
         ValueError: if `out` holds another run, the questions are fewer than a batch, or the batch does not divide by the processes.
     """
     settings, out = settings or FinetuneSettings(), Path(out)
+    if (Path(directory) / FINETUNE).is_file():
+        raise FormatError(directory, None, "is a fine-tuned directory already; name its base")
     accelerator = start_accelerator(mixed_precision=settings.mixed_precision)
     _check(settings, questions, accelerator.num_processes)
     run = _describe(Path(directory), questions, out, settings)
@@ -119,10 +122,13 @@ def _describe(
     base: Path, questions: Sequence[TrainingQuestion], out: Path, settings: FinetuneSettings
 ) -> dict[str, Any]:
     """All that decides the outcome; a run is resumed only under the same description."""
-    hashes = {path: sha256(path) for path in sorted({q.image for q in questions}) if path.is_file()}
+    paths = sorted({q.image for q in questions})
+    if lacking := [str(path) for path in paths if not path.is_file()]:
+        raise ImageError(f"{len(lacking)} of {len(paths)} images are not there: {', '.join(lacking[:4])}")
+    hashes = {path: sha256(path) for path in paths}
     digest = hashlib.sha256()
     for q in questions:
-        digest.update(json.dumps([hashes.get(q.image, ""), q.question, q.letter]).encode())
+        digest.update(json.dumps([hashes[q.image], q.question, q.letter]).encode())
     return {
         "base": os.path.relpath(base.resolve(), out.resolve()),
         "base_sha256": shard_hashes(base),
@@ -167,8 +173,6 @@ def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 def _load_base(directory: str | os.PathLike[str], accelerator: Accelerator, settings: FinetuneSettings) -> LoadedHost:
     loaded = load(directory, accelerator.device, settings.dtype)
-    if (Path(directory) / FINETUNE).is_file():
-        raise FormatError(directory, None, "is a fine-tuned directory already; name its base")
     if loaded.model.dtype == torch.float16 and settings.dtype == "auto":
         loaded.model.float()
     return loaded

@@ -1,6 +1,9 @@
 """Fine-tuning: what learns, what stays, and that a kill or a fresh process changes nothing."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mllm_adapters.finetune import finetune
+from mgll.formats import FormatError
+from mgll.preprocessing import open_image
+from mllm_adapters import finetune as module
+from mllm_adapters.answer_slot import letter_ids
+from mllm_adapters.finetune import answer_loss, finetune
+from mllm_adapters.host import HostError
 from mllm_adapters.llava import HOST
 from mllm_adapters.loading import load
+from mllm_adapters.lora import add_lora
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+from mllm_adapters.training_batches import Images, Texts
 from mllm_adapters.transplant import graft
 
 SETTINGS = FinetuneSettings(rank=2, batch_size=4, steps=6, learning_rate=1e-2, checkpoint_every=2, log_every=1)
@@ -52,3 +62,174 @@ def test_only_language_model_and_connector_learn(
     losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
+
+
+def test_the_answer_and_nothing_else_is_supervised(grafted: Path, questions: list[TrainingQuestion]) -> None:
+    loaded = load(grafted)
+    texts, batch = Texts(loaded), questions[:4]
+    inputs = texts.batch(batch)
+    prompts = [HOST.prompt(q.question) for q in batch]
+    images = [open_image(q.image) for q in batch]
+    whole = loaded.processor(images=images, text=prompts, padding=True, padding_side="left", return_tensors="pt")
+    assert torch.equal(inputs["input_ids"][:, :-2], whole["input_ids"])
+    answers = [HOST.answer(letter) for letter in "ABCD"]
+    for row, q, prompt in zip(inputs["input_ids"], batch, prompts, strict=True):
+        assert row[-2] == letter_ids(loaded.processor.tokenizer, prompt, answers)["ABCD".index(q.letter)]
+        assert row[-1] == loaded.processor.tokenizer.eos_token_id
+
+    labels = inputs["input_ids"].clone()
+    labels[:, :-2] = -100
+    with torch.no_grad():
+        output = loaded.model(**inputs, pixel_values=whole["pixel_values"], labels=labels)
+    torch.testing.assert_close(answer_loss(output.logits[:, -3:], inputs["input_ids"][:, -2:]), output.loss)
+
+
+@pytest.mark.parametrize("layer", [-2, [-3, -1]])
+def test_a_replayed_tower_gives_what_the_tower_gives(
+    layer: int | list[int], grafted: Path, questions: list[TrainingQuestion]
+) -> None:
+    loaded = load(grafted)
+    loaded.model.config.vision_feature_layer = layer
+    if layer != -2:
+        loaded.model.model.multi_modal_projector.linear_1 = torch.nn.Linear(32, 32)
+    paths = [q.image for q in questions[:3]]
+    inputs = Texts(loaded).batch(questions[:3])
+    plain = Images(loaded, paths, cache_bytes=0)
+    assert not plain.features
+    with torch.no_grad():
+        expected = loaded.model(**inputs, pixel_values=plain.batch(paths)).logits
+        replayed = Images(loaded, paths, cache_bytes=1e9)
+        assert replayed.features
+        for _ in range(2):
+            found = loaded.model(**inputs, pixel_values=replayed.batch(paths)).logits
+            torch.testing.assert_close(found, expected)
+        replayed.close()
+        assert torch.equal(loaded.model(**inputs, pixel_values=plain.batch(paths)).logits, expected)
+
+
+def test_rank_zero_trains_the_connector_alone(grafted: Path, questions: list[TrainingQuestion], tmp_path: Path) -> None:
+    out = finetune(grafted, questions, tmp_path / "tuned", replace(SETTINGS, rank=0, steps=2))
+    names = load_file(out / "adapter_model.safetensors")
+    assert len(names) == 4
+    assert all("multi_modal_projector" in name for name in names)
+    before, after = load(grafted).model, load(out).model
+    key = "model.language_model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(before.get_parameter(key), after.get_parameter(key))
+    tuned = after.model.multi_modal_projector.linear_1.weight
+    assert not torch.equal(before.model.multi_modal_projector.linear_1.weight, tuned)
+
+
+FRESH = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from mgll.preprocessing import open_image
+from mllm_adapters.loading import load
+torch.set_num_threads(1)
+tuned = load(sys.argv[1])
+inputs = tuned.processor(images=open_image(sys.argv[2]), text=tuned.host.prompt("What?"), return_tensors="pt")
+with torch.inference_mode():
+    save_file({"logits": tuned.model(**inputs).logits}, sys.argv[3])
+"""
+
+
+def test_a_fresh_process_gives_the_same_logits(
+    grafted: Path, questions: list[TrainingQuestion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trained model in memory against the directory loaded elsewhere, moved together with its base."""
+    trained = []
+    write = module._write_result
+    monkeypatch.setattr(module, "_write_result", lambda *a: (trained.append(a[3]), write(*a)))
+    base = Path(shutil.copytree(grafted, tmp_path / "a" / "base"))
+    finetune(base, questions, tmp_path / "a" / "tuned", replace(SETTINGS, steps=2))
+    (tmp_path / "a").rename(tmp_path / "b")
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model, processor = trained[0].model.eval(), trained[0].processor
+    inputs = processor(images=open_image(questions[0].image), text=HOST.prompt("What?"), return_tensors="pt")
+    with torch.inference_mode():
+        expected = model(**inputs).logits
+    torch.set_num_threads(threads)
+    arguments = [str(tmp_path / "b" / "tuned"), str(questions[0].image), str(tmp_path / "logits.safetensors")]
+    subprocess.run([sys.executable, "-c", FRESH, *arguments], check=True, timeout=200)
+    assert torch.equal(load_file(tmp_path / "logits.safetensors")["logits"], expected)
+
+
+def test_a_killed_run_resumes_bit_for_bit(
+    grafted: Path, questions: list[TrainingQuestion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed_at(step: int):
+        count, real = iter(range(100)), module._step
+
+        def wrapper(*arguments):
+            if next(count) == step:
+                raise Killed
+            return real(*arguments)
+
+        return wrapper
+
+    whole = finetune(grafted, questions, tmp_path / "whole", SETTINGS)
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_step", killed_at(3))
+        with pytest.raises(Killed):
+            finetune(grafted, questions, out, SETTINGS)
+    with pytest.raises(FormatError, match="unfinished fine-tune"):
+        load(out)
+    with pytest.raises(ValueError, match=r"settings\.rank: 2 -> 3"):
+        finetune(grafted, questions, out, replace(SETTINGS, rank=3))
+    finetune(grafted, questions, out, SETTINGS)
+    for name in ("adapter_model.safetensors", "metrics.jsonl", "adapter_config.json"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert not (out / "checkpoints").exists()
+
+
+def test_a_finished_run_stays_and_another_is_refused(
+    grafted: Path, questions: list[TrainingQuestion], tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, steps=1)
+    out = finetune(grafted, questions, tmp_path / "tuned", settings)
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    finetune(grafted, questions, out, settings)
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    with pytest.raises(ValueError, match="another run"):
+        finetune(grafted, questions[1:], out, settings)
+    with pytest.raises(FormatError, match="fine-tuned directory already"):
+        finetune(out, questions, tmp_path / "twice", settings)
+
+
+def test_another_base_is_refused(
+    grafted: Path, host_directory: Path, questions: list[TrainingQuestion], tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(grafted, tmp_path / "base"))
+    out = finetune(base, questions, tmp_path / "tuned", replace(SETTINGS, steps=1))
+    shutil.rmtree(base)
+    with pytest.raises(FormatError, match="is not there"):
+        load(out)
+    shutil.copytree(host_directory, base)
+    with pytest.raises(FormatError, match="other weights than it was trained on"):
+        load(out)
+
+
+def test_lora_regex_must_stay_in_the_language_model(grafted: Path) -> None:
+    for targets, match in (
+        (r".*\.q_proj", "also matches outside"),
+        (r".*language_model.*\.nothing", "matches no module"),
+    ):
+        with pytest.raises(HostError, match=match):
+            add_lora(load(grafted).model, HOST, 2, 4.0, 0.0, targets)
+
+
+def test_bad_runs_are_refused(grafted: Path, questions: list[TrainingQuestion], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fewer than one batch"):
+        finetune(grafted, questions[:3], tmp_path / "tuned", SETTINGS)
+    with pytest.raises(ValueError, match="'E'"):
+        finetune(grafted, [*questions, replace(questions[0], letter="E")], tmp_path / "tuned", SETTINGS)
+    missing = replace(questions[0], image=tmp_path / "gone.png")
+    with pytest.raises(ValueError, match=r"gone\.png"):
+        finetune(grafted, [*questions, missing], tmp_path / "tuned", SETTINGS)
+    assert not (tmp_path / "tuned").exists()
