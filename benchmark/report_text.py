@@ -83,7 +83,7 @@ def looking(report: Report) -> str:
         )
     text += f" With the images {after.name} scores {percent(after.overall.accuracy)} ({interval(after.overall)})"
     if after.overall.low > max(rivals):
-        text += ": more than it could have reached without them."
+        text += ": more than without them." if report.blind else ": more than class frequency alone."
     else:
         text += ": these results do not show that it uses them."
     return text if report.blind else f"{text} A run on blank images (--blind) was not given."
