@@ -76,6 +76,8 @@ def looking(report: Report) -> str:
     """Whether the answers depend on the image, as far as floor and blind run tell."""
     after, rivals = report.after, [report.floor.overall]
     text = f"Always picking the option whose disease is most frequent scores {percent(report.floor.overall)}, without looking."
+    if report.header["blind"]:
+        return f"{text} {after.name} saw blank images only: whatever it scores, the words alone gave it away."
     if report.blind:
         rivals.append(report.blind.overall.accuracy)
         text += (

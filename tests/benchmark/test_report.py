@@ -12,7 +12,7 @@ from benchmark.prompts import question_text
 from benchmark.report import build_report, choose_cases, report_runs
 from benchmark.report_html import page
 from benchmark.report_tables import csv_table, p_value, percent, points
-from benchmark.report_text import headline, markdown
+from benchmark.report_text import headline, looking, markdown
 from benchmark.scorer import ConstantLetter, Oracle, Score, pixel_hash
 from benchmark.scoring import open_case_image, score_cases
 from benchmark.summary import ComparisonError
@@ -156,6 +156,14 @@ def test_a_blind_run_must_be_blind_and_of_this_model(cases, runs, tmp_path):
         build_report(cases, after, blind=before)
     with pytest.raises(ComparisonError, match="of another model"):
         build_report(cases, before, blind=blind)
+
+
+def test_what_is_said_about_looking_follows_the_controls(cases, runs):
+    _, before, after, blind = runs
+    said = [looking(build_report(cases, *given, draws=100)) for given in ((after, None, blind), (after,), (blind,))]
+    assert said[0].endswith(": more than without them.")
+    assert ": more than class frequency alone. A run on blank images (--blind) was not given." in said[1]
+    assert "graft (blind) saw blank images only" in said[2]
 
 
 def test_embedded_cases_show_flips_first_and_every_class(cases, report):
