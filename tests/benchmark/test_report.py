@@ -159,7 +159,7 @@ def test_a_blind_run_must_be_blind_and_of_this_model(cases, runs, tmp_path):
 
 
 def test_what_is_said_about_looking_follows_the_controls(cases, runs):
-    _, before, after, blind = runs
+    _, _, after, blind = runs
     said = [looking(build_report(cases, *given, draws=100)) for given in ((after, None, blind), (after,), (blind,))]
     assert said[0].endswith(": more than without them.")
     assert ": more than class frequency alone. A run on blank images (--blind) was not given." in said[1]
