@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
 from mgll.files import atomic_path, sha256
@@ -45,7 +45,8 @@ def build_demo_host(
     """
     settings = settings or DemoHostSettings()
     encoder, header = load_tower(tower)
-    vision: CLIPVisionConfig = encoder.config
+    vision: Any = encoder.config
+    grid = vision.image_size // vision.patch_size
     if not -vision.num_hidden_layers - 1 <= settings.feature_layer <= vision.num_hidden_layers:
         raise ValueError(f"feature layer {settings.feature_layer}: {tower} has {vision.num_hidden_layers} blocks")
     processor = demo_processor(header.preprocessing, vision.patch_size, settings)
@@ -53,14 +54,12 @@ def build_demo_host(
     config = LlavaConfig(
         vision_config=vision,
         text_config=decoder.config,
-        image_token_id=processor.tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(vision.image_size // vision.patch_size) ** 2 + (settings.feature_select == "full"),
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=grid * grid + (settings.feature_select == "full"),
         vision_feature_layer=settings.feature_layer,
         vision_feature_select_strategy=settings.feature_select,
         tie_word_embeddings=False,
-        pad_token_id=processor.tokenizer.pad_token_id,
-        bos_token_id=processor.tokenizer.bos_token_id,
-        eos_token_id=processor.tokenizer.eos_token_id,
+        **{name: getattr(decoder.config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

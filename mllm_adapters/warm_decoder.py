@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -53,8 +53,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words = dict.fromkeys(word for text in texts for word in re.findall(WORDS, text.replace(IMAGE, "")))
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "removed", invert=True)  # type: ignore[assignment]
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "removed", invert=True)
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", vocabulary["<s>"])]
     )
     return PreTrainedTokenizerFast(
@@ -90,8 +90,8 @@ def decoder_config(tokenizer: PreTrainedTokenizerFast, width: int = 128, depth: 
 
 def shipped_decoder() -> LlamaForCausalLM:
     """The warmed decoder of the package, in float32."""
-    with files("mllm_adapters").joinpath(SHIPPED) as path:
-        tensors = {name: tensor.float() for name, tensor in load_file(str(path)).items()}
+    stored = load(files("mllm_adapters").joinpath(SHIPPED).read_bytes())
+    tensors = {name: tensor.float() for name, tensor in stored.items()}
     width = tensors["model.norm.weight"].shape[0]
     depth = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("model.layers."))
     model = LlamaForCausalLM(decoder_config(build_tokenizer(), width, depth))
@@ -212,7 +212,8 @@ class _Warming(nn.Module):
         self.decoder, self.settings = decoder, settings
         self.found, self.true_option = nn.Linear(settings.width, 1), nn.Linear(settings.width, 1)
         self.letter = nn.Linear(settings.width, len(LETTERS))
-        self.image, self.line = (int(tokenizer.convert_tokens_to_ids(token)) for token in (IMAGE, "\n"))
+        self.image, self.line = (tokenizer.get_vocab()[token] for token in (IMAGE, "\n"))
+        self.end = tokenizer.get_vocab()[str(tokenizer.eos_token)]
         # the system text is the same in every question: it runs once a step, and only its keys and values are repeated
         self.prefix = len(tokenizer(HOST.prompt("").partition(IMAGE)[0])["input_ids"])
         bags = torch.zeros(len(names()), len(tokenizer))
@@ -224,13 +225,13 @@ class _Warming(nn.Module):
 
     def embed(self, ids: Tensor, batch: _Batch) -> Tensor:
         """Token embeddings [B, L, width], with mixtures of names at the image positions."""
-        embeddings = self.decoder.get_input_embeddings()(ids)
+        embeddings = self.decoder.model.embed_tokens(ids)
         if not batch.spread:
             return embeddings
         slots = ids == self.image
         shape = (len(slots), int(slots[0].sum()), self.bags.shape[0])
         shares = batch.weights[:, None] * (0.5 + torch.rand(shape, generator=self.generator))
-        mixture = shares @ (self.bags @ self.decoder.get_input_embeddings().weight)
+        mixture = shares @ (self.bags @ self.decoder.model.embed_tokens.weight)
         level = torch.rand((len(slots), 1, 1), generator=self.generator) * self.settings.noise
         noise = torch.randn(mixture.shape, generator=self.generator) * mixture.detach().std() * level
         scale = torch.exp(torch.empty(len(slots), 1, 1).uniform_(-0.7, 0.7, generator=self.generator))
@@ -251,7 +252,7 @@ class _Warming(nn.Module):
         last = batch.mask.sum(-1) - self.prefix - 1
         at_answer = torch.stack([output.last_hidden_state[rows, last - 1], output.last_hidden_state[rows, last]], 1)
         logits = self.decoder.lm_head(at_answer)
-        targets = torch.stack([ids[rows, last], torch.full_like(last, self.decoder.config.eos_token_id)], 1)
+        targets = torch.stack([ids[rows, last], torch.full_like(last, self.end)], 1)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         auxiliary = self._auxiliary_loss(ids, batch, output.hidden_states)
         return loss, auxiliary, (logits[:, 0].argmax(-1) == targets[:, 0]).float().mean()
