@@ -21,7 +21,7 @@ from mgll.provenance import provenance
 from mgll.tower import load_tower, save_tower
 from mgll.vision_encoders import vision_encoder
 from mllm_adapters.demo_settings import DemoHostSettings
-from mllm_adapters.warm_decoder import build_tokenizer, shipped_decoder
+from mllm_adapters.warm_decoder import build_tokenizer, shipped_decoder, shipped_sha256
 
 RECORD = "demo_host.json"
 
@@ -71,6 +71,7 @@ def build_demo_host(
     record = {
         "made_by": "mllm_adapters.demo_host: a toy model for the demo. Research use only, not for diagnosis.",
         "tower_sha256": sha256(tower),
+        "decoder_sha256": shipped_sha256(),
         "settings": asdict(settings),
         "provenance": provenance(),
     }
@@ -142,10 +143,10 @@ def save_random_tower(
 
 
 def _is_of(host: Path, tower: Path) -> bool:
-    """Whether the host directory is whole and was built by these versions on this tower."""
+    """Whether the host directory is whole and was built on this tower and the decoder of this version."""
     try:
         record: dict[str, Any] = json.loads((host / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    same = record.get("provenance") == provenance() and record.get("tower_sha256") == sha256(tower)
+    same = (record.get("tower_sha256"), record.get("decoder_sha256")) == (sha256(tower), shipped_sha256())
     return same and (host / "model.safetensors").is_file()

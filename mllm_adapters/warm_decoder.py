@@ -6,6 +6,7 @@ as many positions as a tower has patches, as noisy mixtures of the names' word e
 Nothing about photographs is learnt here; `recipes/warm_decoder.py` makes the weights that ship with the package.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -97,6 +98,11 @@ def shipped_decoder() -> LlamaForCausalLM:
     model = LlamaForCausalLM(decoder_config(build_tokenizer(), width, depth))
     model.load_state_dict(tensors, strict=True)
     return model.eval()
+
+
+def shipped_sha256() -> str:
+    """Hash of the shipped decoder's file."""
+    return hashlib.sha256(files("mllm_adapters").joinpath(SHIPPED).read_bytes()).hexdigest()
 
 
 def save_decoder(model: LlamaForCausalLM, path: Path) -> None:
