@@ -15,12 +15,12 @@ from torch import Tensor
 def start_accelerator(**settings: Any) -> Accelerator:
     """An `Accelerator` that also counts its processes right on a machine without a GPU."""
     if group := _process_group():
-        settings["kwargs_handlers"] = [InitProcessGroupKwargs(**group)]
+        settings |= {"cpu": True, "kwargs_handlers": [InitProcessGroupKwargs(**group)]}
     return Accelerator(**settings)
 
 
 def _process_group() -> dict[str, str]:
-    """Unless told gloo, accelerate 1.15 counts one process where there are several on CPUs."""
+    """Unless told gloo and `cpu`, accelerate 1.15 counts one process, or counts several and does not join their gradients."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return {"backend": "gloo"} if several and not torch.cuda.is_available() else {}
 
@@ -28,7 +28,8 @@ def _process_group() -> dict[str, str]:
 @contextmanager
 def first_process() -> Iterator[bool]:
     """Yield whether this is the first process, and let the others wait at the end of the block for it."""
-    state = PartialState(**_process_group())
+    group = _process_group()
+    state = PartialState(cpu=bool(group), **group)
     yield state.is_main_process
     state.wait_for_everyone()
 

@@ -68,7 +68,7 @@ class Objective(nn.Module):
             )
         if settings.pointwise:
             terms["pointwise"] = _mean(
-                pointwise(s + self.bias, a, settings.pointwise_reduction)
+                pointwise(s + self.bias, a, settings.pointwise_reduction, settings.pointwise_texts)
                 for s, a in zip(logits, incidences, strict=True)
             )
         if settings.smooth_kl:
@@ -108,18 +108,26 @@ def soft_clip(logits: Tensor, incidence: Tensor, soft_targets: bool = True) -> T
     return -total / (2 * incidence.sum()).clamp(min=1)
 
 
-def pointwise(logits: Tensor, incidence: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
+def pointwise(
+    logits: Tensor,
+    incidence: Tensor,
+    reduction: Literal["sum", "mean"] = "sum",
+    texts: Literal["occurrence", "unique"] = "occurrence",
+) -> Tensor:
     """Point-wise loss of one level (Eq. 4; `mean`: A.2): binary cross-entropy of every image with every occurrence of a text.
 
     Args:
         logits: s * sim + bias [N, U].
         incidence: [N, U].
-        reduction: `sum` or `mean` over the occurrences; always the mean over the images that have the level.
+        reduction: `sum` or `mean` over the texts; always the mean over the images that have the level.
+        texts: count a text as often as it occurs (Eq. 4), or once.
 
     Returns:
         Scalar; 0 where no image has the level.
     """
     occurrences = incidence.sum(0)
+    if texts == "unique":
+        occurrences = (occurrences > 0).to(incidence.dtype)
     entropy = F.softplus(logits) - logits * (incidence > 0)
     has_level = incidence.sum(1) > 0
     total = (entropy * occurrences)[has_level].sum() / has_level.sum().clamp(min=1)

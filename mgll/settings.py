@@ -17,6 +17,8 @@ class ObjectiveSettings:
         soft_targets: weigh the positives of one image (of one text) by 1 over their number (Eq. 3); False gives each weight 1, as
             CLIP does.
         pointwise_reduction: `sum` over texts (Eq. 4) or `mean` over texts (A.2); both average over images.
+        pointwise_texts: every `occurrence` of a text counts (Eq. 4), so that a text weighs by the square of how many images carry
+            it; or every `unique` text counts once.
         pointwise_bias: added to the logits of the point-wise term; the paper's is 0.
         learn_bias: train that bias.
         temperature: tau; logits are similarities divided by it.
@@ -29,6 +31,7 @@ class ObjectiveSettings:
     levels: Literal["separate", "pooled", "caption"] = "separate"
     soft_targets: bool = True
     pointwise_reduction: Literal["sum", "mean"] = "mean"
+    pointwise_texts: Literal["occurrence", "unique"] = "occurrence"
     pointwise_bias: float = -4.0
     learn_bias: bool = True
     temperature: float = 0.07

@@ -133,16 +133,7 @@ def test_two_processes_train_to_the_weights_of_one(settings, tmp_path):
     script.write_text(RUN)
     one, two = replace(settings, out=str(tmp_path / "one")), replace(settings, out=str(tmp_path / "two"))
     pretrain(one)
-    launcher = (
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        "0",
-        str(script),
-    )
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script))
     subprocess.run(command(two, *launcher), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     for a, b in zip(metrics(one.out), metrics(two.out), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -233,3 +233,32 @@ def test_bad_runs_are_refused(grafted: Path, questions: list[TrainingQuestion], 
     with pytest.raises(ValueError, match=r"gone\.png"):
         finetune(grafted, [*questions, missing], tmp_path / "tuned", SETTINGS)
     assert not (tmp_path / "tuned").exists()
+
+
+TWO = """
+import json, sys
+from pathlib import Path
+import torch
+from mllm_adapters.finetune import finetune
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+torch.set_num_threads(1)
+directory, out, settings, questions = json.loads(sys.argv[1])
+questions = [TrainingQuestion(Path(image), question, letter) for image, question, letter in questions]
+finetune(directory, questions, out, FinetuneSettings(**settings))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(grafted: Path, questions: list[TrainingQuestion], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=3, dropout=0.0)
+    one = finetune(grafted, questions, tmp_path / "one", settings)
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    rows = [(str(q.image), q.question, q.letter) for q in questions]
+    arguments = json.dumps([str(grafted), str(tmp_path / "two"), asdict(settings), rows])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run([*launcher, str(script), arguments], check=True, timeout=300)
+    expected, found = (load_file(d / "adapter_model.safetensors") for d in (one, tmp_path / "two"))
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4)
