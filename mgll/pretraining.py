@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -265,7 +265,7 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, o
     ]
 
 
-def _damaged(step: _Step, readable: Tensor, records: list[Record]) -> set[str]:
+def _damaged(step: _Step, readable: Tensor, records: Sequence[Record]) -> set[str]:
     if bool(readable.all()):
         return set()
     flags = readable.tolist()

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+Objective = Literal["mgll", "mgll-paper", "clip", "siglip"]
+
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
@@ -90,7 +92,7 @@ class PretrainSettings:
 
     manifest: str | None = None
     out: str = "runs/pretrain"
-    objective: Literal["mgll", "mgll-paper", "clip", "siglip"] = "mgll"
+    objective: Objective = "mgll"
     objective_settings: ObjectiveSettings | None = None
     encoder: str = "vit-tiny-16"
     image_size: int = 96

@@ -54,6 +54,7 @@ class Graft(Row):
         features: vectors that the connector yields for one image.
         placeholders: image tokens that the processor puts into the prompt; equal to `features`.
         resize_to: side of the grid to which features are resized at run time; None where that is not needed.
+        pooled: which pooled feature is the one image token; None where the grid's features are.
         loads_in: `transformers`, or `mllm_adapters.load` where the graft needs our hook.
         connector_needs_training: False only if the donor equals the old tower in every byte and in how it is used.
         tensors: what changed.
@@ -69,6 +70,7 @@ class Graft(Row):
     features: int
     placeholders: int
     resize_to: int | None
+    pooled: Literal["cls", "mean"] | None = None
     loads_in: Literal["transformers", "mllm_adapters.load"]
     connector_needs_training: bool
     tensors: tuple[TensorChange, ...]

@@ -62,6 +62,7 @@ class Plan:
         grid: side of the feature grid after the token policy.
         resize_positions: True when the position embeddings are to be interpolated to `grid` (policy `resize_posemb`).
         resize_features: True when the grid is resized at run time, which needs `mllm_adapters.load`.
+        pooled: which feature of the tower is the one image token, when `mllm_adapters.load` is to pool it (policy `pooled`).
         new: tensors to initialise.
         unchanged_behaviour: True when settings and preprocessing are the host's own, so equal weights give equal logits.
     """
@@ -71,6 +72,7 @@ class Plan:
     grid: int
     resize_positions: bool = False
     resize_features: bool = False
+    pooled: "Literal['cls', 'mean'] | None" = None
     new: tuple[NewTensor, ...] = ()
     unchanged_behaviour: bool = False
 
@@ -102,6 +104,7 @@ class Host:
         replay: from model configuration and `encode`'s result to the tower's output object, so that a frozen tower runs
             once an image.
         resize: makes a loaded tower hand on a grid of another side (policy `resize_features`); None: not possible.
+        pool: makes a loaded tower hand on one pooled feature (policy `pooled`); None: not possible.
     """
 
     name: str
@@ -121,4 +124,5 @@ class Host:
     encode: "Callable[[nn.Module, Any, Tensor], Tensor]"
     replay: "Callable[[Any, Tensor], Any]"
     resize: "Callable[[nn.Module, int], None] | None" = None
+    pool: "Callable[[nn.Module, Literal['cls', 'mean']], None] | None" = None
     ends_with_eos: bool = True

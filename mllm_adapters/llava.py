@@ -5,7 +5,7 @@ another width makes that layer new.
 """
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan
 
@@ -55,6 +55,8 @@ def plan(
 
     own = donor_grid(vision)
     grid = own if settings.tokens == "native" else donor_grid({**CLIP_L_336, **old.get("vision_config", {})})
+    if settings.tokens == "pooled":
+        grid, layer, select = 1, -1, "default"
     if settings.tokens == "resize_posemb":
         vision["image_size"] = grid * vision["patch_size"]
     features = grid * grid + (select == "full")
@@ -80,6 +82,7 @@ def plan(
         grid=grid,
         resize_positions=settings.tokens == "resize_posemb" and grid != own,
         resize_features=settings.tokens == "resize_features" and grid != own,
+        pooled=donor.pooling if settings.tokens == "pooled" else None,
         new=_new_tensors(shapes, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings),
         unchanged_behaviour=_behaviour(files) == _behaviour(new_files),
     )
@@ -140,6 +143,23 @@ def resize(model: "nn.Module", grid: int) -> None:
 
     # a hook, not a wrapper: tensor names stay those of the stock class
     model.get_submodule(HOST.tower).register_forward_hook(hook)
+
+
+def pool(model: "nn.Module", pooling: "Literal['cls', 'mean']") -> None:
+    """From now on the tower hands on its pooled feature as the only image token."""
+    import torch
+
+    from mgll import tower as tower_file
+
+    tower: Any = model.get_submodule(HOST.tower)
+
+    def hook(_module: "nn.Module", _arguments: Any, output: Any) -> Any:
+        pooled = tower_file.pool(output.last_hidden_state, tower, pooling)[:, None]
+        token = torch.cat((pooled, pooled), dim=1)  # the first stands where LLaVA drops the class token
+        output.hidden_states = tuple(None if state is None else token for state in output.hidden_states)
+        return output
+
+    tower.register_forward_hook(hook)
 
 
 def _check_donor(vision: Json, layer: int | list[int]) -> None:
@@ -249,4 +269,5 @@ HOST = Host(
     encode=encode,
     replay=replay,
     resize=resize,
+    pool=pool,
 )

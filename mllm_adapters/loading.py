@@ -95,6 +95,9 @@ def load(
         if graft.resize_to is not None:
             assert host.resize is not None
             host.resize(model, graft.resize_to)
+        if graft.pooled is not None:
+            assert host.pool is not None
+            host.pool(model, graft.pooled)
     processor = AutoProcessor.from_pretrained(directory)
     return LoadedHost(model.to(device).eval(), processor, host, directory)
 

@@ -98,7 +98,7 @@ def report(host: Host, record: "Graft", out: Path) -> str:
     ]
     if record.loads_in != "transformers":
         lines.append(
-            "  features are resized while running: load it with mllm_adapters.load, plain transformers will refuse"
+            "  features are resized or pooled while running: load it with mllm_adapters.load, plain transformers will refuse"
         )
     if record.connector_needs_training:
         why = "holds new tensors" if new else "was trained for another tower"
@@ -128,8 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         "--tokens",
         choices=POLICIES,
         default="native",
-        help="native: the donor's own number of image tokens; resize_features: the host's number, features resized while running"
-        " (needs mllm_adapters.load); resize_posemb: the host's number, position embeddings interpolated into the weights",
+        help="native: the donor's own number of image tokens; resize_posemb: the host's number, position embeddings interpolated"
+        " into the weights; resize_features: the host's number, features resized while running (needs mllm_adapters.load);"
+        " pooled: one token, what the tower was trained to give (likewise)",
     )
     parser.add_argument(
         "--feature-layer", type=int, help="hidden state of the tower that the connector reads (default: the host's)"

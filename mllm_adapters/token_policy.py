@@ -5,6 +5,9 @@
   so the fairest comparison with the host; needs a hook at run time, hence `mllm_adapters.load`.
 - `resize_posemb`: position embeddings are interpolated (bicubic) so that the donor runs on a larger or smaller image and
   yields the old grid. Baked into the weights; out of distribution for a tower that never saw that resolution.
+- `pooled`: one image token, the feature that the tower was trained to give (class token or mean of the patches, after the last
+  norm). What it tells about a tower is the tower's own: from dozens of raw patch tokens a trained connector learns nearly as
+  much of a random tower. Needs a hook at run time too.
 """
 
 import math
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from torch import Tensor
 
-TokenPolicy = Literal["native", "resize_features", "resize_posemb"]
+TokenPolicy = Literal["native", "resize_features", "resize_posemb", "pooled"]
 POLICIES: tuple[TokenPolicy, ...] = get_args(TokenPolicy)
 
 

@@ -69,6 +69,8 @@ def graft(
     plan = host.plan(anatomy.files, {name: stored.shape for name, stored in anatomy.tensors.items()}, header, settings)
     if plan.resize_features and host.resize is None:
         raise HostError(f"{host.title} cannot resize features; use --tokens native or resize_posemb")
+    if plan.pooled and host.pool is None:
+        raise HostError(f"{host.title} cannot take one pooled token; use --tokens native")
     check_count(plan.features, host.placeholders(plan.files))
     donor = tower_file.read_tensors(encoder)
 
@@ -86,7 +88,8 @@ def graft(
             features=plan.features,
             placeholders=host.placeholders(plan.files),
             resize_to=plan.grid if plan.resize_features else None,
-            loads_in="mllm_adapters.load" if plan.resize_features else "transformers",
+            pooled=plan.pooled,
+            loads_in="mllm_adapters.load" if plan.resize_features or plan.pooled else "transformers",
             connector_needs_training=not same,
             tensors=tuple(tensors),
             files=tuple(sorted(path.name for path in temporary.iterdir())),
@@ -105,9 +108,9 @@ def _take_apart(host: Host, directory: Path) -> _Anatomy:
         raise HostError(
             f"{directory} is a {found!r} checkpoint, {host.title} needs {host.model_type!r}; choose another --model"
         )
-    if (directory / GRAFT).is_file() and read_graft(directory).resize_to is not None:
+    if (directory / GRAFT).is_file() and read_graft(directory).loads_in != "transformers":
         raise HostError(
-            f"{directory} is itself a graft that resizes features while running; graft onto its host instead"
+            f"{directory} is itself a graft that changes features while running; graft onto its host instead"
         )
     tensors = read_checkpoint(directory)
     tower = {name: match for name in tensors if (match := re.match(host.tower_keys, name))}

@@ -3,8 +3,9 @@
     python recipes/compare_towers.py --config recipes/configs/compare_fundus.yaml --manifest fundus.jsonl
 
 For every seed: a CLIP and an MGLL tower are pretrained on the same images and words with the same budget. A LLaVA host is built on
-the CLIP tower; the MGLL tower and a randomly initialised one (the positive control) are grafted into it. All are fine-tuned alike
-and scored on the same questions. Ends with summary.md, and the first seed's report.html. What is finished is not done again.
+the CLIP tower; the MGLL tower, a randomly initialised one (the positive control) and the CLIP tower itself go into it through the
+same graft. All are fine-tuned alike and scored on the same questions. Ends with summary.md, and the first seed's report.html.
+What is finished is not done again.
 
 Research use only, not for diagnosis.
 """
@@ -14,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mgll.commandline import parse_settings
-from mgll.settings import PretrainSettings
+from mgll.settings import Objective, PretrainSettings
 from mllm_adapters.demo_settings import DemoHostSettings
 from mllm_adapters.settings import FinetuneSettings
+from mllm_adapters.token_policy import TokenPolicy
 
-RANDOM, CLIP, MGLL = "random", "clip", "mgll"
+RANDOM, CLIP, MGLL, BLIND = "random", "clip", "mgll", "mgll-blind"
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,20 @@ class CompareSettings:
         test_questions: number of cases; default the same.
         pretrain: settings of both towers, but for objective, seed, manifest and folder.
         finetune: settings of all fine-tunings, but for the seed.
+        tokens: token policy of the grafts. With patch tokens a trained connector learns as much of a random tower as of a
+            trained one; the pooled feature is the tower's own.
         host: how the demo host reads its tower.
     """
 
     manifest: str
     out: str
     seeds: tuple[int, ...] = (0,)
-    mgll: str = "mgll"
+    mgll: Objective = "mgll"
     train_questions: int | None = None
     test_questions: int | None = None
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    tokens: TokenPolicy = "pooled"
     host: DemoHostSettings = field(default_factory=DemoHostSettings)
 
 
@@ -59,8 +64,6 @@ def main() -> None:
 
 def compare(settings: CompareSettings) -> Path:
     """Run the comparison; returns the path of summary.md."""
-    from benchmark import seeds
-    from benchmark.predictions import read_run
     from mgll.files import write_text
 
     out = Path(settings.out)
@@ -68,39 +71,48 @@ def compare(settings: CompareSettings) -> Path:
     probes: dict[str, list[str]] = {name: [] for name in (RANDOM, CLIP, MGLL)}
     for seed in settings.seeds:
         folder = out / f"seed-{seed}"
-        towers = {CLIP: _tower(settings, folder, "clip", seed), MGLL: _tower(settings, folder, settings.mgll, seed)}
-        towers[RANDOM] = _random_tower(settings, folder, seed)
+        towers = _towers(settings, folder, seed)
         for name, tower in towers.items():
             probes[name].append(_probe(tower, settings.manifest))
-        for name, model in _hosts(settings, folder, towers).items():
+        for name, model in _grafts(settings, folder, towers).items():
             tuned = _finetune(settings, model, questions["train"], folder / f"{name}-tuned", seed)
-            _score(tuned, questions["test"], folder / f"{name}-scores", name, None)
-        _score(tuned, questions["test"], folder / "mgll-blind", MGLL, None, blind=True)
+            _score(tuned, questions["test"], folder / f"{name}-scores", name)
+        _score(folder / f"{MGLL}-tuned", questions["test"], folder / BLIND, MGLL, blind=True)
         _score(folder / f"{MGLL}-tuned", questions["test"], folder / f"{MGLL}-scores", MGLL, folder / f"{CLIP}-scores")
-    runs = {name: [read_run(out / f"seed-{seed}" / f"{name}-scores") for seed in settings.seeds] for name in probes}
+    summary = _summary(out, settings.seeds, probes)
+    write_text(out / "summary.md", summary)
+    report = out / f"seed-{settings.seeds[0]}" / f"{MGLL}-scores" / "report.html"
+    print(f"\n{summary}\nsummary: {out / 'summary.md'}\nreport:  {report}")
+    return out / "summary.md"
+
+
+def _summary(out: Path, chosen: tuple[int, ...], probes: dict[str, list[str]]) -> str:
+    from benchmark import seeds
+    from benchmark.predictions import read_run
+
+    folders = [out / f"seed-{seed}" for seed in chosen]
+    runs = {name: [read_run(folder / f"{name}-scores") for folder in folders] for name in probes}
     averages = {name: seeds.average(name, found) for name, found in runs.items()}
-    blind = [read_run(out / f"seed-{seed}" / "mgll-blind") for seed in settings.seeds]
+    blind = seeds.average(f"{MGLL}, blank images", [read_run(folder / BLIND) for folder in folders])
+    differences = [
+        seeds.sentence(averages[a], averages[b], seeds.compare(averages[a], averages[b], runs[a][0]))
+        for a, b in ((RANDOM, CLIP), (RANDOM, MGLL), (CLIP, MGLL))
+    ]
+    reading = _text_only(folders[0] / "host")
     lines = [
-        seeds.table([*averages.values(), seeds.average("mgll, blank images", blind)]),
+        seeds.table([*averages.values(), blind]),
         "",
-        *(
-            f"- {seeds.sentence(averages[a], averages[b], seeds.compare(averages[a], averages[b], runs[a][0]))}"
-            for a, b in ((RANDOM, CLIP), (CLIP, MGLL))
-        ),
-        f"- the decoder alone reads {_text_only(out / f'seed-{settings.seeds[0]}' / 'host'):.1%} of questions whose finding is in words",
+        *(f"- {difference}" for difference in differences),
+        f"- chance is 25 %; the decoder reads {reading:.1%} of the questions whose finding is given in words",
         "",
         "Linear probe, macro AUC on the test split (in brackets: classes with 20 images or more), a seed each:",
         "",
         *(f"- {name}: {', '.join(found)}" for name, found in probes.items()),
         "",
         "Research use only, not for diagnosis.",
+        "",
     ]
-    write_text(out / "summary.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
-    print(
-        f"\nsummary: {out / 'summary.md'}\nreport:  {out / f'seed-{settings.seeds[0]}' / 'mgll-scores' / 'report.html'}"
-    )
-    return out / "summary.md"
+    return "\n".join(lines)
 
 
 def _questions(settings: CompareSettings, split: str) -> Path:
@@ -114,22 +126,27 @@ def _questions(settings: CompareSettings, split: str) -> Path:
     return path
 
 
-def _tower(settings: CompareSettings, folder: Path, objective: str, seed: int) -> Path:
-    from mgll.pretraining import pretrain
-
-    out = folder / f"{objective}-tower"
-    if (out / "mgll.ckpt").is_file():
-        return out / "mgll.ckpt"
-    run = replace(settings.pretrain, objective=objective, seed=seed, manifest=settings.manifest, out=str(out))  # type: ignore[arg-type]
-    return pretrain(run)
-
-
-def _random_tower(settings: CompareSettings, folder: Path, seed: int) -> Path:
+def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Path]:
+    """A random, a CLIP and an MGLL tower of the same architecture."""
     from mllm_adapters.demo_host import save_random_tower
 
-    path = folder / "random-tower.ckpt"
-    save_random_tower(path, seed, settings.pretrain.encoder, settings.pretrain.image_size)
-    return path
+    towers = {RANDOM: folder / "random-tower.ckpt"}
+    save_random_tower(towers[RANDOM], seed, settings.pretrain.encoder, settings.pretrain.image_size)
+    objectives: dict[str, Objective] = {CLIP: "clip", MGLL: settings.mgll}
+    for name, objective in objectives.items():
+        towers[name] = folder / f"{name}-tower" / "mgll.ckpt"
+        if not towers[name].is_file():
+            from mgll.pretraining import pretrain
+
+            run = replace(
+                settings.pretrain,
+                objective=objective,
+                seed=seed,
+                manifest=settings.manifest,
+                out=str(towers[name].parent),
+            )
+            pretrain(run)
+    return towers
 
 
 def _probe(tower: Path, manifest: str) -> str:
@@ -139,17 +156,18 @@ def _probe(tower: Path, manifest: str) -> str:
     return f"{macro_auc(results):.3f} ({macro_auc(results, 20):.3f})"
 
 
-def _hosts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
-    """The host on the CLIP tower, and its grafts with the other towers."""
+def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
+    """The host on the CLIP tower, and its grafts with every tower."""
     from mllm_adapters.demo_host import build_demo_host
+    from mllm_adapters.host import GraftSettings
     from mllm_adapters.registry import get_host
     from mllm_adapters.transplant import graft
 
-    models = {CLIP: build_demo_host(towers[CLIP], folder / "host", settings.host)}
-    for name in (RANDOM, MGLL):
-        models[name] = folder / f"{name}-graft"
-        graft(get_host("llava"), models[CLIP], towers[name], models[name])
-    return {name: models[name] for name in (RANDOM, CLIP, MGLL)}
+    host = build_demo_host(towers[CLIP], folder / "host", settings.host)
+    models = {name: folder / f"{name}-graft" for name in (RANDOM, CLIP, MGLL)}
+    for name, model in models.items():
+        graft(get_host("llava"), host, towers[name], model, GraftSettings(tokens=settings.tokens))
+    return models
 
 
 def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path, seed: int) -> Path:
@@ -165,10 +183,10 @@ def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path
     return finetune(model, asked, out, replace(settings.finetune, seed=seed))
 
 
-def _score(model: Path, cases: Path, out: Path, name: str, against: Path | None, blind: bool = False) -> None:
+def _score(model: Path, cases: Path, out: Path, name: str, against: Path | None = None, blind: bool = False) -> None:
     from benchmark.run_mcq import run
 
-    blind_run = out.parent / "mgll-blind" if against else None
+    blind_run = out.parent / BLIND if against else None
     run(str(model), cases, out, against, blind=blind, blind_run=blind_run, batch_size=32, name=name)
 
 
