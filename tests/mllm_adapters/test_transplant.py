@@ -14,7 +14,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from mgll.preprocessing import Preprocessing, open_image, preprocess
 from mgll.tower import load_tower, read_header, save_tower
 from mllm_adapters.graft import validate
-from mllm_adapters.host import GraftSettings
+from mllm_adapters.host import GraftSettings, HostError
 from mllm_adapters.llava import HOST
 from mllm_adapters.loading import load
 from mllm_adapters.token_policy import resize_grid
@@ -161,6 +161,28 @@ def test_token_policies(
         plain = LlavaForConditionalGeneration.from_pretrained(out)
         with pytest.raises((ValueError, RuntimeError), match="do not match"):
             plain(**inputs)
+
+
+def test_the_pooled_policy_gives_one_token_the_feature_that_was_trained(
+    host_directory: Path, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
+) -> None:
+    encoder, out = make_tower(size=16), tmp_path / "graft"
+    record = graft(HOST, host_directory, encoder, out, GraftSettings(tokens="pooled"))
+    assert (record.features, record.placeholders, record.pooled, record.loads_in) == (1, 1, "cls", "mllm_adapters.load")
+    loaded = load(out)
+    inputs = loaded.processor(images=open_image(photographs[0]), text=HOST.prompt("What?"), return_tensors="pt")
+    assert int((inputs["input_ids"] == loaded.model.config.image_token_id).sum()) == 1
+    donor = load_tower(encoder)[0]
+    with torch.inference_mode():
+        seen = loaded.model.model.get_image_features(inputs["pixel_values"]).pooler_output[0]
+        trained = donor(inputs["pixel_values"]).pooler_output
+        assert torch.equal(seen, loaded.model.model.multi_modal_projector(trained))
+        assert loaded.model.generate(**inputs, max_new_tokens=2, do_sample=False).shape[0] == 1
+    with pytest.raises(HostError, match="graft onto its host instead"):
+        graft(HOST, out, encoder, tmp_path / "again")
+    plain = LlavaForConditionalGeneration.from_pretrained(out)
+    with pytest.raises((ValueError, RuntimeError), match="do not match"):
+        plain(**inputs)
 
 
 @pytest.mark.parametrize("resize", ["pad", "squash", "crop"])
