@@ -114,6 +114,6 @@ def test_the_same_seed_gives_the_same_decoder(tmp_path):
 
 @pytest.mark.slow
 def test_a_short_run_of_the_recipe_climbs_above_chance():
-    """240 of 600 steps, all in words; the whole run is what ships."""
-    decoder = warm(WarmSettings(steps=240, words_first=1.0, learning_rate=3e-3))
-    assert text_only_accuracy(decoder, build_tokenizer(), count=224) > 0.4
+    """A third of the steps, all in words; 0.35 is five standard errors above chance, and 0.49 was measured."""
+    decoder = warm(WarmSettings(steps=200, words_first=1.0, learning_rate=3e-3))
+    assert text_only_accuracy(decoder, build_tokenizer(), count=448) > 0.35
