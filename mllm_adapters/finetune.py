@@ -27,6 +27,7 @@ from mgll.formats import FormatError
 from mgll.preprocessing import ImageError
 from mgll.pretraining import cut_log, learning_rate_factor
 from mgll.provenance import provenance
+from mllm_adapters.card import write_card
 from mllm_adapters.loading import FINETUNE, FinetuneRecord, LoadedHost, load, read_finetune, read_json, shard_hashes
 from mllm_adapters.lora import add_lora, connector_parameters, save_trained
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
@@ -290,6 +291,12 @@ def _write_result(
     connector = connector_parameters(peft_model, loaded.host)
     lora = [p.numel() for n, p in peft_model.named_parameters() if p.requires_grad and n not in connector]
     trained = {"language_model": sum(lora), "connector": sum(p.numel() for p in connector.values())}
+    facts = [
+        f"base: {run['base']}",
+        f"trained on {run['questions']['count']} questions",
+        f"everything else: {FINETUNE}",
+    ]
+    write_card(out, f"{loaded.host.title}, fine-tuned on four-option questions", facts)
     record = FinetuneRecord(
         schema="mgll.finetune/1",
         host=loaded.host.name,

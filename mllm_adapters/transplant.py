@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mgll.formats import FormatError
+from mllm_adapters.card import write_card
 from mllm_adapters.graft import GRAFT, Donor, Graft, TensorChange, check_count, json_files, read_graft
 from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan
 
@@ -78,6 +79,8 @@ def graft(
         temporary.mkdir()
         tensors = _write_weights(anatomy, donor, plan, settings, temporary, copy)
         _write_files(anatomy, plan, temporary, copy)
+        facts = [f"host: {named or source}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
+        write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
         record = Graft(
             schema="mgll.graft/1",

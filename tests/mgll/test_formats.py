@@ -89,6 +89,7 @@ def test_validate_reports_missing_images(tmp_path, capsys):
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     write_text(tmp_path / "f.txt", "old")
+
     def interrupted() -> None:
         with atomic_path(tmp_path / "f.txt") as temporary:
             temporary.write_text("half")
