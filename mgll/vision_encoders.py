@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from mgll.vision_initialisation import initialise_from_scratch
+
 #: name -> width, depth, heads, patch size in pixels
 ENCODERS = MappingProxyType(
     {
@@ -39,4 +41,6 @@ def vision_encoder(name: str, image_size: int, **config: Any) -> CLIPVisionModel
         image_size=image_size,
         **{**defaults, **config},
     )
-    return CLIPVisionModel(shape)
+    model = CLIPVisionModel(shape)
+    initialise_from_scratch(model)
+    return model

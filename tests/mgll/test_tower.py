@@ -84,3 +84,17 @@ def test_show_prints_the_header(path, capsys):
     assert _main(["show", str(path)]) == 0
     assert '"schema": "mgll.tower/1"' in capsys.readouterr().out
     assert read_header(path).schema_ == "mgll.tower/1"
+
+
+def test_a_fresh_tower_starts_with_positions_and_attention_to_like_tokens():
+    torch.manual_seed(0)
+    model = vision_encoder("vit-nano-16", 64)
+    positions = model.embeddings.position_embedding.weight[1:]
+    near, far = positions[5] @ positions[6], positions[5] @ positions[15]
+    assert near > far
+    attention = model.encoder.layers[0].self_attn
+    product = attention.v_proj.weight.T @ attention.out_proj.weight.T
+    assert product.diagonal().mean().item() == pytest.approx(-0.4, abs=0.05)
+    queries_keys = attention.q_proj.weight.T @ attention.k_proj.weight
+    off_diagonal = queries_keys - torch.diag(queries_keys.diagonal())
+    assert queries_keys.diagonal().mean() > 10 * off_diagonal.mean().abs()
