@@ -18,6 +18,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from mgll.files import atomic_path
 from mgll.formats import FormatError, Row
 from mgll.preprocessing import Preprocessing
+from mgll.weights import misfits
 
 
 class TowerHeader(Row):
@@ -100,15 +101,9 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     with torch.device("meta"):
         expected = CLIPVisionModel(CLIPVisionConfig(**header.config)).state_dict()
-    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    problems += [f"{name} is surplus" for name in found.keys() - expected.keys()]
-    problems += [
-        f"{name} is {tuple(found[name].shape)}, the config says {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
+    problems = misfits(found, expected, "the config says")
     if problems:
-        raise FormatError(path, None, "weights do not fit the header's config: " + "; ".join(sorted(problems)[:8]))
+        raise FormatError(path, None, "weights do not fit the header's config: " + "; ".join(problems[:8]))
     return found
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mgll.formats import FormatError
+from mgll.weights import misfits
 from mllm_adapters.host import Host, HostError
 
 #: PEFT's own word for an adapter that holds only `modules_to_save`.
@@ -78,15 +79,9 @@ def load_trained(model: nn.Module, host: Host, directory: Path) -> None:
         raise FormatError(directory, None, f"no {path.name} in it")
     found = load_file(path)
     expected = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
-    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    problems += [f"{name} is surplus" for name in found.keys() - expected.keys()]
-    problems += [
-        f"{name} is {tuple(found[name].shape)}, the model has {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
+    problems = misfits(found, expected, "the model has")
     if problems:
-        raise FormatError(path, None, f"does not fit {host.title}: " + "; ".join(sorted(problems)[:6]))
+        raise FormatError(path, None, f"does not fit {host.title}: " + "; ".join(problems[:6]))
     set_peft_model_state_dict(peft_model, found)
 
 
