@@ -27,8 +27,8 @@ class ObjectiveSettings:
         learn_temperature: train it, as CLIP does.
     """
 
-    sclip: float = 0.5
-    pointwise: float = 1.0
+    sclip: float = 1.0
+    pointwise: float = 0.1
     smooth_kl: float = 1.0
     levels: Literal["separate", "pooled", "caption"] = "separate"
     soft_targets: bool = True
@@ -40,11 +40,11 @@ class ObjectiveSettings:
     learn_temperature: bool = False
 
 
-#: Objectives by name. `mgll-paper` is the paper to the letter; `mgll` differs in the point-wise term, whose sum over texts
-#: drowns the other two as texts multiply.
+#: Objectives by name. `mgll-paper` is the paper to the letter (Eq. 7's weights, Eq. 4's sum). `mgll` is what measured best on the
+#: validation split of real photographs, where the point-wise term at the paper's weight cost about 1.5 points of macro AUC.
 OBJECTIVES: Mapping[str, ObjectiveSettings] = {
     "mgll": ObjectiveSettings(),
-    "mgll-paper": ObjectiveSettings(pointwise_reduction="sum", pointwise_bias=0.0, learn_bias=False),
+    "mgll-paper": ObjectiveSettings(0.5, 1.0, 1.0, pointwise_reduction="sum", pointwise_bias=0.0, learn_bias=False),
     "clip": ObjectiveSettings(1.0, 0.0, 0.0, levels="caption", soft_targets=False),
     "siglip": ObjectiveSettings(
         0.0, 1.0, 0.0, "caption", False, "sum", pointwise_bias=-10.0, temperature=0.1, learn_temperature=True

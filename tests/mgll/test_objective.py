@@ -79,7 +79,7 @@ def test_the_worked_example_is_met():
             value = pointwise(logits, level.incidence, reduction).item()
             assert value == pytest.approx(expected[reduction], abs=1e-6)
     for reduction in ("sum", "mean"):
-        settings = ObjectiveSettings(pointwise_reduction=reduction, pointwise_bias=0.0, learn_bias=False)
+        settings = replace(OBJECTIVES["mgll-paper"], pointwise_reduction=reduction)
         terms = Objective(settings).double()(images, levels)
         assert terms["sclip"].item() == pytest.approx(EXAMPLE["sclip"], abs=1e-6)
         assert terms["pointwise"].item() == pytest.approx(EXAMPLE[reduction], abs=1e-6)
