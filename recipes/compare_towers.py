@@ -74,6 +74,7 @@ def compare(settings: CompareSettings) -> Path:
         towers = _towers(settings, folder, seed)
         for name, tower in towers.items():
             probes[name].append(_probe(tower, settings.manifest))
+        towers = _standardised(settings, folder, towers)
         for name, model in _grafts(settings, folder, towers).items():
             tuned = _finetune(settings, model, questions["train"], folder / f"{name}-tuned", seed)
             _score(tuned, questions["test"], folder / f"{name}-scores", name)
@@ -147,6 +148,19 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
             )
             pretrain(run)
     return towers
+
+
+def _standardised(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
+    """The same towers with pooled features of mean 0 and variance 1, so that no connector starts at a disadvantage of scale."""
+    from mgll.manifest import read_manifest
+    from mgll.standardise import standardise_tower
+
+    images = [record.image for record in read_manifest(settings.manifest, "train")][:1000]
+    written = {name: folder / f"{name}-standardised.ckpt" for name in towers}
+    for name, tower in towers.items():
+        if not written[name].is_file():
+            standardise_tower(tower, images, written[name])
+    return written
 
 
 def _probe(tower: Path, manifest: str) -> str:

@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from mgll.linear_probe import macro_auc, probe
+from mgll.linear_probe import macro_auc, probe, tower_features
+from mgll.preprocessing import Preprocessing
+from mgll.standardise import standardise_tower
+from mgll.tower import load_tower, save_tower
+from mgll.vision_encoders import vision_encoder
 
 
 def planted(seed, count=300):
@@ -32,3 +38,24 @@ def test_small_classes_are_left_out_and_can_be_kept_from_the_mean():
     assert macro_auc(results, min_positives=100) == pytest.approx(
         np.mean([result.auc for result in results if result.positives >= 100])
     )
+
+
+def test_a_standardised_tower_differs_only_in_the_scale_of_its_pooled_feature(tmp_path):
+    torch.manual_seed(0)
+    images = []
+    for index in range(12):
+        images.append(str(tmp_path / f"{index}.png"))
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images[-1])
+    for pooling in ("mean", "cls"):
+        tower, out = tmp_path / f"{pooling}.ckpt", tmp_path / f"{pooling}-standardised.ckpt"
+        save_tower(tower, vision_encoder("vit-nano-16", 32), Preprocessing(size=32), pooling)
+        standardise_tower(tower, images, out)
+        before, after = tower_features(tower, images), tower_features(out, images)
+        assert np.abs(after.mean(0)).max() < 1e-3
+        assert after.std(0, ddof=1) == pytest.approx(1, abs=1e-3)
+        expected = (before - before.mean(0)) / before.std(0, ddof=1)
+        np.testing.assert_allclose(after, expected, atol=2e-3)
+        old, new = load_tower(tower)[0].state_dict(), load_tower(out)[0].state_dict()
+        changed = {name for name in old if not torch.equal(old[name], new[name])}
+        assert changed == {"post_layernorm.weight", "post_layernorm.bias"}

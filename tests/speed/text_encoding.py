@@ -1,6 +1,6 @@
 """Every string of a batch encoded, against each unique text once; printed as a ratio, side by side in one process.
 
-    python tests/speed/text_encoding.py
+python tests/speed/text_encoding.py
 """
 
 import time
