@@ -169,7 +169,7 @@ def test_damaged_images_are_named_counted_and_left_out(settings, manifest, tmp_p
 
 def test_too_many_damaged_images_stop_the_run_with_their_list(settings, manifest, tmp_path):
     broken = with_damage(manifest, tmp_path, 6)
-    with pytest.raises(BadImagesError, match=r"of 24 training images are damaged.*\.png") as error:
+    with pytest.raises(BadImagesError, match=r"(?s)of 24 training images are damaged.*\.png") as error:
         pretrain(replace(settings, manifest=str(broken), max_bad_share=0.1))
     assert "--max_bad_share" in str(error.value)
 
