@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tiny_tokenizer import byte_tokenizer
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -19,29 +19,12 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaImageProcessor,
     LlavaProcessor,
-    PreTrainedTokenizerFast,
 )
 
 from mgll.preprocessing import Preprocessing
 from mgll.tower import save_tower
 
 SIZE, PATCH, WIDTH = 24, 8, 16
-
-
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Any text in bytes; only the answer letters with their space are whole tokens, as in a real vocabulary."""
-    vocabulary = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    vocabulary |= {f"Ġ{letter}": len(vocabulary) + i for i, letter in enumerate("ABCD")}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("Ġ", letter) for letter in "ABCD"]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        extra_special_tokens={"image_token": "<image>"},
-    )
 
 
 def vision_config(**changes: object) -> CLIPVisionConfig:
