@@ -9,8 +9,8 @@ class PlaceholderProcessor(ProcessorMixin):
     """A tokenizer and an image processor of transformers; each `marker` of a prompt is written out as an image's tokens.
 
     Called with `images` and `text` (and `padding`, `padding_side`, `return_tensors`) it gives `input_ids` and `attention_mask`,
-    both [B, length], and `pixel_values` [images, 3, H, W]. It is saved and read as any processor of transformers; the settings below
-    lie in `processor_config.json`.
+    both [B, length], and `pixel_values` [images, 3, H, W]. It is saved and read as any processor of transformers; the settings
+    below lie in `processor_config.json`.
 
     Attributes:
         marker: what stands for one image in a prompt.
