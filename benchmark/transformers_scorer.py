@@ -57,7 +57,7 @@ class TransformersScorer:
         if inputs["pixel_values"].is_floating_point():
             inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
         options: dict[str, Any] = {"use_cache": False}
-        if not hasattr(self._model, "get_rope_index"):  # multi-axis positions (Qwen2-VL) are the model's own business
+        if not self._host.own_positions:
             options["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp_min(0)
         if "logits_to_keep" in inspect.signature(self._model.forward).parameters:
             options["logits_to_keep"] = 1
@@ -90,6 +90,6 @@ def _deciding_content(path: Path) -> str:
     if not isinstance(content, dict):
         return sha256(path)
     if "provenance" in content:  # one of our own records, graft.json among them
-        content = {"resize_to": content.get("resize_to")}
+        content = {"tower": content.get("tower")}
     names = ("_name_or_path", "base_model_name_or_path")
     return json.dumps({key: value for key, value in content.items() if key not in names}, sort_keys=True)

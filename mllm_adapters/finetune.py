@@ -243,13 +243,11 @@ def _step(
 ) -> tuple[Tensor, Tensor]:
     """Loss, and the share of questions whose most probable token is the right letter."""
     inputs = {key: value.to(accelerator.device) for key, value in texts.batch(share).items()}
-    if not hasattr(
-        loaded.model, "get_rope_index"
-    ):  # the positions that scoring uses; multi-axis ones are the model's business
+    if not loaded.host.own_positions:  # the positions that scoring uses
         inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp_min(0)
     keep = texts.answer_length + 1
-    pixels = images.batch([q.image for q in share])
-    output = model(**inputs, pixel_values=pixels, logits_to_keep=keep, use_cache=False)
+    inputs |= images.batch([q.image for q in share])
+    output = model(**inputs, logits_to_keep=keep, use_cache=False)
     logits, answers = output.logits[:, -keep:], inputs["input_ids"][:, -texts.answer_length :]
     correct = (logits[:, 0].argmax(-1) == answers[:, 0]).float().mean()
     return answer_loss(logits, answers), correct

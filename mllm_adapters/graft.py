@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from mgll.formats import FormatError, Row
 from mllm_adapters.host import GraftSettings, HostError, Json
+from mllm_adapters.tower_spec import TowerSpec
 
 GRAFT = "graft.json"
 
@@ -49,13 +50,12 @@ class Graft(Row):
         schema_: format and version (`schema` in the file).
         host: the host's name in the registry.
         source: the checkpoint as the user named it.
-        donor: the tower.
+        donor: the tower; None where the host was only converted to the layout that we load.
         settings: what the user chose, token policy among them.
         features: vectors that the connector yields for one image.
         placeholders: image tokens that the processor puts into the prompt; equal to `features`.
-        resize_to: side of the grid to which features are resized at run time; None where that is not needed.
-        pooled: which pooled feature is the one image token; None where the grid's features are.
-        loads_in: `transformers`, or `mllm_adapters.load` where the graft needs our hook.
+        tower: how the donor is run where the host's class cannot hold it; None where that class holds it.
+        loads_in: `transformers`, or `mllm_adapters.load` where the graft needs code of ours.
         connector_needs_training: False only if the donor equals the old tower in every byte and in how it is used.
         tensors: what changed.
         files: every file of the directory but this one.
@@ -65,12 +65,11 @@ class Graft(Row):
     schema_: Literal["mgll.graft/1"] = Field(alias="schema")
     host: str
     source: str
-    donor: Donor
+    donor: Donor | None
     settings: GraftSettings
     features: int
     placeholders: int
-    resize_to: int | None
-    pooled: Literal["cls", "mean"] | None = None
+    tower: TowerSpec | None
     loads_in: Literal["transformers", "mllm_adapters.load"]
     connector_needs_training: bool
     tensors: tuple[TensorChange, ...]
@@ -106,7 +105,7 @@ def validate(directory: str | os.PathLike[str]) -> Graft:
         HostError: if features and placeholders differ.
     """
     from mllm_adapters.registry import get_host
-    from mllm_adapters.surgery import read_checkpoint
+    from mllm_adapters.surgery import read_checkpoint, sha256_of
 
     directory = Path(directory)
     record = read_graft(directory)
@@ -117,11 +116,15 @@ def validate(directory: str | os.PathLike[str]) -> Graft:
     for change in record.tensors:
         if change.change == "dropped":
             if change.name in tensors:
-                raise FormatError(tensors[change.name].shard, None, f"still holds {change.name}, which was dropped")
+                raise FormatError(
+                    tensors[change.name].shard or directory, None, f"still holds {change.name}, which was dropped"
+                )
         elif change.name not in tensors:
             raise FormatError(directory, None, f"{change.name} is in no shard")
-        elif tensors[change.name].sha256() != change.sha256:
-            raise FormatError(tensors[change.name].shard, None, f"{change.name} has other bytes than {GRAFT} says")
+        elif sha256_of(tensors[change.name]) != change.sha256:
+            raise FormatError(
+                tensors[change.name].shard or directory, None, f"{change.name} has other bytes than {GRAFT} says"
+            )
     host = get_host(record.host)
     check_count(record.features, host.placeholders(json_files(directory)))
     return record

@@ -1,7 +1,8 @@
 """What an MLLM family must say about itself; every host file fills in one `Host`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mgll.formats import Row
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mgll.tower import TowerHeader
+    from mllm_adapters.surgery import Part
+    from mllm_adapters.tower_spec import TowerSpec
 
 Json = dict[str, Any]
 
@@ -38,18 +41,35 @@ class GraftSettings(Row):
 
 
 @dataclass(frozen=True)
-class NewTensor:
-    """A tensor that is initialised afresh, uniformly within 1 / sqrt(fan_in) as `torch.nn.Linear` does.
+class Source:
+    """A host's checkpoint as it lies on disk, under the names of the layout that is written.
 
     Attributes:
-        suffix: end of the tensor's name in the host's files.
-        shape: its new shape.
-        fan_in: inputs of the layer.
+        directory: where it lies.
+        files: its JSON files by name, as they are to be written; a file that is not named here stays as it is.
+        tensors: where the bytes of each tensor lie, by the tensor's name in the files that are written.
     """
 
-    suffix: str
+    directory: Path
+    files: dict[str, Json]
+    tensors: "Mapping[str, Part]"
+
+
+@dataclass(frozen=True)
+class NewTensor:
+    """A tensor that is initialised afresh: uniformly within 1 / sqrt(fan_in) as `torch.nn.Linear` does, or with a constant.
+
+    Attributes:
+        name: end of the tensor's name in the host's files; where no tensor's name ends so, the whole name of a surplus one.
+        shape: its new shape.
+        fan_in: inputs of the layer.
+        fill: the constant, in place of random values (norms start at 1 and 0).
+    """
+
+    name: str
     shape: tuple[int, ...]
-    fan_in: int
+    fan_in: int = 1
+    fill: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,22 +78,20 @@ class Plan:
 
     Attributes:
         files: JSON files of the directory by name, as they will be written; a file not named here stays.
-        features: vectors that the connector hands to the language model for one image.
-        grid: side of the feature grid after the token policy.
-        resize_positions: True when the position embeddings are to be interpolated to `grid` (policy `resize_posemb`).
-        resize_features: True when the grid is resized at run time, which needs `mllm_adapters.load`.
-        pooled: which feature of the tower is the one image token, when `mllm_adapters.load` is to pool it (policy `pooled`).
+        features: vectors that the language model is given for one image.
+        tower: how `Host.shim` runs the donor; None where the host's class holds it as a plain `CLIPVisionModel`.
+        positions: side of the grid to which the position embeddings are interpolated (policy `resize_posemb`); None: left alone.
         new: tensors to initialise.
+        drop: names of further tensors of the host that go.
         unchanged_behaviour: True when settings and preprocessing are the host's own, so equal weights give equal logits.
     """
 
     files: dict[str, Json]
     features: int
-    grid: int
-    resize_positions: bool = False
-    resize_features: bool = False
-    pooled: "Literal['cls', 'mean'] | None" = None
+    tower: "TowerSpec | None" = None
+    positions: int | None = None
     new: tuple[NewTensor, ...] = ()
+    drop: tuple[str, ...] = ()
     unchanged_behaviour: bool = False
 
 
@@ -85,26 +103,30 @@ class Host:
         name: the registry's name.
         title: the family's own name.
         checkpoint: hub id that is grafted when the user names none.
-        model_type: `model_type` in the checkpoint's config.json.
-        model_class: class in transformers.
+        model_type: `model_type` in config.json, as it is written.
+        model_class: class in transformers, or `module:class` of our own.
         tower: path of the vision tower in the model.
         tower_keys: regex at the start of the tower's tensor names in files, legacy names included; what follows is the
-            tensor's name in `CLIPVisionModel`.
+            tensor's name in the tower.
         connector: names of the modules between tower and language model; they are trained in full.
-        connector_keys: regex at the start of the connector's tensor names in files.
         lora_targets: regex, matched against whole module names, of the language model's layers that LoRA adapts.
         prompt: the question in the host's own conversation form, with its image marker.
         answer: the text that follows the prompt when the answer is this letter.
-        ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
-        plan: from the directory's JSON files, tensor shapes by file name, donor header and settings to a `Plan`; raises `HostError`
-            when the host cannot take the donor.
+        plan: from checkpoint, donor header and settings to a `Plan`; raises `HostError` when the host cannot take the donor.
         placeholders: image tokens that the processor of these JSON files puts into a prompt, for a square image.
-        encode: from tower, model configuration and pixels [B, 3, H, W] to all that the model uses of the tower's output,
-            one tensor [B, ...].
-        replay: from model configuration and `encode`'s result to the tower's output object, so that a frozen tower runs
-            once an image.
-        resize: makes a loaded tower hand on a grid of another side (policy `resize_features`); None: not possible.
-        pool: makes a loaded tower hand on one pooled feature (policy `pooled`); None: not possible.
+        geometry: `tower, connector, image tokens` in words, for `swap --list`.
+        open: reads a checkpoint in any layout in which the family is published; None: files and names are written as they are.
+        parts: further checkpoints that the published one leaves out, by the name that `--part` gives them, with their hub ids.
+        shim: from `Plan.tower` and the model's configuration to the module that stands at `tower` with the donor in it as
+            `donor`, for hosts or policies whose class cannot hold a `CLIPVisionModel`.
+        processor: loads the processor of a directory; None: `AutoProcessor`.
+        encode: from tower, model configuration and the image inputs of one image to all that the model uses of the tower's
+            output, one tensor [rows, ...]; None: nothing of it can be kept.
+        replay: from tower and model configuration to the module that stands in the tower's place while it is fed `encode`'s
+            result, so that a frozen tower runs once an image.
+        own_positions: True when the model derives its positions itself, along several axes.
+        dynamic: True when the number of image tokens depends on the image's size.
+        ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
     """
 
     name: str
@@ -115,14 +137,18 @@ class Host:
     tower: str
     tower_keys: str
     connector: tuple[str, ...]
-    connector_keys: str
     lora_targets: str
     prompt: Callable[[str], str]
     answer: Callable[[str], str]
-    plan: "Callable[[dict[str, Json], dict[str, tuple[int, ...]], TowerHeader, GraftSettings], Plan]"
+    plan: "Callable[[Source, TowerHeader, GraftSettings], Plan]"
     placeholders: Callable[[dict[str, Json]], int]
-    encode: "Callable[[nn.Module, Any, Tensor], Tensor]"
-    replay: "Callable[[Any, Tensor], Any]"
-    resize: "Callable[[nn.Module, int], None] | None" = None
-    pool: "Callable[[nn.Module, Literal['cls', 'mean']], None] | None" = None
+    geometry: tuple[str, str, str]
+    open: Callable[[Path, Mapping[str, Path]], Source] | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    shim: "Callable[[TowerSpec, Any], nn.Module] | None" = None
+    processor: Callable[[Path], Any] | None = None
+    encode: "Callable[[nn.Module, Any, dict[str, Tensor]], Tensor] | None" = None
+    replay: "Callable[[nn.Module, Any], nn.Module] | None" = None
+    own_positions: bool = False
+    dynamic: bool = False
     ends_with_eos: bool = True

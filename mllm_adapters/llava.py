@@ -5,15 +5,16 @@ another width makes that layer new.
 """
 
 import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan
+from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mgll.preprocessing import Preprocessing
     from mgll.tower import TowerHeader
+    from mllm_adapters.tower_spec import TowerSpec
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant."
@@ -37,9 +38,7 @@ def answer(letter: str) -> str:
     return f" {letter}"
 
 
-def plan(
-    files: dict[str, Json], shapes: dict[str, tuple[int, ...]], donor: "TowerHeader", settings: GraftSettings
-) -> Plan:
+def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     """Configuration, processor and new connector tensors for this donor.
 
     Raises:
@@ -47,22 +46,25 @@ def plan(
     """
     from transformers import CLIPVisionConfig
 
-    old = files["config.json"]
+    from mllm_adapters.tower_spec import check_donor
+
+    old = source.files["config.json"]
     vision = {**CLIPVisionConfig(**donor.config).to_dict(), "model_type": "clip_vision_model"}
     layer = old.get("vision_feature_layer", -2) if settings.feature_layer is None else settings.feature_layer
     select = settings.feature_select or old.get("vision_feature_select_strategy", "default")
-    _check_donor(vision, layer)
-
-    own = donor_grid(vision)
-    grid = own if settings.tokens == "native" else donor_grid({**CLIP_L_336, **old.get("vision_config", {})})
-    if settings.tokens == "pooled":
-        grid, layer, select = 1, -1, "default"
-    if settings.tokens == "resize_posemb":
+    for index in layer if isinstance(layer, list) else [layer]:
+        check_donor(CLIPVisionConfig(**donor.config), index)
+    own, host_grid = donor_grid(vision), donor_grid({**CLIP_L_336, **old.get("vision_config", {})})
+    tower = _grafted(donor, settings, own, host_grid, layer, select)
+    grid = host_grid if settings.tokens == "resize_posemb" else own
+    if grid != own:
         vision["image_size"] = grid * vision["patch_size"]
-    features = grid * grid + (select == "full")
+    if tower:  # what is handed on is all there is, and in the last place
+        layer, select = -1, "full"
+    features = tower.count if tower else grid * grid + (select == "full")
 
-    new_files = copy.deepcopy(files)
-    new_files["config.json"] |= {
+    files = copy.deepcopy(source.files)
+    files["config.json"] |= {
         "vision_config": _saved(vision),
         "image_seq_length": features,
         "vision_feature_layer": layer,
@@ -71,21 +73,34 @@ def plan(
     preprocessing = donor.preprocessing.model_copy(update={"size": vision["image_size"]})
     counts = {
         "patch_size": vision["patch_size"],
-        # the processor counts the grid of the pixels; what the hook at run time adds or removes is told to it here
-        "num_additional_image_tokens": 1 + grid * grid - donor_grid(vision) ** 2,
+        # the processor counts the grid of the pixels; what the tower adds or removes is told to it here
+        "num_additional_image_tokens": features - donor_grid(vision) ** 2 + (select == "default"),
         "vision_feature_select_strategy": select,
     }
-    _edit_processor(new_files, preprocessing, counts)
+    _edit_processor(files, preprocessing, counts)
     return Plan(
-        files=new_files,
+        files=files,
         features=features,
-        grid=grid,
-        resize_positions=settings.tokens == "resize_posemb" and grid != own,
-        resize_features=settings.tokens == "resize_features" and grid != own,
-        pooled=donor.pooling if settings.tokens == "pooled" else None,
-        new=_new_tensors(shapes, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings),
-        unchanged_behaviour=_behaviour(files) == _behaviour(new_files),
+        tower=tower,
+        positions=grid if grid != own else None,
+        new=_new_tensors(source, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings),
+        unchanged_behaviour=tower is None and _behaviour(source.files) == _behaviour(files),
     )
+
+
+def _grafted(
+    donor: "TowerHeader", settings: GraftSettings, own: int, host_grid: int, layer: int | list[int], select: str
+) -> "TowerSpec | None":
+    """How the donor is run, where the stock class cannot do what the token policy asks for."""
+    from mllm_adapters.tower_spec import tower_spec
+
+    if settings.tokens != "pooled" and (settings.tokens != "resize_features" or own == host_grid):
+        return None
+    if not isinstance(layer, int):
+        raise HostError(
+            f"this host reads the hidden states {layer}; token policy {settings.tokens} takes one, set --feature-layer"
+        )
+    return tower_spec(donor, settings, host_grid, layer, class_token=select == "full")
 
 
 def donor_grid(vision: Json) -> int:
@@ -105,22 +120,36 @@ def placeholders(files: dict[str, Json]) -> int:
     return int(count) - (processor["vision_feature_select_strategy"] == "default")
 
 
-def encode(tower: "nn.Module", config: Any, pixels: "Tensor") -> "Tensor":
+def encode(tower: "nn.Module", config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
     """The hidden states that the connector reads, class token included, layer after layer: [B, layers, 1 + tokens, width]."""
     import torch
 
-    states = tower(pixels, output_hidden_states=True).hidden_states
+    states = tower(inputs["pixel_values"], output_hidden_states=True).hidden_states
     return torch.stack([states[layer] for layer in _layers(config)], dim=1)
 
 
-def replay(config: Any, features: "Tensor") -> Any:
-    """The tower's output object around `encode`'s result; the places of other layers are empty."""
+def replay(_tower: "nn.Module", config: Any) -> "nn.Module":
+    """What stands at the tower's place and hands on `encode`'s result; the places of other layers are empty."""
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    states: list[Any] = [None] * (config.vision_config.num_hidden_layers + 1)
-    for index, layer in enumerate(_layers(config)):
-        states[layer] = features[:, index]
-    return BaseModelOutputWithPooling(hidden_states=tuple(states))
+    from mllm_adapters.donor_tower import Replay
+
+    def hand_on(features: "Tensor") -> Any:
+        states: list[Any] = [None] * (config.vision_config.num_hidden_layers + 1)
+        for index, layer in enumerate(_layers(config)):
+            states[layer] = features[:, index]
+        return BaseModelOutputWithPooling(hidden_states=tuple(states))
+
+    return Replay(hand_on)
+
+
+def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
+    """The donor with its tokens in the last hidden state, where the configuration says that the connector reads."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    from mllm_adapters.donor_tower import GraftedTower
+
+    return GraftedTower(spec, lambda tokens: BaseModelOutputWithPooling(hidden_states=(tokens,)))
 
 
 def _layers(config: Any) -> list[int]:
@@ -128,56 +157,8 @@ def _layers(config: Any) -> list[int]:
     return list(layer) if isinstance(layer, (list, tuple)) else [layer]
 
 
-def resize(model: "nn.Module", grid: int) -> None:
-    """From now on the tower hands on hidden states whose patches lie on a grid of this side."""
-    import torch
-
-    from mllm_adapters.token_policy import resize_grid
-
-    def hook(_module: "nn.Module", _arguments: Any, output: Any) -> Any:
-        output.hidden_states = tuple(
-            None if state is None else torch.cat((state[:, :1], resize_grid(state[:, 1:], grid)), dim=1)
-            for state in output.hidden_states
-        )
-        return output
-
-    # a hook, not a wrapper: tensor names stay those of the stock class
-    model.get_submodule(HOST.tower).register_forward_hook(hook)
-
-
-def pool(model: "nn.Module", pooling: "Literal['cls', 'mean']") -> None:
-    """From now on the tower hands on its pooled feature as the only image token."""
-    import torch
-
-    from mgll import tower as tower_file
-
-    tower: Any = model.get_submodule(HOST.tower)
-
-    def hook(_module: "nn.Module", _arguments: Any, output: Any) -> Any:
-        pooled = tower_file.pool(output.last_hidden_state, tower, pooling)[:, None]
-        token = torch.cat((pooled, pooled), dim=1)  # the first stands where LLaVA drops the class token
-        output.hidden_states = tuple(None if state is None else token for state in output.hidden_states)
-        return output
-
-    tower.register_forward_hook(hook)
-
-
-def _check_donor(vision: Json, layer: int | list[int]) -> None:
-    depth = vision["num_hidden_layers"]
-    for index in layer if isinstance(layer, list) else [layer]:
-        if not -depth - 1 <= index <= depth:
-            raise HostError(
-                f"feature layer {index} does not exist: the donor has {depth} blocks, so {-depth - 1}..{depth}; set --feature-layer"
-            )
-    if vision["num_channels"] != 3:
-        raise HostError(f"the donor takes {vision['num_channels']} channels, LLaVA's processor gives 3")
-    if donor_grid(vision) < 1:
-        raise HostError(
-            f"the donor's patches ({vision['patch_size']} px) are larger than its image ({vision['image_size']} px)"
-        )
-
-
-def _new_tensors(shapes: dict[str, tuple[int, ...]], width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
+def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
+    shapes = {name: part.shape for name, part in source.tensors.items()}
     suffix = "multi_modal_projector.linear_1.weight"
     weight = next((shape for name, shape in shapes.items() if name.endswith(suffix)), None)
     if weight is None:
@@ -260,14 +241,13 @@ HOST = Host(
     tower="model.vision_tower",
     tower_keys=r"(?:model\.)?vision_tower\.(?:vision_model\.)?",
     connector=("multi_modal_projector",),
-    connector_keys=r"(?:model\.)?multi_modal_projector\.",
     lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     prompt=prompt,
     answer=answer,
     plan=plan,
     placeholders=placeholders,
+    geometry=("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576"),
+    shim=shim,
     encode=encode,
     replay=replay,
-    resize=resize,
-    pool=pool,
 )

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,10 +11,12 @@ from pydantic import Field, ValidationError
 
 from mgll.formats import FormatError, Row
 from mllm_adapters.host import Host, HostError
-from mllm_adapters.registry import host_of
+from mllm_adapters.registry import get_host, host_of
 
 if TYPE_CHECKING:
     import torch
+
+    from mllm_adapters.tower_spec import TowerSpec
 
 FINETUNE = "finetune.json"
 
@@ -82,24 +85,41 @@ def load(
         raise FormatError(
             directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
         )
-    from transformers import AutoProcessor
-
     from mllm_adapters.graft import GRAFT, read_graft
     from mllm_adapters.surgery import read_checkpoint
 
-    host = host_of(read_json(directory / "config.json").get("model_type"))
+    config = read_json(directory / "config.json")
+    graft = read_graft(directory) if (directory / GRAFT).is_file() else None
+    host = get_host(graft.host) if graft else host_of(config.get("model_type"))
     read_checkpoint(directory)  # says what is wrong in better words than a failing load
-    model = _load_exactly(host, directory, dtype)
-    if (directory / GRAFT).is_file():
-        graft = read_graft(directory)
-        if graft.resize_to is not None:
-            assert host.resize is not None
-            host.resize(model, graft.resize_to)
-        if graft.pooled is not None:
-            assert host.pool is not None
-            host.pool(model, graft.pooled)
-    processor = AutoProcessor.from_pretrained(directory)
-    return LoadedHost(model.to(device).eval(), processor, host, directory)
+    model = _load_exactly(host, directory, dtype, graft.tower if graft else None)
+    return LoadedHost(model.to(device).eval(), load_processor(host, directory), host, directory)
+
+
+def load_processor(host: Host, directory: Path) -> Any:
+    """The processor of a host's directory."""
+    from transformers import AutoProcessor
+
+    return host.processor(directory) if host.processor else AutoProcessor.from_pretrained(directory)
+
+
+def model_class(host: Host, tower: "TowerSpec | None" = None) -> Any:
+    """The class of a host's models; with a tower that it cannot hold, a subclass that puts `Host.shim`'s module in its place."""
+    import transformers
+
+    module, _, name = host.model_class.rpartition(":")
+    stock = getattr(import_module(module) if module else transformers, name)
+    if tower is None:
+        return stock
+    shim = host.shim
+    assert shim is not None, f"{host.title} has no shim"
+
+    def build(self: Any, config: Any, *arguments: Any, **options: Any) -> None:
+        stock.__init__(self, config, *arguments, **options)
+        self.set_submodule(host.tower, shim(tower, config))
+
+    # transformers finds conversions of old tensor names by the class's name, so it stays the stock one
+    return type(stock.__name__, (stock,), {"__init__": build, "__module__": stock.__module__})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -136,15 +156,13 @@ def shard_hashes(directory: Path) -> dict[str, str]:
     from mgll.files import sha256
     from mllm_adapters.surgery import read_checkpoint
 
-    shards = sorted({stored.shard for stored in read_checkpoint(directory).values()})
+    shards = sorted({part.shard for part in read_checkpoint(directory).values() if part.shard})
     return {shard.name: sha256(shard) for shard in shards}
 
 
-def _load_exactly(host: Host, directory: Path, dtype: Any) -> Any:
-    import transformers
-
+def _load_exactly(host: Host, directory: Path, dtype: Any, tower: "TowerSpec | None") -> Any:
     try:
-        model, info = getattr(transformers, host.model_class).from_pretrained(
+        model, info = model_class(host, tower).from_pretrained(
             directory, dtype=dtype, local_files_only=True, output_loading_info=True
         )
     except (RuntimeError, ValueError, OSError) as error:

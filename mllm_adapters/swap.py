@@ -90,7 +90,7 @@ def report(host: Host, record: "Graft", out: Path) -> str:
     """What was done, what is new, whether the connector needs training, and what to type next."""
     new = record.changed("new")
     lines = [
-        f"{host.title} from {record.source}, with the tower of {record.donor.path}: {out}",
+        f"{host.title} from {record.source}, with the tower of {record.donor.path if record.donor else 'its own'}: {out}",
         f"  {len(record.changed('replaced'))} tensors replaced by the donor's, {len(record.changed('dropped'))} dropped;"
         f" {record.features} image tokens ({record.settings.tokens})",
         f"  new tensors: {', '.join(change.name for change in new) if new else 'none'}"

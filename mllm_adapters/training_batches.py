@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mgll.preprocessing import open_image
 from mllm_adapters.answer_slot import letter_ids
-from mllm_adapters.host import Host
 from mllm_adapters.loading import LoadedHost
 from mllm_adapters.settings import TrainingQuestion
 
@@ -26,20 +25,19 @@ class Texts:
 
     def __init__(self, loaded: LoadedHost) -> None:
         self._host, self._processor = loaded.host, loaded.processor
-        self._rows: dict[tuple[str, str], dict[str, list[int]]] = {}
+        self._rows: dict[tuple[str, str, tuple[int, int]], dict[str, list[int]]] = {}
         eos = self._processor.tokenizer.eos_token_id
         self._ending = [eos] if self._host.ends_with_eos else []
         self.answer_length = 1 + len(self._ending)
 
     def batch(self, questions: Sequence[TrainingQuestion]) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and what else the host's processor makes of a text, each [B, length]."""
-        self._tokenise([q for q in dict.fromkeys(questions) if (q.question, q.letter) not in self._rows])
-        rows = [self._rows[q.question, q.letter] for q in questions]
-        length = max(len(row["input_ids"]) for row in rows)
-        padding = dict.fromkeys(rows[0], 0) | {"input_ids": self._processor.tokenizer.pad_token_id or 0}
+        rows = [self._row(q) for q in questions]
+        pads = dict.fromkeys(rows[0], 0) | {"input_ids": self._processor.tokenizer.pad_token_id or 0}
+        lengths = {key: max(len(row[key]) for row in rows) for key in pads}
         return {
-            key: torch.tensor([[pad] * (length - len(row[key])) + row[key] for row in rows])
-            for key, pad in padding.items()
+            key: torch.tensor([[pad] * (lengths[key] - len(row[key])) + row[key] for row in rows])
+            for key, pad in pads.items()
         }
 
     def letters(self, question: str) -> tuple[int, ...]:
@@ -47,22 +45,26 @@ class Texts:
         answers = [self._host.answer(letter) for letter in LETTERS]
         return letter_ids(self._processor.tokenizer, self._host.prompt(question), answers)
 
-    def _tokenise(self, questions: list[TrainingQuestion]) -> None:
-        if not questions:
-            return
-        blank = Image.new("RGB", (32, 32))  # only its placeholders matter; every image of these hosts has equally many
-        prompts = [self._host.prompt(q.question) for q in questions]
-        encoded = self._processor(images=[blank] * len(prompts), text=prompts)
-        for i, question in enumerate(questions):
-            row = {key: list(map(int, encoded[key][i])) for key in encoded if key != "pixel_values"}
+    def _row(self, question: TrainingQuestion) -> dict[str, list[int]]:
+        size = (32, 32)  # only the placeholders matter; where their number is fixed, any image will do
+        if self._host.dynamic:
+            size = open_image(question.image).size
+        key = (question.question, question.letter, size)
+        if key not in self._rows:
+            encoded = self._processor(images=[Image.new("RGB", size)], text=[self._host.prompt(question.question)])
+            texts = [name for name in encoded if name not in self._processor.image_processor.model_input_names]
+            row = {name: list(map(int, encoded[name][0])) for name in texts}
             answer = [self.letters(question.question)[LETTERS.index(question.letter)], *self._ending]
-            for key, values in row.items():
-                values += {"input_ids": answer, "attention_mask": [1] * len(answer)}.get(key, [0] * len(answer))
-            self._rows[question.question, question.letter] = row
+            length = len(row["input_ids"])
+            for name, values in row.items():
+                if len(values) == length:  # a second text encoder's inputs must not see the answer
+                    values += {"input_ids": answer, "attention_mask": [1] * len(answer)}.get(name, [0] * len(answer))
+            self._rows[key] = row
+        return self._rows[key]
 
 
 class Images:
-    """The model's `pixel_values` by image path; with room for it, what the frozen tower makes of them instead.
+    """The model's image inputs by image path; with room for it, what the frozen tower makes of them in the place of pixels.
 
     In that case the tower in the model is replaced until `close`, and every image goes through the real one once, alone, so that
     its features do not depend on which others were near it.
@@ -72,47 +74,44 @@ class Images:
         self._host, self._model, self._processor = loaded.host, loaded.model, loaded.processor
         self._tower = self._model.get_submodule(self._host.tower)
         self._parameter = next(self._tower.parameters())
-        self._cache: dict[Path, Tensor] = {}
+        self._cache: dict[Path, dict[str, Tensor]] = {}
         distinct = len(set(paths))
-        pixels = self._pixels(paths[0])
-        self.features = self._encode(pixels).nbytes * distinct <= cache_bytes
-        self._keeps = self.features or pixels.nbytes * distinct <= cache_bytes
-        if self.features:
-            self._model.set_submodule(self._host.tower, _Replay(self._host, self._model.config))
+        self.features = self._host.encode is not None and self._host.replay is not None
+        self.features = self.features and _nbytes(self._encoded(self._inputs(paths[0]))) * distinct <= cache_bytes
+        self._keeps = self.features or _nbytes(self._inputs(paths[0])) * distinct <= cache_bytes
+        if self.features and self._host.replay:
+            self._model.set_submodule(self._host.tower, self._host.replay(self._tower, self._model.config))
 
-    def batch(self, paths: Sequence[Path]) -> Tensor:
-        """[B, ...] on the model's device."""
-        return torch.stack([self._of(path) for path in paths]).to(self._parameter.device)
+    def batch(self, paths: Sequence[Path]) -> dict[str, Tensor]:
+        """`pixel_values` and what else the host's image processor makes, image after image, on the model's device."""
+        found = [self._of(path) for path in paths]
+        return {key: torch.cat([inputs[key] for inputs in found]).to(self._parameter.device) for key in found[0]}
 
     def close(self) -> None:
         """Give the model its tower back."""
         self._model.set_submodule(self._host.tower, self._tower)
 
-    def _of(self, path: Path) -> Tensor:
+    def _of(self, path: Path) -> dict[str, Tensor]:
         if path in self._cache:
             return self._cache[path]
-        pixels = self._pixels(path)
-        content = self._encode(pixels) if self.features else pixels
+        inputs = self._inputs(path)
+        content = self._encoded(inputs) if self.features else inputs
         if self._keeps:
             self._cache[path] = content
         return content
 
-    def _pixels(self, path: Path) -> Tensor:
-        encoded: Any = self._processor.image_processor(images=open_image(path), return_tensors="pt")
-        return encoded["pixel_values"][0].to(self._parameter.dtype)
+    def _inputs(self, path: Path) -> dict[str, Tensor]:
+        encoded: Any = self._processor.image_processor(images=[open_image(path)], return_tensors="pt")
+        dtype = self._parameter.dtype
+        return {key: value.to(dtype) if value.is_floating_point() else value for key, value in encoded.items()}
 
     @torch.no_grad()
-    def _encode(self, pixels: Tensor) -> Tensor:
-        features = self._host.encode(self._tower, self._model.config, pixels[None].to(self._parameter.device))
-        return features[0].cpu()
+    def _encoded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert self._host.encode is not None
+        moved = {key: value.to(self._parameter.device) for key, value in inputs.items()}
+        features = self._host.encode(self._tower, self._model.config, moved)
+        return inputs | {"pixel_values": features.cpu()}
 
 
-class _Replay(nn.Module):
-    """Stands where the frozen tower stood and hands on features that it made earlier."""
-
-    def __init__(self, host: Host, config: Any) -> None:
-        super().__init__()
-        self.host, self.config = host, config
-
-    def forward(self, pixel_values: Tensor, **_: Any) -> Any:
-        return self.host.replay(self.config, pixel_values)
+def _nbytes(inputs: dict[str, Tensor]) -> int:
+    return sum(value.nbytes for value in inputs.values())

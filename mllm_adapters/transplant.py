@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,12 +11,25 @@ from typing import TYPE_CHECKING, Literal
 from mgll.formats import FormatError
 from mllm_adapters.card import write_card
 from mllm_adapters.graft import GRAFT, Donor, Graft, TensorChange, check_count, json_files, read_graft
-from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan
+from mllm_adapters.host import GraftSettings, Host, HostError, Json, Plan, Source
+from mllm_adapters.surgery import (
+    SINGLE,
+    Held,
+    Part,
+    Stored,
+    place,
+    read_checkpoint,
+    read_shard,
+    sha256_of,
+    torch_dtype,
+    write_index,
+    write_shard,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mllm_adapters.surgery import Stored
+    from mgll.tower import TowerHeader
 
 TOWER_SHARD = "model-mgll-tower.safetensors"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx")
@@ -24,11 +37,9 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", "
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """A host directory taken apart: its JSON files and its tensors, those of the tower by their `CLIPVisionModel` names."""
+    """A host taken apart: its checkpoint, and its tower's tensors by their names in the tower."""
 
-    directory: Path
-    files: dict[str, Json]
-    tensors: "dict[str, Stored]"
+    source: Source
     tower: dict[str, str]
     prefix: str
 
@@ -41,6 +52,7 @@ def graft(
     settings: GraftSettings | None = None,
     copy: bool = False,
     named: str | None = None,
+    parts: Mapping[str, Path] | None = None,
 ) -> Graft:
     """Write to `out` the checkpoint in `source` with the tower file `encoder` in the place of its own tower.
 
@@ -54,6 +66,7 @@ def graft(
         settings: token policy and the rest; the defaults when None.
         copy: copy untouched shards even where a hard link would do.
         named: how the user named the checkpoint, for the record; `source` when None.
+        parts: further checkpoints that the published one leaves out (`Host.parts`).
 
     Raises:
         FormatError: if checkpoint or tower are damaged or incomplete.
@@ -63,36 +76,30 @@ def graft(
     from mgll.files import atomic_path, sha256
     from mgll.provenance import provenance
 
-    settings, source, out = settings or GraftSettings(), Path(source), Path(out)
+    settings, directory, out = settings or GraftSettings(), Path(source), Path(out)
     header = tower_file.read_header(encoder)
-    anatomy = _take_apart(host, source)
-    _check_out(out, source)
-    plan = host.plan(anatomy.files, {name: stored.shape for name, stored in anatomy.tensors.items()}, header, settings)
-    if plan.resize_features and host.resize is None:
-        raise HostError(f"{host.title} cannot resize features; use --tokens native or resize_posemb")
-    if plan.pooled and host.pool is None:
-        raise HostError(f"{host.title} cannot take one pooled token; use --tokens native")
-    check_count(plan.features, host.placeholders(plan.files))
+    anatomy = _take_apart(host, open_source(host, directory, parts))
+    _check_out(out, directory)
+    plan = plan_graft(host, anatomy.source, header, settings)
     donor = tower_file.read_tensors(encoder)
 
     with atomic_path(out) as temporary:
         temporary.mkdir()
         tensors = _write_weights(anatomy, donor, plan, settings, temporary, copy)
-        _write_files(anatomy, plan, temporary, copy)
-        facts = [f"host: {named or source}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
+        _write_files(anatomy.source, plan.files, temporary)
+        facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
         record = Graft(
             schema="mgll.graft/1",
             host=host.name,
-            source=named or str(source),
+            source=named or str(directory),
             donor=Donor(path=str(encoder), sha256=sha256(encoder), origin=header.origin),
             settings=settings,
             features=plan.features,
             placeholders=host.placeholders(plan.files),
-            resize_to=plan.grid if plan.resize_features else None,
-            pooled=plan.pooled,
-            loads_in="mllm_adapters.load" if plan.resize_features or plan.pooled else "transformers",
+            tower=plan.tower,
+            loads_in="mllm_adapters.load" if plan.tower or ":" in host.model_class else "transformers",
             connector_needs_training=not same,
             tensors=tuple(tensors),
             files=tuple(sorted(path.name for path in temporary.iterdir())),
@@ -102,28 +109,114 @@ def graft(
     return record
 
 
-def _take_apart(host: Host, directory: Path) -> _Anatomy:
-    from mllm_adapters.surgery import read_checkpoint
+def convert(
+    host: Host,
+    directory: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    copy: bool = False,
+    named: str | None = None,
+    parts: Mapping[str, Path] | None = None,
+) -> Graft:
+    """Write to `out` the untouched host in the layout that `mllm_adapters.load` reads: the arm that a graft is compared with.
 
+    Raises:
+        FormatError: if the checkpoint is damaged or incomplete.
+        HostError: if it is of another family.
+    """
+    from mgll.files import atomic_path
+    from mgll.provenance import provenance
+
+    directory, out = Path(directory), Path(out)
+    source = open_source(host, directory, parts)
+    _check_out(out, directory)
+    count = host.placeholders(source.files)
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        written = _write_kept(source, set(), temporary, copy)
+        write_index(temporary, written)
+        _write_files(source, source.files, temporary)
+        write_card(temporary, host.title, [f"converted from: {named or directory}"])
+        record = Graft(
+            schema="mgll.graft/1",
+            host=host.name,
+            source=named or str(directory),
+            donor=None,
+            settings=GraftSettings(),
+            features=count,
+            placeholders=count,
+            tower=None,
+            loads_in="mllm_adapters.load" if ":" in host.model_class else "transformers",
+            connector_needs_training=False,
+            tensors=(),
+            files=tuple(sorted(path.name for path in temporary.iterdir())),
+            provenance=provenance(),
+        )
+        (temporary / GRAFT).write_text(record.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def open_source(host: Host, directory: Path, parts: Mapping[str, Path] | None = None) -> Source:
+    """A host's checkpoint under the names of the layout that is written.
+
+    Raises:
+        FormatError: if it is damaged or incomplete.
+        HostError: if it is of another family, or a part is lacking or unknown.
+    """
+    parts = parts or {}
+    if unknown := sorted(parts.keys() - host.parts.keys()):
+        raise HostError(f"{host.title} has no part {', '.join(unknown)}; parts: {', '.join(host.parts) or 'none'}")
+    if (directory / GRAFT).is_file():
+        record = read_graft(directory)
+        if record.tower is not None:
+            raise HostError(
+                f"{directory} is itself a graft with code of ours around its tower; graft onto its host instead"
+            )
+        return read_native(host, directory)
+    return host.open(directory, parts) if host.open else read_native(host, directory)
+
+
+def read_native(host: Host, directory: Path) -> Source:
+    """A checkpoint that lies in the layout that is written.
+
+    Raises:
+        FormatError: if it is damaged or incomplete.
+        HostError: if it is of another family.
+    """
     files = json_files(directory)
     found = files["config.json"].get("model_type")
     if found != host.model_type:
         raise HostError(
             f"{directory} is a {found!r} checkpoint, {host.title} needs {host.model_type!r}; choose another --model"
         )
-    if (directory / GRAFT).is_file() and read_graft(directory).loads_in != "transformers":
+    return Source(directory, files, read_checkpoint(directory))
+
+
+def plan_graft(host: Host, source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+    """The host's plan for this donor, checked: what a graft writes, before it is written.
+
+    Raises:
+        HostError: if host, donor and settings do not fit each other.
+    """
+    plan = host.plan(source, donor, settings)
+    if plan.tower is not None and host.shim is None:
         raise HostError(
-            f"{directory} is itself a graft that changes features while running; graft onto its host instead"
+            f"{host.title} cannot take token policy {settings.tokens}; use --tokens native or resize_posemb"
         )
-    tensors = read_checkpoint(directory)
-    tower = {name: match for name in tensors if (match := re.match(host.tower_keys, name))}
+    check_count(plan.features, host.placeholders(plan.files))
+    return plan
+
+
+def _take_apart(host: Host, source: Source) -> _Anatomy:
+    tower = {name: match for name in source.tensors if (match := re.match(host.tower_keys, name))}
     if not tower:
-        raise FormatError(directory, None, f"no tensor of a vision tower in it (names like {host.tower}.*)")
+        raise FormatError(source.directory, None, f"no tensor of a vision tower in it (names like {host.tower}.*)")
     prefixes = {match.group() for match in tower.values()}
     if len(prefixes) > 1:
-        raise FormatError(directory, None, f"the tower's tensors have several prefixes: {', '.join(sorted(prefixes))}")
+        raise FormatError(
+            source.directory, None, f"the tower's tensors have several prefixes: {', '.join(sorted(prefixes))}"
+        )
     names = {name[match.end() :]: name for name, match in tower.items()}
-    return _Anatomy(directory, files, tensors, names, prefixes.pop())
+    return _Anatomy(source, names, prefixes.pop())
 
 
 def _check_out(out: Path, source: Path) -> None:
@@ -146,76 +239,94 @@ def _write_weights(
     anatomy: _Anatomy, donor: "dict[str, Tensor]", plan: Plan, settings: GraftSettings, out: Path, copy: bool
 ) -> list[TensorChange]:
     """Shards of the graft: linked, rewritten without what goes, and one of their own for what comes."""
-    from mllm_adapters.surgery import SINGLE, Stored, place, read_shard, write_index, write_shard
+    old = anatomy.source.tensors
+    arriving = {name: Held(tensor) for name, tensor in _donor_tensors(anatomy, donor, plan).items()}
+    fresh = {name: Held(tensor) for name, tensor in _new_tensors(anatomy, plan, settings.seed).items()}
+    leaving = {*anatomy.tower.values(), *plan.drop, *(fresh.keys() & old.keys())}
+    written = _write_kept(anatomy.source, leaving, out, copy)
+    write_shard(out / TOWER_SHARD, {**arriving, **fresh})
+    written |= read_shard(out / TOWER_SHARD)
+    write_index(out, written)
+    coming = {**arriving, **fresh}
 
-    old = anatomy.tensors
-    arriving = _donor_tensors(anatomy, donor, plan)
-    fresh = _new_tensors(anatomy, plan, settings.seed)
-    leaving = set(anatomy.tower.values()) | fresh.keys()
+    def change(name: str) -> TensorChange:
+        what: Literal["replaced", "new", "dropped"] = (
+            "new" if name in fresh else "replaced" if name in arriving else "dropped"
+        )
+        present = coming.get(name)
+        before = sha256_of(old[name]) if name in old else None
+        return TensorChange(
+            name=name,
+            change=what,
+            sha256=sha256_of(present) if present else None,
+            before=before,
+            shape=(present or old[name]).shape,
+        )
+
+    return [change(name) for name in sorted(leaving | coming.keys())]
+
+
+def _write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dict[str, "Stored"]:
+    """Write all tensors but those that leave, in shards of the names they lie in; a shard that stays as it is becomes a link."""
+    shards: dict[Path, dict[str, Part]] = {}
+    for name, part in source.tensors.items():
+        if name not in leaving:
+            shards.setdefault(part.shard or source.directory / "model-new.safetensors", {})[name] = part
     written: dict[str, Stored] = {}
-    for shard in sorted({stored.shard for stored in old.values()}):
-        held: dict[str, Stored] = {name: stored for name, stored in old.items() if stored.shard == shard}
-        kept: dict[str, Stored | Tensor] = {name: stored for name, stored in held.items() if name not in leaving}
-        if not kept:
-            continue
-        # beside a file of transformers' single-file name, the index would not be read
-        target = out / ("model-host.safetensors" if shard.name == SINGLE else shard.name)
-        if len(kept) == len(held):
+    for shard, kept in sorted(shards.items()):
+        target = out / _shard_name(shard, [path for path in shards if path != shard])
+        if shard.suffix == ".safetensors" and shard.is_file() and kept == read_shard(shard):
             place(shard, target, copy)
         else:
             write_shard(target, kept)
         written |= read_shard(target)
-    hashes = write_shard(out / TOWER_SHARD, {**arriving, **fresh})
-    written |= read_shard(out / TOWER_SHARD)
-    write_index(out, written)
+    return written
 
-    def change(name: str) -> TensorChange:
-        before = old[name].sha256() if name in old else None
-        what: Literal["replaced", "new", "dropped"] = (
-            "new" if name in fresh else "replaced" if name in hashes else "dropped"
-        )
-        return TensorChange(
-            name=name, change=what, sha256=hashes.get(name), before=before, shape=(written.get(name) or old[name]).shape
-        )
 
-    return [change(name) for name in sorted(leaving | hashes.keys())]
+def _shard_name(shard: Path, others: list[Path]) -> str:
+    """The name under which a shard is written: its own, but for what transformers would read as the only one, or a clash."""
+    if shard.name == SINGLE or shard.suffix != ".safetensors":  # beside model.safetensors the index would not be read
+        return f"model-{shard.stem.replace('model', 'host')}.safetensors"
+    if any(shard.name == other.name for other in others):
+        return f"{shard.parent.name}-{shard.name}"
+    return shard.name
 
 
 def _donor_tensors(anatomy: _Anatomy, donor: "dict[str, Tensor]", plan: Plan) -> "dict[str, Tensor]":
     """The donor under the host's names, in the dtype of the tower that goes."""
     from mllm_adapters.token_policy import resize_positions
 
-    dtype = anatomy.tensors[next(iter(anatomy.tower.values()))].torch_dtype
+    dtype = torch_dtype(anatomy.source.tensors[next(iter(anatomy.tower.values()))])
     tensors = dict(donor)
-    if plan.resize_positions:
+    if plan.positions is not None:
         positions = "embeddings.position_embedding.weight"
-        tensors[positions] = resize_positions(tensors[positions].float(), plan.grid)
-    return {anatomy.prefix + name: tensor.to(dtype).contiguous() for name, tensor in sorted(tensors.items())}
+        tensors[positions] = resize_positions(tensors[positions].float(), plan.positions)
+    prefix = anatomy.prefix
+    if plan.tower is not None:  # legacy spellings below the tower's own name are the stock class's business
+        prefix = re.sub(r"(vision_tower\.).*", r"\1", prefix) + "donor."
+    return {prefix + name: tensor.to(dtype).contiguous() for name, tensor in sorted(tensors.items())}
 
 
 def _new_tensors(anatomy: _Anatomy, plan: Plan, seed: int) -> "dict[str, Tensor]":
     import torch
 
     generator = torch.Generator().manual_seed(seed)
+    tensors = anatomy.source.tensors
     fresh = {}
     for tensor in plan.new:
-        name = _full_name(anatomy.tensors, tensor)
+        name = next((name for name in tensors if name.endswith(tensor.name)), tensor.name)
         values = torch.empty(tensor.shape).uniform_(-1, 1, generator=generator) / tensor.fan_in**0.5
-        fresh[name] = values.to(anatomy.tensors[name].torch_dtype)
+        if tensor.fill is not None:
+            values.fill_(tensor.fill)
+        fresh[name] = values.to(torch_dtype(tensors.get(name) or tensors[next(iter(anatomy.tower.values()))]))
     return fresh
 
 
-def _full_name(names: Iterable[str], tensor: NewTensor) -> str:
-    return next(name for name in names if name.endswith(tensor.suffix))
-
-
-def _write_files(anatomy: _Anatomy, plan: Plan, out: Path, copy: bool) -> None:
+def _write_files(source: Source, files: dict[str, Json], out: Path) -> None:
     """Everything but weights; config.json last, because nothing is loadable without it."""
-    from mllm_adapters.surgery import INDEX, place
-
-    for path in sorted(anatomy.directory.iterdir()):
-        weights = path.suffix in _WEIGHTS or path.name.endswith(".index.json") or path.name in (INDEX, GRAFT)
-        if path.is_file() and not weights and path.name not in plan.files:
+    for path in sorted(source.directory.iterdir()):
+        weights = path.suffix in _WEIGHTS or path.name.endswith(".index.json") or path.name == GRAFT
+        if path.is_file() and not weights and path.name not in files:
             place(path, out / path.name, copy=True)
-    for name in sorted(plan.files, key=lambda name: name == "config.json"):
-        (out / name).write_text(json.dumps(plan.files[name], indent=2) + "\n", encoding="utf-8")
+    for name in sorted(files, key=lambda name: name == "config.json"):
+        (out / name).write_text(json.dumps(files[name], indent=2) + "\n", encoding="utf-8")

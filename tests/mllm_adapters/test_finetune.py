@@ -101,7 +101,7 @@ def test_a_replayed_tower_gives_what_the_tower_gives(
         replayed = Images(loaded, paths, cache_bytes=1e9)
         assert replayed.features
         for _ in range(2):
-            found = loaded.model(**inputs, pixel_values=replayed.batch(paths)).logits
+            found = loaded.model(**inputs, **replayed.batch(paths)).logits
             torch.testing.assert_close(found, expected)
         replayed.close()
         assert torch.equal(loaded.model(**inputs, pixel_values=plain.batch(paths)).logits, expected)

@@ -64,11 +64,11 @@ def test_a_tensor_in_two_shards(host_copy: Path, make_tower: Callable[..., Path]
     refuse(f"{name} is also in", host_copy, make_tower(), tmp_path / "graft")
 
 
-def test_only_pickled_weights(host_copy: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_damaged_pickle(host_copy: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
     for path in [*host_copy.glob("*.safetensors"), host_copy / "model.safetensors.index.json"]:
         path.unlink()
     (host_copy / "pytorch_model.bin").write_bytes(b"PK")
-    refuse("only .bin", host_copy, make_tower(), tmp_path / "graft")
+    refuse("damaged, or holds more than tensors; nothing in it was run", host_copy, make_tower(), tmp_path / "graft")
 
 
 def test_another_family(host_copy: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
