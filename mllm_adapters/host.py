@@ -126,6 +126,7 @@ class Host:
             result, so that a frozen tower runs once an image.
         own_positions: True when the model derives its positions itself, along several axes.
         dynamic: True when the number of image tokens depends on the image's size.
+        owns: whether a config.json is this family's, where another writes the same `model_type`.
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
     """
 
@@ -151,4 +152,5 @@ class Host:
     replay: "Callable[[nn.Module, Any], nn.Module] | None" = None
     own_positions: bool = False
     dynamic: bool = False
+    owns: Callable[[Json], bool] | None = None
     ends_with_eos: bool = True

@@ -90,7 +90,7 @@ def load(
 
     config = read_json(directory / "config.json")
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
-    host = get_host(graft.host) if graft else host_of(config.get("model_type"))
+    host = get_host(graft.host) if graft else host_of(config)
     read_checkpoint(directory)  # says what is wrong in better words than a failing load
     model = _load_exactly(host, directory, dtype, graft.tower if graft else None)
     return LoadedHost(model.to(device).eval(), load_processor(host, directory), host, directory)

@@ -27,6 +27,8 @@ class MiniGeminiConfig(LlavaConfig):
 
     model_type = "mgll_mini_gemini"
 
+    vision_config: Any = None
+    text_config: Any = None
     low_image_size: int | None = 336
     convnext_dims: list[int] | tuple[int, ...] = (192, 384, 768, 1536)
     convnext_depths: list[int] | tuple[int, ...] = (3, 3, 27, 3)
@@ -82,7 +84,7 @@ class PatchInfoMining(nn.Module):
         Raises:
             ValueError: if the map cannot be cut into side x side windows.
         """
-        norm, linear = self.key
+        norm, linear = _parts(self.key)
         windows = nn.functional.layer_norm(_windows(cells, tokens.shape[1]), norm.normalized_shape, eps=norm.eps)
         query = self.query(tokens)
         on_cells = (query @ linear.weight) * norm.weight
@@ -90,7 +92,7 @@ class PatchInfoMining(nn.Module):
         scores = (windows @ on_cells[..., None]).squeeze(-1) + on_all[..., None]
         attention = (scores / math.sqrt(query.shape[-1])).softmax(dim=-1)
         mean = (attention[..., None, :] @ windows).squeeze(-2)
-        norm, linear = self.value
+        norm, linear = _parts(self.value)
         found: Tensor = linear(mean * norm.weight + norm.bias)
         return tokens + found
 
@@ -116,7 +118,8 @@ class MiniGeminiModel(LlavaModel):
         low = pixel_values if size is None else _resize(pixel_values, size)
         tokens = self.vision_tower(low, output_hidden_states=True).hidden_states[layer][:, 1:]
         tokens = self.mining(tokens, self.vision_tower_aux(pixel_values))
-        return BaseModelOutputWithPooling(pooler_output=list(self.multi_modal_projector(tokens)))
+        features: Any = list(self.multi_modal_projector(tokens))  # what LLaVA's forward takes
+        return BaseModelOutputWithPooling(pooler_output=features)
 
 
 class MiniGeminiForConditionalGeneration(LlavaForConditionalGeneration):
@@ -135,6 +138,13 @@ def _resize(maps: Tensor, size: int) -> Tensor:
     """A map or image [B, C, H, W] at another size, bilinear without antialiasing, computed in float32 as the host does it."""
     resized = nn.functional.interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=False)
     return resized.to(maps.dtype)
+
+
+def _parts(pair: nn.Sequential) -> tuple[nn.LayerNorm, nn.Linear]:
+    norm, linear = pair
+    assert isinstance(norm, nn.LayerNorm)
+    assert isinstance(linear, nn.Linear)
+    return norm, linear
 
 
 def _windows(cells: Tensor, count: int) -> Tensor:

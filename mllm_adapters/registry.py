@@ -2,10 +2,11 @@
 
 from importlib import import_module
 
-from mllm_adapters.host import Host, HostError
+from mllm_adapters.host import Host, HostError, Json
 
 HOSTS = {
     "llava": "mllm_adapters.llava",
+    "llava_med": "mllm_adapters.llava_med",
 }
 
 
@@ -21,13 +22,15 @@ def get_host(name: str) -> Host:
     return host
 
 
-def host_of(model_type: object) -> Host:
-    """The host whose checkpoints carry this `model_type`.
+def host_of(config: Json) -> Host:
+    """The host whose checkpoints carry this config.json; where several share a `model_type`, the one that claims it.
 
     Raises:
         HostError: if none does.
     """
-    known = {get_host(name).model_type: get_host(name) for name in HOSTS}
-    if model_type not in known:
-        raise HostError(f"model_type is {model_type!r}; hosts are known for {', '.join(map(repr, known))}")
-    return known[str(model_type)]
+    hosts = [get_host(name) for name in HOSTS]
+    found = [host for host in hosts if host.model_type == config.get("model_type")]
+    if not found:
+        known = ", ".join(sorted({repr(host.model_type) for host in hosts}))
+        raise HostError(f"model_type is {config.get('model_type')!r}; hosts are known for {known}")
+    return next((host for host in found if host.owns and host.owns(config)), found[0])
