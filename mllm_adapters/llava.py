@@ -190,22 +190,9 @@ def _saved(config: Json) -> Json:
 
 def _edit_processor(files: dict[str, Json], preprocessing: "Preprocessing", counts: Json) -> None:
     """Write the donor's preprocessing where transformers reads it: nested if the directory nests it, else in a file of its own."""
-    size, square = preprocessing.size, {"height": preprocessing.size, "width": preprocessing.size}
-    image = {
-        "image_processor_type": "LlavaImageProcessor",
-        "do_convert_rgb": True,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_resize": True,
-        "resample": 3,
-        "size": {"shortest_edge": size} if preprocessing.resize == "crop" else square,
-        "do_center_crop": preprocessing.resize == "crop",
-        "crop_size": square,
-        "do_pad": preprocessing.resize == "pad",
-        "do_normalize": True,
-        "image_mean": list(preprocessing.mean),
-        "image_std": list(preprocessing.std),
-    }
+    from mllm_adapters.image_processor import image_processor_settings
+
+    image = image_processor_settings(preprocessing)
     processor = files.setdefault("processor_config.json", {"processor_class": "LlavaProcessor"})
     processor |= counts
     if "image_processor" in processor:

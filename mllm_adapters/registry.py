@@ -7,6 +7,7 @@ from mllm_adapters.host import Host, HostError, Json
 HOSTS = {
     "llava": "mllm_adapters.llava",
     "llava_med": "mllm_adapters.llava_med",
+    "qwen-vl": "mllm_adapters.qwen_vl",
 }
 
 
