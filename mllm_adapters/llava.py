@@ -65,7 +65,7 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
 
     files = copy.deepcopy(source.files)
     files["config.json"] |= {
-        "vision_config": _saved(vision),
+        "vision_config": saved_vision(vision),
         "image_seq_length": features,
         "vision_feature_layer": layer,
         "vision_feature_select_strategy": select,
@@ -77,7 +77,7 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         "num_additional_image_tokens": features - donor_grid(vision) ** 2 + (select == "default"),
         "vision_feature_select_strategy": select,
     }
-    _edit_processor(files, preprocessing, counts)
+    edit_processor(files, preprocessing, counts)
     return Plan(
         files=files,
         features=features,
@@ -182,13 +182,13 @@ def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[N
     )
 
 
-def _saved(config: Json) -> Json:
+def saved_vision(config: Json) -> Json:
     """What of a CLIPVisionConfig belongs into config.json."""
     skip = {"transformers_version", "dtype", "torch_dtype", "_name_or_path", "architectures"}
     return {key: value for key, value in config.items() if key not in skip and value is not None}
 
 
-def _edit_processor(files: dict[str, Json], preprocessing: "Preprocessing", counts: Json) -> None:
+def edit_processor(files: dict[str, Json], preprocessing: "Preprocessing", counts: Json) -> None:
     """Write the donor's preprocessing where transformers reads it: nested if the directory nests it, else in a file of its own."""
     from mllm_adapters.image_processor import image_processor_settings
 
@@ -211,7 +211,7 @@ def _behaviour(files: dict[str, Json]) -> Json:
     keys = ("do_center_crop", "do_pad", "image_mean", "image_std")
     vision = CLIPVisionConfig(**{k: v for k, v in config.get("vision_config", {}).items() if k != "model_type"})
     return {
-        "vision": _saved(vision.to_dict()),
+        "vision": saved_vision(vision.to_dict()),
         "layer": config.get("vision_feature_layer", -2),
         "select": config.get("vision_feature_select_strategy", "default"),
         "placeholders": placeholders(files),
