@@ -331,7 +331,7 @@ class MedFlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
 
-    def generate(  # type: ignore[override]
+    def generate(
         self, inputs: Tensor | None = None, *args: Any, pixel_values: Tensor | None = None, **kwargs: Any
     ) -> Any:
         """As in transformers; the images go through the tower once, not once a token."""
@@ -339,7 +339,7 @@ class MedFlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
             ids = next(x for x in (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if x is not None)
             with torch.no_grad():
                 kwargs["latents"] = self.get_image_features(pixel_values, len(ids))
-        return super().generate(inputs, *args, **kwargs)
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
     def _is_image(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         if input_ids is not None:
