@@ -51,7 +51,7 @@ def owns(config: Json) -> bool:
 
 HOST = replace(
     llava.HOST,
-    name="llava_med",
+    name="llava-med",
     title="LLaVA-Med v1.5",
     checkpoint="microsoft/llava-med-v1.5-mistral-7b",
     prompt=prompt,

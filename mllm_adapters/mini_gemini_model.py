@@ -116,7 +116,9 @@ class MiniGeminiModel(LlavaModel):
         """
         size, layer = self.config.low_image_size, self.config.vision_feature_layer
         low = pixel_values if size is None else _resize(pixel_values, size)
-        tokens = self.vision_tower(low, output_hidden_states=True).hidden_states[layer][:, 1:]
+        tokens = self.vision_tower(low, output_hidden_states=True).hidden_states[layer]
+        if self.config.vision_feature_select_strategy == "default":
+            tokens = tokens[:, 1:]
         tokens = self.mining(tokens, self.vision_tower_aux(pixel_values))
         features: Any = list(self.multi_modal_projector(tokens))  # what LLaVA's forward takes
         return BaseModelOutputWithPooling(pooler_output=features)

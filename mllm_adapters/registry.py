@@ -6,8 +6,11 @@ from mllm_adapters.host import Host, HostError, Json
 
 HOSTS = {
     "llava": "mllm_adapters.llava",
-    "llava_med": "mllm_adapters.llava_med",
+    "llava-med": "mllm_adapters.llava_med",
+    "internvl": "mllm_adapters.internvl",
+    "janus-pro": "mllm_adapters.janus",
     "qwen-vl": "mllm_adapters.qwen_vl",
+    "mini-gemini": "mllm_adapters.mini_gemini",
 }
 
 
