@@ -138,7 +138,7 @@ def json_files(directory: Path) -> dict[str, Json]:
     """
     from mllm_adapters.loading import read_json
 
-    names = ["processor_config.json", "preprocessor_config.json"]
+    names = ["processor_config.json", "preprocessor_config.json", "square_images.json"]
     present = ["config.json", *(name for name in names if (directory / name).is_file())]
     return {name: read_json(directory / name) for name in present}
 

@@ -163,7 +163,7 @@ def shard_hashes(directory: Path) -> dict[str, str]:
 def _load_exactly(host: Host, directory: Path, dtype: Any, tower: "TowerSpec | None") -> Any:
     try:
         model, info = model_class(host, tower).from_pretrained(
-            directory, dtype=dtype, local_files_only=True, output_loading_info=True
+            directory, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {error}") from error

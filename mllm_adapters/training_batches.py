@@ -101,9 +101,11 @@ class Images:
         return content
 
     def _inputs(self, path: Path) -> dict[str, Tensor]:
-        encoded: Any = self._processor.image_processor(images=[open_image(path)], return_tensors="pt")
-        dtype = self._parameter.dtype
-        return {key: value.to(dtype) if value.is_floating_point() else value for key, value in encoded.items()}
+        # the whole processor, not its image processor alone: some tell it what to do (InternVL's tiles)
+        encoded: Any = self._processor(images=[open_image(path)], text=[self._host.prompt("")], return_tensors="pt")
+        names, dtype = self._processor.image_processor.model_input_names, self._parameter.dtype
+        found = {name: encoded[name] for name in names if name in encoded}
+        return {name: value.to(dtype) if value.is_floating_point() else value for name, value in found.items()}
 
     @torch.no_grad()
     def _encoded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -97,14 +97,14 @@ def test_a_replayed_tower_gives_what_the_tower_gives(
     plain = Images(loaded, paths, cache_bytes=0)
     assert not plain.features
     with torch.no_grad():
-        expected = loaded.model(**inputs, pixel_values=plain.batch(paths)).logits
+        expected = loaded.model(**inputs, **plain.batch(paths)).logits
         replayed = Images(loaded, paths, cache_bytes=1e9)
         assert replayed.features
         for _ in range(2):
             found = loaded.model(**inputs, **replayed.batch(paths)).logits
             torch.testing.assert_close(found, expected)
         replayed.close()
-        assert torch.equal(loaded.model(**inputs, pixel_values=plain.batch(paths)).logits, expected)
+        assert torch.equal(loaded.model(**inputs, **plain.batch(paths)).logits, expected)
 
 
 def test_rank_zero_trains_the_connector_alone(grafted: Path, questions: list[TrainingQuestion], tmp_path: Path) -> None:

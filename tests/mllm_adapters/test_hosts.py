@@ -1,0 +1,209 @@
+"""Every host: graft, forward, backward, generate, a LoRA step, save, reload, a scored question, and what it refuses."""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from benchmark.transformers_scorer import TransformersScorer
+from mgll.formats import FormatError
+from mgll.preprocessing import open_image
+from mgll.tower import load_tower
+from mllm_adapters.finetune import finetune
+from mllm_adapters.graft import validate
+from mllm_adapters.host import GraftSettings, HostError
+from mllm_adapters.loading import load
+from mllm_adapters.registry import HOSTS, get_host
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+from mllm_adapters.transplant import TOWER_SHARD, graft
+
+QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
+#: token policies by which a host cannot take this donor, whose grid is 4 x 4 like the tiny hosts' own
+REFUSED: dict[tuple[str, str], str] = {}
+
+
+def save_tiny(name: str, directory: Path) -> Path:
+    """Write the tiny host of this family; its builder is `tiny/<module>.py: save_<module>`."""
+    module = HOSTS[name].rpartition(".")[2]
+    builder = importlib.import_module(f"tiny.{module}")
+    save = getattr(builder, f"save_{name.replace('-', '_').replace('.', '_')}", None) or getattr(
+        builder, f"save_{module}"
+    )
+    save(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def host(name: str) -> Path:
+        if name not in made:
+            made[name] = save_tiny(name, tmp_path_factory.mktemp("hosts") / name)
+        return made[name]
+
+    return host
+
+
+@pytest.fixture(scope="session")
+def donor(make_tower: Callable[..., Path]) -> Path:
+    """A tower whose width is no host's, so that every connector gets new tensors where it can."""
+    return make_tower(size=32, hidden_size=24)
+
+
+@pytest.fixture(scope="session")
+def grafts(hosts: Callable[[str], Path], donor: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    made: dict[tuple[str, str], Path] = {}
+
+    def grafted(name: str, tokens: str = "native") -> Path:
+        key = (name, tokens)
+        if key not in made:
+            out = tmp_path_factory.mktemp("grafts") / f"{name}-{tokens}"
+            graft(get_host(name), hosts(name), donor, out, GraftSettings(tokens=tokens))
+            made[key] = out
+        return made[key]
+
+    return grafted
+
+
+@pytest.mark.parametrize("tokens", ["native", "resize_features", "resize_posemb", "pooled"])
+@pytest.mark.parametrize("name", HOSTS)
+def test_every_token_policy(
+    name: str, tokens: str, hosts, donor: Path, grafts, photographs: list[Path], tmp_path: Path
+) -> None:
+    if (name, tokens) in REFUSED:
+        with pytest.raises(HostError, match=REFUSED[name, tokens]):
+            graft(get_host(name), hosts(name), donor, tmp_path / "graft", GraftSettings(tokens=tokens))
+        assert not (tmp_path / "graft").exists()
+        return
+    directory = grafts(name, tokens)
+    record = validate(directory)
+    assert record.connector_needs_training
+    scorer = TransformersScorer(directory)
+    found = scorer.score([open_image(path) for path in photographs[:2]], [QUESTION, QUESTION])
+    probabilities = torch.tensor([score.log_probs for score in found]).exp()
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(2))
+    assert not torch.equal(probabilities[0], probabilities[1])  # the image is seen
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_every_tensor_of_the_donor_is_in_place(name: str, donor: Path, grafts) -> None:
+    loaded = load(grafts(name))
+    tower = loaded.model.get_submodule(loaded.host.tower)
+    tensors = dict(getattr(tower, "donor", tower).state_dict())
+    for key, tensor in load_tower(donor)[0].state_dict().items():
+        assert torch.equal(tensors[key], tensor), key
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_it_generates(name: str, grafts, photographs: list[Path]) -> None:
+    loaded = load(grafts(name))
+    inputs = loaded.processor(
+        images=[open_image(photographs[0])], text=[loaded.host.prompt(QUESTION)], return_tensors="pt"
+    )
+    with torch.inference_mode():
+        said = loaded.model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert said.shape[0] == 1
+    assert said.shape[1] >= 1
+
+
+@pytest.fixture(scope="session")
+def tuned(grafts, photographs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def fine_tuned(name: str) -> Path:
+        if name not in made:
+            questions = [TrainingQuestion(photographs[i], QUESTION, "ABCD"[i]) for i in range(4)]
+            settings = FinetuneSettings(rank=2, steps=2, batch_size=2, learning_rate=0.05, connector_learning_rate=0.05)
+            made[name] = finetune(grafts(name), questions, tmp_path_factory.mktemp("tuned") / name, settings)
+        return made[name]
+
+    return fine_tuned
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_lora_step_changes_language_model_and_connector_and_nothing_else(name: str, grafts, tuned) -> None:
+    before, after = load(grafts(name)), load(tuned(name))
+    old, host = dict(before.model.named_parameters()), before.host
+    changed = set()
+    for key, tensor in after.model.named_parameters():
+        plain = key.replace(".base_layer", "").replace(".modules_to_save.default", "")
+        if "lora_B" in key and bool(tensor.any()):
+            changed.add("lora")
+        elif ".original_module." not in key and plain in old and not torch.equal(tensor, old[plain]):
+            assert any(f".{part}." in f".{plain}" for part in host.connector), plain
+            changed.add("connector")
+    assert changed == {"lora", "connector"}
+
+
+AGAIN = """
+import sys, torch
+from PIL import Image
+from benchmark.transformers_scorer import TransformersScorer
+torch.set_num_threads(1)
+for directory, image, question in zip(*[iter(sys.argv[1:])] * 3):
+    scorer = TransformersScorer(directory)
+    print(scorer._last_logits([Image.open(image)], [scorer._host.prompt(question)])[0].double().sum().item().hex())
+"""
+
+
+def test_reloaded_in_a_fresh_process_the_logits_are_the_same_bit_for_bit(tuned, photographs: list[Path]) -> None:
+    expected, arguments = [], []
+    for name in HOSTS:
+        scorer = TransformersScorer(tuned(name))
+        logits = scorer._last_logits([Image.open(photographs[0])], [get_host(name).prompt(QUESTION)])
+        expected.append(logits[0].double().sum().item().hex())
+        arguments += [str(tuned(name)), str(photographs[0]), QUESTION]
+    command = [sys.executable, "-c", AGAIN, *arguments]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.split()
+    assert dict(zip(HOSTS, said, strict=True)) == dict(zip(HOSTS, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_missing_surplus_and_misshapen_tensors_stop_with_their_names(
+    name: str, hosts, donor: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "graft"
+    graft(get_host(name), hosts(name), donor, out, copy=True)
+    path, index = out / TOWER_SHARD, out / "model.safetensors.index.json"
+    whole, listed = load_file(path), json.loads(index.read_text())
+    key = next(key for key in whole if key.endswith("post_layernorm.weight"))
+
+    def write(tensors: dict[str, torch.Tensor]) -> None:
+        save_file(tensors, path, {"format": "pt"})
+        kept = {n: s for n, s in listed["weight_map"].items() if s != TOWER_SHARD} | dict.fromkeys(tensors, TOWER_SHARD)
+        index.write_text(json.dumps(listed | {"weight_map": kept}))
+
+    write({n: t for n, t in whole.items() if n != key})
+    with pytest.raises(FormatError, match=r"missing_keys: \S*post_layernorm\.weight"):
+        load(out)
+    write(whole | {key + "_surplus": torch.zeros(2)})
+    with pytest.raises(FormatError, match=r"unexpected_keys: \S*post_layernorm\.weight_surplus"):
+        load(out)
+    write(whole | {key: torch.zeros(5)})
+    with pytest.raises(FormatError, match=r"post_layernorm\.weight"):
+        load(out)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_untouched_host_is_scored_too(name: str, hosts, photographs: list[Path]) -> None:
+    (score,) = TransformersScorer(hosts(name)).score([open_image(photographs[0])], [QUESTION])
+    assert len(score.log_probs) == 4
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_lora_stays_out_of_the_tower_of_the_untouched_host(name: str, hosts) -> None:
+    from mllm_adapters.lora import add_lora
+
+    loaded = load(hosts(name))
+    model = add_lora(loaded.model, loaded.host, rank=2, alpha=4, dropout=0.0)
+    lora = [key for key, parameter in model.named_parameters() if "lora_A" in key and parameter.requires_grad]
+    assert lora
+    assert not [key for key in lora if f".{loaded.host.tower}." in key]
