@@ -14,7 +14,7 @@ from mgll.formats import FormatError
 from mllm_adapters.host import HostError, Json
 
 if TYPE_CHECKING:
-    from mllm_adapters.surgery import Part
+    from mllm_adapters.surgery import Held, Part
 
 IMAGE, PAD = "<image>", "<pad>"
 EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
@@ -117,14 +117,15 @@ def add_tokens(directory: Path, config: Json, tensors: "dict[str, Part]") -> dic
         lacking = len(tokenizer) - part.shape[0]
         if lacking > 0:
             assert not isinstance(part, Joined)
-            tensors[name] = Joined((part, _mean_rows(part, lacking)))
+            tensors[name] = Joined((part, mean_rows(part, lacking)))
     rows = tensors[EMBEDDINGS[0]].shape[0]
     config |= {"image_token_index": image, "pad_token_id": pad}
     config["text_config"] |= {"vocab_size": rows, "pad_token_id": pad}
     return files
 
 
-def _mean_rows(part: Any, count: int) -> Any:
+def mean_rows(part: Any, count: int) -> "Held":
+    """So many rows, each the mean of an embedding's rows: [count, width]."""
     import torch
 
     from mllm_adapters.surgery import Held, read_tensor, rows, torch_dtype

@@ -274,7 +274,7 @@ def _write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dic
             shards.setdefault(part.shard or source.directory / "model-new.safetensors", {})[name] = part
     written: dict[str, Stored] = {}
     for shard, kept in sorted(shards.items()):
-        target = out / _shard_name(shard, [path for path in shards if path != shard])
+        target = _free_path(out, shard)
         if shard.suffix == ".safetensors" and shard.is_file() and kept == read_shard(shard):
             place(shard, target, copy)
         else:
@@ -283,13 +283,14 @@ def _write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dic
     return written
 
 
-def _shard_name(shard: Path, others: list[Path]) -> str:
-    """The name under which a shard is written: its own, but for what transformers would read as the only one, or a clash."""
-    if shard.name == SINGLE or shard.suffix != ".safetensors":  # beside model.safetensors the index would not be read
-        return f"model-{shard.stem.replace('model', 'host')}.safetensors"
-    if any(shard.name == other.name for other in others):
-        return f"{shard.parent.name}-{shard.name}"
-    return shard.name
+def _free_path(out: Path, shard: Path) -> Path:
+    """Where a shard is written: under its own name, unless transformers would take that for the only one, or it is taken."""
+    own = (
+        shard.name != SINGLE and shard.suffix == ".safetensors"
+    )  # beside model.safetensors the index would not be read
+    name = shard.name if own else f"model-{shard.stem.replace('model', 'host')}.safetensors"
+    numbered = (f"model-{i}-{name.removeprefix('model-')}" for i in range(2, 1000))  # shards of several directories
+    return next(out / candidate for candidate in (name, *numbered) if not (out / candidate).exists())
 
 
 def _donor_tensors(anatomy: _Anatomy, donor: "dict[str, Tensor]", plan: Plan) -> "dict[str, Tensor]":
