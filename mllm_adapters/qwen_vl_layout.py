@@ -142,8 +142,9 @@ def _native(tensors: "Mapping[str, Part]", directory: Path) -> "dict[str, Part]"
             unknown.append(name)
         elif ".qkv." in new:
             third = part.shape[0] // 3
+            ends = (0, third, 2 * third, part.shape[0])  # rows that do not divide by 3 are seen in the last one's shape
             for i, letter in enumerate("qkv"):
-                found[new.replace("qkv", f"{letter}_proj")] = rows(part, i * third, (i + 1) * third)  # type: ignore[arg-type]
+                found[new.replace("qkv", f"{letter}_proj")] = rows(part, ends[i], ends[i + 1])  # type: ignore[arg-type]
         else:
             found[new] = part
     if unknown:

@@ -1,26 +1,15 @@
 """The fast tokenizer that is made of Qwen-VL's tiktoken file."""
 
-import base64
 import json
 from pathlib import Path
 
 import pytest
+from qwen_vl_published import MERGED, write_byte_pairs
 from transformers import AutoTokenizer
 
 from mgll.formats import FormatError
 from mllm_adapters.answer_slot import letter_ids
 from mllm_adapters.qwen_tokenizer import BYTE_PAIRS, SPECIAL, read_byte_pairs, tokenizer_files, tokenizer_from
-
-MERGED = [b"th", b"the", b" the", b"in", b"ing", b"12", "é".encode(), b"\n\n", b" A", b"'s"]
-
-
-def write_byte_pairs(directory: Path) -> Path:
-    """All bytes, then a few merges; the published file is the same with 151,387 of them."""
-    tokens = [bytes([byte]) for byte in range(256)] + MERGED
-    lines = [base64.b64encode(token) + f" {rank}".encode() for rank, token in enumerate(tokens)]
-    path = directory / BYTE_PAIRS
-    path.write_bytes(b"\n".join(lines) + b"\n")
-    return path
 
 
 def ids(text: str, directory: Path) -> list[int]:
