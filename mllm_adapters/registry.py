@@ -10,6 +10,7 @@ HOSTS = {
     "internvl": "mllm_adapters.internvl",
     "janus-pro": "mllm_adapters.janus",
     "qwen-vl": "mllm_adapters.qwen_vl",
+    "med-flamingo": "mllm_adapters.med_flamingo",
     "mini-gemini": "mllm_adapters.mini_gemini",
 }
 
