@@ -38,7 +38,8 @@ def read_tokenizer(directory: Path) -> Any:
     pieces = SentencePieceProcessor(model_file=str(path))
     vocabulary = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
     # `legacy`: a space goes in front of each stretch of text between special tokens, as when these models were trained
-    return LlamaTokenizer(vocab=vocabulary, merges=generate_merges(vocabulary), legacy=True, **settings)
+    ends = {key: _read(directory).get(key, key == "add_bos_token") for key in ("add_bos_token", "add_eos_token")}
+    return LlamaTokenizer(vocab=vocabulary, merges=generate_merges(vocabulary), legacy=True, **ends, **settings)
 
 
 def with_tokens(tokenizer: Any, image: str = "<image>", pad: str = "<pad>") -> dict[str, Json]:
@@ -64,11 +65,16 @@ _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 def _settings(directory: Path) -> dict[str, Any]:
     """What of the old settings still says something: the named tokens, the length, the side."""
+    found = _read(directory)
+    named = {key: found[key] for key in _NAMED if key in found}
+    texts = {key: value["content"] if isinstance(value, dict) else value for key, value in named.items()}
+    return texts | {key: found[key] for key in ("model_max_length", "padding_side") if key in found}
+
+
+def _read(directory: Path) -> Json:
     found: Json = {}
     for name in (MAP, CONFIG):
         if (directory / name).is_file():
             content = json.loads((directory / name).read_text(encoding="utf-8"))
             found |= {key: value for key, value in content.items() if value is not None}
-    named = {key: found[key] for key in _NAMED if key in found}
-    texts = {key: value["content"] if isinstance(value, dict) else value for key, value in named.items()}
-    return texts | {key: found[key] for key in ("model_max_length", "padding_side") if key in found}
+    return found
