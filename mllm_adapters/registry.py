@@ -10,6 +10,8 @@ HOSTS = {
     "internvl": "mllm_adapters.internvl",
     "janus-pro": "mllm_adapters.janus",
     "qwen-vl": "mllm_adapters.qwen_vl",
+    "qwen2-vl": "mllm_adapters.qwen2_vl",
+    "qwen2.5-vl": "mllm_adapters.qwen2_5_vl",
     "med-flamingo": "mllm_adapters.med_flamingo",
     "mini-gemini": "mllm_adapters.mini_gemini",
 }
