@@ -47,9 +47,7 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
     from mllm_adapters.llava_layout import mean_rows
     from mllm_adapters.surgery import Joined, read_checkpoint, read_pickle
 
-    for name, hub_id in PARTS.items():
-        if name not in parts:
-            raise HostError(f"model.pt leaves {name} out; add --part {name}=DIR (a copy of {hub_id})")
+    _check_parts(parts)
     pickle = _pickle(directory)
     trained = _rename(read_pickle(pickle), TRAINED, pickle)
     llama = _rename(read_checkpoint(parts["llama"]), LLAMA, parts["llama"])
@@ -65,6 +63,17 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
     files = {"config.json": config, **_tokenizer_files(config, parts["llama"])}
     _check_complete(config, tensors, pickle)
     return Source(directory, files, tensors)
+
+
+def _check_parts(parts: Mapping[str, Path]) -> None:
+    from mllm_adapters.loading import read_json
+
+    for name, hub_id in PARTS.items():
+        if name not in parts:
+            raise HostError(f"model.pt leaves {name} out; add --part {name}=DIR (a copy of {hub_id})")
+        found = read_json(parts[name] / "config.json").get("model_type")
+        if found not in (name, f"{name}_vision_model"):
+            raise HostError(f"{parts[name]} is a {found!r} checkpoint; part {name} must be {hub_id}")
 
 
 def _pickle(directory: Path) -> Path:
@@ -108,8 +117,6 @@ def _config(tensors: "Mapping[str, Part]", parts: Mapping[str, Path], directory:
     from mllm_adapters.loading import read_json
 
     llama, clip = read_json(parts["llama"] / "config.json"), read_json(parts["clip"] / "config.json")
-    if llama.get("model_type") != "llama":
-        raise HostError(f"{parts['llama']} is a {llama.get('model_type')!r} checkpoint; part llama must be LLaMA 7B")
     known = {*LlamaConfig().to_dict(), "rope_theta", "rope_scaling"} - {
         "architectures",
         "dtype",
@@ -117,13 +124,15 @@ def _config(tensors: "Mapping[str, Part]", parts: Mapping[str, Path], directory:
     }
     vision = clip.get("vision_config", clip)
     gated = sorted({int(name.split(".")[3]) for name in tensors if ".gated_cross_attn_layer." in name})
+    if not gated:
+        raise FormatError(directory, None, "no Flamingo in it: there is no gated block")
     try:
         block = f"{LAYERS}{gated[0]}.gated_cross_attn_layer."
         latents, inner = tensors["perceiver.latents"].shape[0], tensors[f"{block}attn.to_q.weight"].shape[0]
         outer, width = tensors[f"{block}ff.1.weight"].shape
         depth = len({name.split(".")[2] for name in tensors if name.startswith("perceiver.layers.")})
-    except (IndexError, KeyError) as error:
-        raise FormatError(directory, None, f"no Flamingo in it: {error} is missing") from None
+    except KeyError as error:
+        raise FormatError(directory, None, f"not a whole Flamingo: {error} is missing") from None
     return {
         "architectures": ["MedFlamingoForConditionalGeneration"],
         "model_type": "mgll_med_flamingo",

@@ -112,6 +112,19 @@ def reference_logits() -> Tensor:
     return output.logits
 
 
+def saved_shapes() -> dict[str, list[int]]:
+    """What open_flamingo 0.0.2's training saves of the model: the state but for parameters that are frozen, buffers included."""
+    model = reference_model().requires_grad_(False)
+    for part in (
+        model.perceiver,
+        model.lang_encoder.gated_cross_attn_layers,
+        model.lang_encoder.get_input_embeddings(),
+    ):
+        part.requires_grad_(True)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: list(tensor.shape) for name, tensor in model.state_dict().items() if name not in frozen}
+
+
 def rule() -> str:
     """Which of our rules the installed open_flamingo follows."""
     return "next" if importlib.metadata.version("open_flamingo").startswith("0.") else "previous"
@@ -121,4 +134,5 @@ if __name__ == "__main__":
     numbers = json.loads(STORED.read_text()) if STORED.is_file() else {}
     rounded = [[[round(x, 6) for x in position] for position in row] for row in reference_logits().tolist()]
     numbers[rule()] = {"open_flamingo": importlib.metadata.version("open_flamingo"), "logits": rounded}
+    numbers[rule()]["saved"] = saved_shapes()
     STORED.write_text(json.dumps(numbers, indent=None, separators=(",", ":")) + "\n")
