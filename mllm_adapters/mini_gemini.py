@@ -187,8 +187,8 @@ def _is_own_tower(spec: "TowerSpec", donor: "TowerHeader", config: Json, seen: "
     if size is None or spec.tokens == "pooled" or spec.layer != config["vision_feature_layer"]:
         return False
     published = {key: value for key, value in config["vision_config"].items() if key != "model_type"}
-    same = CLIPVisionConfig(**spec.config).to_dict() == CLIPVisionConfig(**published).to_dict()
-    return same and donor.preprocessing == seen.model_copy(update={"size": size})
+    one, other = (llava.saved_vision(CLIPVisionConfig(**vision).to_dict()) for vision in (spec.config, published))
+    return one == other and donor.preprocessing == seen.model_copy(update={"size": size})
 
 
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
