@@ -89,7 +89,7 @@ def _read_part(part: str, parts: Mapping[str, Path]) -> "dict[str, Part]":
 
     hub_id, pattern, prefix = PARTS[part]
     if part not in parts:
-        raise HostError(f"the checkpoint leaves its {part} tower out; add --part {part}=DIR ({hub_id})")
+        raise HostError(f"the checkpoint leaves its {part} tower out; add --part {part}=DIR_OR_HUB_ID ({hub_id})")
     directory = parts[part]
     if (directory / "open_clip_model.safetensors").is_file():
         found: Mapping[str, Part] = read_shard(directory / "open_clip_model.safetensors")

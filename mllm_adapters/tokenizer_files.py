@@ -18,6 +18,9 @@ CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
 def read_tokenizer(directory: Path) -> Any:
     """The tokenizer of a Llama-like checkpoint, from its `tokenizer.json` or else from sentencepiece's model.
 
+    LLaVA's own repository tokenises each stretch of text beside an image by itself, and a tokenizer puts a space in front of what
+    it is given. So here a space goes in front of each stretch between special tokens, not of the first alone.
+
     Raises:
         FormatError: if it has neither, or sentencepiece is needed and not installed.
     """
@@ -25,7 +28,7 @@ def read_tokenizer(directory: Path) -> Any:
 
     settings = _settings(directory)
     if (directory / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"), **settings)
+        return PreTrainedTokenizerFast(tokenizer_object=_fast(directory / "tokenizer.json"), **settings)
     path = directory / "tokenizer.model"
     if not path.is_file():
         raise FormatError(directory, None, "neither tokenizer.json nor tokenizer.model in it: not a whole checkpoint")
@@ -37,9 +40,18 @@ def read_tokenizer(directory: Path) -> Any:
 
     pieces = SentencePieceProcessor(model_file=str(path))
     vocabulary = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
-    # `legacy`: a space goes in front of each stretch of text between special tokens, as when these models were trained
     ends = {key: _read(directory).get(key, key == "add_bos_token") for key in ("add_bos_token", "add_eos_token")}
     return LlamaTokenizer(vocab=vocabulary, merges=generate_merges(vocabulary), legacy=True, **ends, **settings)
+
+
+def _fast(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    content = json.loads(path.read_text(encoding="utf-8"))
+    before = content.get("pre_tokenizer") or {}
+    if before.get("prepend_scheme") == "first":
+        before["prepend_scheme"] = "always"
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def with_tokens(tokenizer: Any, image: str = "<image>", pad: str = "<pad>") -> dict[str, Json]:

@@ -246,9 +246,11 @@ def test_towers_that_the_file_leaves_out(kind: str, converted: Path, tmp_path: P
     else:
         save_file(towers, clip / "model.safetensors")
         save_file(trunk, convnext / "open_clip_model.safetensors")
-    with pytest.raises(HostError, match=r"leaves its clip tower out; add --part clip=DIR \(openai/clip-vit"):
+    with pytest.raises(HostError, match=r"leaves its clip tower out; add --part clip=DIR_OR_HUB_ID \(openai/clip-vit"):
         convert(HOST, tmp_path / "without", tmp_path / "never")
-    with pytest.raises(HostError, match=r"leaves its convnext tower out; add --part convnext=DIR \(laion/CLIP-conv"):
+    with pytest.raises(
+        HostError, match=r"leaves its convnext tower out; add --part convnext=DIR_OR_HUB_ID \(laion/CLIP-conv"
+    ):
         convert(HOST, tmp_path / "without", tmp_path / "never", parts={"clip": clip})
     with pytest.raises(FormatError, match=r"no convnext tower in it; laion/CLIP-convnext"):
         convert(HOST, tmp_path / "without", tmp_path / "never", parts={"clip": clip, "convnext": clip})
