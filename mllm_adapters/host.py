@@ -116,6 +116,7 @@ class Host:
         placeholders: image tokens that the processor of these JSON files puts into a prompt, for a square image.
         geometry: `tower, connector, image tokens` in words, for `swap --list`.
         open: reads a checkpoint in any layout in which the family is published; None: files and names are written as they are.
+        holds_clip: True when the class holds a plain `CLIPVisionModel`, so that a graft of grid tokens loads in plain transformers.
         parts: further checkpoints that the published one leaves out, by the name that `--part` gives them, with their hub ids.
         shim: from `Plan.tower` and the model's configuration to the module that stands at `tower` with the donor in it as
             `donor`, for hosts or policies whose class cannot hold a `CLIPVisionModel`.
@@ -145,6 +146,7 @@ class Host:
     placeholders: Callable[[dict[str, Json]], int]
     geometry: tuple[str, str, str]
     open: Callable[[Path, Mapping[str, Path]], Source] | None = None
+    holds_clip: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
     shim: "Callable[[TowerSpec, Any], nn.Module] | None" = None
     processor: Callable[[Path], Any] | None = None

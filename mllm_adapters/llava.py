@@ -234,6 +234,7 @@ HOST = Host(
     plan=plan,
     placeholders=placeholders,
     geometry=("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576"),
+    holds_clip=True,
     shim=shim,
     encode=encode,
     replay=replay,

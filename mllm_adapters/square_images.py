@@ -32,10 +32,10 @@ class SquareImages(LlavaImageProcessor):
 
     valid_kwargs = TileSettings
 
-    def __call__(self, images: Any, *arguments: Any, **options: Any) -> BatchFeature:
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
         """As `LlavaImageProcessor`."""
-        asked = [options.pop(name, None) for name in ("crop_to_patches", "min_patches", "max_patches")]
-        found = super().__call__(images, *arguments, **options)
+        asked = [kwargs.pop(name, None) for name in ("crop_to_patches", "min_patches", "max_patches")]
+        found = super().__call__(images, *args, **kwargs)
         if any(asked):
             found["num_patches"] = [1] * len(found["pixel_values"])
         return found

@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,22 @@ from mllm_adapters.token_policy import POLICIES
 
 if TYPE_CHECKING:
     from mllm_adapters.graft import Graft
+    from mllm_adapters.transplant import Rehearsal
 
 RUNS = Path("runs")
 DEMO = "demo"
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.pt", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 when the graft was written."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.list:
+        print(list_hosts())
+        return 0
+    if not options.model or not options.encoder:
+        parser.error("name --model and --encoder, or ask for --list")
     out = options.out or RUNS / f"{options.model}-mgll"
     settings = GraftSettings(
         tokens=options.tokens,
@@ -34,9 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
         host = get_host(options.model)
         _check_encoder(options.encoder)
         source, named = resolve_checkpoint(host, options.checkpoint)
-        from mllm_adapters.transplant import graft
+        parts = resolve_parts(host, options.part)
+        from mllm_adapters.transplant import graft, rehearse
 
-        record = graft(host, source, options.encoder, out, settings, copy=options.copy, named=named)
+        if options.dry_run:
+            print(dry_run(host, named, rehearse(host, source, options.encoder, settings, parts), options.copy))
+            return 0
+        record = graft(host, source, options.encoder, out, settings, copy=options.copy, named=named, parts=parts)
     except (FormatError, HostError) as error:
         print(f"swap: {error}", file=sys.stderr)
         return 1
@@ -64,6 +76,25 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
     return _from_hub(host, named), named
 
 
+def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
+    """The folders of a host's further checkpoints, from `NAME=DIR_OR_HUB_ID` on the command line.
+
+    A part that is not named is left out: the published checkpoint may hold it, and the host says so if it does not.
+
+    Raises:
+        HostError: if one is not of that form, or cannot be had.
+    """
+    found = {}
+    for item in named:
+        name, _, where = item.partition("=")
+        if not where or name not in host.parts:
+            known = ", ".join(f"{part} (such as {hub})" for part, hub in host.parts.items()) or "none"
+            raise HostError(f"--part {item}: give NAME=DIR_OR_HUB_ID; parts of {host.title}: {known}")
+        path = Path(where)
+        found[name] = path if path.exists() else _from_hub(host, where)
+    return found
+
+
 def _from_hub(host: Host, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -73,7 +104,8 @@ def _from_hub(host: Host, name: str) -> Path:
     for cached in (True, False):
         try:
             directory = Path(snapshot_download(name, local_files_only=cached, allow_patterns=_PATTERNS))
-            read_checkpoint(directory)
+            if any(directory.glob("*.index.json")):  # a cache may hold half a checkpoint
+                read_checkpoint(directory)
             return directory
         except (OSError, ValueError) as error:  # what the hub's client raises, and FormatError for half a checkpoint
             reason = str(error).strip().split("\n")[0]
@@ -81,9 +113,51 @@ def _from_hub(host: Host, name: str) -> Path:
         f"{name} is neither in the cache nor to be had from the hub ({reason}).\n"
         "Type one of these:\n"
         f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint DIR   (a folder you have)\n"
-        f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"
+        f"  python -m mllm_adapters.swap --model llava --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"
         f"  hf download {name}   (huggingface-cli download in old versions; where there is network; then swap again)"
     )
+
+
+def list_hosts() -> str:
+    """A table of all hosts: hub id, tower, connector, image tokens, and what loads a graft."""
+    rows = [("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")]
+    for host in map(get_host, HOSTS):
+        loads = "plain transformers" if host.holds_clip else "mllm_adapters.load"
+        rows.append((host.name, host.checkpoint, *host.geometry, loads))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def dry_run(host: Host, named: str, rehearsal: "Rehearsal", copy: bool) -> str:
+    """What would change, the bytes to write, disk and memory needed, and the parameters to train."""
+    plan, rank = rehearsal.plan, 16
+    written = rehearsal.rewritten + rehearsal.arriving + (rehearsal.linked if copy else 0)
+    unlinked = written + (0 if copy else rehearsal.linked)
+    lora = sum(rank * (inputs + outputs) for inputs, outputs in rehearsal.adapted)
+    return "\n".join(
+        [
+            f"{host.title} from {named}: nothing was written",
+            f"  tensors: {rehearsal.replaced} from the donor, {len(plan.new)} new, {rehearsal.dropped} dropped",
+            *(f"  new: {tensor.name} {list(tensor.shape)}" for tensor in plan.new),
+            f"  image tokens: {plan.features}",
+            f"  to write: {_bytes(written)}, of which tower and new tensors {_bytes(rehearsal.arriving)}, kept tensors of mixed"
+            f" shards {_bytes(rehearsal.rewritten)}",
+            f"  disk needed: {_bytes(written)}; where files cannot be linked {_bytes(unlinked)}",
+            f"  memory needed: about {_bytes(2 * rehearsal.arriving)} beside Python and torch",
+            f"  to train: {rehearsal.connector:,} parameters of the connector, and with LoRA of rank {rank} on"
+            f" {len(rehearsal.adapted)} layers {lora:,}",
+        ]
+    )
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
 
 
 def report(host: Host, record: "Graft", out: Path) -> str:
@@ -118,8 +192,9 @@ def _check_encoder(encoder: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mllm_adapters.swap", description=__doc__)
-    parser.add_argument("--model", required=True, choices=sorted(HOSTS), help="the host's family")
-    parser.add_argument("--encoder", required=True, type=Path, help="tower file (mgll.ckpt)")
+    parser.add_argument("--list", action="store_true", help="print the hosts that there are")
+    parser.add_argument("--model", choices=list(HOSTS), help="the host's family")
+    parser.add_argument("--encoder", type=Path, help="tower file (mgll.ckpt)")
     parser.add_argument(
         "--checkpoint", help="folder, hub id, or `demo` for the embedded tiny host (default: the family's hub id)"
     )
@@ -142,6 +217,14 @@ def _parser() -> argparse.ArgumentParser:
         "--connector", choices=["keep", "new"], default="keep", help="keep the connector where it fits, or make it new"
     )
     parser.add_argument("--seed", type=int, default=0, help="of new tensors")
+    parser.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        metavar="NAME=DIR_OR_HUB_ID",
+        help="a checkpoint that the host's own leaves out, such as the LLaMA of Med-Flamingo",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and needed, write nothing")
     parser.add_argument("--copy", action="store_true", help="copy untouched shards instead of hard-linking them")
     return parser
 

@@ -1,6 +1,7 @@
 """Grafting: write a host's checkpoint with another tower in it, as bytes. `mllm_adapters.graft` holds the record it leaves."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from mgll.formats import FormatError
 from mllm_adapters.card import write_card
 from mllm_adapters.graft import GRAFT, Donor, Graft, TensorChange, check_count, json_files, read_graft
-from mllm_adapters.host import GraftSettings, Host, HostError, Json, Plan, Source
+from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
 from mllm_adapters.surgery import (
     SINGLE,
     Held,
@@ -107,6 +108,73 @@ def graft(
         )
         (temporary / GRAFT).write_text(record.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
     return record
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a graft would do.
+
+    Attributes:
+        plan: what the host makes of the donor.
+        replaced, dropped: numbers of tensors that come from the donor, and of the host's that go and have no successor.
+        linked, rewritten, arriving: bytes of shards that stay, of kept tensors in shards that are written anew, and of new tensors.
+        connector: parameters of the connector, which fine-tuning trains in full.
+        adapted: linear layers of the language model that LoRA adapts, as (inputs, outputs).
+    """
+
+    plan: Plan
+    replaced: int
+    dropped: int
+    linked: int
+    rewritten: int
+    arriving: int
+    connector: int
+    adapted: tuple[tuple[int, int], ...]
+
+
+def rehearse(
+    host: Host,
+    source: str | os.PathLike[str],
+    encoder: str | os.PathLike[str],
+    settings: GraftSettings | None = None,
+    parts: Mapping[str, Path] | None = None,
+) -> Rehearsal:
+    """All that `graft` would do, found from headers alone; nothing is written.
+
+    Raises:
+        FormatError, HostError: as `graft`.
+    """
+    from mgll import tower as tower_file
+
+    settings = settings or GraftSettings()
+    anatomy = _take_apart(host, open_source(host, Path(source), parts))
+    plan = plan_graft(host, anatomy.source, tower_file.read_header(encoder), settings)
+    leaving, tensors = _leaving(anatomy, plan), anatomy.source.tensors
+    shards = _kept_by_shard(anatomy.source, leaving)
+    sizes = {shard: sum(part.nbytes for part in kept.values()) for shard, kept in shards.items()}
+    linked = sum(size for shard, size in sizes.items() if _is_untouched(shard, shards[shard]))
+    item = torch_dtype(tensors[next(iter(anatomy.tower.values()))]).itemsize
+    donor = read_shard(Path(encoder))
+    new = {_full_name(anatomy, tensor): math.prod(tensor.shape) for tensor in plan.new}
+    own = {name: math.prod(part.shape) for name, part in tensors.items() if name not in leaving}
+    inside = [part.rpartition(".")[2] for part in host.connector]
+    connector = {n: size for n, size in (own | new).items() if any(f".{part}." in f".{n}" for part in inside)}
+    layers = [name for name in own if name.endswith(".weight") and _is_adapted(host, name.removesuffix(".weight"))]
+    return Rehearsal(
+        plan=plan,
+        replaced=len(donor),
+        dropped=len(leaving - {anatomy.prefix + name for name in donor} - new.keys()),
+        linked=linked,
+        rewritten=sum(sizes.values()) - linked,
+        arriving=(sum(math.prod(part.shape) for part in donor.values()) + sum(new.values())) * item,
+        connector=sum(connector.values()),
+        adapted=tuple((tensors[name].shape[1], tensors[name].shape[0]) for name in layers),
+    )
+
+
+def _is_adapted(host: Host, module: str) -> bool:
+    names = (module, f"model.{module}", module.replace("language_model.model.", "model.language_model."))
+    return any(re.fullmatch(host.lora_targets, name) for name in names)
 
 
 def convert(
@@ -242,7 +310,7 @@ def _write_weights(
     old = anatomy.source.tensors
     arriving = {name: Held(tensor) for name, tensor in _donor_tensors(anatomy, donor, plan).items()}
     fresh = {name: Held(tensor) for name, tensor in _new_tensors(anatomy, plan, settings.seed).items()}
-    leaving = {*anatomy.tower.values(), *plan.drop, *(fresh.keys() & old.keys())}
+    leaving = _leaving(anatomy, plan)
     written = _write_kept(anatomy.source, leaving, out, copy)
     write_shard(out / TOWER_SHARD, {**arriving, **fresh})
     written |= read_shard(out / TOWER_SHARD)
@@ -266,21 +334,39 @@ def _write_weights(
     return [change(name) for name in sorted(leaving | coming.keys())]
 
 
-def _write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dict[str, "Stored"]:
+def _leaving(anatomy: _Anatomy, plan: Plan) -> set[str]:
+    """Tensors of the host that the graft does not keep."""
+    renewed = {_full_name(anatomy, tensor) for tensor in plan.new}
+    return {*anatomy.tower.values(), *plan.drop, *(renewed & anatomy.source.tensors.keys())}
+
+
+def _full_name(anatomy: _Anatomy, tensor: NewTensor) -> str:
+    return next((name for name in anatomy.source.tensors if name.endswith(tensor.name)), tensor.name)
+
+
+def _write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dict[str, Stored]:
     """Write all tensors but those that leave, in shards of the names they lie in; a shard that stays as it is becomes a link."""
-    shards: dict[Path, dict[str, Part]] = {}
-    for name, part in source.tensors.items():
-        if name not in leaving:
-            shards.setdefault(part.shard or source.directory / "model-new.safetensors", {})[name] = part
     written: dict[str, Stored] = {}
-    for shard, kept in sorted(shards.items()):
+    for shard, kept in _kept_by_shard(source, leaving).items():
         target = _free_path(out, shard)
-        if shard.suffix == ".safetensors" and shard.is_file() and kept == read_shard(shard):
+        if _is_untouched(shard, kept):
             place(shard, target, copy)
         else:
             write_shard(target, kept)
         written |= read_shard(target)
     return written
+
+
+def _kept_by_shard(source: Source, leaving: set[str]) -> dict[Path, dict[str, Part]]:
+    shards: dict[Path, dict[str, Part]] = {}
+    for name, part in source.tensors.items():
+        if name not in leaving:
+            shards.setdefault(part.shard or source.directory / "model-new.safetensors", {})[name] = part
+    return dict(sorted(shards.items()))
+
+
+def _is_untouched(shard: Path, kept: Mapping[str, Part]) -> bool:
+    return shard.suffix == ".safetensors" and shard.is_file() and kept == read_shard(shard)
 
 
 def _free_path(out: Path, shard: Path) -> Path:
@@ -315,7 +401,7 @@ def _new_tensors(anatomy: _Anatomy, plan: Plan, seed: int) -> "dict[str, Tensor]
     tensors = anatomy.source.tensors
     fresh = {}
     for tensor in plan.new:
-        name = next((name for name in tensors if name.endswith(tensor.name)), tensor.name)
+        name = _full_name(anatomy, tensor)
         values = torch.empty(tensor.shape).uniform_(-1, 1, generator=generator) / tensor.fan_in**0.5
         if tensor.fill is not None:
             values.fill_(tensor.fill)

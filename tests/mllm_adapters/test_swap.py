@@ -1,14 +1,18 @@
 """The swap command as a user types it."""
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from mllm_adapters import swap
+from mllm_adapters import ask, convert, swap
 from mllm_adapters.graft import validate
+from mllm_adapters.loading import load
+from mllm_adapters.registry import HOSTS
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,63 @@ def test_wrong_arguments(
 ) -> None:
     assert swap.main(["--model", "llava", "--encoder", str(make_tower()), *arguments]) == 1
     assert match in capsys.readouterr().err
+
+
+def test_list_names_every_host_with_its_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert swap.main(["--list"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert list(lines) == list(HOSTS)
+    assert "llava-hf/llava-1.5-7b-hf" in lines["llava"]
+    assert "plain transformers" in lines["llava"]
+    assert "mllm_adapters.load" in lines["internvl"]
+
+
+@pytest.mark.parametrize("copy", [[], ["--copy"]])
+def test_a_dry_run_says_to_the_byte_what_the_graft_writes(
+    copy: list[str],
+    mixed_shards: Callable[[str], Path],
+    make_tower: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, encoder, out = mixed_shards("legacy"), make_tower(hidden_size=24), tmp_path / "graft"
+    command = ["--model", "llava", "--encoder", str(encoder), "--checkpoint", str(source), "--out", str(out), *copy]
+    assert swap.main([*command, "--dry-run"]) == 0
+    assert not out.exists()
+    said = capsys.readouterr().out
+    assert "new: multi_modal_projector.linear_1.weight [32, 24]" in said
+    assert swap.main(command) == 0
+    shards = [path for path in out.glob("*.safetensors") if copy or path.stat().st_nlink == 1]
+    headers = [8 + struct.unpack("<Q", path.read_bytes()[:8])[0] for path in shards]
+    written = sum(path.stat().st_size for path in shards) - sum(headers)
+    assert f"to write: {written / 1000:.1f} kB" in said
+
+
+def test_a_part_that_the_host_does_not_have(
+    host_directory: Path, make_tower: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--model", "llava", "--encoder", str(make_tower()), "--checkpoint", str(host_directory)]
+    assert swap.main([*command, "--part", "llama=somewhere"]) == 1
+    assert "parts of LLaVA-1.5: none" in capsys.readouterr().err
+
+
+def test_a_converted_host_is_the_host(host_directory: Path, host_model, tmp_path: Path) -> None:
+    out = tmp_path / "converted"
+    assert convert.main(["--model", "llava", "--checkpoint", str(host_directory), "--out", str(out)]) == 0
+    found = load(out)
+    expected = host_model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.model.state_dict().items())
+    assert validate(out).donor is None
+
+
+def test_ask_answers_in_text(
+    host_directory: Path, photographs: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = [str(host_directory), "What is it?", "--image", str(photographs[0]), "--max-new-tokens", "4"]
+    assert ask.main(command) == 0
+    said = capsys.readouterr().out.strip()
+    loaded = load(host_directory)
+    assert said == ask.ask(loaded, photographs[0], "What is it?", max_new_tokens=4)
+    assert "What is it?" not in said
+    assert ask.main([*command[:2], "--image", str(tmp_path / "none.png")]) == 1
+    assert "no such image" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""Ask a host, a graft or a fine-tuned model about an image.
+
+python -m mllm_adapters.ask DIR --image eye.jpg "What does this fundus photograph show?"
+
+From Python: `loaded = load(DIR)`, then `ask(loaded, "eye.jpg", "What ...?")`.
+"""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from mgll.formats import FormatError
+from mllm_adapters.host import HostError
+from mllm_adapters.loading import LoadedHost, load
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["ask", "load"]
+
+
+def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: str, max_new_tokens: int = 128) -> str:
+    """What the model says, decoded greedily.
+
+    Args:
+        loaded: from `load`.
+        image: an RGB image or the path of a file.
+        question: in words, without the family's prompt.
+        max_new_tokens: longest answer.
+
+    Raises:
+        ImageError: if the file is no image.
+    """
+    import torch
+
+    from mgll.preprocessing import open_image
+
+    opened = open_image(image) if isinstance(image, (str, os.PathLike)) else image
+    model, processor = loaded.model, loaded.processor
+    inputs = processor(images=[opened], text=[loaded.host.prompt(question)], return_tensors="pt").to(model.device)
+    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    with torch.inference_mode():
+        said = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0]
+    asked = inputs["input_ids"][0]
+    if len(said) >= len(asked) and torch.equal(said[: len(asked)], asked):  # encoder-decoders give the answer alone
+        said = said[len(asked) :]
+    text: str = processor.tokenizer.decode(said, skip_special_tokens=True)
+    return text.strip()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0 when there was an answer."""
+    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.ask", description=__doc__)
+    parser.add_argument("directory", help="a host, a graft, or what fine-tuning wrote")
+    parser.add_argument("question")
+    parser.add_argument("--image", required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--max-new-tokens", type=int, default=128)
+    options = parser.parse_args(arguments)
+    try:
+        loaded = load(options.directory, options.device)
+        print(ask(loaded, options.image, options.question, options.max_new_tokens))
+    except (FormatError, HostError, ValueError) as error:
+        print(f"ask: {error}", file=sys.stderr)
+        return 1
+    print("(research use only, not for diagnosis)", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

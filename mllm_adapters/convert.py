@@ -1,0 +1,41 @@
+"""Write an untouched host in the layout that `mllm_adapters.load` reads: the arm that a graft is compared with.
+
+python -m mllm_adapters.convert --model qwen-vl --checkpoint DIR_OR_HUB_ID
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mgll.formats import FormatError
+from mllm_adapters.host import HostError
+from mllm_adapters.registry import HOSTS, get_host
+from mllm_adapters.swap import RUNS, resolve_checkpoint, resolve_parts
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0 when the host was written."""
+    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.convert", description=__doc__)
+    parser.add_argument("--model", required=True, choices=list(HOSTS), help="the host's family")
+    parser.add_argument("--checkpoint", help="folder or hub id (default: the family's hub id)")
+    parser.add_argument("--part", action="append", default=[], metavar="NAME=DIR_OR_HUB_ID", help="as for swap")
+    parser.add_argument("--out", type=Path, help=f"folder to write (default: {RUNS}/MODEL)")
+    parser.add_argument("--copy", action="store_true", help="copy shards that stay as they are instead of linking them")
+    options = parser.parse_args(arguments)
+    out = options.out or RUNS / options.model
+    try:
+        host = get_host(options.model)
+        source, named = resolve_checkpoint(host, options.checkpoint)
+        parts = resolve_parts(host, options.part)
+        from mllm_adapters.transplant import convert
+
+        record = convert(host, source, out, options.copy, named, parts)
+    except (FormatError, HostError) as error:
+        print(f"convert: {error}", file=sys.stderr)
+        return 1
+    print(f"{host.title} from {named}: {out}, {record.features} image tokens, loads in {record.loads_in}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
