@@ -26,7 +26,9 @@ from mllm_adapters.transplant import TOWER_SHARD, graft
 
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 #: token policies by which a host cannot take this donor, whose grid is 4 x 4 like the tiny hosts' own
-REFUSED: dict[tuple[str, str], str] = {}
+REFUSED: dict[tuple[str, str], str] = {
+    ("qwen-vl", "pooled"): "256 equal tokens",
+}
 
 
 def save_tiny(name: str, directory: Path) -> Path:
