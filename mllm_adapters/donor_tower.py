@@ -31,7 +31,8 @@ class GraftedTower(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """Tokens [B, spec.count, spec.width] of pixels [B, 3, H, W] of any size, normalised as the host does it."""
-        spec = self.spec
+        spec, dtype = self.spec, pixels.dtype
+        pixels = pixels.float()  # half precision would coarsen the pixels, and CPUs cannot resize in it
         if spec.scale is not None and spec.shift is not None:
             scale, shift = (pixels.new_tensor(values).view(3, 1, 1) for values in (spec.scale, spec.shift))
             pixels = pixels * scale + shift
@@ -39,7 +40,7 @@ class GraftedTower(nn.Module):
             pixels = nn.functional.interpolate(
                 pixels, (spec.size, spec.size), mode="bicubic", antialias=True, align_corners=False
             )
-        output = self.donor(pixels, output_hidden_states=True)
+        output = self.donor(pixels.to(dtype), output_hidden_states=True)
         if spec.tokens == "pooled":
             return tower_file.pool(output.last_hidden_state, self.donor, spec.pooling)[:, None]
         state = output.hidden_states[spec.layer]

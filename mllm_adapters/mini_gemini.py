@@ -234,6 +234,7 @@ HOST = replace(
     ),
     open=open_checkpoint,
     parts={part: hub_id for part, (hub_id, _, _) in PARTS.items()},
+    holds_clip=False,
     encode=None,  # the ConvNeXt needs the pixels themselves
     replay=None,
 )

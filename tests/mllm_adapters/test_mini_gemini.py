@@ -363,3 +363,18 @@ def test_a_new_connector_is_new_throughout(published: Path, make_tower: Callable
     assert not tensors["model.mining.key.0.bias"].any()
     bound = sum(DIMS) ** -0.5
     assert bound / 2 < tensors["model.mining.value.1.weight"].abs().max() <= bound
+
+
+def test_half_precision_on_a_cpu(
+    published: Path, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
+) -> None:
+    graft(HOST, published, make_tower(size=32, hidden_size=WIDTH), tmp_path / "graft")
+    scored = []
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded = load(tmp_path / "graft", dtype=dtype)
+        inputs = loaded.processor(images=open_image(photographs[0]), text=HOST.prompt("What?"), return_tensors="pt")
+        with torch.inference_mode():
+            features = loaded.model.model.get_image_features(inputs["pixel_values"].to(dtype)).pooler_output[0]
+        assert features.dtype == dtype
+        scored.append(features.float())
+    assert (scored[0] - scored[1]).norm() < 0.03 * scored[0].norm()
