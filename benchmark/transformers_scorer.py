@@ -1,12 +1,10 @@
 """Scoring a model directory (host, graft, or LoRA on either) by the probabilities of the letters at the answer slot."""
 
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -56,11 +54,10 @@ class TransformersScorer:
         inputs = inputs.to(self.device)
         if inputs["pixel_values"].is_floating_point():
             inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
-        options: dict[str, Any] = {"use_cache": False}
-        if not self._host.own_positions:
-            options["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp_min(0)
-        if "logits_to_keep" in inspect.signature(self._model.forward).parameters:
-            options["logits_to_keep"] = 1
+        start = answer_slot.decoder_start(self._model.config)
+        if start is not None:
+            inputs["decoder_input_ids"] = torch.full((len(prompts), 1), start, device=self.device)
+        options = answer_slot.forward_options(self._model, self._host, inputs["attention_mask"], keep=1)
         logits: torch.Tensor = self._model(**inputs, **options).logits
         return logits[:, -1].float()
 

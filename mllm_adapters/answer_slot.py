@@ -1,7 +1,13 @@
 """Which token is the answer letter, at the very place where the model answers."""
 
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mllm_adapters.host import Host
 
 
 def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str] = "ABCD") -> tuple[int, ...]:
@@ -28,3 +34,26 @@ def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str] = "ABCD") -> 
     if len(set(found)) != len(found):
         raise ValueError(f"letters {list(letters)} share a token after the prompt: ids {found}")
     return tuple(found)
+
+
+def decoder_start(config: Any) -> int | None:
+    """The token that a decoder of its own begins with, where the answer stands; None where the answer follows the prompt."""
+    text = config.get_text_config()
+    return int(text.decoder_start_token_id) if text.is_encoder_decoder else None
+
+
+def forward_options(model: Any, host: "Host", attention_mask: "Tensor", keep: int) -> dict[str, Any]:
+    """What the forward pass is told in training and in scoring alike, so that both read the same slot.
+
+    Args:
+        model: an instance of the host's class.
+        host: its spec.
+        attention_mask: of the prompts [B, length]; positions are counted from the first token that is no padding.
+        keep: how many of the last positions are read; a model that can do so computes logits for no others.
+    """
+    options: dict[str, Any] = {"use_cache": False}
+    if not host.own_positions and decoder_start(model.config) is None:
+        options["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp_min(0)
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        options["logits_to_keep"] = keep
+    return options

@@ -27,6 +27,7 @@ from mgll.formats import FormatError
 from mgll.preprocessing import ImageError
 from mgll.pretraining import cut_log, learning_rate_factor
 from mgll.provenance import provenance
+from mllm_adapters.answer_slot import forward_options
 from mllm_adapters.card import write_card
 from mllm_adapters.loading import FINETUNE, FinetuneRecord, LoadedHost, load, read_finetune, read_json, shard_hashes
 from mllm_adapters.lora import add_lora, connector_parameters, save_trained
@@ -243,12 +244,12 @@ def _step(
 ) -> tuple[Tensor, Tensor]:
     """Loss, and the share of questions whose most probable token is the right letter."""
     inputs = {key: value.to(accelerator.device) for key, value in texts.batch(share).items()}
-    if not loaded.host.own_positions:  # the positions that scoring uses
-        inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp_min(0)
     keep = texts.answer_length + 1
+    options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep)
     inputs |= images.batch([q.image for q in share])
-    output = model(**inputs, logits_to_keep=keep, use_cache=False)
-    logits, answers = output.logits[:, -keep:], inputs["input_ids"][:, -texts.answer_length :]
+    output = model(**inputs, **options)
+    answered = inputs.get("decoder_input_ids", inputs["input_ids"])
+    logits, answers = output.logits[:, -keep:], answered[:, -texts.answer_length :]
     correct = (logits[:, 0].argmax(-1) == answers[:, 0]).float().mean()
     return answer_loss(logits, answers), correct
 

@@ -48,11 +48,13 @@ class Source:
         directory: where it lies.
         files: its JSON files by name, as they are to be written; a file that is not named here stays as it is.
         tensors: where the bytes of each tensor lie, by the tensor's name in the files that are written.
+        leave: patterns of further files that are not copied: code and tokenizers of the published layout.
     """
 
     directory: Path
     files: dict[str, Json]
     tensors: "Mapping[str, Part]"
+    leave: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Host:
             result, so that a frozen tower runs once an image.
         own_positions: True when the model derives its positions itself, along several axes.
         dynamic: True when the number of image tokens depends on the image's size.
+        second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
         owns: whether a config.json is this family's, where another writes the same `model_type`.
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
     """
@@ -154,5 +157,6 @@ class Host:
     replay: "Callable[[nn.Module, Any], nn.Module] | None" = None
     own_positions: bool = False
     dynamic: bool = False
+    second_text: tuple[str, ...] = ()
     owns: Callable[[Json], bool] | None = None
     ends_with_eos: bool = True

@@ -9,6 +9,7 @@ HOSTS = {
     "llava-med": "mllm_adapters.llava_med",
     "internvl": "mllm_adapters.internvl",
     "janus-pro": "mllm_adapters.janus",
+    "instructblip": "mllm_adapters.instructblip",
     "qwen-vl": "mllm_adapters.qwen_vl",
     "qwen2-vl": "mllm_adapters.qwen2_vl",
     "qwen2.5-vl": "mllm_adapters.qwen2_5_vl",

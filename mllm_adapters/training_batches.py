@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from mgll.preprocessing import open_image
-from mllm_adapters.answer_slot import letter_ids
+from mllm_adapters.answer_slot import decoder_start, letter_ids
 from mllm_adapters.loading import LoadedHost
 from mllm_adapters.settings import TrainingQuestion
 
@@ -20,14 +20,18 @@ class Texts:
     """Prompts with their answers as token ids, each question tokenised once.
 
     Sequences are padded on the left, so the answer is the end of every row: one letter token, then the end of sequence where the
-    host has it so. The letter's id is the one that scoring will read (`answer_slot.letter_ids`).
+    host has it so. The letter's id is the one that scoring will read (`answer_slot.letter_ids`). Where a decoder of its own
+    answers, the answer stands in `decoder_input_ids`. What a second text encoder reads (`Host.second_text`) never holds the
+    answer and is padded on the right, since such encoders count positions from the first token.
     """
 
     def __init__(self, loaded: LoadedHost) -> None:
         self._host, self._processor = loaded.host, loaded.processor
         self._rows: dict[tuple[str, str, tuple[int, int]], dict[str, list[int]]] = {}
+        self._sizes: dict[Path, tuple[int, int]] = {}
         eos = self._processor.tokenizer.eos_token_id
         self._ending = [eos] if self._host.ends_with_eos else []
+        self._start = decoder_start(loaded.model.config)
         self.answer_length = 1 + len(self._ending)
 
     def batch(self, questions: Sequence[TrainingQuestion]) -> dict[str, Tensor]:
@@ -35,10 +39,11 @@ class Texts:
         rows = [self._row(q) for q in questions]
         pads = dict.fromkeys(rows[0], 0) | {"input_ids": self._processor.tokenizer.pad_token_id or 0}
         lengths = {key: max(len(row[key]) for row in rows) for key in pads}
-        return {
-            key: torch.tensor([[pad] * (lengths[key] - len(row[key])) + row[key] for row in rows])
-            for key, pad in pads.items()
-        }
+        return {key: torch.tensor([self._pad(key, row[key], lengths[key], pads[key]) for row in rows]) for key in pads}
+
+    def _pad(self, key: str, values: list[int], length: int, pad: int) -> list[int]:
+        padding = [pad] * (length - len(values))
+        return values + padding if key in self._host.second_text else padding + values
 
     def letters(self, question: str) -> tuple[int, ...]:
         """Token ids of A to D after this question."""
@@ -48,17 +53,20 @@ class Texts:
     def _row(self, question: TrainingQuestion) -> dict[str, list[int]]:
         size = (32, 32)  # only the placeholders matter; where their number is fixed, any image will do
         if self._host.dynamic:
-            size = open_image(question.image).size
+            if question.image not in self._sizes:
+                self._sizes[question.image] = open_image(question.image).size
+            size = self._sizes[question.image]
         key = (question.question, question.letter, size)
         if key not in self._rows:
             encoded = self._processor(images=[Image.new("RGB", size)], text=[self._host.prompt(question.question)])
             texts = [name for name in encoded if name not in self._processor.image_processor.model_input_names]
             row = {name: list(map(int, encoded[name][0])) for name in texts}
             answer = [self.letters(question.question)[LETTERS.index(question.letter)], *self._ending]
-            length = len(row["input_ids"])
-            for name, values in row.items():
-                if len(values) == length:  # a second text encoder's inputs must not see the answer
-                    values += {"input_ids": answer, "attention_mask": [1] * len(answer)}.get(name, [0] * len(answer))
+            if self._start is not None:
+                row["decoder_input_ids"] = [self._start, *answer]
+            else:
+                for name in row.keys() - set(self._host.second_text):
+                    row[name] += {"input_ids": answer, "attention_mask": [1] * len(answer)}.get(name, [0] * len(answer))
             self._rows[key] = row
         return self._rows[key]
 

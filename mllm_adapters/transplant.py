@@ -411,9 +411,12 @@ def _new_tensors(anatomy: _Anatomy, plan: Plan, seed: int) -> "dict[str, Tensor]
 
 def _write_files(source: Source, files: dict[str, Json], out: Path) -> None:
     """Everything but weights; config.json last, because nothing is loadable without it."""
-    for path in sorted(source.directory.iterdir()):
+    for path in sorted(source.directory.rglob("*")):  # a second tokenizer has a folder of its own
+        relative = path.relative_to(source.directory)
         weights = path.suffix in _WEIGHTS or path.name.endswith(".index.json") or path.name == GRAFT
-        if path.is_file() and not weights and path.name not in files:
-            place(path, out / path.name, copy=True)
+        left = weights or str(relative).startswith(".")
+        if path.is_file() and not left and str(relative) not in files:
+            (out / relative).parent.mkdir(exist_ok=True, parents=True)
+            place(path, out / relative, copy=True)
     for name in sorted(files, key=lambda name: name == "config.json"):
         (out / name).write_text(json.dumps(files[name], indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,173 @@
+"""InstructBLIP: EVA-CLIP-g at 224 px, a Q-Former of 32 queries that also reads the question, Vicuna or Flan-T5.
+
+The language model is given 32 vectors whatever the tower does: token policies change how many features the Q-Former looks at. Only
+its cross-attention's keys and values depend on the tower's width, and it has no positions for features.
+"""
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mgll.tower import TowerHeader
+    from mllm_adapters.tower_spec import TowerSpec
+
+GRID = 16  # of the published tower, whose shape the published config.json leaves to the class
+LOOKS = r"qformer\.encoder\.layer\.\d+\.crossattention\.attention\.(key|value)\.(weight|bias)"
+CONNECTOR = r"(qformer|language_projection)\."
+
+
+def prompt(question: str) -> str:
+    """The question as InstructBLIP's training sets put it; the processor puts the image in front."""
+    return f"Question: {question} Answer:"
+
+
+def answer(letter: str) -> str:
+    """What follows the prompt, or stands in the decoder; the space belongs to the letter's token."""
+    return f" {letter}"
+
+
+def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
+    """A checkpoint as transformers writes it.
+
+    Raises:
+        FormatError: if it is damaged or incomplete.
+        HostError: if it is of another family, or older than transformers' image token.
+    """
+    from mllm_adapters.transplant import read_native
+
+    source = read_native(HOST, directory)
+    if source.files["config.json"].get("image_token_index") is None:
+        raise HostError(
+            f"{directory} has no image_token_index: it is older than November 2024, when these checkpoints were given an <image>"
+            " token; download it again"
+        )
+    source.files.setdefault("processor_config.json", {}).setdefault("num_query_tokens", _queries(source.files))
+    return source
+
+
+def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+    """Configuration, processor and new connector tensors for this donor.
+
+    Raises:
+        HostError: when the feature layer lies beyond the donor's depth, or the donor does not see RGB.
+    """
+    from transformers import CLIPVisionConfig
+
+    from mllm_adapters.image_processor import image_processor_settings
+    from mllm_adapters.tower_spec import tower_spec
+
+    files = copy.deepcopy(source.files)
+    config, own = files["config.json"], files["config.json"].get("vision_config", {})
+    host_grid = own["image_size"] // own["patch_size"] if {"image_size", "patch_size"} <= own.keys() else GRID
+    tower = tower_spec(donor, settings, host_grid, post_norm=True, class_token=True)
+    shape = CLIPVisionConfig(**tower.config)
+    config["vision_config"] = {"model_type": "instructblip_vision_model"} | {key: getattr(shape, key) for key in SHAPE}
+    config.setdefault("qformer_config", {})["encoder_hidden_size"] = tower.width
+    image = image_processor_settings(donor.preprocessing.model_copy(update={"size": tower.size}))
+    if "image_processor" in files["processor_config.json"]:
+        files["processor_config.json"]["image_processor"] = image
+    else:
+        files["preprocessor_config.json"] = image
+    return Plan(
+        files=files,
+        features=_queries(files),
+        tower=tower,
+        positions=tower.grid if tower.config != donor.config else None,
+        new=_new_tensors(source, tower.width, settings),
+    )
+
+
+#: What the class needs to know of a tower before the donor is put in its place.
+SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
+
+
+def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
+    """Keys and values over features of another width; on demand the whole Q-Former and the projection behind it."""
+    new = []
+    for name, part in source.tensors.items():
+        looks = re.fullmatch(LOOKS, name)
+        shape = (part.shape[0], width) if looks and looks[2] == "weight" else part.shape
+        other_width = looks and source.tensors[name.removesuffix(looks[2]) + "weight"].shape[1] != width
+        if other_width or (settings.connector == "new" and re.match(CONNECTOR, name)):
+            norm = "layernorm" in name.lower()
+            fan_in = width if looks else shape[-1]
+            new.append(NewTensor(name, shape, fan_in, float(name.endswith("weight")) if norm else None))
+    return tuple(new)
+
+
+def _queries(files: dict[str, Json]) -> int:
+    return int(files["config.json"].get("num_query_tokens", 32))
+
+
+def placeholders(files: dict[str, Json]) -> int:
+    """As the processor's file says."""
+    return int(files["processor_config.json"]["num_query_tokens"])
+
+
+def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
+    """The donor's tokens in the first field of the output, where the Q-Former reads them."""
+    from mllm_adapters.donor_tower import GraftedTower
+
+    return GraftedTower(spec, _output)
+
+
+def processor(directory: Path) -> Any:
+    """The processor of a directory."""
+    from mllm_adapters.instructblip_processor import SteadyInstructBlipProcessor
+
+    return SteadyInstructBlipProcessor.from_pretrained(directory)
+
+
+def encode(tower: "nn.Module", _config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
+    """The features that the Q-Former looks at: [B, tokens, width]."""
+    features: Tensor = tower(pixel_values=inputs["pixel_values"]).last_hidden_state
+    return features
+
+
+def replay(_tower: "nn.Module", _config: Any) -> "nn.Module":
+    """Hands them on."""
+    from mllm_adapters.donor_tower import Replay
+
+    return Replay(_output)
+
+
+def _output(tokens: "Tensor") -> Any:
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    return BaseModelOutputWithPooling(last_hidden_state=tokens)
+
+
+HOST = Host(
+    name="instructblip",
+    title="InstructBLIP",
+    checkpoint="Salesforce/instructblip-vicuna-7b",
+    model_type="instructblip",
+    model_class="InstructBlipForConditionalGeneration",
+    tower="vision_model",
+    tower_keys=r"vision_model\.",
+    connector=("qformer", "language_projection"),
+    # Vicuna's names, then T5's
+    lora_targets=r".*language_model\..*\.(?:(?:q|k|v|o|gate|up|down)_proj|(?:SelfAttention|EncDecAttention)\.[qkvo]|wi(?:_\d)?|wo)",
+    prompt=prompt,
+    answer=answer,
+    plan=plan,
+    placeholders=placeholders,
+    geometry=(
+        "EVA-CLIP-g/14 at 224 px, 1408 wide, after its last norm",
+        "Q-Former of 32 queries and a linear map",
+        "32",
+    ),
+    open=open_checkpoint,
+    shim=shim,
+    processor=processor,
+    encode=encode,
+    replay=replay,
+    second_text=("qformer_input_ids", "qformer_attention_mask"),
+)
