@@ -414,7 +414,7 @@ def _write_files(source: Source, files: dict[str, Json], out: Path) -> None:
     for path in sorted(source.directory.rglob("*")):  # a second tokenizer has a folder of its own
         relative = path.relative_to(source.directory)
         weights = path.suffix in _WEIGHTS or path.name.endswith(".index.json") or path.name == GRAFT
-        left = weights or str(relative).startswith(".")
+        left = weights or str(relative).startswith(".") or any(path.match(pattern) for pattern in source.leave)
         if path.is_file() and not left and str(relative) not in files:
             (out / relative).parent.mkdir(exist_ok=True, parents=True)
             place(path, out / relative, copy=True)
