@@ -52,8 +52,14 @@ def rename(
     return found
 
 
-def vision_config(tensors: "Mapping[str, Part]") -> Json:
-    """Configuration of the CLIP tower, from its tensors: the checkpoint only names it. Heads are 64 wide, as in all of CLIP."""
+def vision_config(tensors: "Mapping[str, Part]", directory: Path) -> Json:
+    """Configuration of the CLIP tower, from its tensors: the checkpoint only names it. Heads are 64 wide, as in all of CLIP.
+
+    Raises:
+        FormatError: if the tower is not there.
+    """
+    if f"{TOWER}embeddings.class_embedding" not in tensors:
+        raise FormatError(directory, None, "no vision tower in it (names like model.vision_tower.vision_tower.*)")
     width = tensors[f"{TOWER}embeddings.class_embedding"].shape[0]
     patch = tensors[f"{TOWER}embeddings.patch_embedding.weight"].shape[-1]
     grid = round((tensors[f"{TOWER}embeddings.position_embedding.weight"].shape[0] - 1) ** 0.5)

@@ -32,7 +32,7 @@ def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
         return read_native(HOST, directory)
     old = llava_layout.read_config(directory, "llava_mistral")
     tensors = llava_layout.rename(read_checkpoint(directory), directory)
-    vision = llava_layout.vision_config(tensors)
+    vision = llava_layout.vision_config(tensors, directory)
     config = llava_layout.llava_config(old, vision, "mistral")
     tokenizer = llava_layout.add_tokens(directory, config, tensors)
     processor = llava_layout.processor_files(

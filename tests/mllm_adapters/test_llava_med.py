@@ -297,6 +297,10 @@ def test_tables_that_are_computed_are_left_out_and_strangers_are_named(published
     save_published(tmp_path / "without", without, CONFIG)
     with pytest.raises(FormatError, match=r"lm_head\.weight is in no shard"):
         convert(HOST, tmp_path / "without", tmp_path / "never")
+    blind = {name: tensor for name, tensor in old.items() if "vision_tower" not in name}
+    save_published(tmp_path / "blind", blind, CONFIG)
+    with pytest.raises(FormatError, match="no vision tower in it"):
+        convert(HOST, tmp_path / "blind", tmp_path / "never")
     assert not (tmp_path / "never").exists()
 
 
