@@ -13,11 +13,13 @@ class TrainingQuestion:
         image: path of the image.
         question: all that stands beside it (`benchmark.prompts.question_text`), without the host's own prompt.
         letter: the right answer, `A` to `D`.
+        caption: the right answer in words, for `FinetuneSettings.align`.
     """
 
     image: Path
     question: str
     letter: str
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class FinetuneSettings:
         clip_grad: largest gradient norm.
         epochs: passes over the questions.
         steps: replaces `epochs` where given.
+        align: start by fitting the connector's last linear map in closed form to the captions (`mllm_adapters.alignment`).
         batch_size: questions a step over all processes.
         seed: of LoRA's start, order and dropout.
         dtype: of the weights; `auto` is the checkpoint's, but float32 for a float16 one, which cannot be trained.
@@ -58,6 +61,7 @@ class FinetuneSettings:
     clip_grad: float = 1.0
     epochs: int = 1
     steps: int | None = None
+    align: bool = False
     batch_size: int = 16
     seed: int = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

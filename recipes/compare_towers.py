@@ -191,7 +191,12 @@ def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path
     from mllm_adapters.settings import TrainingQuestion
 
     asked = [
-        TrainingQuestion(Path(case.image), question_text(case.question, case.options), "ABCD"[case.answer])
+        TrainingQuestion(
+            Path(case.image),
+            question_text(case.question, case.options),
+            "ABCD"[case.answer],
+            case.options[case.answer],
+        )
         for case in read_cases(questions)
     ]
     return finetune(model, asked, out, replace(settings.finetune, seed=seed))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from benchmark.transformers_scorer import TransformersScorer
 from mgll.formats import FormatError
 from mgll.preprocessing import open_image
-from mgll.tower import load_tower
+from mgll.tower import load_tower, read_header, save_tower
 from mllm_adapters.finetune import finetune
 from mllm_adapters.graft import validate
 from mllm_adapters.host import GraftSettings, HostError
@@ -102,6 +102,34 @@ def test_every_tensor_of_the_donor_is_in_place(name: str, donor: Path, grafts) -
     tensors = dict(getattr(tower, "donor", tower).state_dict())
     for key, tensor in load_tower(donor)[0].state_dict().items():
         assert torch.equal(tensors[key], tensor), key
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_every_other_tensor_is_the_hosts_own(name: str, hosts, grafts) -> None:
+    before, after = load(hosts(name)), load(grafts(name))
+    new = {change.name for change in validate(grafts(name)).changed("new")}
+    found, tower = after.model.state_dict(), f"{after.host.tower}."
+    for key, tensor in before.model.state_dict().items():
+        renewed = any(key.endswith(name.partition(".")[2]) or name.endswith(key) for name in new)
+        if not key.startswith(tower) and not renewed:
+            assert torch.equal(found[key], tensor), key
+    unknown = found.keys() - before.model.state_dict().keys()
+    assert all(key.startswith(tower) for key in unknown), unknown
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_tower_it_has_put_in_once_more_changes_no_logit(
+    name: str, hosts, donor: Path, grafts, photographs: list[Path], tmp_path: Path
+) -> None:
+    loaded = load(grafts(name))
+    tower = loaded.model.get_submodule(loaded.host.tower)
+    own, header = tmp_path / "own.ckpt", read_header(donor)
+    save_tower(own, getattr(tower, "donor", tower), header.preprocessing, header.pooling)
+    graft(get_host(name), hosts(name), own, tmp_path / "graft")
+    images = [open_image(path) for path in photographs[:2]]
+    assert [score.log_probs for score in TransformersScorer(tmp_path / "graft").score(images, [QUESTION] * 2)] == [
+        score.log_probs for score in TransformersScorer(grafts(name)).score(images, [QUESTION] * 2)
+    ]
 
 
 @pytest.mark.parametrize("name", HOSTS)
