@@ -88,7 +88,8 @@ def llava_config(old: Json, vision: Json, text_model_type: str) -> Json:
     if projector != "mlp2x_gelu":
         raise HostError(f"mm_projector_type is {projector!r}; only mlp2x_gelu, a two-layer MLP, is known here")
     known = {*AutoConfig.for_model(text_model_type).to_dict(), "rope_theta", "rope_scaling"}
-    text = {key: value for key, value in old.items() if key in known and key not in ("architectures", "dtype")}
+    training = ("architectures", "dtype", "use_cache")  # the last is off in checkpoints that were saved while training
+    text = {key: value for key, value in old.items() if key in known and key not in training}
     grid = vision["image_size"] // vision["patch_size"]
     return {
         "architectures": ["LlavaForConditionalGeneration"],
