@@ -70,7 +70,7 @@ def _check_parts(parts: Mapping[str, Path]) -> None:
 
     for name, hub_id in PARTS.items():
         if name not in parts:
-            raise HostError(f"model.pt leaves {name} out; add --part {name}=DIR (a copy of {hub_id})")
+            raise HostError(f"model.pt leaves {name} out; add --part {name}={hub_id}, or a folder with a copy of that")
         found = read_json(parts[name] / "config.json").get("model_type")
         if found not in (name, f"{name}_vision_model"):
             raise HostError(f"{parts[name]} is a {found!r} checkpoint; part {name} must be {hub_id}")

@@ -218,7 +218,7 @@ def test_what_is_missing_surplus_or_contradictory_is_named(
     whole = saved_tensors("next")
     gate = "lang_encoder.gated_cross_attn_layers.3.attn_gate"
     alias = "lang_encoder.model.layers.3.gated_cross_attn_layer.attn_gate"
-    fails(HostError, r"add --part llama=DIR \(a copy of huggyllama", given={"clip": parts["clip"]})
+    fails(HostError, "add --part llama=huggyllama/llama-7b, or a folder", given={"clip": parts["clip"]})
     fails(HostError, "has no part vision", given=parts | {"vision": parts["clip"]})
     fails(
         HostError,
