@@ -9,8 +9,6 @@ import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from pydantic import Field
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
 
 from mgll.formats import Row
 
@@ -87,6 +85,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def to_square(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Resize an RGB image by the tower's rule: uint8 tensor [3, size, size]."""
+    from torchvision.transforms.v2 import (
+        InterpolationMode,  # here, because it takes seconds and grafting never needs it
+    )
+    from torchvision.transforms.v2 import functional as tvf
+
     pixels, size = tvf.pil_to_tensor(image), preprocessing.size
     height, width = pixels.shape[-2:]
     if preprocessing.resize == "pad" and height != width:

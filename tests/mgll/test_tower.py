@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mgll.formats import FormatError
 from mgll.preprocessing import Preprocessing
-from mgll.tower import _main, load_tower, pool, read_header, save_tower
+from mgll.tower import _main, load_tower, pool, read_header, save_tower, tower_shapes
 from mgll.vision_encoders import vision_encoder
 
 
@@ -98,3 +99,22 @@ def test_a_fresh_tower_starts_with_positions_and_attention_to_like_tokens():
     queries_keys = attention.q_proj.weight.T @ attention.k_proj.weight
     off_diagonal = queries_keys - torch.diag(queries_keys.diagonal())
     assert queries_keys.diagonal().mean() > 10 * off_diagonal.mean().abs()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+        },
+        {"hidden_size": 24, "num_attention_heads": 3, "patch_size": 14, "num_channels": 1, "num_hidden_layers": 1},
+    ],
+)
+def test_the_expected_shapes_are_those_of_the_class(config: dict[str, int]) -> None:
+    with torch.device("meta"):
+        model = CLIPVisionModel(CLIPVisionConfig(**config))
+    assert tower_shapes(config) == {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -73,9 +73,9 @@ def test_a_damaged_pickle(host_copy: Path, make_tower: Callable[..., Path], tmp_
 
 def test_another_family(host_copy: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
     config = json.loads((host_copy / "config.json").read_text())
-    (host_copy / "config.json").write_text(json.dumps(config | {"model_type": "qwen2_vl"}))
-    refuse("'qwen2_vl' checkpoint", host_copy, make_tower(), tmp_path / "graft")
-    with pytest.raises(HostError, match="qwen2_vl"):
+    (host_copy / "config.json").write_text(json.dumps(config | {"model_type": "paligemma"}))
+    refuse("'paligemma' checkpoint", host_copy, make_tower(), tmp_path / "graft")
+    with pytest.raises(HostError, match="paligemma"):
         load(host_copy)
 
 
@@ -171,7 +171,7 @@ def test_load_names_what_is_missing_surplus_or_misshapen(
     with pytest.raises(FormatError, match=r"unexpected_keys: model\.vision_tower\.surplus"):
         load(out)
     write(whole | {name: torch.zeros(5)})
-    with pytest.raises(FormatError, match="cannot be loaded"):
+    with pytest.raises(FormatError, match=r"mismatched_keys: .*post_layernorm\.weight"):
         load(out)
     write(whole | {name: whole[name] + 1})
     with pytest.raises(FormatError, match=f"{name} has other bytes"):

@@ -7,7 +7,6 @@ Weights are zeros. Each way runs in a process of its own; memory is that process
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -60,7 +59,8 @@ import sys
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from mgll.preprocessing import Preprocessing
 from mgll.tower import save_tower
-vision = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=224, patch_size=14)
+vision = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=224,
+                          patch_size=14)
 save_tower(sys.argv[1], CLIPVisionModel(vision).bfloat16(), Preprocessing(size=224))
 """
 
@@ -97,7 +97,7 @@ def compare(folder: Path, layers: int) -> None:
     run(HOST, mixed, layers, "mixed")
     size = sum(path.stat().st_size for path in mixed.glob("*.safetensors"))
     print(
-        f"host: {size / 1e9:.1f} GB in three bf16 shards, the tower in the first; donor: ViT-L/14, {tower.stat().st_size / 1e9:.2f} GB"
+        f"host: {size / 1e9:.1f} GB in three bf16 shards, tower in the first; donor: {tower.stat().st_size / 1e9:.2f} GB"
     )
     os.sync()
     bare = run("import torch")
@@ -120,16 +120,13 @@ def compare(folder: Path, layers: int) -> None:
     loaded = run(TRANSFORMERS, mixed, "--encoder", tower, "--out", folder / "saved")
     shutil.rmtree(folder / "saved")
     tower_bytes = tower.stat().st_size
-    print(
-        f"surgery: {surgery[0]:.1f} s, {surgery[1] / 1e9:.2f} GB; transformers: {loaded[0]:.1f} s, {loaded[1] / 1e9:.2f} GB; cp: {copied:.1f} s"
-    )
-    print(
-        f"graft against load, replace, save_pretrained: {loaded[0] / surgery[0]:.1f} x faster, {loaded[1] / surgery[1]:.1f} x less memory"
-    )
+    for name, (seconds, peak) in {"surgery": surgery, "transformers": loaded}.items():
+        print(f"{name}: {seconds:.1f} s, {peak / 1e9:.2f} GB")
+    print(f"cp: {copied:.1f} s; Python with torch: {bare[1] / 1e9:.2f} GB")
+    faster, smaller = loaded[0] / surgery[0], loaded[1] / surgery[1]
+    print(f"graft against load, replace, save_pretrained: {faster:.1f} x faster, {smaller:.1f} x less memory")
     print(f"graft against cp of mixed shard and tower: {surgery[0] / copied:.2f} x the time")
-    print(
-        f"peak memory beyond Python with torch ({bare[1] / 1e9:.2f} GB): {(surgery[1] - bare[1]) / tower_bytes:.2f} x the tower's bytes"
-    )
+    print(f"peak memory beyond Python with torch: {(surgery[1] - bare[1]) / tower_bytes:.2f} x the tower's bytes")
     shutil.rmtree(mixed)
     run(HOST, apart, layers, "apart")
     run(SURGERY, apart, "--encoder", tower, "--out", folder / "graft")
