@@ -3,14 +3,15 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from pydantic import Field
-from torch import Tensor
 
 from mgll.formats import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -83,7 +84,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_square(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
+def to_square(image: Image.Image, preprocessing: Preprocessing) -> "Tensor":
     """Resize an RGB image by the tower's rule: uint8 tensor [3, size, size]."""
     from torchvision.transforms.v2 import (
         InterpolationMode,  # here, because it takes seconds and grafting never needs it
@@ -105,13 +106,15 @@ def to_square(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     return tvf.resize(pixels, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
 
 
-def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+def normalise(pixels: "Tensor", preprocessing: Preprocessing) -> "Tensor":
     """Uint8 pixels [..., 3, H, W] to normalised float32 of the same shape."""
+    import torch
+
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
     return (pixels.float() / 255 - mean) / std
 
 
-def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> "Tensor":
     """An RGB image as a tower sees it: float32 [3, size, size]."""
     return normalise(to_square(image, preprocessing), preprocessing)

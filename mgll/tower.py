@@ -9,17 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-from transformers import CLIPVisionConfig
 
 from mgll.files import atomic_path
 from mgll.formats import FormatError, Row
 from mgll.preprocessing import Preprocessing
+from mgll.stored import Stored, read_stored
 from mgll.weights import misfits
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import CLIPVisionModel
+
+#: What `CLIPVisionConfig` assumes where nothing is said. Written out, because importing the class takes seconds.
+CLIP_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "projection_dim": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "attention_dropout": 0.0,
+    "initializer_range": 0.02,
+    "initializer_factor": 1.0,
+}
 
 
 class TowerHeader(Row):
@@ -80,11 +96,7 @@ def read_header(path: str | os.PathLike[str]) -> TowerHeader:
             "this is a pickle (torch.save), which can run code when opened; a tower is a safetensors file as"
             " recipes/pretrain_mgll.py writes it",
         )
-    try:
-        with safe_open(path, "pt") as tensors:
-            metadata = tensors.metadata() or {}
-    except SafetensorError as error:
-        raise FormatError(path, None, f"not a whole safetensors file ({error})") from None
+    metadata = read_stored(Path(path))[1]
     if "mgll" not in metadata:
         raise FormatError(path, None, 'a safetensors file without the "mgll" header entry: weights, but not a tower')
     try:
@@ -93,38 +105,46 @@ def read_header(path: str | os.PathLike[str]) -> TowerHeader:
         raise FormatError(path, None, f"tower header: {error}") from None
 
 
-def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tower's tensors by their `CLIPVisionModel` names.
+def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
+    """Where the tower's tensors lie in the file, by their `CLIPVisionModel` names.
 
     Raises:
         FormatError: as `read_header`, or when tensors are missing, surplus or misshapen for the header's config.
     """
     header = read_header(path)
-    with safe_open(path, "pt") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    found, _ = read_stored(Path(path))
     problems = misfits(found, tower_shapes(header.config), "the config says")
     if problems:
         raise FormatError(path, None, "weights do not fit the header's config: " + "; ".join(problems[:8]))
     return found
 
 
-def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a `CLIPVisionModel` of this configuration.
+def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
+    """The tower's tensors by their `CLIPVisionModel` names.
 
-    Written out, because importing the class takes longer than most of what is done with tower files.
+    Raises:
+        FormatError: as `read_tower`.
     """
-    vision: Any = CLIPVisionConfig(**config)
-    width, inner, patch = vision.hidden_size, vision.intermediate_size, vision.patch_size
-    positions = (vision.image_size // patch) ** 2 + 1
+    from safetensors.torch import load_file
+
+    read_tower(path)
+    return load_file(path)
+
+
+def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a `CLIPVisionModel` of this configuration."""
+    vision = CLIP_DEFAULTS | config
+    width, inner, patch = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"]
+    positions = (vision["image_size"] // patch) ** 2 + 1
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.class_embedding": (width,),
-        "embeddings.patch_embedding.weight": (width, vision.num_channels, patch, patch),
+        "embeddings.patch_embedding.weight": (width, vision["num_channels"], patch, patch),
         "embeddings.position_embedding.weight": (positions, width),
     }
     linears = {f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
     linears |= {"mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
     norms = ["pre_layrnorm", "post_layernorm"]
-    for i in range(vision.num_hidden_layers):
+    for i in range(vision["num_hidden_layers"]):
         block = f"encoder.layers.{i}"
         norms += [f"{block}.layer_norm1", f"{block}.layer_norm2"]
         for name, shape in linears.items():
@@ -140,7 +160,7 @@ def load_tower(path: str | os.PathLike[str]) -> "tuple[CLIPVisionModel, TowerHea
     Raises:
         FormatError: as `read_tensors`.
     """
-    from transformers import CLIPVisionModel
+    from transformers import CLIPVisionConfig, CLIPVisionModel
 
     header = read_header(path)
     model = CLIPVisionModel(CLIPVisionConfig(**header.config))
@@ -148,7 +168,7 @@ def load_tower(path: str | os.PathLike[str]) -> "tuple[CLIPVisionModel, TowerHea
     return model.eval(), header
 
 
-def pool(tokens: Tensor, model: "CLIPVisionModel", pooling: Literal["cls", "mean"]) -> Tensor:
+def pool(tokens: "Tensor", model: "CLIPVisionModel", pooling: Literal["cls", "mean"]) -> "Tensor":
     """The image feature from the last hidden state [B, 1 + patches, width]: [B, width], not normalised."""
     if pooling == "cls":
         return model.post_layernorm(tokens[:, 0])

@@ -44,16 +44,15 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     Raises:
         HostError: when the feature layer lies beyond the donor's depth, or the donor does not see RGB.
     """
-    from transformers import CLIPVisionConfig
-
+    from mgll.tower import CLIP_DEFAULTS
     from mllm_adapters.tower_spec import check_donor
 
     old = source.files["config.json"]
-    vision = {**CLIPVisionConfig(**donor.config).to_dict(), "model_type": "clip_vision_model"}
+    vision: Json = {**CLIP_DEFAULTS, **donor.config, "model_type": "clip_vision_model"}
     layer = old.get("vision_feature_layer", -2) if settings.feature_layer is None else settings.feature_layer
     select = settings.feature_select or old.get("vision_feature_select_strategy", "default")
     for index in layer if isinstance(layer, list) else [layer]:
-        check_donor(CLIPVisionConfig(**donor.config), index)
+        check_donor(donor.config, index)
     own, host_grid = donor_grid(vision), donor_grid({**CLIP_L_336, **old.get("vision_config", {})})
     tower = _grafted(donor, settings, own, host_grid, layer, select)
     grid = host_grid if settings.tokens == "resize_posemb" else own
@@ -203,15 +202,15 @@ def edit_processor(files: dict[str, Json], preprocessing: "Preprocessing", count
 
 def _behaviour(files: dict[str, Json]) -> Json:
     """Everything outside the weights that decides what the language model is given for an image."""
-    from transformers import CLIPVisionConfig
+    from mgll.tower import CLIP_DEFAULTS
 
     config = files["config.json"]
     processor = files.get("processor_config.json", {})
     image = processor.get("image_processor") or files.get("preprocessor_config.json", {})
     keys = ("do_center_crop", "do_pad", "image_mean", "image_std")
-    vision = CLIPVisionConfig(**{k: v for k, v in config.get("vision_config", {}).items() if k != "model_type"})
+    vision = CLIP_DEFAULTS | config.get("vision_config", {})
     return {
-        "vision": saved_vision(vision.to_dict()),
+        "vision": {key: vision[key] for key in CLIP_DEFAULTS if not key.startswith(("initializer", "projection"))},
         "layer": config.get("vision_feature_layer", -2),
         "select": config.get("vision_feature_select_strategy", "default"),
         "placeholders": placeholders(files),

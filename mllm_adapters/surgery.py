@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mgll.formats import FormatError
+from mgll.stored import Stored, read_stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,22 +26,6 @@ CHUNK = 16 * 2**20
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _DTYPES |= {"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 _SHORT = {name: short for short, name in _DTYPES.items()}
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor that lies in a safetensors file: shard, safetensors dtype, shape, first and last-plus-one byte."""
-
-    shard: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -197,24 +182,7 @@ def read_shard(path: Path) -> dict[str, Stored]:
     Raises:
         FormatError: if it is not a whole safetensors file.
     """
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size - 8:
-                raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        base = 8 + length
-        found = {
-            name: Stored(path, item["dtype"], tuple(item["shape"]), *(base + offset for offset in item["data_offsets"]))
-            for name, item in sorted(header.items(), key=lambda pair: pair[1]["data_offsets"])
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise FormatError(path, None, f"not a whole safetensors file ({error})") from None
-    size, end = path.stat().st_size, max((stored.end for stored in found.values()), default=base)
-    if size != end:
-        raise FormatError(path, None, f"{size} bytes long where its header says {end}: cut short or damaged")
-    return found
+    return read_stored(path)[0]
 
 
 def read_pickle(path: Path) -> dict[str, Held]:

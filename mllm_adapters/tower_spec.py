@@ -1,8 +1,9 @@
 """How a donor is run inside a host whose own class cannot hold it. Imports no torch."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mgll.formats import Row
+from mgll.tower import CLIP_DEFAULTS
 from mllm_adapters.host import GraftSettings, HostError, Json
 from mllm_adapters.token_policy import TokenPolicy
 
@@ -45,12 +46,12 @@ class TowerSpec(Row):
     @property
     def width(self) -> int:
         """Width of a token."""
-        return int(_vision(self.config).hidden_size)
+        return int((CLIP_DEFAULTS | self.config)["hidden_size"])
 
     @property
     def size(self) -> int:
         """Side of the donor's input in pixels."""
-        return int(_vision(self.config).image_size)
+        return int((CLIP_DEFAULTS | self.config)["image_size"])
 
 
 def tower_spec(
@@ -77,13 +78,13 @@ def tower_spec(
         HostError: if the donor has no such layer, does not see RGB, or has no whole patch.
     """
     config, policy = dict(donor.config), settings.tokens
-    vision = _vision(config)
+    vision = CLIP_DEFAULTS | config
     check_donor(vision, settings.feature_layer if settings.feature_layer is not None else layer)
-    grid = own = vision.image_size // vision.patch_size
+    grid = own = vision["image_size"] // vision["patch_size"]
     if policy in ("resize_features", "resize_posemb"):
         grid = host_grid
     if policy == "resize_posemb" and grid != own:
-        config["image_size"] = grid * vision.patch_size
+        config["image_size"] = grid * vision["patch_size"]
     layer = layer if settings.feature_layer is None else settings.feature_layer
     scale, shift = renormalisation(donor.preprocessing, host_normalisation)
     return TowerSpec(
@@ -92,25 +93,26 @@ def tower_spec(
         tokens=policy,
         grid=grid,
         layer=layer,
-        post_norm=post_norm and layer in (-1, vision.num_hidden_layers),
+        post_norm=post_norm and layer in (-1, vision["num_hidden_layers"]),
         class_token=class_token if settings.feature_select is None else settings.feature_select == "full",
         scale=scale,
         shift=shift,
     )
 
 
-def check_donor(vision: Any, layer: int) -> None:
+def check_donor(config: Json, layer: int) -> None:
     """Raise `HostError` unless the donor has that hidden state, sees RGB, and its image holds a whole patch."""
-    depth = vision.num_hidden_layers
+    vision = CLIP_DEFAULTS | config
+    depth = vision["num_hidden_layers"]
     if not -depth - 1 <= layer <= depth:
         raise HostError(
             f"feature layer {layer} does not exist: the donor has {depth} blocks, so {-depth - 1}..{depth}; set --feature-layer"
         )
-    if vision.num_channels != 3:
-        raise HostError(f"the donor takes {vision.num_channels} channels, the hosts' processors give 3")
-    if vision.image_size < vision.patch_size:
+    if vision["num_channels"] != 3:
+        raise HostError(f"the donor takes {vision['num_channels']} channels, the hosts' processors give 3")
+    if vision["image_size"] < vision["patch_size"]:
         raise HostError(
-            f"the donor's patches ({vision.patch_size} px) are larger than its image ({vision.image_size} px)"
+            f"the donor's patches ({vision['patch_size']} px) are larger than its image ({vision['image_size']} px)"
         )
 
 
@@ -122,9 +124,3 @@ def renormalisation(donor: "Preprocessing", host: tuple[Triple, Triple] | None) 
     scale = tuple(host_std / std for _, host_std, _, std in pairs)
     shift = tuple((host_mean - mean) / std for host_mean, _, mean, std in pairs)
     return scale, shift  # type: ignore[return-value]
-
-
-def _vision(config: Json) -> Any:  # its sizes are ints here; the class allows pairs
-    from transformers import CLIPVisionConfig
-
-    return CLIPVisionConfig(**config)

@@ -21,6 +21,7 @@ from mllm_adapters.surgery import (
     place,
     read_checkpoint,
     read_shard,
+    read_tensor,
     sha256_of,
     torch_dtype,
     write_index,
@@ -82,7 +83,7 @@ def graft(
     anatomy = _take_apart(host, open_source(host, directory, parts))
     _check_out(out, directory)
     plan = plan_graft(host, anatomy.source, header, settings)
-    donor = tower_file.read_tensors(encoder)
+    donor = tower_file.read_tower(encoder)
 
     with atomic_path(out) as temporary:
         temporary.mkdir()
@@ -153,7 +154,8 @@ def rehearse(
     shards = _kept_by_shard(anatomy.source, leaving)
     sizes = {shard: sum(part.nbytes for part in kept.values()) for shard, kept in shards.items()}
     linked = sum(size for shard, size in sizes.items() if _is_untouched(shard, shards[shard]))
-    item = torch_dtype(tensors[next(iter(anatomy.tower.values()))]).itemsize
+    old = tensors[next(iter(anatomy.tower.values()))]
+    item = old.nbytes // math.prod(old.shape)
     donor = read_shard(Path(encoder))
     new = {_full_name(anatomy, tensor): math.prod(tensor.shape) for tensor in plan.new}
     own = {name: math.prod(part.shape) for name, part in tensors.items() if name not in leaving}
@@ -304,11 +306,11 @@ def _check_out(out: Path, source: Path) -> None:
 
 
 def _write_weights(
-    anatomy: _Anatomy, donor: "dict[str, Tensor]", plan: Plan, settings: GraftSettings, out: Path, copy: bool
+    anatomy: _Anatomy, donor: dict[str, Stored], plan: Plan, settings: GraftSettings, out: Path, copy: bool
 ) -> list[TensorChange]:
     """Shards of the graft: linked, rewritten without what goes, and one of their own for what comes."""
     old = anatomy.source.tensors
-    arriving = {name: Held(tensor) for name, tensor in _donor_tensors(anatomy, donor, plan).items()}
+    arriving = _donor_tensors(anatomy, donor, plan)
     fresh = {name: Held(tensor) for name, tensor in _new_tensors(anatomy, plan, settings.seed).items()}
     leaving = _leaving(anatomy, plan)
     written = _write_kept(anatomy.source, leaving, out, copy)
@@ -379,22 +381,32 @@ def _free_path(out: Path, shard: Path) -> Path:
     return next(out / candidate for candidate in (name, *numbered) if not (out / candidate).exists())
 
 
-def _donor_tensors(anatomy: _Anatomy, donor: "dict[str, Tensor]", plan: Plan) -> "dict[str, Tensor]":
-    """The donor under the host's names, in the dtype of the tower that goes."""
-    from mllm_adapters.token_policy import resize_positions
-
-    dtype = torch_dtype(anatomy.source.tensors[next(iter(anatomy.tower.values()))])
-    tensors = dict(donor)
-    if plan.positions is not None:
-        positions = "embeddings.position_embedding.weight"
-        tensors[positions] = resize_positions(tensors[positions].float(), plan.positions)
+def _donor_tensors(anatomy: _Anatomy, donor: dict[str, Stored], plan: Plan) -> dict[str, Part]:
+    """The donor under the host's names, in the dtype of the tower that goes: bytes of its file where that is its own dtype."""
+    old = anatomy.source.tensors[next(iter(anatomy.tower.values()))]
     prefix = anatomy.prefix
     if plan.tower is not None:  # legacy spellings below the tower's own name are the stock class's business
         prefix = re.sub(r"(vision_tower\.).*", r"\1", prefix) + "donor."
-    return {prefix + name: tensor.to(dtype).contiguous() for name, tensor in sorted(tensors.items())}
+    tensors: dict[str, Part] = {}
+    for name, part in sorted(donor.items()):
+        positions = plan.positions if name == "embeddings.position_embedding.weight" else None
+        same = part.dtype == old.dtype and positions is None
+        tensors[prefix + name] = part if same else Held(_cast(part, old, positions))
+    return tensors
+
+
+def _cast(part: Part, old: Part, positions: int | None) -> "Tensor":
+    from mllm_adapters.token_policy import resize_positions
+
+    tensor = read_tensor(part)
+    if positions is not None:
+        tensor = resize_positions(tensor.float(), positions)
+    return tensor.to(torch_dtype(old)).contiguous()
 
 
 def _new_tensors(anatomy: _Anatomy, plan: Plan, seed: int) -> "dict[str, Tensor]":
+    if not plan.new:
+        return {}
     import torch
 
     generator = torch.Generator().manual_seed(seed)

@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mgll.formats import FormatError
 from mgll.preprocessing import Preprocessing
-from mgll.tower import _main, load_tower, pool, read_header, save_tower, tower_shapes
+from mgll.tower import CLIP_DEFAULTS, _main, load_tower, pool, read_header, save_tower, tower_shapes
 from mgll.vision_encoders import vision_encoder
 
 
@@ -118,3 +118,8 @@ def test_the_expected_shapes_are_those_of_the_class(config: dict[str, int]) -> N
     with torch.device("meta"):
         model = CLIPVisionModel(CLIPVisionConfig(**config))
     assert tower_shapes(config) == {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def test_the_defaults_are_those_of_the_class() -> None:
+    config = CLIPVisionConfig()
+    assert {name: getattr(config, name) for name in CLIP_DEFAULTS} == CLIP_DEFAULTS

@@ -138,3 +138,21 @@ def test_ask_answers_in_text(
     assert "What is it?" not in said
     assert ask.main([*command[:2], "--image", str(tmp_path / "none.png")]) == 1
     assert "no such image" in capsys.readouterr().err
+
+
+def test_a_graft_of_equal_precision_needs_no_torch(
+    mixed_shards: Callable[[str], Path], make_tower: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Which is why it starts at once, and why its memory does not grow with the tower."""
+    hidden, out = tmp_path / "hidden", tmp_path / "graft"
+    hidden.mkdir()
+    for name in ("torch", "transformers"):
+        (hidden / f"{name}.py").write_text(f"raise ImportError('{name} was imported')")
+    source, encoder = mixed_shards("legacy"), make_tower()
+    command = [sys.executable, "-m", "mllm_adapters.swap", "--model", "llava", "--encoder", str(encoder)]
+    command += ["--checkpoint", str(source), "--out", str(out)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={"PYTHONPATH": str(hidden)}, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert validate(out).changed("replaced")
