@@ -172,7 +172,7 @@ def report(host: Host, record: "Graft", out: Path) -> str:
     ]
     if record.loads_in != "transformers":
         lines.append(
-            "  features are resized or pooled while running: load it with mllm_adapters.load, plain transformers will refuse"
+            f"  {_why_ours(host, record.settings.tokens)}: load it with mllm_adapters.load, not with transformers"
         )
     if record.connector_needs_training:
         why = "holds new tensors" if new else "was trained for another tower"
@@ -181,6 +181,15 @@ def report(host: Host, record: "Graft", out: Path) -> str:
         lines.append("  The donor is the host's own tower: nothing changed, the connector needs no training.")
     command = f"python recipes/finetune_mllm.py --model {out} --cases CASES.jsonl --out {out}-tuned"
     return "\n".join([*lines, f"next: {command}"])
+
+
+def _why_ours(host: Host, tokens: str) -> str:
+    """Why a graft needs code of ours."""
+    if ":" in host.model_class:
+        return f"transformers has no class for {host.title}"
+    if host.holds_clip:
+        return f"its tokens are {'pooled' if tokens == 'pooled' else 'resized'} while it runs"
+    return f"transformers' {host.model_class} cannot build another tower than its own"
 
 
 def _check_encoder(encoder: Path) -> None:

@@ -177,8 +177,8 @@ AGAIN = """
 import sys, torch
 from PIL import Image
 from benchmark.transformers_scorer import TransformersScorer
-torch.set_num_threads(1)
-for directory, image, question in zip(*[iter(sys.argv[1:])] * 3):
+torch.set_num_threads(int(sys.argv[1]))  # sums in another order give other bits
+for directory, image, question in zip(*[iter(sys.argv[2:])] * 3):
     scorer = TransformersScorer(directory)
     print(scorer._last_logits([Image.open(image)], [scorer._host.prompt(question)])[0].double().sum().item().hex())
 """
@@ -191,7 +191,7 @@ def test_reloaded_in_a_fresh_process_the_logits_are_the_same_bit_for_bit(tuned, 
         logits = scorer._last_logits([Image.open(photographs[0])], [get_host(name).prompt(QUESTION)])
         expected.append(logits[0].double().sum().item().hex())
         arguments += [str(tuned(name)), str(photographs[0]), QUESTION]
-    command = [sys.executable, "-c", AGAIN, *arguments]
+    command = [sys.executable, "-c", AGAIN, str(torch.get_num_threads()), *arguments]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.split()
     assert dict(zip(HOSTS, said, strict=True)) == dict(zip(HOSTS, expected, strict=True))
 

@@ -11,8 +11,10 @@ import torch
 
 from mllm_adapters import ask, convert, swap
 from mllm_adapters.graft import validate
+from mllm_adapters.host import GraftSettings
 from mllm_adapters.loading import load
-from mllm_adapters.registry import HOSTS
+from mllm_adapters.registry import HOSTS, get_host
+from mllm_adapters.transplant import graft
 
 
 @pytest.mark.parametrize(
@@ -156,3 +158,52 @@ def test_a_graft_of_equal_precision_needs_no_torch(
     )
     assert done.returncode == 0, done.stderr
     assert validate(out).changed("replaced")
+
+
+@pytest.mark.parametrize("knows", ["checkpoint", "tokenizer"])
+def test_an_answer_ends_where_checkpoint_or_tokenizer_say(
+    knows: str, host_directory: Path, photographs: list[Path]
+) -> None:
+    loaded = load(host_directory)
+    tokenizer, config = loaded.processor.tokenizer, loaded.model.generation_config
+    steps: list[torch.Tensor] = []
+    loaded.model.register_forward_hook(lambda _model, _inputs, output: steps.append(output.logits[0, -1]))
+    config.eos_token_id = None
+    ask.ask(loaded, photographs[0], "What is it?", max_new_tokens=4)
+    assert len(steps) == 4
+    first = int(steps[0].argmax())
+    if knows == "checkpoint":
+        config.eos_token_id = [first, 3]
+    else:
+        config.eos_token_id = 3  # wrong, as in InstructBLIP's published configuration
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(first)
+    steps.clear()
+    ask.ask(loaded, photographs[0], "What is it?", max_new_tokens=4)
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "why"),
+    [
+        ("llava", "pooled", "its tokens are pooled while it runs"),
+        ("llava", "resize_features", "its tokens are resized while it runs"),
+        ("janus-pro", "native", "JanusForConditionalGeneration cannot build another tower than its own"),
+        ("med-flamingo", "native", "transformers has no class for Med-Flamingo"),
+    ],
+)
+def test_the_report_says_why_a_graft_needs_code_of_ours(
+    name: str, tokens: str, why: str, make_tower: Callable[..., Path], tmp_path: Path
+) -> None:
+    from test_hosts import save_tiny
+
+    host, out = get_host(name), tmp_path / "graft"
+    record = graft(host, save_tiny(name, tmp_path / "host"), make_tower(size=48), out, GraftSettings(tokens=tokens))
+    said = swap.report(host, record, out)
+    assert f"{why}: load it with mllm_adapters.load, not with transformers" in said
+
+
+def test_the_report_of_a_graft_that_transformers_loads_warns_of_nothing(
+    host_directory: Path, make_tower: Callable[..., Path], tmp_path: Path
+) -> None:
+    record = graft(get_host("llava"), host_directory, make_tower(), tmp_path / "graft")
+    assert "mllm_adapters.load" not in swap.report(get_host("llava"), record, tmp_path / "graft")
