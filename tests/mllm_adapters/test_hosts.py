@@ -177,23 +177,29 @@ AGAIN = """
 import sys, torch
 from PIL import Image
 from benchmark.transformers_scorer import TransformersScorer
-torch.set_num_threads(int(sys.argv[1]))  # sums in another order give other bits
-for directory, image, question in zip(*[iter(sys.argv[2:])] * 3):
+threads, image, question, *directories = sys.argv[1:]
+torch.set_num_threads(int(threads))  # sums in another order give other bits
+for directory in directories:
     scorer = TransformersScorer(directory)
     print(scorer._last_logits([Image.open(image)], [scorer._host.prompt(question)])[0].double().sum().item().hex())
 """
 
 
+def logits_here(directory: Path, image: Path) -> str:
+    scorer = TransformersScorer(directory)
+    return scorer._last_logits([Image.open(image)], [scorer._host.prompt(QUESTION)])[0].double().sum().item().hex()
+
+
+def logits_in_a_fresh_process(directories: list[Path], image: Path, first: str = "") -> list[str]:
+    command = [sys.executable, "-c", first + AGAIN, str(torch.get_num_threads()), str(image), QUESTION]
+    done = subprocess.run([*command, *map(str, directories)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
 def test_reloaded_in_a_fresh_process_the_logits_are_the_same_bit_for_bit(tuned, photographs: list[Path]) -> None:
-    expected, arguments = [], []
-    for name in HOSTS:
-        scorer = TransformersScorer(tuned(name))
-        logits = scorer._last_logits([Image.open(photographs[0])], [get_host(name).prompt(QUESTION)])
-        expected.append(logits[0].double().sum().item().hex())
-        arguments += [str(tuned(name)), str(photographs[0]), QUESTION]
-    command = [sys.executable, "-c", AGAIN, str(torch.get_num_threads()), *arguments]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.split()
-    assert dict(zip(HOSTS, said, strict=True)) == dict(zip(HOSTS, expected, strict=True))
+    said = logits_in_a_fresh_process([tuned(name) for name in HOSTS], photographs[0])
+    assert dict(zip(HOSTS, said, strict=True)) == {name: logits_here(tuned(name), photographs[0]) for name in HOSTS}
 
 
 @pytest.mark.parametrize("name", HOSTS)
