@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from mllm_adapters.host import GraftSettings, HostError
 from mllm_adapters.loading import load
 from mllm_adapters.registry import HOSTS, get_host
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+from mllm_adapters.token_policy import resize_positions
 from mllm_adapters.transplant import TOWER_SHARD, graft
 
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
@@ -93,6 +95,22 @@ def test_every_token_policy(
     probabilities = torch.tensor([score.log_probs for score in found]).exp()
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(2))
     assert not torch.equal(probabilities[0], probabilities[1])  # the image is seen
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_positions_of_a_donor_with_another_grid_are_interpolated(
+    name: str, hosts, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
+) -> None:
+    donor = make_tower(size=48, hidden_size=24)
+    graft(get_host(name), hosts(name), donor, tmp_path / "graft", GraftSettings(tokens="resize_posemb"))
+    loaded = load(tmp_path / "graft")
+    tower = loaded.model.get_submodule(loaded.host.tower)
+    found = getattr(tower, "donor", tower).state_dict()["embeddings.position_embedding.weight"]
+    own = load_tower(donor)[0].state_dict()["embeddings.position_embedding.weight"]
+    grid = math.isqrt(len(found) - 1)
+    assert grid != math.isqrt(len(own) - 1)
+    assert torch.equal(found, resize_positions(own, grid))
+    TransformersScorer(tmp_path / "graft").score([open_image(photographs[0])], [QUESTION])
 
 
 @pytest.mark.parametrize("name", HOSTS)
