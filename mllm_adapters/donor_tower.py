@@ -1,6 +1,7 @@
 """The donor inside a host whose own class cannot hold it: renormalised pixels in, tokens under the token policy out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from mllm_adapters.tower_spec import TowerSpec
 class GraftedTower(nn.Module):
     """Stands where the host's tower stood. Its weights are the donor's, named `donor.*` and the `CLIPVisionModel` name.
 
+    In a warm graft a linear layer, `bridge.*`, takes the tokens to the width of the tower that went.
+
     Args:
         spec: how to run the donor.
         hand_on: from tokens [B, spec.count, spec.width] to the output object that the host's code reads.
@@ -24,6 +27,7 @@ class GraftedTower(nn.Module):
         super().__init__()
         self.spec, self._hand_on = spec, hand_on
         self.donor = CLIPVisionModel(CLIPVisionConfig(**spec.config))
+        self.bridge = nn.Linear(spec.donor_width, spec.bridge) if spec.bridge else None
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Any:
         """What the host's code expects of its own tower, for pixels [B, 3, H, W]."""
@@ -31,6 +35,10 @@ class GraftedTower(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """Tokens [B, spec.count, spec.width] of pixels [B, 3, H, W] of any size, normalised as the host does it."""
+        tokens = self._tokens(pixels)
+        return tokens if self.bridge is None else self.bridge(tokens)
+
+    def _tokens(self, pixels: Tensor) -> Tensor:
         spec, dtype = self.spec, pixels.dtype
         pixels = pixels.float()  # half precision would coarsen the pixels, and CPUs cannot resize in it
         if spec.scale is not None and spec.shift is not None:
@@ -66,3 +74,33 @@ class Replay(nn.Module):
     def forward(self, pixel_values: Tensor, **_: Any) -> Any:
         """The output for features that come in the place of pixels."""
         return self._hand_on(pixel_values)
+
+
+class BridgedReplay(nn.Module):
+    """The same for a warm graft, whose bridge is trained and therefore stays: the features are those before it.
+
+    Args:
+        bridge: the graft's.
+        replay: what hands on the features behind it.
+    """
+
+    def __init__(self, bridge: nn.Module, replay: nn.Module) -> None:
+        super().__init__()
+        self.bridge, self._replay = bridge, replay
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> Any:
+        """The output for features before the bridge that come in the place of pixels."""
+        return self._replay(self.bridge(pixel_values))
+
+
+@contextmanager
+def without_bridge(tower: Any) -> Iterator[None]:
+    """For the time being a tower hands on what lies before its bridge; one that has none stays as it is."""
+    bridge = getattr(tower, "bridge", None)
+    if bridge is not None:
+        tower.bridge = None
+    try:
+        yield
+    finally:
+        if bridge is not None:
+            tower.bridge = bridge

@@ -43,6 +43,24 @@ class TensorChange(Row):
     shape: tuple[int, ...]
 
 
+class WarmStart(Row):
+    """The linear map that a warm graft starts from.
+
+    Attributes:
+        images: unlabelled images on which it was fitted.
+        held_out: those among them that chose its strength and were left out for `explained`.
+        tokens: pairs of tokens.
+        strength: of the ridge, in units of the donor tokens' mean variance.
+        explained: share of the variance of the old tower's tokens that it explains on the images left out.
+    """
+
+    images: int
+    held_out: int
+    tokens: int
+    strength: float
+    explained: float
+
+
 class Graft(Row):
     """The content of `graft.json`.
 
@@ -56,6 +74,7 @@ class Graft(Row):
         placeholders: image tokens that the processor puts into the prompt; equal to `features`.
         tower: how the donor is run where the host's class cannot hold it; None where that class holds it.
         loads_in: `transformers`, or `mllm_adapters.load` where the graft needs code of ours.
+        warm: what a warm graft starts from; None for a cold one.
         connector_needs_training: False only if the donor equals the old tower in every byte and in how it is used.
         tensors: what changed.
         files: every file of the directory but this one.
@@ -71,6 +90,7 @@ class Graft(Row):
     placeholders: int
     tower: TowerSpec | None
     loads_in: Literal["transformers", "mllm_adapters.load"]
+    warm: WarmStart | None = None
     connector_needs_training: bool
     tensors: tuple[TensorChange, ...]
     files: tuple[str, ...]

@@ -31,6 +31,7 @@ class GraftSettings(Row):
         feature_select: `default` drops the class token, `full` keeps it; None keeps the host's.
         connector: `keep` the host's weights wherever they fit, or make all of them `new`.
         seed: of newly initialised tensors.
+        warm: start from a map of the donor's tokens to the old tower's, fitted on images (see `mllm_adapters.warm_graft`).
     """
 
     tokens: TokenPolicy = "native"
@@ -38,6 +39,7 @@ class GraftSettings(Row):
     feature_select: Literal["default", "full"] | None = None
     connector: Literal["keep", "new"] = "keep"
     seed: int = 0
+    warm: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ class Host:
             output, one tensor [rows, ...]; None: nothing of it can be kept.
         replay: from tower and model configuration to the module that stands in the tower's place while it is fed `encode`'s
             result, so that a frozen tower runs once an image.
+        first_linear: name of the connector's linear layer that reads the tower's tokens with nothing before it; a warm graft
+            multiplies its map into it.
+        bridges: True where the shim can hold the map of a warm graft behind the donor (`TowerSpec.bridge`).
         own_positions: True when the model derives its positions itself, along several axes.
         dynamic: True when the number of image tokens depends on the image's size.
         second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
@@ -155,6 +160,8 @@ class Host:
     processor: Callable[[Path], Any] | None = None
     encode: "Callable[[nn.Module, Any, dict[str, Tensor]], Tensor] | None" = None
     replay: "Callable[[nn.Module, Any], nn.Module] | None" = None
+    first_linear: str | None = None
+    bridges: bool = False
     own_positions: bool = False
     dynamic: bool = False
     second_text: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mgll.tower import TowerHeader
     from mllm_adapters.tower_spec import TowerSpec
 
-GRID = 16  # of the published tower, whose shape the published config.json leaves to the class
+GRID, WIDTH = 16, 1408  # of the published tower, whose shape the published config.json leaves to the class
 LOOKS = r"qformer\.encoder\.layer\.\d+\.crossattention\.attention\.(key|value)\.(weight|bias)"
 CONNECTOR = r"(qformer|language_projection)\."
 
@@ -66,9 +66,13 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     files = copy.deepcopy(source.files)
     config, own = files["config.json"], files["config.json"].get("vision_config", {})
     host_grid = own["image_size"] // own["patch_size"] if {"image_size", "patch_size"} <= own.keys() else GRID
-    tower = tower_spec(donor, settings, host_grid, post_norm=True, class_token=True)
+    width = own.get("hidden_size", WIDTH)
+    tower = tower_spec(donor, settings, host_grid, post_norm=True, class_token=True, host_width=width)
     shape = CLIPVisionConfig(**tower.config)
-    config["vision_config"] = {"model_type": "instructblip_vision_model"} | {key: getattr(shape, key) for key in SHAPE}
+    if not tower.bridge:
+        config["vision_config"] = {"model_type": "instructblip_vision_model"} | {
+            key: getattr(shape, key) for key in SHAPE
+        }
     config.setdefault("qformer_config", {})["encoder_hidden_size"] = tower.width
     image = image_processor_settings(donor.preprocessing.model_copy(update={"size": tower.size}))
     if "image_processor" in files["processor_config.json"]:
@@ -169,5 +173,6 @@ HOST = Host(
     processor=processor,
     encode=encode,
     replay=replay,
+    bridges=True,
     second_text=("qformer_input_ids", "qformer_attention_mask"),
 )

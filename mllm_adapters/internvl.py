@@ -40,7 +40,12 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
 
     files = copy.deepcopy(source.files)
     config, vision = files["config.json"], files["config.json"]["vision_config"]
-    spec = tower_spec(donor, settings, _side(vision.get("image_size", 448)) // _side(vision.get("patch_size", 14)))
+    spec = tower_spec(
+        donor,
+        settings,
+        _side(vision.get("image_size", 448)) // _side(vision.get("patch_size", 14)),
+        host_width=vision.get("hidden_size", 1024),
+    )
     block = round(1 / config.get("downsample_ratio", 0.5))
     if spec.tokens == "pooled":
         features = 1
@@ -53,10 +58,17 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         features = (spec.grid // block) ** 2
     config |= {"image_seq_length": features, "vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
     # the projector is built for this width; of the tower that the class builds nothing is kept
-    vision |= {"hidden_size": spec.width, "num_attention_heads": donor.config.get("num_attention_heads", 12)}
+    if not spec.bridge:
+        vision |= {"hidden_size": spec.width, "num_attention_heads": donor.config.get("num_attention_heads", 12)}
     preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
     use_squares(files, preprocessing, image_seq_length=features)
-    return Plan(files, features, tower=spec, new=_new_tensors(source, spec.width * block**2, settings))
+    return Plan(
+        files=files,
+        features=features,
+        tower=spec,
+        positions=spec.grid if spec.config != donor.config else None,
+        new=_new_tensors(source, spec.width * block**2, settings),
+    )
 
 
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
@@ -145,5 +157,6 @@ HOST = Host(
     processor=processor,
     encode=encode,
     replay=replay,
+    bridges=True,
     dynamic=True,
 )

@@ -38,12 +38,25 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
 
     files = copy.deepcopy(source.files)
     vision = files["config.json"]["vision_config"]
-    spec = tower_spec(donor, settings, vision.get("image_size", 384) // vision.get("patch_size", 16), post_norm=True)
+    spec = tower_spec(
+        donor,
+        settings,
+        vision.get("image_size", 384) // vision.get("patch_size", 16),
+        post_norm=True,
+        host_width=vision.get("hidden_size", 1024),
+    )
     # image_size and patch_size stay: the VQ tower's geometry is derived from them
-    vision |= {"hidden_size": spec.width, "num_attention_heads": donor.config.get("num_attention_heads", 12)}
+    if not spec.bridge:
+        vision |= {"hidden_size": spec.width, "num_attention_heads": donor.config.get("num_attention_heads", 12)}
     preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
     use_squares(files, preprocessing, num_image_tokens=spec.count)
-    return Plan(files, spec.count, tower=spec, new=_new_tensors(source, spec.width, settings))
+    return Plan(
+        files=files,
+        features=spec.count,
+        tower=spec,
+        positions=spec.grid if spec.config != donor.config else None,
+        new=_new_tensors(source, spec.width, settings),
+    )
 
 
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
@@ -124,4 +137,5 @@ HOST = Host(
     processor=processor,
     encode=encode,
     replay=replay,
+    bridges=True,
 )

@@ -234,6 +234,7 @@ HOST = Host(
     placeholders=placeholders,
     geometry=("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576"),
     holds_clip=True,
+    first_linear="multi_modal_projector.linear_1",
     shim=shim,
     encode=encode,
     replay=replay,

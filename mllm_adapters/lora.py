@@ -44,7 +44,7 @@ def add_lora(
         lora_alpha=alpha,  # type: ignore[arg-type]
         lora_dropout=dropout,
         target_modules=pattern if rank else NO_LORA,
-        modules_to_save=list(host.connector),
+        modules_to_save=list(_connector(model, host)),
     )
     peft_model = get_peft_model(model, config)
     _check_trainable(peft_model, host)
@@ -52,9 +52,15 @@ def add_lora(
 
 
 def connector_parameters(model: nn.Module, host: Host) -> dict[str, nn.Parameter]:
-    """The trainable parameters of the connector by name."""
-    parts = {f".{name}." for name in host.connector}
+    """The trainable parameters of the connector by name, a warm graft's bridge among them."""
+    parts = {f".{name}." for name in _connector(model, host)}
     return {n: p for n, p in model.named_parameters() if p.requires_grad and any(part in f".{n}" for part in parts)}
+
+
+def _connector(model: nn.Module, host: Host) -> tuple[str, ...]:
+    bridge = f"{host.tower.rpartition('.')[2]}.bridge"
+    found = any(f".{bridge}." in f".{name}" for name, _ in model.named_parameters())
+    return (*host.connector, bridge) if found else host.connector
 
 
 def save_trained(model: PeftModel, directory: Path, base: str) -> None:

@@ -66,7 +66,8 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     files = copy.deepcopy(source.files)
     config = files["config.json"]
     vision = config["vision_config"]
-    tower = tower_spec(donor, settings, vision["image_size"] // vision["patch_size"])
+    width = config.get("feature_width") or vision["hidden_size"]
+    tower = tower_spec(donor, settings, vision["image_size"] // vision["patch_size"], host_width=width)
     config["feature_width"] = tower.width
     preprocessing = donor.preprocessing.model_copy(update={"size": tower.size})
     files["processor_config.json"]["image_processor"] = image_processor_settings(preprocessing)
@@ -148,4 +149,5 @@ HOST = Host(
     processor=processor,
     encode=encode,
     replay=replay,
+    bridges=True,
 )

@@ -25,6 +25,7 @@ class TowerSpec(Row):
         layer: hidden state that is handed on; -1 is the last.
         post_norm: apply the donor's last norm to it.
         class_token: hand the class token on as well, first.
+        bridge: width of the host's own tower, to which a linear layer takes the tokens; None: they are handed on as they are.
         scale, shift: `x * scale + shift` turns the host's normalised pixels into the donor's; None: they are the donor's already.
     """
 
@@ -35,6 +36,7 @@ class TowerSpec(Row):
     layer: int = -1
     post_norm: bool = False
     class_token: bool = False
+    bridge: int | None = None
     scale: Triple | None = None
     shift: Triple | None = None
 
@@ -45,7 +47,12 @@ class TowerSpec(Row):
 
     @property
     def width(self) -> int:
-        """Width of a token."""
+        """Width of a token that is handed on."""
+        return self.bridge or self.donor_width
+
+    @property
+    def donor_width(self) -> int:
+        """Width of the donor's tokens."""
         return int((CLIP_DEFAULTS | self.config)["hidden_size"])
 
     @property
@@ -62,6 +69,7 @@ def tower_spec(
     post_norm: bool = False,
     class_token: bool = False,
     host_normalisation: tuple[Triple, Triple] | None = None,
+    host_width: int | None = None,
 ) -> TowerSpec:
     """The donor under the user's token policy.
 
@@ -73,6 +81,7 @@ def tower_spec(
         post_norm: whether the host reads it after the tower's last norm, where it is the last one.
         class_token: whether the host reads the class token, where the user says nothing.
         host_normalisation: mean and std of the pixels that arrive, where they are not the donor's own.
+        host_width: width of the host's own tower, for the bridge of a warm graft; None where the host takes none.
 
     Raises:
         HostError: if the donor has no such layer, does not see RGB, or has no whole patch.
@@ -95,6 +104,7 @@ def tower_spec(
         layer=layer,
         post_norm=post_norm and layer in (-1, vision["num_hidden_layers"]),
         class_token=class_token if settings.feature_select is None else settings.feature_select == "full",
+        bridge=host_width if settings.warm else None,
         scale=scale,
         shift=shift,
     )

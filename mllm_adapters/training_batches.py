@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mgll.preprocessing import open_image
 from mllm_adapters.answer_slot import decoder_start, letter_ids
+from mllm_adapters.donor_tower import BridgedReplay, without_bridge
 from mllm_adapters.loading import LoadedHost
 from mllm_adapters.settings import TrainingQuestion
 
@@ -88,7 +89,8 @@ class Images:
         self.features = self.features and _nbytes(self._encoded(self._inputs(paths[0]))) * distinct <= cache_bytes
         self._keeps = self.features or _nbytes(self._inputs(paths[0])) * distinct <= cache_bytes
         if self.features and self._host.replay:
-            self._model.set_submodule(self._host.tower, self._host.replay(self._tower, self._model.config))
+            replay, bridge = self._host.replay(self._tower, self._model.config), getattr(self._tower, "bridge", None)
+            self._model.set_submodule(self._host.tower, replay if bridge is None else BridgedReplay(bridge, replay))
 
     def batch(self, paths: Sequence[Path]) -> dict[str, Tensor]:
         """`pixel_values` and what else the host's image processor makes, image after image, on the model's device."""
@@ -119,7 +121,8 @@ class Images:
     def _encoded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         assert self._host.encode is not None
         moved = {key: value.to(self._parameter.device) for key, value in inputs.items()}
-        features = self._host.encode(self._tower, self._model.config, moved)
+        with without_bridge(self._tower):
+            features = self._host.encode(self._tower, self._model.config, moved)
         return inputs | {"pixel_values": features.cpu()}
 
 

@@ -4,14 +4,14 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mgll.formats import FormatError
 from mllm_adapters.card import write_card
-from mllm_adapters.graft import GRAFT, Donor, Graft, TensorChange, check_count, json_files, read_graft
+from mllm_adapters.graft import GRAFT, Donor, Graft, TensorChange, WarmStart, check_count, json_files, read_graft
 from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
 from mllm_adapters.surgery import (
     SINGLE,
@@ -55,6 +55,7 @@ def graft(
     copy: bool = False,
     named: str | None = None,
     parts: Mapping[str, Path] | None = None,
+    warm: Sequence[Path] | None = None,
 ) -> Graft:
     """Write to `out` the checkpoint in `source` with the tower file `encoder` in the place of its own tower.
 
@@ -69,9 +70,12 @@ def graft(
         copy: copy untouched shards even where a hard link would do.
         named: how the user named the checkpoint, for the record; `source` when None.
         parts: further checkpoints that the published one leaves out (`Host.parts`).
+        warm: unlabelled images from which a linear map of the donor's tokens to the old tower's is fitted
+            (`mllm_adapters.warm_graft`).
 
     Raises:
         FormatError: if checkpoint or tower are damaged or incomplete.
+        ImageError: naming images of `warm` that cannot be read.
         HostError: if they do not fit each other or the settings.
     """
     from mgll import tower as tower_file
@@ -79,16 +83,23 @@ def graft(
     from mgll.provenance import provenance
 
     settings, directory, out = settings or GraftSettings(), Path(source), Path(out)
+    settings = settings.model_copy(update={"warm": warm is not None})
     header = tower_file.read_header(encoder)
     anatomy = _take_apart(host, open_source(host, directory, parts))
     _check_out(out, directory)
     plan = plan_graft(host, anatomy.source, header, settings)
     donor = tower_file.read_tower(encoder)
+    fitted: dict[str, Tensor] = {}
+    start: WarmStart | None = None
+    if warm is not None:
+        from mllm_adapters.warm_graft import fit
+
+        fitted, start = fit(host, anatomy.source, Path(encoder), plan, warm)
 
     with atomic_path(out) as temporary:
         temporary.mkdir()
-        tensors = _write_weights(anatomy, donor, plan, settings, temporary, copy)
-        _write_files(anatomy.source, plan.files, temporary)
+        tensors = _write_weights(anatomy, donor, plan, settings, temporary, copy, fitted)
+        write_files(anatomy.source, plan.files, temporary)
         facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
@@ -102,6 +113,7 @@ def graft(
             placeholders=host.placeholders(plan.files),
             tower=plan.tower,
             loads_in="mllm_adapters.load" if plan.tower or ":" in host.model_class else "transformers",
+            warm=start,
             connector_needs_training=not same,
             tensors=tuple(tensors),
             files=tuple(sorted(path.name for path in temporary.iterdir())),
@@ -159,7 +171,7 @@ def rehearse(
     donor = read_shard(Path(encoder))
     new = {_full_name(anatomy, tensor): math.prod(tensor.shape) for tensor in plan.new}
     own = {name: math.prod(part.shape) for name, part in tensors.items() if name not in leaving}
-    inside = [part.rpartition(".")[2] for part in host.connector]
+    inside = [*(part.rpartition(".")[2] for part in host.connector), "bridge"]
     connector = {n: size for n, size in (own | new).items() if any(f".{part}." in f".{n}" for part in inside)}
     layers = [name for name in own if name.endswith(".weight") and _is_adapted(host, name.removesuffix(".weight"))]
     return Rehearsal(
@@ -204,7 +216,7 @@ def convert(
         temporary.mkdir()
         written = _write_kept(source, set(), temporary, copy)
         write_index(temporary, written)
-        _write_files(source, source.files, temporary)
+        write_files(source, source.files, temporary)
         write_card(temporary, host.title, [f"converted from: {named or directory}"])
         record = Graft(
             schema="mgll.graft/1",
@@ -273,6 +285,10 @@ def plan_graft(host: Host, source: Source, donor: "TowerHeader", settings: Graft
             f"{host.title} cannot take token policy {settings.tokens}; use --tokens native or resize_posemb"
         )
     check_count(plan.features, host.placeholders(plan.files))
+    if settings.warm:
+        from mllm_adapters.warm_graft import warm_plan
+
+        return warm_plan(host, source, plan, settings)
     return plan
 
 
@@ -306,12 +322,18 @@ def _check_out(out: Path, source: Path) -> None:
 
 
 def _write_weights(
-    anatomy: _Anatomy, donor: dict[str, Stored], plan: Plan, settings: GraftSettings, out: Path, copy: bool
+    anatomy: _Anatomy,
+    donor: dict[str, Stored],
+    plan: Plan,
+    settings: GraftSettings,
+    out: Path,
+    copy: bool,
+    fitted: "Mapping[str, Tensor]",
 ) -> list[TensorChange]:
     """Shards of the graft: linked, rewritten without what goes, and one of their own for what comes."""
     old = anatomy.source.tensors
     arriving = _donor_tensors(anatomy, donor, plan)
-    fresh = {name: Held(tensor) for name, tensor in _new_tensors(anatomy, plan, settings.seed).items()}
+    fresh = {name: Held(tensor) for name, tensor in _new_tensors(anatomy, plan, settings.seed, fitted).items()}
     leaving = _leaving(anatomy, plan)
     written = _write_kept(anatomy.source, leaving, out, copy)
     write_shard(out / TOWER_SHARD, {**arriving, **fresh})
@@ -386,13 +408,18 @@ def _donor_tensors(anatomy: _Anatomy, donor: dict[str, Stored], plan: Plan) -> d
     old = anatomy.source.tensors[next(iter(anatomy.tower.values()))]
     prefix = anatomy.prefix
     if plan.tower is not None:  # legacy spellings below the tower's own name are the stock class's business
-        prefix = re.sub(r"(vision_tower\.).*", r"\1", prefix) + "donor."
+        prefix = shim_prefix(prefix) + "donor."
     tensors: dict[str, Part] = {}
     for name, part in sorted(donor.items()):
         positions = plan.positions if name == "embeddings.position_embedding.weight" else None
         same = part.dtype == old.dtype and positions is None
         tensors[prefix + name] = part if same else Held(_cast(part, old, positions))
     return tensors
+
+
+def shim_prefix(prefix: str) -> str:
+    """What stands before the names of a shim's tensors, where `prefix` stands before those of the tower that goes."""
+    return re.sub(r"(vision_tower\.).*", r"\1", prefix)
 
 
 def _cast(part: Part, old: Part, positions: int | None) -> "Tensor":
@@ -404,7 +431,7 @@ def _cast(part: Part, old: Part, positions: int | None) -> "Tensor":
     return tensor.to(torch_dtype(old)).contiguous()
 
 
-def _new_tensors(anatomy: _Anatomy, plan: Plan, seed: int) -> "dict[str, Tensor]":
+def _new_tensors(anatomy: _Anatomy, plan: Plan, seed: int, fitted: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     if not plan.new:
         return {}
     import torch
@@ -417,11 +444,12 @@ def _new_tensors(anatomy: _Anatomy, plan: Plan, seed: int) -> "dict[str, Tensor]
         values = torch.empty(tensor.shape).uniform_(-1, 1, generator=generator) / tensor.fan_in**0.5
         if tensor.fill is not None:
             values.fill_(tensor.fill)
+        values = fitted.get(tensor.name, values)
         fresh[name] = values.to(torch_dtype(tensors.get(name) or tensors[next(iter(anatomy.tower.values()))]))
     return fresh
 
 
-def _write_files(source: Source, files: dict[str, Json], out: Path) -> None:
+def write_files(source: Source, files: dict[str, Json], out: Path) -> None:
     """Everything but weights; config.json last, because nothing is loadable without it."""
     for path in sorted(source.directory.rglob("*")):  # a second tokenizer has a folder of its own
         relative = path.relative_to(source.directory)
