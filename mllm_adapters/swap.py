@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgll.formats import FormatError
+from mgll.preprocessing import ImageError
 from mllm_adapters.host import GraftSettings, Host, HostError
 from mllm_adapters.registry import HOSTS, get_host
 from mllm_adapters.token_policy import POLICIES
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         feature_select=options.feature_select,
         connector=options.connector,
         seed=options.seed,
+        warm=options.warm is not None,
     )
     try:
         host = get_host(options.model)
@@ -48,8 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             print(dry_run(host, named, rehearse(host, source, options.encoder, settings, parts), options.copy))
             return 0
-        record = graft(host, source, options.encoder, out, settings, copy=options.copy, named=named, parts=parts)
-    except (FormatError, HostError) as error:
+        warm = warm_images(options.warm, options.warm_limit, options.seed)
+        record = graft(
+            host, source, options.encoder, out, settings, copy=options.copy, named=named, parts=parts, warm=warm
+        )
+    except (FormatError, HostError, ImageError) as error:
         print(f"swap: {error}", file=sys.stderr)
         return 1
     print(report(host, record, out))
@@ -93,6 +98,19 @@ def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
         path = Path(where)
         found[name] = path if path.exists() else _from_hub(host, where)
     return found
+
+
+def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None:
+    """The images of `--warm`; None where it was not given.
+
+    Raises:
+        HostError: if there are none.
+    """
+    if folder is None:
+        return None
+    from mllm_adapters.warm_graft import images_in
+
+    return images_in(folder, limit, seed)
 
 
 def _from_hub(host: Host, name: str) -> Path:
@@ -168,14 +186,19 @@ def report(host: Host, record: "Graft", out: Path) -> str:
         f"  {len(record.changed('replaced'))} tensors replaced by the donor's, {len(record.changed('dropped'))} dropped;"
         f" {record.features} image tokens ({record.settings.tokens})",
         f"  new tensors: {', '.join(change.name for change in new) if new else 'none'}"
-        + (f" (initialised, seed {record.settings.seed})" if new else ""),
+        + (f" ({'fitted' if record.warm else f'initialised, seed {record.settings.seed}'})" if new else ""),
     ]
+    if record.warm:
+        lines.append(
+            f"  warm: a linear map to the old tower's tokens, fitted on {record.warm.images} images; it explains"
+            f" {record.warm.explained:.1%} of their variance on images left out"
+        )
     if record.loads_in != "transformers":
         lines.append(
             f"  {_why_ours(host, record.settings.tokens)}: load it with mllm_adapters.load, not with transformers"
         )
     if record.connector_needs_training:
-        why = "holds new tensors" if new else "was trained for another tower"
+        why = "holds new tensors" if new and not record.warm else "was trained for another tower"
         lines.append(f"  The connector {why}: train it before you judge the tower.")
     else:
         lines.append("  The donor is the host's own tower: nothing changed, the connector needs no training.")
@@ -225,6 +248,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--connector", choices=["keep", "new"], default="keep", help="keep the connector where it fits, or make it new"
     )
+    parser.add_argument(
+        "--warm",
+        type=Path,
+        metavar="IMAGES",
+        help="folder of unlabelled images from which a linear map of the donor's tokens to the old tower's is fitted, so that the"
+        " connector need not start anew",
+    )
+    parser.add_argument("--warm-limit", type=int, default=1000, help="at most so many of them, drawn with --seed")
     parser.add_argument("--seed", type=int, default=0, help="of new tensors")
     parser.add_argument(
         "--part",

@@ -207,3 +207,27 @@ def test_the_report_of_a_graft_that_transformers_loads_warns_of_nothing(
 ) -> None:
     record = graft(get_host("llava"), host_directory, make_tower(), tmp_path / "graft")
     assert "mllm_adapters.load" not in swap.report(get_host("llava"), record, tmp_path / "graft")
+
+
+def test_a_warm_graft_from_the_command_line(
+    host_directory: Path, make_tower, photographs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "graft"
+    folder.mkdir()
+    for i in range(12):
+        (folder / f"{i}.png").write_bytes(photographs[i % len(photographs)].read_bytes())
+    command = ["--model", "llava", "--encoder", str(make_tower(hidden_size=24)), "--checkpoint", str(host_directory)]
+    command += ["--out", str(out), "--warm", str(folder), "--warm-limit", "10"]
+    assert swap.main([*command, "--dry-run"]) == 0
+    assert "linear_1.weight [32, 24]" in capsys.readouterr().out
+    assert swap.main(command) == 0
+    said = capsys.readouterr().out
+    assert "linear_1.weight (fitted)" in said
+    assert "fitted on 10 images" in said
+    assert validate(out).warm
+    (folder / "0.png").write_bytes(b"nothing")
+    assert swap.main([*command[:-1], "100"]) == 1
+    assert "0.png" in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    assert swap.main([*command, "--warm", str(tmp_path / "none")]) == 1
+    assert "no images in it" in capsys.readouterr().err
