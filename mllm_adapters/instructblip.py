@@ -95,7 +95,7 @@ SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
     """Keys and values over features of another width; on demand the whole Q-Former and the projection behind it."""
     new = []
-    for name, part in source.tensors.items():
+    for name, part in sorted(source.tensors.items()):  # so that the seed gives the same however the shards were cut
         looks = re.fullmatch(LOOKS, name)
         shape = (part.shape[0], width) if looks and looks[2] == "weight" else part.shape
         other_width = looks and source.tensors[name.removesuffix(looks[2]) + "weight"].shape[1] != width

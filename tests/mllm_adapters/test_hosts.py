@@ -3,6 +3,8 @@
 import importlib
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +135,24 @@ def test_every_other_tensor_is_the_hosts_own(name: str, hosts, grafts) -> None:
             assert torch.equal(found[key], tensor), key
     unknown = found.keys() - before.model.state_dict().keys()
     assert all(key.startswith(tower) for key in unknown), unknown
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_shards_that_mix_tower_and_language_model(name: str, hosts, donor: Path, grafts, tmp_path: Path) -> None:
+    mixed = shutil.copytree(hosts(name), tmp_path / "mixed", ignore=shutil.ignore_patterns("*.safetensors*"))
+    tensors: dict[str, torch.Tensor] = {}
+    for path in hosts(name).glob("*.safetensors"):
+        tensors |= load_file(path)
+    shards = {f"model-0000{i + 1}-of-00002.safetensors": sorted(tensors)[i::2] for i in range(2)}
+    for shard, names in shards.items():
+        assert 0 < sum(bool(re.match(get_host(name).tower_keys, key)) for key in names) < len(names)
+        save_file({key: tensors[key] for key in names}, mixed / shard, {"format": "pt"})
+    listed = {key: shard for shard, names in shards.items() for key in names}
+    (mixed / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": listed}))
+    graft(get_host(name), mixed, donor, tmp_path / "graft")
+    expected, found = (load(path).model.state_dict() for path in (grafts(name), tmp_path / "graft"))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in found.items())
 
 
 @pytest.mark.parametrize("name", HOSTS)
