@@ -24,8 +24,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 def align_connector(loaded: LoadedHost, captions: Sequence[str], batches: Sequence[dict[str, Tensor]]) -> float:
     """Fit the connector's last linear layer, in place.
 
-    Every caption counts equally often as any other, whatever the number of its images: else the most frequent one would be seen in
-    every image.
+    A caption counts by the square root of the number of its images: else the most frequent one would be seen in every image.
 
     Args:
         loaded: the model whose connector is to be trained, in its trainable form.
@@ -44,7 +43,7 @@ def align_connector(loaded: LoadedHost, captions: Sequence[str], batches: Sequen
     inputs = _inputs_of(layer, loaded, batches)
     targets = np.stack([_word_embedding(loaded, caption) for caption in captions])
     counts = Counter(captions)
-    weights = np.array([1 / counts[caption] for caption in captions])
+    weights = np.array([counts[caption] ** -0.5 for caption in captions])
     weights *= len(weights) / weights.sum()
     scale = float(inputs.var(axis=0).mean()) * len(inputs)
     ridge = RidgeCV([strength * scale for strength in STRENGTHS]).fit(inputs, targets, sample_weight=weights)

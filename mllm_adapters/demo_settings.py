@@ -33,20 +33,22 @@ class WarmSettings:
         auxiliary: weight of the auxiliary losses; their heads are thrown away.
         words_first: share of the steps, at the start, that see findings in words only.
         spread: share of the later batches whose finding is spread over image positions instead of being written in words.
+        single: share of those batches that have one such position, as a tower's pooled feature has.
         most_positions: largest number of such positions.
         match: factor on the lower blocks' queries and keys, which start equal, so that a word looks at the same word elsewhere.
         noise: largest standard deviation of noise on image positions, in units of the mixtures' own.
         seed: of weights and questions.
     """
 
-    steps: int = 600
+    steps: int = 900
     batch_size: int = 32
     learning_rate: float = 2e-3
     width: int = 128
     depth: int = 4
     auxiliary: float = 1.0
     words_first: float = 0.3
-    spread: float = 0.5
+    spread: float = 0.6
+    single: float = 0.5
     most_positions: int = 40
     match: float = 4.0
     noise: float = 1.0

@@ -115,8 +115,8 @@ def save_decoder(model: LlamaForCausalLM, path: Path) -> None:
 def draw_question(rng: np.random.Generator, spread: bool) -> Question:
     """A question over all disease names.
 
-    In words, one to three findings are equally present and one of them is an option. Spread, several are present to degrees and the
-    strongest option is the answer.
+    In words, one to three findings are equally present and one of them is an option. Spread, every finding is present to a degree,
+    as in what a tower that is not sure gives, and the strongest option is the answer.
     """
     order = rng.permutation(len(names()))
     options, answer = tuple(int(index) for index in order[:4]), int(rng.integers(4))
@@ -124,9 +124,10 @@ def draw_question(rng: np.random.Generator, spread: bool) -> Question:
     others = order[4 : 4 + int(rng.integers(0, 3))]
     weights[options[answer]] = 1.0
     if spread:
-        weights[others] = rng.uniform(0, 1.5, len(others))
-        rivals = [option for option in options if option != options[answer]][: int(rng.integers(0, 4))]
-        weights[rivals] = rng.uniform(0, 0.7, len(rivals))
+        background = rng.uniform(0, 0.8)
+        weights[:] = rng.uniform(0.5, 1, len(weights)) * background
+        weights[others] = rng.uniform(background, 1.5, len(others))
+        weights[options[answer]] = 1.0
     else:
         weights[others] = 1.0
     return Question(str(rng.choice(QUESTIONS)), options, answer, weights)
@@ -197,7 +198,8 @@ def _batches(settings: WarmSettings, tokenizer: PreTrainedTokenizerFast) -> Iter
     for step in counting():
         spread = step >= settings.steps * settings.words_first and bool(rng.random() < settings.spread)
         questions = [draw_question(rng, spread) for _ in range(settings.batch_size)]
-        slot = IMAGE * int(rng.integers(1, settings.most_positions + 1))
+        positions = 1 if rng.random() < settings.single else int(rng.integers(2, settings.most_positions + 1))
+        slot = IMAGE * positions
         texts = [
             prompt_of(question, slot if spread else in_words(question, rng)) + HOST.answer(LETTERS[question.answer])
             for question in questions
