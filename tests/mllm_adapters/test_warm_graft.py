@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
-from transformers import CLIPVisionModel
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from benchmark.transformers_scorer import TransformersScorer
 from mgll.preprocessing import ImageError, Preprocessing, open_image
@@ -30,6 +30,7 @@ from mllm_adapters.warm_graft import BATCH, Moments, images_in, matched, warm_pl
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 BRIDGED = ["internvl", "janus-pro", "instructblip", "qwen-vl"]
 WIDTH, SIZE = 24, 32  # of the donor
+SMALL = {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +98,10 @@ def vectors(directory: Path, paths: list[Path]) -> torch.Tensor:
     loaded = load(directory)
     inputs = Images(loaded, paths, cache_bytes=0).batch(paths)
     with torch.no_grad():
-        return torch.stack(list(loaded.model.get_image_features(**inputs).pooler_output))
+        return torch.stack(list(loaded.model.model.get_image_features(**inputs).pooler_output))
 
 
-@pytest.mark.parametrize("tokens", ["native", "pooled"])
-@pytest.mark.parametrize("name", ["llava", "llava-med"])
+@pytest.mark.parametrize(("name", "tokens"), [("llava", "native"), ("llava", "pooled"), ("llava-med", "native")])
 def test_a_map_that_exists_is_found_and_multiplied_into_the_connector(
     name: str, tokens: str, hosts, unlabelled: list[Path], tmp_path: Path
 ) -> None:
@@ -195,6 +195,24 @@ def test_elsewhere_a_bridge_carries_the_map_and_the_connector_stays(name: str, h
     for key, tensor in before.model.state_dict().items():
         if not key.startswith(f"{after.host.tower}."):
             assert torch.equal(found[key], tensor), key
+
+
+def test_donors_that_say_the_same_in_other_channels_are_the_same_behind_their_bridges(
+    hosts, unlabelled: list[Path], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    tower = CLIPVisionModel(CLIPVisionConfig(hidden_size=16, image_size=SIZE, patch_size=8, **SMALL))
+    for path, donor in ((first, tower), (second, permuted(tower, torch.randperm(16)))):
+        save_tower(path, donor, Preprocessing(size=SIZE))
+    host = get_host("janus-pro")
+    records = [
+        graft(host, hosts("janus-pro"), path, tmp_path / f"graft-{path.name}", warm=unlabelled)
+        for path in (first, second)
+    ]
+    one, two = (vectors(tmp_path / f"graft-{path.name}", unlabelled) for path in (first, second))
+    assert one.std() > 0
+    torch.testing.assert_close(one, two, atol=1e-3, rtol=1e-3)
+    assert records[0].warm.explained == pytest.approx(records[1].warm.explained, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", BRIDGED)

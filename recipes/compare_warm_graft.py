@@ -1,0 +1,186 @@
+"""What is a warm graft worth? Answers right after the graft, and fine-tuning steps to the same validation loss, next to cold ones.
+
+    python recipes/compare_warm_graft.py --manifest eyes/manifest.jsonl --host_tower clip.ckpt --donor_tower mgll.ckpt \
+        --train train.jsonl --validation test.jsonl
+
+A LLaVA is built on the host tower, and its connector aligned and tuned. The donor goes into it three times: warm, cold with the
+host's connector as it is, and cold with a new connector. Each is fine-tuned alike with several budgets of steps, each budget a
+whole run of its own. Ends with summary.md. What is finished is not done again.
+
+Research use only, not for diagnosis.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mgll.commandline import parse_settings
+from mllm_adapters.demo_settings import DemoHostSettings
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+
+WARM, KEPT, NEW = "warm", "cold, connector kept", "cold, connector new"
+
+
+@dataclass(frozen=True)
+class WarmComparison:
+    """One comparison.
+
+    Attributes:
+        manifest: images; those of its split `train` are the unlabelled ones.
+        host_tower: tower file of the host.
+        donor_tower: tower file that is grafted.
+        train: questions to learn.
+        validation: questions that are scored.
+        out: folder of everything.
+        warm_images: number of unlabelled images.
+        validation_questions: number of those that are scored.
+        budgets: fine-tuning steps after the graft.
+        host_finetune: how the host's connector is trained.
+        finetune: how every graft is fine-tuned, but for its steps.
+        host: how the demo host reads its tower.
+    """
+
+    manifest: str
+    host_tower: str
+    donor_tower: str
+    train: str
+    validation: str
+    out: str = "runs/compare_warm_graft"
+    warm_images: int = 400
+    validation_questions: int = 600
+    budgets: tuple[int, ...] = (10, 20, 40, 80)
+    host_finetune: FinetuneSettings = field(
+        default_factory=lambda: FinetuneSettings(rank=0, align=True, steps=200, batch_size=16)
+    )
+    finetune: FinetuneSettings = field(
+        default_factory=lambda: FinetuneSettings(rank=0, connector_learning_rate=3e-4, batch_size=16)
+    )
+    host: DemoHostSettings = field(default_factory=DemoHostSettings)
+
+
+def main() -> None:
+    """Parse the settings and run."""
+    settings = parse_settings(WarmComparison, __doc__ or "")
+    try:
+        print(compare(settings).read_text(encoding="utf-8"))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def compare(settings: WarmComparison) -> Path:
+    """Run the comparison; returns the path of summary.md."""
+    from mgll.files import write_text
+    from mllm_adapters.finetune import finetune
+
+    out, questions = Path(settings.out), _questions(settings.train)
+    host = _trained_host(settings, questions)
+    curves = {"host, its own tower": {0: _score(host, settings, out / "host.json")}}
+    for name, graft in _grafts(settings, host).items():
+        curves[name] = {0: _score(graft, settings, out / f"{graft.name}-0.json")}
+        for steps in settings.budgets:
+            tuned = finetune(graft, questions, out / f"{graft.name}-{steps}", replace(settings.finetune, steps=steps))
+            curves[name][steps] = _score(tuned, settings, out / f"{graft.name}-{steps}.json")
+    summary = out / "summary.md"
+    write_text(summary, _summary(settings, curves))
+    return summary
+
+
+def _questions(cases: str) -> list[TrainingQuestion]:
+    from benchmark.cases import read_cases
+    from benchmark.prompts import LETTERS, question_text
+
+    return [
+        TrainingQuestion(
+            Path(case.image),
+            question_text(case.question, case.options),
+            LETTERS[case.answer],
+            case.options[case.answer],
+        )
+        for case in read_cases(cases)
+    ]
+
+
+def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -> Path:
+    """A checkpoint of the host with its connector trained for its own tower."""
+    from safetensors.torch import load_file
+
+    from mgll.files import atomic_path
+    from mllm_adapters.demo_host import build_demo_host
+    from mllm_adapters.finetune import finetune
+    from mllm_adapters.loading import load
+
+    out = Path(settings.out)
+    trained = out / "host"
+    if not trained.is_dir():
+        fresh = build_demo_host(settings.host_tower, out / "fresh-host", settings.host)
+        tuned = finetune(fresh, questions, out / "host-tuned", settings.host_finetune)
+        loaded = load(fresh)
+        connector = load_file(tuned / "adapter_model.safetensors")
+        found = {name.removeprefix("base_model.model."): tensor for name, tensor in connector.items()}
+        if loaded.model.load_state_dict(found, strict=False).unexpected_keys:
+            raise ValueError("host_finetune trains more than the connector; its rank must be 0")
+        with atomic_path(trained) as temporary:
+            loaded.model.save_pretrained(temporary)
+            loaded.processor.save_pretrained(temporary)
+    return trained
+
+
+def _grafts(settings: WarmComparison, host: Path) -> dict[str, Path]:
+    from mgll.manifest import read_manifest
+    from mllm_adapters.host import GraftSettings
+    from mllm_adapters.llava import HOST
+    from mllm_adapters.transplant import graft
+
+    images = [record.image for record in read_manifest(settings.manifest, "train")][: settings.warm_images]
+    folders = {WARM: host.parent / "warm", KEPT: host.parent / "cold-kept", NEW: host.parent / "cold-new"}
+    record = graft(HOST, host, settings.donor_tower, folders[WARM], warm=[Path(image) for image in images])
+    assert record.warm is not None
+    print(
+        f"fitted on {record.warm.images} images: {record.warm.explained:.1%} of the variance explained on those left out"
+    )
+    graft(HOST, host, settings.donor_tower, folders[KEPT])
+    graft(HOST, host, settings.donor_tower, folders[NEW], GraftSettings(connector="new"))
+    return folders
+
+
+def _score(model: Path, settings: WarmComparison, record: Path) -> tuple[float, float]:
+    """Share of right answers, and the mean negative log-probability of the right one among the four."""
+    from benchmark.cases import read_cases
+    from benchmark.prompts import question_text
+    from benchmark.transformers_scorer import TransformersScorer
+    from mgll.files import write_text
+    from mgll.preprocessing import open_image
+
+    if record.is_file():
+        return tuple(json.loads(record.read_text(encoding="utf-8")))
+    scorer, right, loss = TransformersScorer(model), 0, 0.0
+    cases = list(read_cases(settings.validation))[: settings.validation_questions]
+    for i in range(0, len(cases), 50):
+        some = cases[i : i + 50]
+        texts = [question_text(case.question, case.options) for case in some]
+        for case, score in zip(some, scorer.score([open_image(case.image) for case in some], texts), strict=True):
+            right += max(range(4), key=lambda k: score.log_probs[k]) == case.answer
+            loss -= score.log_probs[case.answer]
+    result = right / len(cases), loss / len(cases)
+    write_text(record, json.dumps(result) + "\n")
+    return result
+
+
+def _summary(settings: WarmComparison, curves: dict[str, dict[int, tuple[float, float]]]) -> str:
+    steps = [0, *settings.budgets]
+    rows = [f"| model | {' | '.join(f'{n} steps' for n in steps)} |", "|---" * (len(steps) + 1) + "|"]
+    for name, curve in curves.items():
+        cells = [f"{curve[n][0]:.1%} / {curve[n][1]:.3f}" if n in curve else "" for n in steps]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    lines = ["Right answers / validation loss after so many fine-tuning steps:", "", *rows, ""]
+    for cold in (KEPT, NEW):
+        for n in settings.budgets:
+            reached = [m for m in steps if curves[WARM][m][1] <= curves[cold][n][1]]
+            said = f"{reached[0]}" if reached else f"more than {steps[-1]}"
+            lines.append(f"- the loss of {n} steps of `{cold}`: {said} steps after a warm graft")
+    return "\n".join([*lines, "", "Chance is 25 %. Research use only, not for diagnosis.", ""])
+
+
+if __name__ == "__main__":
+    main()
