@@ -72,8 +72,9 @@ def _inputs_of(layer: nn.Linear, loaded: LoadedHost, batches: Sequence[dict[str,
     seen: list[Tensor] = []
     hook = layer.register_forward_hook(lambda _module, arguments, _output: seen.append(arguments[0].detach()))
     model: Any = loaded.model
+    see = getattr(model, "get_image_features", None) or model.model.get_image_features  # Janus has it one level down
     for inputs in batches:
-        model.get_image_features(**inputs)
+        see(**inputs)
     hook.remove()
     found = [states.flatten(1, -2).mean(dim=1) if states.dim() > 2 else states for states in seen]
     return torch.cat(found).float().cpu().numpy()

@@ -40,7 +40,7 @@ def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged or incomplete.
         HostError: if it is of another family, or older than transformers' image token.
     """
-    from mllm_adapters.transplant import read_native
+    from mllm_adapters.checkpoint_source import read_native
 
     source = read_native(HOST, directory)
     if source.files["config.json"].get("image_token_index") is None:

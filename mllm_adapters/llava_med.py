@@ -24,9 +24,9 @@ def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged, incomplete, or holds tensors of something else.
         HostError: if it is of another family.
     """
+    from mllm_adapters.checkpoint_source import read_native
     from mllm_adapters.loading import read_json
     from mllm_adapters.surgery import read_checkpoint
-    from mllm_adapters.transplant import read_native
 
     if read_json(directory / "config.json").get("model_type") == HOST.model_type:
         return read_native(HOST, directory)

@@ -34,8 +34,8 @@ def open_checkpoint(directory: Path, parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged or incomplete.
         HostError: if it is of another family, or a part was not named.
     """
+    from mllm_adapters.checkpoint_source import read_native
     from mllm_adapters.med_flamingo_layout import read_published
-    from mllm_adapters.transplant import read_native
 
     native = (directory / "config.json").is_file()
     return read_native(HOST, directory) if native else read_published(directory, parts)

@@ -31,8 +31,8 @@ def open_checkpoint(directory: Path, parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged, incomplete, or holds tensors of something else.
         HostError: if it is of another family, or one of its towers lies in a part that was not named.
     """
+    from mllm_adapters.checkpoint_source import read_native
     from mllm_adapters.loading import read_json
-    from mllm_adapters.transplant import read_native
 
     if read_json(directory / "config.json").get("model_type") == MODEL_TYPE:
         return read_native(HOST, directory)

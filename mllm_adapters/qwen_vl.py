@@ -39,9 +39,9 @@ def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged or incomplete.
         HostError: if it is of another family.
     """
+    from mllm_adapters.checkpoint_source import read_native
     from mllm_adapters.loading import read_json
     from mllm_adapters.qwen_vl_layout import read_published
-    from mllm_adapters.transplant import read_native
 
     published = read_json(directory / "config.json").get("model_type") == "qwen"
     return read_published(directory) if published else read_native(HOST, directory)

@@ -15,7 +15,7 @@ from mllm_adapters.token_policy import POLICIES
 
 if TYPE_CHECKING:
     from mllm_adapters.graft import Graft
-    from mllm_adapters.transplant import Rehearsal
+    from mllm_adapters.rehearsal import Rehearsal
 
 RUNS = Path("runs")
 DEMO = "demo"
@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         _check_encoder(options.encoder)
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
-        from mllm_adapters.transplant import graft, rehearse
+        from mllm_adapters.rehearsal import rehearse
+        from mllm_adapters.transplant import graft
 
         if options.dry_run:
             print(dry_run(host, named, rehearse(host, source, options.encoder, settings, parts), options.copy))

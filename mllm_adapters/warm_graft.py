@@ -312,6 +312,6 @@ def _named(source: Source, ending: str) -> Tensor:
 
 
 def _tower_prefix(host: Host, source: Source) -> str:
-    from mllm_adapters.transplant import shim_prefix
+    from mllm_adapters.graft_weights import shim_prefix
 
     return shim_prefix(next(m.group() for name in source.tensors if (m := re.match(host.tower_keys, name))))

@@ -21,12 +21,13 @@ from mgll.preprocessing import open_image
 from mgll.tower import load_tower, read_header, save_tower
 from mllm_adapters.finetune import finetune
 from mllm_adapters.graft import validate
+from mllm_adapters.graft_weights import TOWER_SHARD
 from mllm_adapters.host import GraftSettings, HostError
 from mllm_adapters.loading import load
 from mllm_adapters.registry import HOSTS, get_host
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 from mllm_adapters.token_policy import resize_positions
-from mllm_adapters.transplant import TOWER_SHARD, graft
+from mllm_adapters.transplant import graft
 
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 #: token policies by which a host cannot take this donor, whose grid is 4 x 4 like the tiny hosts' own

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from mgll.formats import FormatError
 from mgll.tower import load_tower
+from mllm_adapters.checkpoint_source import open_source
 from mllm_adapters.graft import validate
 from mllm_adapters.host import GraftSettings, HostError
 from mllm_adapters.loading import LoadedHost, load
 from mllm_adapters.qwen_vl import HOST
 from mllm_adapters.qwen_vl_model import sincos_positions
-from mllm_adapters.transplant import convert, graft, open_source
+from mllm_adapters.transplant import convert, graft
 
 NUMBERS = json.loads(STORED.read_text())
 WITH_IMAGE = torch.tensor([[*BEFORE, IMAGE_START, *[IMAGE_START + 2] * PLACES, IMAGE_START + 1, *AFTER]])

@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from mgll.formats import FormatError
 from mllm_adapters import transplant
 from mllm_adapters.graft import GRAFT, read_graft, validate
+from mllm_adapters.graft_weights import TOWER_SHARD
 from mllm_adapters.host import GraftSettings, HostError
 from mllm_adapters.llava import HOST
 from mllm_adapters.loading import load
-from mllm_adapters.transplant import TOWER_SHARD, graft
+from mllm_adapters.transplant import graft
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_an_exception_midway_leaves_nothing(
     encoder, out = make_tower(), tmp_path / "graft"
     graft(HOST, host_copy, encoder, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    monkeypatch.setattr(transplant, "_write_files", full_disk)
+    monkeypatch.setattr(transplant, "write_files", full_disk)
     with pytest.raises(OSError, match="No space"):
         graft(HOST, host_copy, make_tower(seed=2), out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -127,7 +128,7 @@ KILLED = """
 import os, signal, sys
 from mllm_adapters import transplant
 from mllm_adapters.llava import HOST
-transplant._write_files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+transplant.write_files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 transplant.graft(HOST, *sys.argv[1:])
 """
 

@@ -14,11 +14,12 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from mgll.preprocessing import Preprocessing, open_image, preprocess
 from mgll.tower import load_tower, read_header, save_tower
 from mllm_adapters.graft import validate
+from mllm_adapters.graft_weights import TOWER_SHARD
 from mllm_adapters.host import GraftSettings, HostError
 from mllm_adapters.llava import HOST
 from mllm_adapters.loading import load
 from mllm_adapters.token_policy import resize_grid
-from mllm_adapters.transplant import TOWER_SHARD, graft
+from mllm_adapters.transplant import graft
 
 PLAIN = """
 import sys, torch

@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from benchmark.transformers_scorer import TransformersScorer
 from mgll.preprocessing import ImageError, Preprocessing, open_image
 from mgll.tower import read_header, save_tower
+from mllm_adapters.checkpoint_source import open_source
 from mllm_adapters.finetune import finetune
 from mllm_adapters.graft import validate
 from mllm_adapters.host import GraftSettings, HostError, Plan, Source
@@ -24,7 +25,7 @@ from mllm_adapters.loading import load
 from mllm_adapters.registry import HOSTS, get_host
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 from mllm_adapters.training_batches import Images
-from mllm_adapters.transplant import graft, open_source, plan_graft
+from mllm_adapters.transplant import graft, plan_graft
 from mllm_adapters.warm_graft import BATCH, Moments, images_in, matched, warm_plan
 
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
