@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         from mllm_adapters.transplant import convert
 
         record = convert(host, source, out, options.copy, named, parts)
-    except (FormatError, HostError) as error:
+    except (FormatError, HostError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 1
     print(f"{host.title} from {named}: {out}, {record.features} image tokens, loads in {record.loads_in}")

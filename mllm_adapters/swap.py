@@ -58,6 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (FormatError, HostError, ImageError) as error:
         print(f"swap: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"swap: {error}; nothing was left at {out} (--dry-run says how much room it takes)", file=sys.stderr)
+        return 1
     print(report(host, record, out))
     return 0
 

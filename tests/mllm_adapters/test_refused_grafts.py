@@ -199,3 +199,23 @@ def test_validate_names_the_wrong_field(
     (out / GRAFT).write_text(json.dumps(record | {"schema": "mgll.graft/2"}))
     with pytest.raises(FormatError, match="field schema"):
         read_graft(out)
+
+
+NO_ROOM = """
+import resource, sys
+from mllm_adapters.swap import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # what the kernel then says is what it says of a full disk
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_no_room_on_the_disk(host_copy: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in host_copy.iterdir()}
+    out = tmp_path / "out" / "graft"
+    arguments = ["--model", "llava", "--encoder", str(make_tower()), "--checkpoint", str(host_copy), "--out", str(out)]
+    done = subprocess.run([sys.executable, "-c", NO_ROOM, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "nothing was left" in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+    assert {path.name: path.read_bytes() for path in host_copy.iterdir()} == before
