@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -41,28 +42,32 @@ def write_weights(
     old = anatomy.source.tensors
     arriving = _donor_tensors(anatomy, donor, plan)
     fresh = {name: Held(tensor) for name, tensor in _new_tensors(anatomy, plan, settings.seed, fitted).items()}
-    leaving = leaving_tensors(anatomy, plan)
-    written = write_kept(anatomy.source, leaving, out, copy)
-    write_shard(out / TOWER_SHARD, {**arriving, **fresh})
+    leaving, coming = leaving_tensors(anatomy, plan), {**arriving, **fresh}
+    going = {name: part for name, part in old.items() if name in leaving | coming.keys()}
+    with ThreadPoolExecutor(2) as pool:  # hashing and copying both leave Python alone while they work
+        before, after = pool.submit(_hashes, going), pool.submit(_hashes, coming)
+        written = write_kept(anatomy.source, leaving, out, copy)
+        write_shard(out / TOWER_SHARD, coming)
     written |= read_shard(out / TOWER_SHARD)
     write_index(out, written)
-    coming = {**arriving, **fresh}
 
     def change(name: str) -> TensorChange:
         what: Literal["replaced", "new", "dropped"] = (
             "new" if name in fresh else "replaced" if name in arriving else "dropped"
         )
-        present = coming.get(name)
-        before = sha256_of(old[name]) if name in old else None
         return TensorChange(
             name=name,
             change=what,
-            sha256=sha256_of(present) if present else None,
-            before=before,
-            shape=(present or old[name]).shape,
+            sha256=after.result().get(name),
+            before=before.result().get(name),
+            shape=(coming.get(name) or old[name]).shape,
         )
 
     return [change(name) for name in sorted(leaving | coming.keys())]
+
+
+def _hashes(parts: Mapping[str, Part]) -> dict[str, str]:
+    return {name: sha256_of(part) for name, part in parts.items()}
 
 
 def leaving_tensors(anatomy: Anatomy, plan: Plan) -> set[str]:
