@@ -8,10 +8,11 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllm_adapters import last_hidden_state
 from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from mgll.tower import TowerHeader
     from mllm_adapters.tower_spec import TowerSpec
@@ -77,11 +78,9 @@ def placeholders(files: dict[str, Json]) -> int:
 
 def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
     """The donor's tokens as the last hidden state."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
     from mllm_adapters.donor_tower import GraftedTower
 
-    return GraftedTower(spec, lambda tokens: BaseModelOutputWithPooling(last_hidden_state=tokens))
+    return GraftedTower(spec, last_hidden_state.hand_on)
 
 
 def processor(directory: Path) -> Any:
@@ -104,21 +103,6 @@ def processor(directory: Path) -> Any:
     return load_with_squares(OneImageAPrompt, directory)
 
 
-def encode(tower: "nn.Module", _config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
-    """What the averaging reads: [B, patches, width]."""
-    found: Tensor = tower(pixel_values=inputs["pixel_values"]).last_hidden_state
-    return found
-
-
-def replay(_tower: "nn.Module", _config: Any) -> "nn.Module":
-    """Hands on `encode`'s result."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    from mllm_adapters.donor_tower import Replay
-
-    return Replay(lambda tokens: BaseModelOutputWithPooling(last_hidden_state=tokens))
-
-
 HOST = Host(
     name="medgemma",
     title="MedGemma",
@@ -136,6 +120,6 @@ HOST = Host(
     geometry=("SigLIP-So400m/14 at 896 px, last state after the norm", "4 x 4 mean, norm, one matrix", "256"),
     shim=shim,
     processor=processor,
-    encode=encode,
-    replay=replay,
+    encode=last_hidden_state.encode,
+    replay=last_hidden_state.replay,
 )

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllm_adapters import last_hidden_state
 from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from mgll.tower import TowerHeader
     from mllm_adapters.tower_spec import TowerSpec
@@ -119,7 +120,7 @@ def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
     """The donor's tokens in the first field of the output, where the Q-Former reads them."""
     from mllm_adapters.donor_tower import GraftedTower
 
-    return GraftedTower(spec, _output)
+    return GraftedTower(spec, last_hidden_state.hand_on)
 
 
 def processor(directory: Path) -> Any:
@@ -127,25 +128,6 @@ def processor(directory: Path) -> Any:
     from mllm_adapters.instructblip_processor import SteadyInstructBlipProcessor
 
     return SteadyInstructBlipProcessor.from_pretrained(directory)
-
-
-def encode(tower: "nn.Module", _config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
-    """The features that the Q-Former looks at: [B, tokens, width]."""
-    features: Tensor = tower(pixel_values=inputs["pixel_values"]).last_hidden_state
-    return features
-
-
-def replay(_tower: "nn.Module", _config: Any) -> "nn.Module":
-    """Hands them on."""
-    from mllm_adapters.donor_tower import Replay
-
-    return Replay(_output)
-
-
-def _output(tokens: "Tensor") -> Any:
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    return BaseModelOutputWithPooling(last_hidden_state=tokens)
 
 
 HOST = Host(
@@ -171,8 +153,8 @@ HOST = Host(
     open=open_checkpoint,
     shim=shim,
     processor=processor,
-    encode=encode,
-    replay=replay,
+    encode=last_hidden_state.encode,
+    replay=last_hidden_state.replay,
     bridges=True,
     second_text=("qformer_input_ids", "qformer_attention_mask"),
 )

@@ -8,10 +8,11 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllm_adapters import last_hidden_state
 from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from mgll.tower import TowerHeader
     from mllm_adapters.tower_spec import TowerSpec
@@ -102,27 +103,10 @@ def placeholders(files: dict[str, Json]) -> int:
 
 def shim(spec: "TowerSpec", config: Any) -> "nn.Module":
     """The donor's tokens as the last hidden state; a pooled feature fills one block of the pixel shuffle."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
     from mllm_adapters.donor_tower import GraftedTower
 
     block = round(1 / config.downsample_ratio) ** 2 if spec.tokens == "pooled" else 1
-    return GraftedTower(spec, lambda tokens: BaseModelOutputWithPooling(last_hidden_state=tokens.repeat(1, block, 1)))
-
-
-def encode(tower: "nn.Module", _config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
-    """The last hidden state of all tiles of an image: [tiles, tokens, width]."""
-    found: Tensor = tower(pixel_values=inputs["pixel_values"]).last_hidden_state
-    return found
-
-
-def replay(_tower: "nn.Module", _config: Any) -> "nn.Module":
-    """Hands on `encode`'s result."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    from mllm_adapters.donor_tower import Replay
-
-    return Replay(lambda features: BaseModelOutputWithPooling(last_hidden_state=features))
+    return GraftedTower(spec, lambda tokens: last_hidden_state.hand_on(tokens.repeat(1, block, 1)))
 
 
 def processor(directory: Path) -> Any:
@@ -155,8 +139,8 @@ HOST = Host(
     ),
     shim=shim,
     processor=processor,
-    encode=encode,
-    replay=replay,
+    encode=last_hidden_state.encode,
+    replay=last_hidden_state.replay,
     bridges=True,
     dynamic=True,
 )

@@ -8,10 +8,11 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllm_adapters import last_hidden_state
 from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from mgll.tower import TowerHeader
     from mllm_adapters.tower_spec import TowerSpec
@@ -87,26 +88,9 @@ def placeholders(files: dict[str, Json]) -> int:
 
 def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
     """The donor's tokens as the last hidden state."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
     from mllm_adapters.donor_tower import GraftedTower
 
-    return GraftedTower(spec, lambda tokens: BaseModelOutputWithPooling(last_hidden_state=tokens))
-
-
-def encode(tower: "nn.Module", _config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
-    """What the aligner reads: [B, tokens, width]."""
-    found: Tensor = tower(inputs["pixel_values"]).last_hidden_state
-    return found
-
-
-def replay(_tower: "nn.Module", _config: Any) -> "nn.Module":
-    """Hands on `encode`'s result."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    from mllm_adapters.donor_tower import Replay
-
-    return Replay(lambda features: BaseModelOutputWithPooling(last_hidden_state=features))
+    return GraftedTower(spec, last_hidden_state.hand_on)
 
 
 def processor(directory: Path) -> Any:
@@ -135,7 +119,7 @@ HOST = Host(
     geometry=("SigLIP-L/16 at 384 px, last state after the norm", "2-layer MLP", "576"),
     shim=shim,
     processor=processor,
-    encode=encode,
-    replay=replay,
+    encode=last_hidden_state.encode,
+    replay=last_hidden_state.replay,
     bridges=True,
 )
