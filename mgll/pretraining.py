@@ -27,7 +27,6 @@ from mgll.distributed import gather_features, gather_flags, start_accelerator
 from mgll.files import sha256, write_text
 from mgll.manifest import Record, read_manifest
 from mgll.objective import Level, Objective
-from mgll.preprocessing import Preprocessing
 from mgll.provenance import provenance
 from mgll.settings import PretrainSettings
 from mgll.text_encoder import encode_texts
@@ -107,9 +106,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         name: encode_texts(level.unique, settings.text_encoder, device=str(accelerator.device))
         for name, level in levels.items()
     }
-    preprocessing = Preprocessing(
-        size=settings.image_size, mean=settings.mean, std=settings.std, resize=settings.resize
-    )
+    preprocessing = settings.preprocessing
     images = TrainingImages(
         records,
         preprocessing,

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mgll.preprocessing import Preprocessing
 
 Objective = Literal["mgll", "mgll-paper", "clip", "siglip"]
 
@@ -121,6 +124,13 @@ class PretrainSettings:
     log_every: int = 10
     trackers: tuple[str, ...] = ()
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+
+    @property
+    def preprocessing(self) -> "Preprocessing":
+        """How images become the tower's input."""
+        from mgll.preprocessing import Preprocessing
+
+        return Preprocessing(size=self.image_size, mean=self.mean, std=self.std, resize=self.resize)
 
     @property
     def resolved_objective(self) -> ObjectiveSettings:

@@ -8,7 +8,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -133,13 +133,18 @@ def demo_checkpoint(cache: str | os.PathLike[str]) -> Path:
 
 
 def save_random_tower(
-    path: str | os.PathLike[str], seed: int = 0, encoder: str = "vit-tiny-16", size: int = 96
+    path: str | os.PathLike[str],
+    seed: int = 0,
+    encoder: str = "vit-tiny-16",
+    preprocessing: Preprocessing | None = None,
+    pooling: Literal["cls", "mean"] = "mean",
 ) -> None:
-    """A tower that has learnt nothing: what the positive control compares with."""
+    """A tower that has learnt nothing: what the positive control compares with, on the same pixels as the trained ones."""
+    preprocessing = preprocessing or Preprocessing(size=96)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = vision_encoder(encoder, size)
-    save_tower(path, model, Preprocessing(size=size), pooling="mean", objective="none: randomly initialised", seed=seed)
+        model = vision_encoder(encoder, preprocessing.size)
+    save_tower(path, model, preprocessing, pooling, objective="none: randomly initialised", seed=seed)
 
 
 def _is_of(host: Path, tower: Path) -> bool:

@@ -132,7 +132,8 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
     from mllm_adapters.demo_host import save_random_tower
 
     towers = {RANDOM: folder / "random-tower.ckpt"}
-    save_random_tower(towers[RANDOM], seed, settings.pretrain.encoder, settings.pretrain.image_size)
+    shared = settings.pretrain
+    save_random_tower(towers[RANDOM], seed, shared.encoder, shared.preprocessing, shared.pooling)
     objectives: dict[str, Objective] = {CLIP: "clip", MGLL: settings.mgll}
     for name, objective in objectives.items():
         towers[name] = folder / f"{name}-tower" / "mgll.ckpt"

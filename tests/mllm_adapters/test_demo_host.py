@@ -122,9 +122,12 @@ def test_the_demo_checkpoint_is_built_once_and_again_when_damaged(tmp_path):
 
 
 def test_the_random_tower_is_seeded(tmp_path):
-    save_random_tower(tmp_path / "a.ckpt", encoder="vit-nano-16", size=32)
-    save_random_tower(tmp_path / "b.ckpt", encoder="vit-nano-16", size=32)
-    save_random_tower(tmp_path / "c.ckpt", seed=1, encoder="vit-nano-16", size=32)
+    squash = Preprocessing(size=32, resize="squash")
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        save_random_tower(tmp_path / f"{name}.ckpt", seed, "vit-nano-16", squash)
     a, b, c = (load_tower(tmp_path / f"{name}.ckpt")[0].embeddings.class_embedding for name in "abc")
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
+    assert (
+        load_tower(tmp_path / "a.ckpt")[1].preprocessing == squash
+    )  # a control sees the pixels that it is compared on
