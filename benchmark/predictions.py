@@ -1,7 +1,7 @@
 """What a model said about each case: the file between scoring and reports.
 
 One row a case and rotation, after a header that says which model, cases and questions the rows belong to. While a run is
-going the rows stand in a journal beside the final file, one flushed line each, so that a killed run goes on where it was.
+going the rows stand in a journal a process beside the final file, flushed batch by batch, so that a killed run goes on.
 
 `python -m benchmark.predictions validate FILE` checks a file and names the line and field that is wrong.
 """
@@ -13,30 +13,36 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, model_validator
 
 from benchmark.cases import Case
 from benchmark.prompts import question_text
 from mgll.formats import FormatError, Row, numbered_rows, read_header, write_rows
 
-SCHEMA = "mgll.predictions/1"
-FILE, JOURNAL = "predictions.jsonl", "predictions.partial.jsonl"
+SCHEMA = "mgll.predictions/2"
+FILE = "predictions.jsonl"
+
+#: What the model was shown: each case's own image, a blank one, or that of another case with another answer.
+Shown = Literal["own", "blank", "shuffled"]
 
 #: Header entries that say what was scored. Rows of runs that differ in one of them never share a file.
-IDENTITY = ("model_sha256", "cases_sha256", "questions_sha256", "blind", "rotations")
+IDENTITY = ("model_sha256", "cases_sha256", "questions_sha256", "images", "rotations", "views")
 
 
 class Prediction(Row):
-    """One answer of a model.
+    """One answer of a model. Options are numbered in *stored* order, whatever the rotation in which they were asked.
 
     Attributes:
         case: id of the case.
-        rotation: how far the options were rotated when asked; 0 is the stored order.
-        log_probs: natural-log probabilities of the options in *stored* order, whatever the rotation; the four sum to 1.
-        text: what the model wrote at the answer slot.
-        chosen: index of the most probable option (the first of equals), 0 to 3.
+        rotation: index into `benchmark.rotations.PERMUTATIONS`; 0 is the stored order.
+        log_probs: natural-log probabilities of the options, read at their letters; the four sum to 1. None without letter view.
+        text: what the model wrote: its reply in the text view, else the most probable token at the answer slot.
+        said: option that the reply names by `benchmark.replies`; None where it names none, or without text view.
+        option_log_probs: mean natural-log likelihood a token of the options' own texts; None without option view.
+        chosen: the answer that counts: the most probable option (the first of equals), without letter view what was `said`; None
+            where the reply names none, which is wrong.
         answer: index of the true option.
         code: class code of the true option.
         group: patient or eye; intervals are clustered by it.
@@ -46,40 +52,45 @@ class Prediction(Row):
 
     case: str = Field(min_length=1)
     rotation: int = Field(ge=0, lt=24, strict=True)
-    log_probs: tuple[float, float, float, float]
-    text: str
-    chosen: int = Field(ge=0, le=3, strict=True)
+    log_probs: tuple[float, float, float, float] | None = None
+    text: str = ""
+    said: int | None = Field(default=None, ge=0, le=3, strict=True)
+    option_log_probs: tuple[float, float, float, float] | None = None
+    chosen: int | None = Field(default=None, ge=0, le=3, strict=True)
     answer: int = Field(ge=0, le=3, strict=True)
     code: str = Field(min_length=1)
     group: str = Field(min_length=1)
     source: str
     prompt_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
-    @field_validator("log_probs")
-    @classmethod
-    def _sums_to_one(cls, log_probs: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(math.isfinite(value) for value in log_probs):
-            raise ValueError("log-probabilities must be finite")
-        total = math.fsum(math.exp(min(value, 1.0)) for value in log_probs)
-        if abs(total - 1) > 1e-3:
-            raise ValueError(f"the four probabilities sum to {total:.4f} instead of 1")
-        return log_probs
-
-    @field_validator("chosen")
-    @classmethod
-    def _is_the_most_probable(cls, chosen: int, info: ValidationInfo) -> int:
-        if "log_probs" in info.data and chosen != most_probable(info.data["log_probs"]):
-            raise ValueError(f"the most probable option is {most_probable(info.data['log_probs'])}")
-        return chosen
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "Prediction":
+        for name in ("log_probs", "option_log_probs"):
+            values = getattr(self, name)
+            if values is not None and not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name} must be finite")
+        if self.log_probs is not None:
+            total = math.fsum(math.exp(min(value, 1.0)) for value in self.log_probs)
+            if abs(total - 1) > 1e-3:
+                raise ValueError(f"log_probs: the four probabilities sum to {total:.4f} instead of 1")
+        expected = self.said if self.log_probs is None else most_probable(self.log_probs)
+        if self.chosen != expected:
+            raise ValueError(f"chosen is {self.chosen}, but the answer that counts is {expected}")
+        return self
 
     @property
     def correct(self) -> bool:
         """Whether the chosen option is the true one."""
         return self.chosen == self.answer
 
+    @property
+    def likeliest(self) -> int | None:
+        """Option whose own text is most likely; None without option view."""
+        return None if self.option_log_probs is None else most_probable(self.option_log_probs)
+
     def probability(self, option: int) -> float:
-        """Probability of an option, relative to the four."""
-        return math.exp(self.log_probs[option])
+        """Probability of an option, relative to the four; without letter view 1 for what was said and 0 for the rest."""
+        return float(option == self.said) if self.log_probs is None else math.exp(self.log_probs[option])
 
 
 @dataclass(frozen=True)
@@ -96,8 +107,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The model's name, marked where it saw blank images."""
-        return f"{self.header['model']}{' (blind)' if self.header['blind'] else ''}"
+        """The model's name, marked where it saw other images than the cases' own."""
+        marks = {"own": "", "blank": " (blind)", "shuffled": " (shuffled images)"}
+        return f"{self.header['model']}{marks[self.header['images']]}"
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
@@ -108,8 +120,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """
     path = Path(path)
     if path.is_dir():
-        if (path / JOURNAL).exists() and not (path / FILE).exists():
-            raise FormatError(path / JOURNAL, None, "this run has not finished; start it again to let it go on")
+        if not (path / FILE).exists() and (unfinished := journals(path)):
+            raise FormatError(unfinished[0], None, "this run has not finished; start it again to let it go on")
         path = path / FILE
     run = _read(path)
     if not run.predictions:
@@ -158,6 +170,16 @@ def questions_sha256(cases: Iterable[Case]) -> str:
 def most_probable(log_probs: Sequence[float]) -> int:
     """Index of the largest, the first of equals."""
     return max(range(len(log_probs)), key=log_probs.__getitem__)
+
+
+def journals(out: Path) -> list[Path]:
+    """What the processes of an unfinished run have left in its output directory."""
+    return sorted(out.glob("predictions.partial-*.jsonl"))
+
+
+def journal_path(out: Path, process: int) -> Path:
+    """Where a process of a run writes its rows until all are there."""
+    return out / f"predictions.partial-{process}.jsonl"
 
 
 def start_journal(path: Path, header: dict[str, Any], rows: Sequence[Prediction]) -> TextIO:

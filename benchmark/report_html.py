@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from benchmark.case_images import open_case_image
 from benchmark.cases import Case
 from benchmark.prompts import LETTERS
 from benchmark.report import OUTCOMES, Report, ShownCase
@@ -23,7 +24,6 @@ from benchmark.report_tables import (
     total_lines,
 )
 from benchmark.report_text import answer, headline, looking, method, record, verdict
-from benchmark.scoring import open_case_image
 
 #: Longest side of an embedded image, in pixels, and its JPEG quality: 60 images stay near 2 MB.
 IMAGE_SIDE, JPEG_QUALITY = 448, 82

@@ -76,7 +76,7 @@ def looking(report: Report) -> str:
     """Whether the answers depend on the image, as far as floor and blind run tell."""
     after, rivals = report.after, [report.floor.overall]
     text = f"Always picking the option whose disease is most frequent scores {percent(report.floor.overall)}, without looking."
-    if report.header["blind"]:
+    if report.header["images"] == "blank":
         return f"{text} {after.name} saw blank images only: whatever it scores, the words alone gave it away."
     if report.blind:
         rivals.append(report.blind.overall.accuracy)

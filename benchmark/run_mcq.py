@@ -1,9 +1,11 @@
 """Ask a model four-option questions about images, and report how good it is, or how much better than another.
 
-    python benchmark/run_mcq.py --model DIR --cases cases.jsonl --out DIR [--against OTHER_OUT] [--blind]
+    python benchmark/run_mcq.py --model DIR --cases cases.jsonl --out DIR [--against OTHER_OUT] [--rotations 4] [--blind]
+    accelerate launch benchmark/run_mcq.py ...    # the same over several devices or nodes
 
-Answers are scored by the probability of the option letters. The output directory gets predictions.jsonl (one line a case, from
-which the rest can be made again), report.html, report.md, per_class.csv and run.json. A run that was killed goes on where it was.
+Answers are scored by the probability of the option letters. The output directory gets predictions.jsonl (one line a case and
+rotation, from which the rest can be made again), report.html, report.md, per_class.csv and run.json. A run that was killed goes on
+where it was.
 """
 
 import argparse
@@ -12,17 +14,21 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cases import SCHEMA, read_cases
 from benchmark.predictions import cases_sha256, questions_sha256, read_run
-from benchmark.scorer import Scorer, dummy
+from benchmark.scorer import VIEWS, Scorer, dummy
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
 
 if TYPE_CHECKING:
+    from benchmark.predictions import Shown
     from benchmark.report import Report
+    from benchmark.scoring import Asking, Processes
 
 DEMO = "demo"
 RUNS = Path("runs") / "mcq"
@@ -50,13 +56,13 @@ def run(
     cases: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     against: str | os.PathLike[str] | None = None,
-    blind: bool = False,
+    asking: "Asking | None" = None,
     blind_run: str | os.PathLike[str] | None = None,
-    batch_size: int = 8,
     device: str | None = None,
     name: str | None = None,
     any_prompt: bool = False,
-) -> "Report":
+    processes: "Processes | None" = None,
+) -> "Report | None":
     """Score a model and write its report.
 
     Args:
@@ -64,24 +70,33 @@ def run(
         cases: file of cases, or `demo` for cases about drawn eyes.
         out: output directory; default `runs/mcq/` and the model's name.
         against: output directory of a finished run over the same cases: "before"; this run is "after".
-        blind: show blank images.
-        blind_run: output directory of a finished blind run of this model, for the report.
-        batch_size: questions at a time.
+        asking: rotations, views, images shown, batch size.
+        blind_run: output directory of a finished run of this model on blank images, for the report.
         device: torch device; default a GPU where there is one.
         name: what reports call the model; default the directory's name.
         any_prompt: compare hosts even if they wrap the question in different templates.
+        processes: this process among those that share the work.
+
+    Returns:
+        The report; None in all processes but the first.
 
     Raises:
         FormatError: if a file is not what it should be.
         ComparisonError: if the runs are not over the same cases and questions.
         ImageError: naming the case whose image is missing, damaged or another one.
+        ValueError: if the model cannot be asked like this.
     """
     from benchmark.report import build_report, write_report
-    from benchmark.scoring import score_cases
+    from benchmark.scoring import Asking, Processes, score_cases
     from benchmark.summary import ComparisonError
     from mgll.provenance import provenance
 
-    cases = demo_cases() if str(cases) == DEMO else Path(cases)
+    asking, processes = asking or Asking(), processes or Processes()
+    if str(cases) == DEMO:
+        if processes.index == 0:
+            demo_cases()
+        processes.wait()
+        cases = demo_cases()
     asked = read_cases(cases)
     others = {role: read_run(path) for role, path in (("against", against), ("blind_run", blind_run)) if path}
     for other in others.values():  # before hours of scoring, not after
@@ -89,20 +104,22 @@ def run(
         if hashes != (cases_sha256(asked), questions_sha256(asked)):
             raise ComparisonError(f"{other.name!r} answered other cases or questions than those of {cases}")
     scorer = load_scorer(model, device, name)
-    out = Path(out or default_out(scorer.name, blind))
+    out = Path(out or default_out(scorer.name, asking.images))
     out.mkdir(parents=True, exist_ok=True)
     versions = provenance()
     header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": versions}
-    result = score_cases(asked, scorer, out, batch_size, blind, header)
+    result = score_cases(asked, scorer, out, asking, header, processes)
+    if processes.index:
+        return None
     settings = {
         "model": model,
         "cases": str(cases),
         "out": str(out),
         "against": against and str(against),
-        "blind": blind,
+        **asdict(asking),
         "blind_run": blind_run and str(blind_run),
-        "batch_size": batch_size,
         "device": str(getattr(scorer, "device", "none")),
+        "processes": processes.count,
         "name": scorer.name,
         "any_prompt": any_prompt,
     }
@@ -130,12 +147,27 @@ def load_scorer(model: str, device: str | None = None, name: str | None = None) 
 
     from benchmark.transformers_scorer import TransformersScorer
 
-    return TransformersScorer(model, device or ("cuda" if torch.cuda.is_available() else "cpu"), name)
+    local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    return TransformersScorer(model, device or local, name)
 
 
-def default_out(model: str, blind: bool) -> Path:
+def launched_processes() -> "Processes":
+    """This process among those that `accelerate launch` (or torchrun) started; alone where none did."""
+    from benchmark.scoring import Processes
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    import torch
+    from accelerate import PartialState
+
+    # Processes meet a few times in hours: a default of minutes would take a slow batch for a dead process.
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
+
+
+def default_out(model: str, images: "Shown" = "own") -> Path:
     """Where a model's output goes if nothing is said: `runs/mcq/` and its name."""
-    return RUNS / (re.sub(r"[^\w.-]+", "-", model) + ("-blind" if blind else ""))
+    return RUNS / (re.sub(r"[^\w.-]+", "-", model) + {"own": "", "blank": "-blind", "shuffled": "-shuffled"}[images])
 
 
 def demo_cases(folder: str | os.PathLike[str] = RUNS / "demo_cases") -> Path:
@@ -167,10 +199,37 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="DIR", help=f"output directory (default: {RUNS}/ and the model's name)")
     add("--against", metavar="OUT", help="output directory of the run before; the report then shows the difference")
     add(
-        "--blind", action="store_true", help="show a blank image instead of each case's: what the words alone give away"
+        "--rotations",
+        type=int,
+        choices=[1, 4, 24],
+        default=1,
+        help="orders of the options: as stored, every option at every letter once, or all (default %(default)s)",
+    )
+    add(
+        "--views",
+        nargs="+",
+        choices=VIEWS,
+        default=["letter"],
+        help="ways to read the answer: probability of the letter, words of the reply, likelihood of the option's name",
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--blind",
+        dest="images",
+        action="store_const",
+        const="blank",
+        default="own",
+        help="show a blank image instead of each case's: what the words alone give away",
+    )
+    shown.add_argument(
+        "--shuffled",
+        dest="images",
+        action="store_const",
+        const="shuffled",
+        help="show each case the image of another one with another answer",
     )
     add("--blind-run", metavar="OUT", help="finished --blind run of the same model, shown in the report")
-    add("--batch-size", type=int, default=8, metavar="N", help="questions at a time (default %(default)s)")
+    add("--batch-size", type=int, default=8, metavar="N", help="cases at a time (default %(default)s)")
     add("--device", help="torch device (default: a GPU where there is one)")
     add("--name", help="what reports call the model (default: the directory's name)")
     add("--any-prompt", action="store_true", help="compare hosts although their prompt templates differ")
@@ -191,17 +250,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options["batch_size"] < 1:
         parser.error(f"--batch-size is {options['batch_size']}; it must be at least 1")
     from benchmark.report_text import print_report
+    from benchmark.scoring import Asking
     from benchmark.summary import ComparisonError
     from mgll.preprocessing import ImageError
     from mllm_adapters.host import HostError
 
+    asking = Asking(**{field.name: options.pop(field.name) for field in fields(Asking)})
+    asking = replace(asking, views=tuple(asking.views))
     try:
-        report = run(**options)
-    except (FormatError, ComparisonError, ImageError, HostError, FileExistsError) as error:
+        report = run(**options, asking=asking, processes=launched_processes())
+    except (FormatError, ComparisonError, ImageError, HostError, FileExistsError, ValueError) as error:
         print(f"run_mcq.py: {error}", file=sys.stderr)
         return 1
+    if report is None:
+        return 0
     print_report(report)
-    out = Path(options["out"] or default_out(str(report.header["model"]), options["blind"]))
+    out = Path(options["out"] or default_out(str(report.header["model"]), asking.images))
     print(f"\nThe whole report, with questions and images: {out / 'report.html'}")
     return 0
 

@@ -3,25 +3,54 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from PIL import Image
 
-from benchmark.prompts import LETTERS
+from benchmark.prompts import LETTERS, question_text
+
+Four = tuple[float, float, float, float]
+Options = tuple[str, str, str, str]
+
+#: Ways to read an answer: the probability of its letter, the words that the model writes, the likelihood of its name.
+View = Literal["letter", "text", "option"]
+VIEWS: tuple[View, ...] = get_args(View)
+
+
+class Ask(NamedTuple):
+    """One image and one question about it, in every order of the options in which it is asked.
+
+    Attributes:
+        image: RGB, of any size.
+        question: the wording alone.
+        orders: the four option texts as they get the letters A to D, an order a rotation.
+    """
+
+    image: Image.Image
+    question: str
+    orders: tuple[Options, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is put to the model beside the image, an order each."""
+        return tuple(question_text(self.question, options) for options in self.orders)
 
 
 class Score(NamedTuple):
-    """What a model says about one question.
+    """What a model says about one question in one order of its options.
 
     Attributes:
-        log_probs: natural-log probabilities of the letters A to D as asked, renormalised over the four.
-        text: what the model writes at the answer slot.
+        log_probs: natural-log probabilities of the letters A to D as asked, renormalised over the four; None without letter view.
+        text: what the model writes: its whole greedy reply in the text view, else its most probable token at the answer slot.
         prompt: the whole prompt as the model got it.
+        option_log_probs: mean natural-log likelihood a token of each option's text as the answer, in the order asked; None without
+            option view.
     """
 
-    log_probs: tuple[float, float, float, float]
+    log_probs: Four | None
     text: str
     prompt: str
+    option_log_probs: Four | None = None
 
 
 class Scorer(Protocol):
@@ -30,18 +59,22 @@ class Scorer(Protocol):
     Attributes:
         name: what reports call it.
         fingerprint: hash of all that decides its answers; the same fingerprint means the same answers.
+        views: those it can give.
     """
 
     name: str
     fingerprint: str
+    views: tuple[View, ...]
 
-    def score(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Score]:
-        """Score questions (of `benchmark.prompts.question_text`), one image each; RGB images of any size."""
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
+        """Score questions: for each, a score an order, with the views that are asked for (all of them among its own)."""
         ...
 
 
 class ConstantLetter:
     """Answers every question with the same letter: 25 % on cases whose answer positions are balanced."""
+
+    views: tuple[View, ...] = ("letter", "text")
 
     def __init__(self, letter: str) -> None:
         if letter not in LETTERS or len(letter) != 1:
@@ -50,31 +83,45 @@ class ConstantLetter:
         self.name = f"constant:{letter}"
         self.fingerprint = hashlib.sha256(self.name.encode()).hexdigest()
 
-    def score(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Score]:
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
         """See `Scorer`."""
-        return [Score(_sure_of(LETTERS.index(self._letter)), self._letter, question) for question in questions]
+        sure = _sure_of(LETTERS.index(self._letter)) if "letter" in views else None
+        return [[Score(sure, self._letter, text) for text in ask.texts] for ask in asks]
 
 
 class Oracle:
-    """Knows the answers it was given, by the image's pixels and the question; undecided about all others.
+    """Knows the answers it was given, by the image's pixels and the wording; undecided about all others.
 
     For tests of the chain from cases to report: on its own cases it scores 100 %, on blank images about chance.
     """
 
     name = "oracle"
+    views: tuple[View, ...] = VIEWS
 
-    def __init__(self, answers: Mapping[tuple[str, str], int]) -> None:
+    def __init__(self, answers: Mapping[tuple[str, str], str]) -> None:
+        """Take the true option's text by `pixel_hash` of the image and wording."""
         self._answers = dict(answers)
         self.fingerprint = hashlib.sha256(repr(sorted(self._answers.items())).encode()).hexdigest()
 
-    def score(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Score]:
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
         """See `Scorer`."""
-        return [self._score(image, question) for image, question in zip(images, questions, strict=True)]
+        return [self._scores(ask, views) for ask in asks]
 
-    def _score(self, image: Image.Image, question: str) -> Score:
-        answer = self._answers.get((pixel_hash(image), question))
-        log_probs = (-math.log(4),) * 4 if answer is None else _sure_of(answer)
-        return Score(log_probs, "" if answer is None else LETTERS[answer], question)
+    def _scores(self, ask: Ask, views: Sequence[View]) -> list[Score]:
+        known = self._answers.get((pixel_hash(ask.image), ask.question))
+        scores = []
+        for options, text in zip(ask.orders, ask.texts, strict=True):
+            answer = options.index(known) if known in options else None
+            four: Four = (-math.log(4),) * 4 if answer is None else _sure_of(answer)
+            scores.append(
+                Score(
+                    four if "letter" in views else None,
+                    "" if answer is None else LETTERS[answer],
+                    text,
+                    four if "option" in views else None,
+                )
+            )
+        return scores
 
 
 def dummy(spec: str) -> Scorer | None:
@@ -92,6 +139,6 @@ def pixel_hash(image: Image.Image) -> str:
     return hashlib.sha256(repr((image.size, image.mode)).encode() + image.tobytes()).hexdigest()
 
 
-def _sure_of(letter: int) -> tuple[float, float, float, float]:
+def _sure_of(letter: int) -> Four:
     a, b, c, d = (math.log(0.97 if position == letter else 0.01) for position in range(4))
     return a, b, c, d

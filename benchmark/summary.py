@@ -165,7 +165,7 @@ def _shares(values: np.ndarray, names: Sequence[str]) -> dict[str, Share]:
     return shares
 
 
-def _histogram(positions: Sequence[int]) -> tuple[int, ...]:
+def _histogram(positions: Sequence[int | None]) -> tuple[int, ...]:
     return tuple(positions.count(position) for position in range(len(LETTERS)))
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmark.prompts import LETTERS
-from benchmark.scorer import Score
+from benchmark.scorer import Ask, Score, View
 from mgll.files import sha256
 from mllm_adapters import answer_slot
 from mllm_adapters.loading import FINETUNE, load, read_finetune
@@ -26,6 +26,8 @@ class TransformersScorer:
     letter tokens and renormalised over them. `Score.text` is the most probable token there, decoded.
     """
 
+    views: tuple[View, ...] = ("letter",)
+
     def __init__(self, directory: str | os.PathLike[str], device: str = "cpu", name: str | None = None) -> None:
         loaded = load(directory, device=device)
         self.name = name or Path(directory).resolve().name
@@ -36,8 +38,13 @@ class TransformersScorer:
         self._letters: tuple[int, ...] | None = None
 
     @torch.inference_mode()
-    def score(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Score]:
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
         """See `Scorer`."""
+        images = [ask.image for ask in asks for _ in ask.orders]
+        found = iter(self._scores(images, [text for ask in asks for text in ask.texts]))
+        return [[next(found) for _ in ask.orders] for ask in asks]
+
+    def _scores(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Score]:
         prompts = [self._host.prompt(question) for question in questions]
         logits = self._last_logits(list(images), prompts)
         letters = self._letter_ids(prompts[0])

@@ -205,9 +205,10 @@ def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path
 
 def _score(model: Path, cases: Path, out: Path, name: str, against: Path | None = None, blind: bool = False) -> None:
     from benchmark.run_mcq import run
+    from benchmark.scoring import Asking
 
-    blind_run = out.parent / BLIND if against else None
-    run(str(model), cases, out, against, blind=blind, blind_run=blind_run, batch_size=32, name=name)
+    asking = Asking(images="blank" if blind else "own", batch_size=32)
+    run(str(model), cases, out, against, asking, out.parent / BLIND if against else None, name=name)
 
 
 def _text_only(host: Path) -> float:

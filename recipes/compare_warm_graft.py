@@ -147,7 +147,8 @@ def _grafts(settings: WarmComparison, host: Path) -> dict[str, Path]:
 def _score(model: Path, settings: WarmComparison, record: Path) -> tuple[float, float]:
     """Share of right answers, and the mean negative log-probability of the right one among the four."""
     from benchmark.cases import read_cases
-    from benchmark.prompts import question_text
+    from benchmark.predictions import most_probable
+    from benchmark.scorer import Ask
     from benchmark.transformers_scorer import TransformersScorer
     from mgll.files import write_text
     from mgll.preprocessing import open_image
@@ -158,9 +159,10 @@ def _score(model: Path, settings: WarmComparison, record: Path) -> tuple[float, 
     cases = list(read_cases(settings.validation))[: settings.validation_questions]
     for i in range(0, len(cases), 50):
         some = cases[i : i + 50]
-        texts = [question_text(case.question, case.options) for case in some]
-        for case, score in zip(some, scorer.score([open_image(case.image) for case in some], texts), strict=True):
-            right += max(range(4), key=lambda k: score.log_probs[k]) == case.answer
+        asks = [Ask(open_image(case.image), case.question, (case.options,)) for case in some]
+        for case, (score,) in zip(some, scorer.score(asks, ["letter"]), strict=True):
+            assert score.log_probs is not None  # the letter view was asked for
+            right += most_probable(score.log_probs) == case.answer
             loss -= score.log_probs[case.answer]
     result = right / len(cases), loss / len(cases)
     write_text(record, json.dumps(result) + "\n")

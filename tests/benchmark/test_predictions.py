@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmark.predictions import FILE, JOURNAL, Prediction, Run, differences, read_run, write_run
+from benchmark.predictions import FILE, Prediction, Run, differences, journal_path, read_run, write_run
 from mgll.formats import FormatError
 
 
@@ -35,8 +35,9 @@ def run(rows: list[Prediction], **changes: object) -> Run:
         "model_sha256": "1",
         "cases_sha256": "2",
         "questions_sha256": "3",
-        "blind": False,
+        "images": "own",
         "rotations": 1,
+        "views": ["letter"],
     }
     return Run({**header, **changes}, tuple(rows))
 
@@ -45,7 +46,7 @@ def test_a_written_run_comes_back_the_same(tmp_path):
     written = run([row(number, number % 4) for number in range(9)], extra="kept")
     write_run(tmp_path / FILE, written)
     assert read_run(tmp_path / FILE).predictions == written.predictions
-    assert read_run(tmp_path).header == {"schema": "mgll.predictions/1", **written.header}
+    assert read_run(tmp_path).header == {"schema": "mgll.predictions/2", **written.header}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_written_run_comes_back_the_same(tmp_path):
         ("log_probs", [-1.0, -1.0, -1.0], "log_probs.3"),
         ("log_probs", [None, -1.0, -1.0, -1.0], "log_probs.0"),
         ("log_probs", [900.0, -1.0, -1.0, -1.0], "sum to"),
-        ("chosen", 3, "the most probable option is 0"),
+        ("chosen", 3, "chosen is 3, but the answer that counts is 0"),
         ("chosen", 4, "chosen"),
         ("answer", -1, "answer"),
         ("answer", True, "answer"),
@@ -77,13 +78,13 @@ def test_a_wrong_row_is_named_by_line_and_field(tmp_path, field, value, said):
 
 
 def test_a_header_that_lacks_what_tells_runs_apart_is_refused(tmp_path):
-    (tmp_path / FILE).write_text('{"schema": "mgll.predictions/1", "model": "m"}\n' + row(0).model_dump_json() + "\n")
+    (tmp_path / FILE).write_text('{"schema": "mgll.predictions/2", "model": "m"}\n' + row(0).model_dump_json() + "\n")
     with pytest.raises(FormatError, match=r"line 1: the header lacks model_sha256, cases_sha256"):
         read_run(tmp_path)
 
 
 def test_an_unfinished_run_is_not_read_as_a_finished_one(tmp_path):
-    write_run(tmp_path / JOURNAL, run([row(0)]))
+    write_run(journal_path(tmp_path, 0), run([row(0)]))
     with pytest.raises(FormatError, match="has not finished"):
         read_run(tmp_path)
 

@@ -8,13 +8,13 @@ from collections import Counter
 import pytest
 from scipy.stats import binomtest
 
-from benchmark.prompts import question_text
+from benchmark.case_images import open_case_image
 from benchmark.report import build_report, choose_cases, report_runs
 from benchmark.report_html import page
 from benchmark.report_tables import csv_table, p_value, percent, points
 from benchmark.report_text import headline, looking, markdown
-from benchmark.scorer import ConstantLetter, Oracle, Score, pixel_hash
-from benchmark.scoring import open_case_image, score_cases
+from benchmark.scorer import ConstantLetter, Oracle, pixel_hash
+from benchmark.scoring import Asking, score_cases
 from benchmark.summary import ComparisonError
 
 
@@ -23,9 +23,9 @@ class Partly(Oracle):
 
     def __init__(self, cases, wrong_every: int, name: str) -> None:
         answers = {
-            (pixel_hash(open_case_image(case)), question_text(case.question, case.options)): (
+            (pixel_hash(open_case_image(case)), case.question): case.options[
                 case.answer if number % wrong_every else (case.answer + 1) % 4
-            )
+            ]
             for number, case in enumerate(cases)
         }
         super().__init__(answers)
@@ -42,7 +42,7 @@ def runs(cases, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     before = score_cases(cases, Partly(cases, 2, "host"), folder / "host")
     after = score_cases(cases, Partly(cases, 5, "graft"), folder / "graft")
-    blind = score_cases(cases, Partly(cases, 5, "graft"), folder / "blind", blind=True)
+    blind = score_cases(cases, Partly(cases, 5, "graft"), folder / "blind", Asking(images="blank"))
     return folder, before, after, blind
 
 
@@ -184,8 +184,8 @@ class Hostile(ConstantLetter):
         super().__init__("A")
         self.name = Hostile.name
 
-    def score(self, images, questions):
-        return [Score(score.log_probs, "<b>", score.prompt) for score in super().score(images, questions)]
+    def score(self, asks, views):
+        return [[score._replace(text="<b>") for score in scores] for scores in super().score(asks, views)]
 
 
 def test_names_from_outside_are_escaped(cases, tmp_path):

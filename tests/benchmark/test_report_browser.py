@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.prompts import question_text
+from benchmark.case_images import open_case_image
 from benchmark.report import report_runs
 from benchmark.scorer import Oracle, pixel_hash
-from benchmark.scoring import open_case_image, score_cases
+from benchmark.scoring import score_cases
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -42,8 +42,8 @@ def reported(coloured_cases, tmp_path_factory):
     for name, wrong_every in (("host", 2), ("graft", 3)):
         answers = {}
         for number, case in enumerate(cases):
-            key = (pixel_hash(open_case_image(case)), question_text(case.question, case.options))
-            answers[key] = case.answer if number % wrong_every else (case.answer + 1) % 4
+            chosen = case.answer if number % wrong_every else (case.answer + 1) % 4
+            answers[pixel_hash(open_case_image(case)), case.question] = case.options[chosen]
         scorer = Oracle(answers)
         scorer.name = f"{name} with a name that is long enough to need a second line"
         score_cases(cases, scorer, folder / name)

@@ -12,9 +12,9 @@ import pytest
 
 from benchmark import run_mcq
 from benchmark.cases import read_cases, write_cases
-from benchmark.predictions import FILE, JOURNAL, read_run
+from benchmark.predictions import FILE, journal_path, read_run
 from benchmark.scorer import ConstantLetter
-from benchmark.scoring import score_cases
+from benchmark.scoring import Asking, score_cases
 from benchmark.summary import ComparisonError
 from mgll.formats import FormatError
 from mgll.preprocessing import ImageError
@@ -32,14 +32,17 @@ class Counting(ConstantLetter):
 
     asked = 0
 
-    def score(self, images, questions):
-        self.asked += len(questions)
-        return super().score(images, questions)
+    def score(self, asks, views):
+        self.asked += len(asks)
+        return super().score(asks, views)
 
 
 class OtherPrompt(ConstantLetter):
-    def score(self, images, questions):
-        return [score._replace(prompt=f"USER: {score.prompt}") for score in super().score(images, questions)]
+    def score(self, asks, views):
+        return [
+            [score._replace(prompt=f"USER: {score.prompt}") for score in scores]
+            for scores in super().score(asks, views)
+        ]
 
 
 def test_without_arguments_it_says_what_to_type(tmp_path):
@@ -84,17 +87,17 @@ import sys, time
 from pathlib import Path
 from benchmark.cases import read_cases
 from benchmark.scorer import ConstantLetter
-from benchmark.scoring import score_cases
+from benchmark.scoring import Asking, score_cases
 
 class Slow(ConstantLetter):
-    def score(self, images, questions):
+    def score(self, asks, views):
         time.sleep(0.5)  # long enough that a busy machine still kills it on the way
-        return super().score(images, questions)
+        return super().score(asks, views)
 
-score_cases(read_cases(sys.argv[1]), Slow("A"), Path(sys.argv[2]), batch_size=5)
+score_cases(read_cases(sys.argv[1]), Slow("A"), Path(sys.argv[2]), Asking(batch_size=5))
 """
     process = subprocess.Popen([sys.executable, "-c", slow, str(cases_file), str(tmp_path / "killed")])
-    journal = tmp_path / "killed" / JOURNAL
+    journal = journal_path(tmp_path / "killed", 0)
     try:
         for _ in range(1200):
             if journal.exists() and journal.read_bytes().count(b"\n") > 11:
@@ -109,9 +112,9 @@ score_cases(read_cases(sys.argv[1]), Slow("A"), Path(sys.argv[2]), batch_size=5)
     with journal.open("ab") as file:  # as if the kill had come in the middle of a line
         file.write(b'{"case": "case-0')
     cases, scorer = read_cases(cases_file), Counting("A")
-    score_cases(cases, scorer, tmp_path / "killed", batch_size=5)
+    score_cases(cases, scorer, tmp_path / "killed", Asking(batch_size=5))
     assert scorer.asked == 48 - kept // 5 * 5 + 5, "what remains, and the first batch as a check"
-    score_cases(cases, ConstantLetter("A"), tmp_path / "whole", batch_size=5)
+    score_cases(cases, ConstantLetter("A"), tmp_path / "whole", Asking(batch_size=5))
     assert (tmp_path / "killed" / FILE).read_bytes() == (tmp_path / "whole" / FILE).read_bytes()
     assert not journal.exists()
 
@@ -127,7 +130,7 @@ def test_a_finished_run_is_not_scored_again(cases_file, tmp_path):
     ("change", "said"),
     [
         ("model", "made with other model"),
-        ("blind", "made with other blind"),
+        ("images", "made with other images"),
         ("cases", "made with other cases"),
         ("prompt", "the host now asks with another prompt"),
     ],
@@ -137,7 +140,8 @@ def test_whatever_changes_the_answers_starts_anew_and_keeps_the_old_rows(cases_f
     score_cases(cases, ConstantLetter("A"), tmp_path)
     old = (tmp_path / FILE).read_bytes()
     scorer = {"model": ConstantLetter("B"), "prompt": OtherPrompt("A")}.get(change, ConstantLetter("A"))
-    run = score_cases(cases[:-1] if change == "cases" else cases, scorer, tmp_path, blind=change == "blind")
+    asking = Asking(images="blank" if change == "images" else "own")
+    run = score_cases(cases[:-1] if change == "cases" else cases, scorer, tmp_path, asking)
     assert said in capsys.readouterr().err
     assert (tmp_path / "predictions.old-1.jsonl").read_bytes() == old
     assert read_run(tmp_path).predictions == run.predictions
@@ -145,7 +149,7 @@ def test_whatever_changes_the_answers_starts_anew_and_keeps_the_old_rows(cases_f
 
 
 def test_a_damaged_journal_is_set_aside(cases_file, tmp_path, capsys):
-    (tmp_path / JOURNAL).write_text("not a header\n")
+    journal_path(tmp_path, 0).write_text("not a header\n")
     run = score_cases(read_cases(cases_file), ConstantLetter("A"), tmp_path)
     assert len(run.predictions) == 48
     assert "starting anew" in capsys.readouterr().err
@@ -160,12 +164,12 @@ def test_a_bad_image_stops_with_its_name_and_loses_nothing(coloured_cases, tmp_p
     arguments = ["--model", "constant:A", "--cases", str(file), "--out", str(out), "--batch-size", "4"]
     assert run_mcq.main(arguments) == 1
     assert f"run_mcq.py: case {cases[17].id}: {image}: damaged image" in capsys.readouterr().err
-    assert (out / JOURNAL).read_bytes().count(b"\n") == 1 + 16
+    assert journal_path(out, 0).read_bytes().count(b"\n") == 1 + 16
     image.write_bytes(Path(cases[3].image).read_bytes())
     with pytest.raises(ImageError, match="is not the image that the case was made from"):
-        run_mcq.run("constant:A", file, out, batch_size=4)
+        run_mcq.run("constant:A", file, out, asking=Asking(batch_size=4))
     image.write_bytes(content)
-    assert run_mcq.run("constant:A", file, out, batch_size=4).after.overall.n == 24
+    assert run_mcq.run("constant:A", file, out, asking=Asking(batch_size=4)).after.overall.n == 24
 
 
 def test_against_a_run_over_other_cases_is_refused_before_scoring(cases_file, tmp_path, capsys):

@@ -4,15 +4,16 @@ import math
 
 import pytest
 
-from benchmark.prompts import LETTERS, question_text
+from benchmark.case_images import open_case_image
+from benchmark.prompts import LETTERS
 from benchmark.scorer import ConstantLetter, Oracle, dummy, pixel_hash
-from benchmark.scoring import open_case_image, score_cases
+from benchmark.scoring import Asking, score_cases
 
 
 def oracle(cases):
     """Told the answers to these cases."""
     return Oracle(
-        {(pixel_hash(open_case_image(c)), question_text(c.question, c.options)): c.answer for c in cases},
+        {(pixel_hash(open_case_image(c)), c.question): c.options[c.answer] for c in cases},
     )
 
 
@@ -29,8 +30,8 @@ def test_an_oracle_is_always_right_and_a_constant_letter_a_quarter_of_the_time(c
 
 def test_a_blind_oracle_knows_nothing(coloured_cases, tmp_path):
     cases = coloured_cases(16)
-    run = score_cases(cases, oracle(cases), tmp_path, blind=True)
-    assert run.header["blind"] is True
+    run = score_cases(cases, oracle(cases), tmp_path, Asking(images="blank"))
+    assert run.header["images"] == "blank"
     assert all(len(set(row.log_probs)) == 1 for row in run.predictions)
 
 

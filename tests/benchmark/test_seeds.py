@@ -23,7 +23,7 @@ def run(correct, cases_sha256="c") -> Run:
                 prompt_sha256=hashlib.sha256(b"p").hexdigest(),
             )
         )  # fmt: skip
-    header = {"model": "m", "blind": False, "cases_sha256": cases_sha256, "questions_sha256": "q"}
+    header = {"model": "m", "images": "own", "cases_sha256": cases_sha256, "questions_sha256": "q"}
     return Run({**header, "model_sha256": "m", "rotations": 1}, tuple(rows))
 
 

@@ -17,8 +17,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from benchmark.case_images import open_case_image
 from benchmark.prompts import LETTERS, question_text
-from benchmark.scoring import open_case_image, score_cases
+from benchmark.scorer import Ask
+from benchmark.scoring import Asking, score_cases
 from benchmark.transformers_scorer import TransformersScorer, directory_fingerprint
 from mgll.vocabulary import diseases
 from mllm_adapters.llava import HOST
@@ -77,20 +79,19 @@ def _split(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def asked(coloured_cases):
     cases = coloured_cases(24)
-    return [open_case_image(case) for case in cases], [question_text(case.question, case.options) for case in cases]
+    return [Ask(open_case_image(case), case.question, (case.options,)) for case in cases]
+
+
+def letters(scorer, asks):
+    return [scores[0] for scores in scorer.score(asks, ["letter"])]
 
 
 def test_a_batch_scores_as_single_questions_do(host, asked):
-    images, questions = asked
     scorer = TransformersScorer(host)
-    assert len({len(_split(question)) for question in questions}) > 1, "questions of one length would pad nothing"
-    alone = [scorer.score([image], [question])[0] for image, question in zip(images, questions, strict=True)]
+    assert len({len(_split(ask.texts[0])) for ask in asked}) > 1, "questions of one length would pad nothing"
+    alone = [letters(scorer, [ask])[0] for ask in asked]
     for size in (5, 24):
-        batched = [
-            score
-            for first in range(0, 24, size)
-            for score in scorer.score(images[first : first + size], questions[first : first + size])
-        ]
+        batched = [score for first in range(0, 24, size) for score in letters(scorer, asked[first : first + size])]
         for one, many in zip(alone, batched, strict=True):
             assert one.log_probs == pytest.approx(many.log_probs, abs=1e-4)
             assert max(range(4), key=one.log_probs.__getitem__) == max(range(4), key=many.log_probs.__getitem__)
@@ -98,30 +99,32 @@ def test_a_batch_scores_as_single_questions_do(host, asked):
 
 
 def test_the_scores_are_the_models_own_letter_probabilities(host, asked):
-    images, questions = asked
-    score = TransformersScorer(host).score(images[:3], questions[:3])[1]
+    score = letters(TransformersScorer(host), asked[:3])[1]
     model = LlavaForConditionalGeneration.from_pretrained(host).eval()
     processor = LlavaProcessor.from_pretrained(host)
-    inputs = processor(images=images[1], text=HOST.prompt(questions[1]), return_tensors="pt")
+    inputs = processor(images=asked[1].image, text=HOST.prompt(asked[1].texts[0]), return_tensors="pt")
     with torch.no_grad():
         logits = model(**inputs).logits[0, -1]
-    letters = logits[processor.tokenizer.convert_tokens_to_ids(list(LETTERS))].softmax(-1)
-    assert [math.exp(value) for value in score.log_probs] == pytest.approx(letters.tolist(), abs=1e-4)
+    expected = logits[processor.tokenizer.convert_tokens_to_ids(list(LETTERS))].softmax(-1)
+    assert [math.exp(value) for value in score.log_probs] == pytest.approx(expected.tolist(), abs=1e-4)
     assert score.text == processor.tokenizer.decode(logits.argmax())
-    assert score.prompt == HOST.prompt(questions[1])
+    assert score.prompt == HOST.prompt(asked[1].texts[0])
 
 
 def test_the_image_and_the_order_of_the_options_matter(host, asked):
-    images, questions = asked
     scorer = TransformersScorer(host, name="tiny")
-    seen, blank = scorer.score([images[0], Image.new("RGB", (50, 50))], [questions[0]] * 2)
+    first = asked[0]
+    seen, blank = letters(scorer, [first, first._replace(image=Image.new("RGB", (50, 50)))])
     assert seen.log_probs != pytest.approx(blank.log_probs, abs=1e-3)
-    assert scorer.score([images[0]], [questions[1]])[0].log_probs != pytest.approx(seen.log_probs, abs=1e-3)
+    other = letters(scorer, [asked[1]._replace(image=first.image)])[0]
+    assert other.log_probs != pytest.approx(seen.log_probs, abs=1e-3)
 
 
 def test_a_run_and_its_batch_size(host, coloured_cases, tmp_path):
     cases = coloured_cases(12)
-    few, many = (score_cases(cases, TransformersScorer(host), tmp_path / str(size), batch_size=size) for size in (1, 8))
+    few, many = (
+        score_cases(cases, TransformersScorer(host), tmp_path / str(size), Asking(batch_size=size)) for size in (1, 8)
+    )
     assert few.header == many.header
     assert few.header["model"] == "tiny-llava"
     assert [row.chosen for row in few.predictions] == [row.chosen for row in many.predictions]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from scored_question import letter_scores
 
 from benchmark.transformers_scorer import TransformersScorer
 from mgll.formats import FormatError
@@ -93,8 +94,7 @@ def test_every_token_policy(
     directory = grafts(name, tokens)
     record = validate(directory)
     assert record.connector_needs_training
-    scorer = TransformersScorer(directory)
-    found = scorer.score([open_image(path) for path in photographs[:2]], [QUESTION, QUESTION])
+    found = letter_scores(directory, *(open_image(path) for path in photographs[:2]))
     probabilities = torch.tensor([score.log_probs for score in found]).exp()
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(2))
     assert not torch.equal(probabilities[0], probabilities[1])  # the image is seen
@@ -113,7 +113,7 @@ def test_positions_of_a_donor_with_another_grid_are_interpolated(
     grid = math.isqrt(len(found) - 1)
     assert grid != math.isqrt(len(own) - 1)
     assert torch.equal(found, resize_positions(own, grid))
-    TransformersScorer(tmp_path / "graft").score([open_image(photographs[0])], [QUESTION])
+    letter_scores(tmp_path / "graft", open_image(photographs[0]))
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -166,8 +166,8 @@ def test_the_tower_it_has_put_in_once_more_changes_no_logit(
     save_tower(own, getattr(tower, "donor", tower), header.preprocessing, header.pooling)
     graft(get_host(name), hosts(name), own, tmp_path / "graft")
     images = [open_image(path) for path in photographs[:2]]
-    assert [score.log_probs for score in TransformersScorer(tmp_path / "graft").score(images, [QUESTION] * 2)] == [
-        score.log_probs for score in TransformersScorer(grafts(name)).score(images, [QUESTION] * 2)
+    assert [score.log_probs for score in letter_scores(tmp_path / "graft", *images)] == [
+        score.log_probs for score in letter_scores(grafts(name), *images)
     ]
 
 
@@ -215,7 +215,6 @@ def test_a_lora_step_changes_language_model_and_connector_and_nothing_else(name:
 AGAIN = """
 import sys, torch
 from PIL import Image
-from benchmark.transformers_scorer import TransformersScorer
 threads, image, question, *directories = sys.argv[1:]
 torch.set_num_threads(int(threads))  # sums in another order give other bits
 for directory in directories:
@@ -269,7 +268,7 @@ def test_missing_surplus_and_misshapen_tensors_stop_with_their_names(
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_the_untouched_host_is_scored_too(name: str, hosts, photographs: list[Path]) -> None:
-    (score,) = TransformersScorer(hosts(name)).score([open_image(photographs[0])], [QUESTION])
+    (score,) = letter_scores(hosts(name), open_image(photographs[0]))
     assert len(score.log_probs) == 4
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scored_question import letter_scores
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from benchmark.transformers_scorer import TransformersScorer
 from mgll.preprocessing import ImageError, Preprocessing, open_image
 from mgll.tower import read_header, save_tower
 from mllm_adapters.checkpoint_source import open_source
@@ -230,7 +230,7 @@ def test_the_bridge_is_trained_with_the_connector_and_comes_back(
         assert len(saved) == 2
         start = load(bridged(name)).model.get_submodule(f"{get_host(name).tower}.bridge").weight
         assert not torch.equal(next(v for k, v in saved.items() if k.endswith("weight")), start)
-        found = TransformersScorer(out).score([open_image(photographs[0])], [QUESTION])
+        found = letter_scores(out, open_image(photographs[0]))
         scores[cache] = found[0].log_probs
     assert scores[0.0] == pytest.approx(scores[1.0], abs=1e-4)
 
