@@ -1,4 +1,4 @@
-"""Scoring a model directory (host, graft, or LoRA on either) by the probabilities of the letters at the answer slot."""
+"""Scoring a model directory (host, graft, or LoRA on either): letters, replies, and the options' own texts."""
 
 import hashlib
 import json
@@ -7,72 +7,95 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from benchmark.prompts import LETTERS
-from benchmark.scorer import Ask, Score, View
+from benchmark.scorer import VIEWS, Ask, Four, Score, View
 from mgll.files import sha256
-from mllm_adapters import answer_slot
+from mllm_adapters.answer_slot import continuation_ids, letter_ids
+from mllm_adapters.encoded_prompts import encode_prompts
 from mllm_adapters.loading import FINETUNE, load, read_finetune
+from mllm_adapters.prompt_rows import replies, row_log_probs
+from mllm_adapters.prompt_tree import tree_log_probs
 
 #: Files that decide what a model answers; cards and training logs do not.
 _DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
+
+#: Longest reply of the text view, in tokens; a letter or an option's name is far shorter.
+REPLY_TOKENS = 32
 
 
 class TransformersScorer:
     """A `Scorer` over whatever `mllm_adapters.load` reads.
 
-    The four log-probabilities are a log-softmax over the whole vocabulary at the last position of the prompt, taken at the four
-    letter tokens and renormalised over them. `Score.text` is the most probable token there, decoded.
+    Letter view: a log-softmax over the whole vocabulary at the last position of the prompt, taken at the four letter tokens and
+    renormalised over them; without text view `Score.text` is the most probable token there. Option view: the mean log-likelihood a
+    token of the option's text in that place. All orders of a question share one forward pass (`mllm_adapters.prompt_tree`), unless
+    the host's image tokens depend on the prompt. Text view: the greedy reply, at most `REPLY_TOKENS` long.
     """
 
-    views: tuple[View, ...] = ("letter",)
+    views: tuple[View, ...] = VIEWS
 
     def __init__(self, directory: str | os.PathLike[str], device: str = "cpu", name: str | None = None) -> None:
-        loaded = load(directory, device=device)
+        self._loaded = load(directory, device=device)
         self.name = name or Path(directory).resolve().name
         self.fingerprint = directory_fingerprint(directory)
-        self._host, self._processor = loaded.host, loaded.processor
-        self._model = loaded.model.eval()
         self.device = torch.device(device)
         self._letters: tuple[int, ...] | None = None
+        self._options: dict[tuple[str, str], list[int]] = {}
 
     @torch.inference_mode()
     def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
         """See `Scorer`."""
-        images = [ask.image for ask in asks for _ in ask.orders]
-        found = iter(self._scores(images, [text for ask in asks for text in ask.texts]))
-        return [[next(found) for _ in ask.orders] for ask in asks]
-
-    def _scores(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Score]:
-        prompts = [self._host.prompt(question) for question in questions]
-        logits = self._last_logits(list(images), prompts)
-        letters = self._letter_ids(prompts[0])
-        log_probs = logits.log_softmax(-1)[:, letters].log_softmax(-1)
-        texts = self._processor.tokenizer.batch_decode(logits.argmax(-1, keepdim=True))
+        loaded = self._loaded
+        encoded = [encode_prompts(loaded, ask.image, [loaded.host.prompt(text) for text in ask.texts]) for ask in asks]
+        continuations = [
+            [
+                self._continuations(prompt, order if "option" in views else ())
+                for prompt, order in zip(case.prompts, ask.orders, strict=True)
+            ]
+            for ask, case in zip(asks, encoded, strict=True)
+        ]
+        log_probs = row_log_probs if loaded.host.second_text else tree_log_probs
+        found = log_probs(loaded, encoded, continuations)
+        said = replies(loaded, encoded, REPLY_TOKENS) if "text" in views else None
         return [
-            Score((row[0], row[1], row[2], row[3]), text.strip(), prompt)
-            for row, text, prompt in zip(log_probs.tolist(), texts, prompts, strict=True)
+            [
+                self._score(prompt, tensors, said[case][number] if said else None, views)
+                for number, (prompt, tensors) in enumerate(zip(encoded[case].prompts, prompts, strict=True))
+            ]
+            for case, prompts in enumerate(found)
         ]
 
-    def _last_logits(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
-        """Float32 logits [batch, vocabulary] of the token after each prompt."""
-        inputs = self._processor(images=images, text=prompts, padding=True, padding_side="left", return_tensors="pt")
-        inputs = inputs.to(self.device)
-        if inputs["pixel_values"].is_floating_point():
-            inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
-        start = answer_slot.decoder_start(self._model.config)
-        if start is not None:
-            inputs["decoder_input_ids"] = torch.full((len(prompts), 1), start, device=self.device)
-        options = answer_slot.forward_options(self._model, self._host, inputs["attention_mask"], keep=1)
-        logits: torch.Tensor = self._model(**inputs, **options).logits
-        return logits[:, -1].float()
+    def _continuations(self, prompt: str, options: Sequence[str]) -> list[list[int]]:
+        """Token ids of the options' texts behind a prompt; those of a text do not depend on what stands far before it."""
+        ending = prompt[-20:]
+        if new := [option for option in options if (ending, option) not in self._options]:
+            answers = [self._loaded.host.answer(option) for option in new]
+            ids = continuation_ids(self._loaded.processor.tokenizer, prompt, answers)
+            self._options |= {(ending, option): found for option, found in zip(new, ids, strict=True)}
+        return [self._options[ending, option] for option in options]
 
-    def _letter_ids(self, prompt: str) -> list[int]:
+    def _score(self, prompt: str, tensors: Sequence[torch.Tensor], said: str | None, views: Sequence[View]) -> Score:
+        slot, *options = tensors
+        letters = slot[list(self._letter_ids(prompt))].log_softmax(-1)
+        top = self._loaded.processor.tokenizer.decode(slot.argmax()).strip()
+        return Score(
+            _four(letters) if "letter" in views else None,
+            top if said is None else said,
+            prompt,
+            _four(torch.stack([tokens.mean() for tokens in options])) if options else None,
+        )
+
+    def _letter_ids(self, prompt: str) -> tuple[int, ...]:
         if self._letters is None:
-            answers = [self._host.answer(letter) for letter in LETTERS]
-            self._letters = tuple(answer_slot.letter_ids(self._processor.tokenizer, prompt, answers))
-        return list(self._letters)
+            answers = [self._loaded.host.answer(letter) for letter in LETTERS]
+            self._letters = letter_ids(self._loaded.processor.tokenizer, prompt, answers)
+        return self._letters
+
+
+def _four(values: torch.Tensor) -> Four:
+    a, b, c, d = values.tolist()
+    return a, b, c, d
 
 
 def directory_fingerprint(directory: str | os.PathLike[str]) -> str:

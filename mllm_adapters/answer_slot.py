@@ -19,21 +19,38 @@ def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str] = "ABCD") -> 
     Raises:
         ValueError: if a letter is not exactly one token there, or two letters are the same token.
     """
-    texts = [prompt, *(prompt + letter for letter in letters)]
-    before, *after = (list(ids) for ids in tokenizer(texts)["input_ids"])
-    if before and before[-1] == getattr(tokenizer, "eos_token_id", None):  # some tokenizers close every text
-        before, after = before[:-1], [ids[:-1] for ids in after]
     found = []
-    for letter, ids in zip(letters, after, strict=True):
-        if len(ids) != len(before) + 1 or ids[:-1] != before:
-            tail = tokenizer.convert_ids_to_tokens(ids[max(0, len(before) - 2) :])
-            raise ValueError(
-                f"{letter!r} is not exactly one token after the prompt (which ends in {prompt[-20:]!r}): the text ends in {tail}"
-            )
-        found.append(ids[-1])
+    for letter, ids in zip(letters, continuation_ids(tokenizer, prompt, letters), strict=True):
+        if len(ids) != 1:
+            tail = tokenizer.convert_ids_to_tokens(ids)
+            raise ValueError(f"{letter!r} is not exactly one token after {prompt[-20:]!r}: it becomes {tail}")
+        found.append(ids[0])
     if len(set(found)) != len(found):
         raise ValueError(f"letters {list(letters)} share a token after the prompt: ids {found}")
     return tuple(found)
+
+
+def continuation_ids(tokenizer: Any, prompt: str, answers: Sequence[str]) -> list[list[int]]:
+    """Token ids of each answer right after the prompt.
+
+    Raises:
+        ValueError: if an answer is no token there, or changes the tokens of the prompt before it.
+    """
+    before, *after = plain_ids(tokenizer, [prompt, *(prompt + answer for answer in answers)])
+    for answer, ids in zip(answers, after, strict=True):
+        if len(ids) <= len(before) or ids[: len(before)] != before:
+            tail = tokenizer.convert_ids_to_tokens(ids[max(0, len(before) - 2) :])
+            raise ValueError(
+                f"{answer!r} has no token of its own after the prompt, which ends in {prompt[-20:]!r}; together they end in {tail}"
+            )
+    return [ids[len(before) :] for ids in after]
+
+
+def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts, without the end of sequence with which some tokenizers close every text."""
+    found = [list(ids) for ids in tokenizer(list(texts))["input_ids"]]
+    end = getattr(tokenizer, "eos_token_id", None)
+    return [ids[:-1] if ids and ids[-1] == end else ids for ids in found]
 
 
 def decoder_start(config: Any) -> int | None:

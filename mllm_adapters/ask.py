@@ -8,7 +8,7 @@ From Python: `loaded = load(DIR)`, then `ask(loaded, "eye.jpg", "What ...?")`.
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mgll.formats import FormatError
 from mllm_adapters.host import HostError
@@ -35,30 +35,12 @@ def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: s
     import torch
 
     from mgll.preprocessing import open_image
+    from mllm_adapters.encoded_prompts import encode_prompts
+    from mllm_adapters.prompt_rows import replies
 
     opened = open_image(image) if isinstance(image, (str, os.PathLike)) else image
-    model, processor = loaded.model, loaded.processor
-    inputs = processor(images=[opened], text=[loaded.host.prompt(question)], return_tensors="pt").to(model.device)
-    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
     with torch.inference_mode():
-        options = {
-            "max_new_tokens": max_new_tokens,
-            "do_sample": False,
-            "eos_token_id": _stops(model, processor.tokenizer),
-        }
-        said = model.generate(**inputs, **options)[0]
-    asked = inputs["input_ids"][0]
-    if len(said) >= len(asked) and torch.equal(said[: len(asked)], asked):  # encoder-decoders give the answer alone
-        said = said[len(asked) :]
-    text: str = processor.tokenizer.decode(said, skip_special_tokens=True)
-    return text.strip()
-
-
-def _stops(model: Any, tokenizer: Any) -> list[int] | None:
-    """Where decoding ends: at the tokens that the checkpoint names, and at the tokenizer's end of sequence, which some misname."""
-    own = model.generation_config.eos_token_id
-    found = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
-    return sorted(found) or None
+        return replies(loaded, [encode_prompts(loaded, opened, [loaded.host.prompt(question)])], max_new_tokens)[0][0]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mgll.tower import TowerHeader
+    from mllm_adapters.encoded_prompts import EncodedPrompts
     from mllm_adapters.surgery import Part
     from mllm_adapters.tower_spec import TowerSpec
 
@@ -132,7 +133,8 @@ class Host:
         first_linear: name of the connector's linear layer that reads the tower's tokens with nothing before it; a warm graft
             multiplies its map into it.
         bridges: True where the shim can hold the map of a warm graft behind the donor (`TowerSpec.bridge`).
-        own_positions: True when the model derives its positions itself, along several axes.
+        own_positions: from the model and encoded prompts to the positions of the first prompt along several axes, [axes, length],
+            where the model derives them itself; None: they count from the first token.
         dynamic: True when the number of image tokens depends on the image's size.
         second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
         owns: whether a config.json is this family's, where another writes the same `model_type`.
@@ -162,7 +164,7 @@ class Host:
     replay: "Callable[[nn.Module, Any], nn.Module] | None" = None
     first_linear: str | None = None
     bridges: bool = False
-    own_positions: bool = False
+    own_positions: "Callable[[Any, EncodedPrompts], Tensor] | None" = None
     dynamic: bool = False
     second_text: tuple[str, ...] = ()
     owns: Callable[[Json], bool] | None = None

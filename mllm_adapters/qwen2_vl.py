@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mgll.tower import TowerHeader
+    from mllm_adapters.encoded_prompts import EncodedPrompts
     from mllm_adapters.tower_spec import TowerSpec
 
 MERGER = "visual.merger."
@@ -133,6 +134,18 @@ def replay(tower: "nn.Module", _config: Any) -> "nn.Module":
     return ReplayedVisual(tower)
 
 
+def positions(model: Any, encoded: "EncodedPrompts") -> "Tensor":
+    """Time, row and column of every token of the first prompt: [3, length]."""
+    import torch
+
+    found: Tensor = model.model.get_rope_index(
+        torch.tensor(encoded.ids[:1]),
+        mm_token_type_ids=torch.tensor(encoded.beside["mm_token_type_ids"][:1]),
+        image_grid_thw=encoded.image["image_grid_thw"],
+    )[0]
+    return found[:, 0]
+
+
 HOST = Host(
     name="qwen2-vl",
     title="Qwen2-VL",
@@ -156,6 +169,6 @@ HOST = Host(
     processor=processor,
     encode=encode,
     replay=replay,
-    own_positions=True,
+    own_positions=positions,
     dynamic=True,
 )

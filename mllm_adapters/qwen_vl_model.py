@@ -230,9 +230,10 @@ class QwenVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 raise ValueError("images need input_ids, which say where they belong")
             inputs_embeds = self._with_images(input_ids, inputs_embeds, pixel_values)
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        length = past + inputs_embeds.shape[1] if position_ids is None else int(position_ids.max()) + 1
         limit = self.config.text_config.max_position_embeddings  # type: ignore[union-attr]
-        if past + inputs_embeds.shape[1] > limit:
-            raise ValueError(f"{past + inputs_embeds.shape[1]} tokens, {limit} is the most that this model takes")
+        if length > limit:
+            raise ValueError(f"{length} tokens, {limit} is the most that this model takes")
         return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,

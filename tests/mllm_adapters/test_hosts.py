@@ -14,9 +14,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from scored_question import letter_scores
+from scored_question import last_logits, letter_scores
 
-from benchmark.transformers_scorer import TransformersScorer
 from mgll.formats import FormatError
 from mgll.preprocessing import open_image
 from mgll.tower import load_tower, read_header, save_tower
@@ -212,20 +211,23 @@ def test_a_lora_step_changes_language_model_and_connector_and_nothing_else(name:
     assert changed == {"lora", "connector"}
 
 
-AGAIN = """
+AGAIN = f"""
 import sys, torch
 from PIL import Image
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from scored_question import last_logits
+from mllm_adapters.loading import load
 threads, image, question, *directories = sys.argv[1:]
 torch.set_num_threads(int(threads))  # sums in another order give other bits
 for directory in directories:
-    scorer = TransformersScorer(directory)
-    print(scorer._last_logits([Image.open(image)], [scorer._host.prompt(question)])[0].double().sum().item().hex())
+    loaded = load(directory)
+    print(last_logits(loaded, [Image.open(image)], [loaded.host.prompt(question)])[0].double().sum().item().hex())
 """
 
 
 def logits_here(directory: Path, image: Path) -> str:
-    scorer = TransformersScorer(directory)
-    return scorer._last_logits([Image.open(image)], [scorer._host.prompt(QUESTION)])[0].double().sum().item().hex()
+    loaded = load(directory)
+    return last_logits(loaded, [Image.open(image)], [loaded.host.prompt(QUESTION)])[0].double().sum().item().hex()
 
 
 def logits_in_a_fresh_process(directories: list[Path], image: Path, first: str = "") -> list[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scored_question import last_logits
 from tiny.instructblip import QUERIES, save_instructblip
 from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
 
-from benchmark.transformers_scorer import TransformersScorer
 from mgll.preprocessing import open_image, preprocess
 from mgll.tower import load_tower, read_header
 from mllm_adapters.finetune import finetune
@@ -65,10 +65,10 @@ def grafted(host, donor: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_prompt_is_scored_alike_alone_and_beside_a_longer_one(flavour: str, grafted, photographs: list[Path]) -> None:
-    scorer = TransformersScorer(grafted(flavour))
+    loaded = load(grafted(flavour))
     images, prompts = [open_image(path) for path in photographs[:2]], [HOST.prompt(SHORT), HOST.prompt(LONG)]
-    together = scorer._last_logits(images, prompts)
-    alone = torch.cat([scorer._last_logits([image], [text]) for image, text in zip(images, prompts, strict=True)])
+    together = last_logits(loaded, images, prompts)
+    alone = torch.cat([last_logits(loaded, [image], [text]) for image, text in zip(images, prompts, strict=True)])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=0)
     assert (together[0] - together[1]).abs().max() > 0.05
 
@@ -94,8 +94,8 @@ def test_training_reads_the_slot_that_scoring_reads(flavour: str, grafted, photo
     options = {} if flavour == "t5" else {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp_min(0)}
     with torch.inference_mode():
         logits = loaded.model(**inputs, **images.batch([q.image for q in questions]), **options, use_cache=False).logits
-    scored = TransformersScorer(directory)._last_logits(
-        [open_image(q.image) for q in questions], [HOST.prompt(q.question) for q in questions]
+    scored = last_logits(
+        load(directory), [open_image(q.image) for q in questions], [HOST.prompt(q.question) for q in questions]
     )
     torch.testing.assert_close(logits[:, -3], scored, atol=2e-5, rtol=0)
 
@@ -113,9 +113,9 @@ def test_t5_is_trained_saved_and_reloaded(grafted, photographs: list[Path], tmp_
             changed.add(plain.split(".")[0])
     assert changed == {"language_model", "qformer", "language_projection"}
     asked = [open_image(photographs[0])], [HOST.prompt(SHORT)]  # in a fresh process: `test_hosts.py`
-    first, second = (TransformersScorer(out)._last_logits(*asked) for _ in range(2))
+    first, second = (last_logits(load(out), *asked) for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, TransformersScorer(base)._last_logits(*asked))
+    assert not torch.equal(first, last_logits(load(base), *asked))
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -151,8 +151,8 @@ def test_a_donor_with_another_grid_is_brought_to_the_hosts(host, make_tower, tmp
     for tokens in ("native", "resize_features", "resize_posemb"):
         out = tmp_path / tokens
         counts[tokens] = graft(HOST, host("vicuna"), donor, out, GraftSettings(tokens=tokens)).tower.count
-        scorer = TransformersScorer(out)
-        assert scorer._last_logits([open_image_of(out)], [HOST.prompt(SHORT)]).isfinite().all()
+        loaded = load(out)
+        assert last_logits(loaded, [open_image_of(out)], [HOST.prompt(SHORT)]).isfinite().all()
     assert counts == {"native": 26, "resize_features": 17, "resize_posemb": 17}
 
 

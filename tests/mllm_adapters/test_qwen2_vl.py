@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from scored_question import last_logits
 from tiny.qwen2_5_vl import save_qwen2_5_vl
 from tiny.qwen2_vl import save_qwen2_vl
 from torch import Tensor
 from transformers import Qwen2VLImageProcessor
 
-from benchmark.transformers_scorer import TransformersScorer
 from mgll.preprocessing import open_image, preprocess
 from mgll.tower import load_tower, read_header
 from mllm_adapters.finetune import finetune
@@ -97,11 +97,11 @@ def test_the_donor_sees_its_own_preprocessing_and_its_blocks_are_merged(
 @torch.inference_mode()
 def test_positions_keep_their_three_axes(host: tuple[str, Path], grafted: Path, shapes: list[Path]) -> None:
     for directory in (host[1], grafted):
-        scorer = TransformersScorer(directory)
-        scored = scorer._last_logits([open_image(shapes[0])], [scorer._host.prompt(QUESTION)])
+        loaded = load(directory)
+        scored = last_logits(loaded, [open_image(shapes[0])], [loaded.host.prompt(QUESTION)])
         inputs = encoded(load(directory), shapes[0])
         length = inputs["input_ids"].shape[1]
-        model, flat = scorer._model, torch.arange(length)[None]
+        model, flat = loaded.model, torch.arange(length)[None]
         torch.testing.assert_close(scored, model(**inputs).logits[:, -1])
         assert not torch.allclose(scored, model(**inputs, position_ids=flat).logits[:, -1], atol=1e-4)
 
@@ -111,11 +111,11 @@ def test_batches_padded_on_the_left_are_scored_like_single_questions(
     host: tuple[str, Path], grafted: Path, shapes: list[Path]
 ) -> None:
     for directory in (host[1], grafted):
-        scorer = TransformersScorer(directory)
-        prompts = [scorer._host.prompt(text) for text in (QUESTION, "Short?", "A little longer?")]
+        loaded = load(directory)
+        prompts = [loaded.host.prompt(text) for text in (QUESTION, "Short?", "A little longer?")]
         images = [open_image(path) for path in shapes]
-        together = scorer._last_logits(images, prompts)
-        alone = torch.cat([scorer._last_logits([image], [text]) for image, text in zip(images, prompts, strict=True)])
+        together = last_logits(loaded, images, prompts)
+        alone = torch.cat([last_logits(loaded, [image], [text]) for image, text in zip(images, prompts, strict=True)])
         torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 

@@ -1,0 +1,141 @@
+"""Every way to score many prompts at once gives what the processor and a plain forward pass give to each alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from scored_question import last_logits
+from test_hosts import save_tiny
+
+from benchmark.rotations import as_asked
+from benchmark.scorer import Ask
+from benchmark.transformers_scorer import TransformersScorer
+from mgll.preprocessing import open_image
+from mllm_adapters.answer_slot import continuation_ids, letter_ids
+from mllm_adapters.ask import ask
+from mllm_adapters.encoded_prompts import encode_prompts
+from mllm_adapters.loading import LoadedHost, load
+from mllm_adapters.prompt_rows import replies, row_log_probs
+from mllm_adapters.prompt_tree import PromptTree, tree_log_probs
+from mllm_adapters.registry import HOSTS
+
+OPTIONS = ("Drusen", "Glaucoma", "Media Haze", "No Age-related Macular Degeneration")
+WORDINGS = ("What is it?", "What diagnosis is most likely, then?")
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedHost:
+    return load(save_tiny(request.param, tmp_path_factory.mktemp("host") / request.param))
+
+
+@pytest.fixture
+def asks(photographs: list[Path]) -> list[Ask]:
+    return [
+        Ask(open_image(path), wording, tuple(as_asked(OPTIONS, rotation) for rotation in range(4)))
+        for path, wording in zip(photographs, WORDINGS, strict=False)
+    ]
+
+
+def plain_log_probs(loaded: LoadedHost, image: Image.Image, prompt: str, ids: list[int]) -> list[float]:
+    """Of each token of a continuation, by as many forward passes over the prompt and what has been said."""
+    tokenizer, found = loaded.processor.tokenizer, []
+    for index, token in enumerate(ids):
+        logits = last_logits(loaded, [image], [prompt + tokenizer.decode(ids[:index])])
+        found.append(float(logits[0].log_softmax(-1)[token]))
+    return found
+
+
+def test_letters_are_those_of_each_prompt_alone(loaded: LoadedHost, asks: list[Ask]) -> None:
+    host, tokenizer = loaded.host, loaded.processor.tokenizer
+    encoded = [encode_prompts(loaded, a.image, [host.prompt(text) for text in a.texts]) for a in asks]
+    if not host.second_text:
+        assert all(0 < case.shared < len(case.ids[0]) for case in encoded)
+    log_probs = row_log_probs if host.second_text else tree_log_probs
+    with torch.inference_mode():
+        found = log_probs(loaded, encoded, [[[] for _ in case.prompts] for case in encoded])
+    for a, case, prompts in zip(asks, encoded, found, strict=True):
+        for prompt, (slot,) in zip(case.prompts, prompts, strict=True):
+            expected = last_logits(loaded, [a.image], [prompt])[0].log_softmax(-1)
+            torch.testing.assert_close(slot, expected, atol=1e-4, rtol=0)
+        first, second = (
+            prompts[rotation][0][list(letter_ids(tokenizer, case.prompts[0], _answers(loaded)))] for rotation in (0, 1)
+        )
+        assert not torch.equal(first, second)
+
+
+def test_options_are_scored_token_by_token(loaded: LoadedHost, asks: list[Ask]) -> None:
+    if loaded.model.config.get_text_config().is_encoder_decoder:
+        pytest.skip("the decoder's text is not the prompt's continuation")
+    (one, _), host = asks, loaded.host
+    case = encode_prompts(loaded, one.image, [host.prompt(text) for text in one.texts])
+    tokenizer = loaded.processor.tokenizer
+    ids = continuation_ids(tokenizer, case.prompts[0], [host.answer(option) for option in OPTIONS])
+    assert len({len(option) for option in ids}) > 1
+    log_probs = row_log_probs if host.second_text else tree_log_probs
+    with torch.inference_mode():
+        found = log_probs(loaded, [case], [[ids] * 4])[0]
+    last_prompt = found[3]
+    for option, tokens in zip(ids, last_prompt[1:], strict=True):
+        if host.second_text:  # its second text must not hold the answer, so there is no prompt with a part of it
+            continue
+        expected = plain_log_probs(loaded, one.image, case.prompts[3], option[:3])
+        assert tokens[:3].tolist() == pytest.approx(expected, abs=1e-3)
+        assert len(tokens) == len(option)
+    assert last_prompt[1][0] == pytest.approx(float(last_prompt[0][ids[0][0]]), abs=1e-4)
+
+
+def test_rows_give_what_the_tree_gives(loaded: LoadedHost, asks: list[Ask]) -> None:
+    if loaded.host.second_text:
+        pytest.skip("its image tokens depend on the prompt, so there is no common start")
+    host, tokenizer = loaded.host, loaded.processor.tokenizer
+    encoded = [encode_prompts(loaded, a.image, [host.prompt(text) for text in a.texts[:2]]) for a in asks]
+    ids = continuation_ids(tokenizer, encoded[0].prompts[0], [host.answer(option) for option in OPTIONS])
+    wanted = [[ids, ids] for _ in encoded]
+    with torch.inference_mode():
+        trees, rows = tree_log_probs(loaded, encoded, wanted), row_log_probs(loaded, encoded, wanted)
+    for tree_case, row_case in zip(trees, rows, strict=True):
+        for tree_prompt, row_prompt in zip(tree_case, row_case, strict=True):
+            for by_tree, by_row in zip(tree_prompt, row_prompt, strict=True):
+                torch.testing.assert_close(by_tree, by_row, atol=1e-4, rtol=0)
+
+
+def test_replies_in_a_batch_are_those_alone(loaded: LoadedHost, asks: list[Ask]) -> None:
+    encoded = [encode_prompts(loaded, a.image, [loaded.host.prompt(text) for text in a.texts[:2]]) for a in asks]
+    tower = loaded.model.get_submodule(loaded.host.tower)
+    with torch.inference_mode():
+        together = replies(loaded, encoded, 4)
+    assert loaded.model.get_submodule(loaded.host.tower) is tower
+    for a, said in zip(asks, together, strict=True):
+        assert said == [ask(loaded, a.image, text, max_new_tokens=4) for text in a.texts[:2]]
+
+
+def test_views_of_the_scorer(loaded: LoadedHost, asks: list[Ask]) -> None:
+    scorer = TransformersScorer(loaded.directory)
+    every = scorer.score(asks, ["letter", "text", "option"])
+    letters = scorer.score(asks[1:], ["letter"])
+    assert [score.log_probs for score in every[1]] == [pytest.approx(score.log_probs, abs=1e-4) for score in letters[0]]
+    assert all(score.option_log_probs is None for score in letters[0])
+    assert all(max(score.option_log_probs) < 0 for scores in every for score in scores)
+    assert [score.prompt for score in every[0]] == [loaded.host.prompt(text) for text in asks[0].texts]
+
+
+def test_a_tree_sees_what_leads_to_it() -> None:
+    tree = PromptTree()
+    root = tree.grow([7, 8])
+    left, right = tree.grow([1, 2], root), tree.grow([3], root)
+    leaf = tree.grow([4], right)
+    assert (tree.ids, tree.depth) == ([7, 8, 1, 2, 3, 4], [0, 1, 2, 3, 2, 3])
+    assert tree.visible().int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 1, 0],
+        [1, 1, 0, 0, 1, 1],
+    ]
+    assert [tree.places(branch) for branch in (root, left, right, leaf)] == [[0, 1], [2, 3], [4], [5]]
+
+
+def _answers(loaded: LoadedHost) -> list[str]:
+    return [loaded.host.answer(letter) for letter in "ABCD"]
