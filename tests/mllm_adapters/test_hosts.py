@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmark.transformers_scorer import TransformersScorer
 from mgll.formats import FormatError
+from mgll.position_tables import resize_positions
 from mgll.preprocessing import open_image
 from mgll.tower import load_tower, read_header, save_tower
 from mllm_adapters.finetune import finetune
@@ -26,7 +27,6 @@ from mllm_adapters.host import GraftSettings, HostError
 from mllm_adapters.loading import load
 from mllm_adapters.registry import HOSTS, get_host
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.token_policy import resize_positions
 from mllm_adapters.transplant import graft
 
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
