@@ -15,7 +15,6 @@ from mgll.linear_probe import model_features
 from mgll.tower import load_tower, save_tower
 from mgll.tower_model import last_norm
 
-
 #: So many images are put through the changed tower, to see that its feature is the old one on another scale.
 _CHECKED = 4
 
@@ -45,6 +44,8 @@ def standardise_tower(
         norm.bias.sub_(mean).div_(deviation)
     found = torch.from_numpy(model_features(model, header, images[:_CHECKED]))
     if not torch.allclose(found, (features[:_CHECKED] - mean) / deviation, atol=0.05):
-        raise ValueError(f"{tower}: its pooled feature ({header.pooling}) does not come straight out of a norm, so no scale fits in")
+        raise ValueError(
+            f"{tower}: its pooled feature ({header.pooling}) does not come straight out of a norm, so no scale fits in"
+        )
     origin = {**header.origin, "standardised_over": len(images)}
     save_tower(out, model, header.preprocessing, header.pooling, **origin)

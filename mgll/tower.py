@@ -137,7 +137,7 @@ def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
 
 
 def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a tower of this configuration; a CLIP tower's are computed, another is built without memory.
+    """Name and shape of every tensor of a tower of this configuration: computed for CLIP, else the model is built without memory.
 
     Raises:
         ValueError: if no tower can be built of it.

@@ -1,7 +1,7 @@
 """Which model a tower is and what shape its tokens have, without building it. Imports no torch.
 
-The model is named as in the config.json of transformers: `model_type` and the arguments of its configuration. `clip_vision_model` is
-the default; `timm_wrapper` is any trunk of timm (`architecture`, `model_args`); `mgll.tower_model` lists the others.
+The model is named as in the config.json of transformers, by `model_type` and the arguments of its configuration. The default is
+`clip_vision_model`; `timm_wrapper` is any trunk of timm (`architecture`, `model_args`); `mgll.tower_model` lists the others.
 """
 
 from typing import Any, Literal
@@ -123,6 +123,7 @@ def at_size(config: dict[str, Any], size: int) -> dict[str, Any]:
         return {**config, "image_size": size}
     import timm
 
-    if not timm.get_pretrained_cfg(config["architecture"], allow_unregistered=False).fixed_input_size:
+    known = timm.get_pretrained_cfg(config["architecture"])
+    if not (known and known.fixed_input_size):
         return dict(config)
     return {**config, "model_args": {**(config.get("model_args") or {}), "img_size": size}}

@@ -8,7 +8,6 @@ writes it, and every host takes it.
 import inspect
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -18,12 +17,13 @@ from transformers import PreTrainedModel
 from mgll.tower_config import CLIP, TIMM, Geometry, Pooling
 
 
-
 @dataclass(frozen=True)
 class PlainViT:
-    """A ViT of transformers: the name of the norm behind its last block, where its hidden states end, and its tokens before the grid.
+    """A ViT of transformers whose hidden states end before the norm behind its last block.
 
-    Registers are not counted in: the configuration says how many there are.
+    Attributes:
+        norm: the name of that norm.
+        prefix: tokens before the grid, but for registers, of which the configuration says how many there are.
     """
 
     norm: str
@@ -48,8 +48,8 @@ _WITHOUT_POOLER = ("vit", "deit", "ijepa")
 #: What a tower file may not make `timm.create_model` do: read further files.
 _FORBIDDEN = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "features_only")
 #: What a configuration of transformers holds beside the arguments that build the model.
-_ASIDE = ("architectures", "dtype", "id2label", "label2id", "num_classes", "label_names", "num_labels")
-_ASIDE += ("do_pooling", "stage_names", "out_features", "out_indices", "reshape_hidden_states")
+_ASIDE = {"architectures", "dtype", "id2label", "label2id", "num_classes", "label_names", "num_labels", "do_pooling"}
+_ASIDE |= {"stage_names", "out_features", "out_indices", "reshape_hidden_states"}
 
 
 def build_model(config: dict[str, Any]) -> PreTrainedModel:
@@ -69,7 +69,8 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
     options = {"add_pooling_layer": False} if kind in _WITHOUT_POOLER else {}
     try:
         settings = AutoConfig.for_model(kind, **arguments)
-        model: PreTrainedModel = MODEL_MAPPING[type(settings)](settings, **options)
+        kind_of_model: Any = MODEL_MAPPING[type(settings)]
+        model: PreTrainedModel = kind_of_model(settings, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError, ImportError) as error:
         raise ValueError(f"no {kind} can be built of this configuration: {error}") from error
     return model
@@ -85,7 +86,9 @@ def _check_timm(arguments: dict[str, Any]) -> None:
 def config_of(model: PreTrainedModel) -> dict[str, Any]:
     """What `build_model` needs to build the model again."""
     found = model.config.to_diff_dict()
-    return {key: value for key, value in found.items() if not key.startswith(("_", "transformers")) and key not in _ASIDE}
+    return {
+        key: value for key, value in found.items() if not key.startswith(("_", "transformers")) and key not in _ASIDE
+    }
 
 
 @torch.no_grad()
@@ -95,10 +98,9 @@ def measure(model: PreTrainedModel, size: int) -> Geometry:
     Raises:
         ValueError: if it does not take such an image, or its tokens form no square grid.
     """
-    parameter, training = next(model.parameters()), model.training
-    pixels = torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device)
+    training = model.training
     try:
-        tokens = hidden_state(model.eval(), pixels)
+        tokens = hidden_state(model.eval(), _black(model, size))
     except (RuntimeError, AssertionError, IndexError, TypeError) as error:
         raise ValueError(f"{_name(model)} does not take an RGB image of {size} px: {error}") from error
     finally:
@@ -108,7 +110,9 @@ def measure(model: PreTrainedModel, size: int) -> Geometry:
     depth = config.num_hidden_layers if trunk is None else len(trunk.feature_info) if _is_vit(trunk) else 1
     grid = math.isqrt(tokens.shape[1] - prefix)
     if grid**2 != tokens.shape[1] - prefix:
-        raise ValueError(f"{tokens.shape[1]} tokens of {_name(model)} form no square grid behind {prefix} of another kind")
+        raise ValueError(
+            f"{tokens.shape[1]} tokens of {_name(model)} form no square grid behind {prefix} of another kind"
+        )
     return Geometry(
         size=size,
         stride=stride,
@@ -133,7 +137,7 @@ def hidden_state(model: PreTrainedModel, pixels: Tensor, layer: int = -1) -> Ten
     """
     trunk = _trunk(model)
     if trunk is None:
-        return model(pixels, output_hidden_states=[layer]).hidden_states[layer]  # type: ignore[no-any-return]
+        return model(pixels, output_hidden_states=[layer]).hidden_states[layer]
     if _is_vit(trunk):
         index = layer - 1 if layer > 0 else len(trunk.feature_info) + layer
         (found,) = trunk.forward_intermediates(
@@ -160,20 +164,19 @@ def last_norm(model: PreTrainedModel) -> nn.Module:
     """The norm behind the last block, or in front of a trunk's classifier; nothing where there is none."""
     trunk = _trunk(model)
     if trunk is None:
-        return getattr(model, PLAIN_VITS[model.config.model_type].norm)  # type: ignore[no-any-return]
-    places = (trunk, "norm"), (trunk, "fc_norm"), (getattr(trunk, "head", None), "norm")
-    norms = [getattr(holder, name, None) for holder, name in (places if _is_vit(trunk) else places[2:])]
-    return next((norm for norm in norms if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity)), nn.Identity())
+        return getattr(model, PLAIN_VITS[model.config.model_type].norm)
+    places = ("norm", "fc_norm") if _is_vit(trunk) else ("head.norm",)
+    named = dict(trunk.named_modules())
+    found = [named[place] for place in places if place in named and not isinstance(named[place], nn.Identity)]
+    return found[0] if found else nn.Identity()
 
 
 def normed(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     """Tokens [B, count, width] behind the last norm."""
-    from timm.layers import LayerNorm2d
-
     norm = last_norm(model)
-    if isinstance(norm, LayerNorm2d):  # a layer norm over the channels of [B, width, H, W]
-        return norm(tokens.mT[..., None])[..., 0].mT  # type: ignore[no-any-return]
-    return norm(tokens)  # type: ignore[no-any-return]
+    if type(norm).__name__.endswith("2d"):  # timm's norms over the channels of [B, width, H, W]
+        return norm(tokens.mT[..., None])[..., 0].mT
+    return norm(tokens)
 
 
 def pooled(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> Tensor:
@@ -191,13 +194,13 @@ def pooled(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> Tensor:
     trunk = _trunk(model)
     if pooling == "head":
         if trunk is not None:
-            return trunk.forward_head(trunk.forward_features(pixels), pre_logits=True)  # type: ignore[no-any-return]
+            return trunk.forward_head(trunk.forward_features(pixels), pre_logits=True)
         feature = getattr(model(pixels), "pooler_output", None)
         if feature is None:
             raise ValueError(f"{_name(model)} has no pooling head; choose cls or mean")
-        return feature  # type: ignore[no-any-return]
-    tokens = hidden_state(model, pixels)
-    return normed(model, tokens[:, :1])[:, 0] if pooling == "cls" else normed(model, tokens[:, prefix_tokens(model) :]).mean(dim=1)
+        return feature
+    tokens, prefix = hidden_state(model, pixels), prefix_tokens(model)
+    return normed(model, tokens[:, :1] if pooling == "cls" else tokens[:, prefix:]).mean(dim=1)
 
 
 @torch.no_grad()
@@ -207,9 +210,8 @@ def check_pooling(model: PreTrainedModel, geometry: Geometry, pooling: Pooling) 
         raise ValueError(f"{_name(model)} has no class token to pool by; choose mean or head")
     if pooling != "head":
         return
-    parameter, training = next(model.parameters()), model.training
-    pixels = torch.zeros(1, 3, geometry.size, geometry.size, dtype=parameter.dtype, device=parameter.device)
-    feature = pooled(model.eval(), pixels, "head")
+    training = model.training
+    feature = pooled(model.eval(), _black(model, geometry.size), "head")
     model.train(training)
     if feature.shape != (1, geometry.width):
         raise ValueError(
@@ -225,12 +227,13 @@ def _trunk(model: PreTrainedModel) -> Any:
 
 def _is_vit(trunk: Any) -> bool:
     """Whether a trunk of timm is a row of equal blocks over tokens."""
-    return hasattr(trunk, "num_prefix_tokens") and "return_prefix_tokens" in _parameters(type(trunk))
+    takes = inspect.signature(trunk.forward_intermediates).parameters
+    return hasattr(trunk, "num_prefix_tokens") and "return_prefix_tokens" in takes
 
 
-@cache
-def _parameters(trunk: type) -> Any:
-    return inspect.signature(trunk.forward_intermediates).parameters  # type: ignore[attr-defined]
+def _black(model: PreTrainedModel, size: int) -> Tensor:
+    parameter = next(model.parameters())
+    return torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device)
 
 
 def _name(model: PreTrainedModel) -> str:

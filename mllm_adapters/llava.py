@@ -1,7 +1,7 @@
 """LLaVA-1.5: CLIP ViT-L/14 at 336 px, hidden state -2 without the class token, a two-layer MLP, Vicuna.
 
-The stock classes hold any CLIP or SigLIP tower, so such a graft loads in plain transformers. The MLP's first layer takes the tower's width;
-another width makes that layer new.
+The stock classes hold any CLIP or SigLIP tower, so a graft of one loads in plain transformers. The MLP's first layer takes the
+tower's width; another width makes that layer new.
 """
 
 import copy
@@ -44,8 +44,9 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     """Configuration, processor and new connector tensors for this donor.
 
     Raises:
-        HostError: when the feature layer lies beyond the donor's depth, or the donor does not see RGB.
+        HostError: when the donor has no such feature layer, lacks the class token that is to be kept, or does not see RGB.
     """
+    from mgll.tower_config import CLIP, CLIP_DEFAULTS
     from mllm_adapters.tower_spec import at_grid, check_donor, hands_class_token_on
 
     check_donor(donor)
@@ -56,8 +57,9 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     if tower:  # what is handed on is all there is, and in the last place
         seen, vision, features, layer, select = tower.geometry, tower.stand_in(), tower.count, -1, "full"
     else:
+        defaults = CLIP_DEFAULTS if donor.kind == CLIP else {}
         resized = at_grid(donor, host_grid) if settings.tokens == "resize_posemb" else donor
-        seen, vision = resized.geometry, {**_defaults(donor), **resized.config, "model_type": donor.kind}
+        seen, vision = resized.geometry, defaults | resized.config | {"model_type": donor.kind}
         features, select = seen.grid**2 + keeps, "full" if keeps or not seen.class_token else "default"
 
     files = copy.deepcopy(source.files)
@@ -109,12 +111,6 @@ def _grafted(
             " set --feature-layer"
         )
     return tower_spec(donor, settings, host_grid, layer, class_token=keeps)
-
-
-def _defaults(donor: "TowerHeader") -> Json:
-    from mgll.tower_config import CLIP, CLIP_DEFAULTS
-
-    return CLIP_DEFAULTS if donor.kind == CLIP else {}
 
 
 def donor_grid(vision: Json) -> int:
@@ -249,7 +245,7 @@ HOST = Host(
     plan=plan,
     placeholders=placeholders,
     geometry=("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576"),
-    holds_clip=True,
+    stock_towers=STOCK_TOWERS,
     first_linear="multi_modal_projector.linear_1",
     shim=shim,
     encode=encode,

@@ -159,7 +159,7 @@ HOST = replace(
     ),
     open=open_checkpoint,
     parts={part: hub_id for part, (hub_id, _, _) in PARTS.items()},
-    holds_clip=False,
+    stock_towers=(),
     first_linear=None,  # the mining, a norm at its start, reads the tokens too
     encode=None,  # the ConvNeXt needs the pixels themselves
     replay=None,

@@ -7,8 +7,8 @@
   yields the old grid. Baked into the weights; out of distribution for a tower that never saw that resolution. A donor without
   learned positions (a convolutional trunk) runs on that image as it is.
 - `pooled`: one image token, the feature that the tower was trained to give (class token or mean of the patches after the last
-  norm, or the output of its own head). What it tells about a tower is the tower's own: from dozens of raw patch tokens a trained connector learns nearly as
-  much of a random tower. Needs a hook at run time too.
+  norm, or the output of its own head). What it tells about a tower is the tower's own: from dozens of raw patch tokens a
+  trained connector learns nearly as much of a random tower. Needs a hook at run time too.
 """
 
 import math

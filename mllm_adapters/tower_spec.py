@@ -62,7 +62,7 @@ class TowerSpec(Architecture):
         return self.geometry.grid if self.size != donor.geometry.size else None
 
     def stand_in(self) -> Json:
-        """A small CLIP tower with tokens of this width, for classes that build one from config.json before the donor takes its place."""
+        """A small CLIP tower with tokens of this width, for the class to build before the donor takes its place."""
         return {
             "model_type": CLIP,
             "hidden_size": self.width,
@@ -97,7 +97,7 @@ def tower_spec(
         host_width: width of the host's own tower, for the bridge of a warm graft; None where the host takes none.
 
     Raises:
-        HostError: if the donor has no such layer or no class token, does not see RGB, has no whole patch, or runs at its own size only.
+        HostError: if the donor has no such layer or no class token, does not see RGB, has no whole patch, or takes no other size.
     """
     check_donor(donor)
     layer = feature_layer(donor, settings, layer)
@@ -139,10 +139,13 @@ def feature_layer(donor: Architecture, settings: GraftSettings, host_layer: int)
         return -1
     layer = host_layer if settings.feature_layer is None else settings.feature_layer
     if depth == 1:
-        raise HostError(f"feature layer {layer} does not exist: this donor hands on its last grid only; leave --feature-layer away")
+        raise HostError(
+            f"feature layer {layer} does not exist: this donor hands on its last grid only; leave --feature-layer away"
+        )
     if not 1 <= abs(layer) <= depth:
         raise HostError(
-            f"feature layer {layer} does not exist: the donor has {depth} blocks, so {-depth}..-1 or 1..{depth}; set --feature-layer"
+            f"feature layer {layer} does not exist: the donor has {depth} blocks, so {-depth}..-1 or 1..{depth};"
+            " set --feature-layer"
         )
     return layer
 
@@ -155,7 +158,9 @@ def hands_class_token_on(donor: Architecture, settings: GraftSettings, of_host: 
     """
     if settings.feature_select == "full" and not donor.geometry.class_token:
         raise HostError(f"the donor ({donor.kind}) has no class token to keep; leave --feature-select full away")
-    return donor.geometry.class_token and (of_host if settings.feature_select is None else settings.feature_select == "full")
+    return donor.geometry.class_token and (
+        of_host if settings.feature_select is None else settings.feature_select == "full"
+    )
 
 
 def at_grid(donor: Architecture, grid: int) -> Architecture:
@@ -183,7 +188,9 @@ def _check_size(old: Json, new: Json) -> None:
     try:
         before, after = tower_shapes(old), tower_shapes(new)
     except ValueError as error:
-        raise HostError(f"the donor does not run on the image that the host's grid asks for ({error}); {way_out}") from None
+        raise HostError(
+            f"the donor does not run on the image that the host's grid asks for ({error}); {way_out}"
+        ) from None
     bound = sorted(name for name in before if before[name] != after.get(name) and name not in POSITION_TABLES)
     if bound:
         raise HostError(f"the donor runs at its own size only: {', '.join(bound[:3])} depend on it; {way_out}")

@@ -1,6 +1,5 @@
 """Every host: graft, forward, backward, generate, a LoRA step, save, reload, a scored question, and what it refuses."""
 
-import importlib
 import json
 import math
 import re
@@ -34,29 +33,6 @@ QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 REFUSED: dict[tuple[str, str], str] = {
     ("qwen-vl", "pooled"): "256 equal tokens",
 }
-
-
-def save_tiny(name: str, directory: Path) -> Path:
-    """Write the tiny host of this family; its builder is `tiny/<module>.py: save_<module>`."""
-    module = HOSTS[name].rpartition(".")[2]
-    builder = importlib.import_module(f"tiny.{module}")
-    save = getattr(builder, f"save_{name.replace('-', '_').replace('.', '_')}", None) or getattr(
-        builder, f"save_{module}"
-    )
-    save(directory)
-    return directory
-
-
-@pytest.fixture(scope="session")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def host(name: str) -> Path:
-        if name not in made:
-            made[name] = save_tiny(name, tmp_path_factory.mktemp("hosts") / name)
-        return made[name]
-
-    return host
 
 
 @pytest.fixture(scope="session")
