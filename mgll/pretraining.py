@@ -31,7 +31,7 @@ from mgll.provenance import provenance
 from mgll.settings import PretrainSettings
 from mgll.text_encoder import encode_texts
 from mgll.tower import save_tower
-from mgll.tower_model import check_pooling, measure, pooled
+from mgll.tower_model import check_pooling, freeze_unused, measure, pooled
 from mgll.vision_encoders import vision_encoder
 
 
@@ -46,6 +46,7 @@ class ContrastiveModel(nn.Module):
         super().__init__()
         geometry = measure(tower, settings.image_size)
         check_pooling(tower, geometry, settings.pooling)
+        freeze_unused(tower, settings.image_size, settings.pooling)
         self.tower, self.pooling = tower, settings.pooling
         self.image_projection = nn.Linear(geometry.width, settings.feature_width, bias=False)
         self.text_projection = nn.Linear(text_width, settings.feature_width, bias=False)
@@ -116,7 +117,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         settings.cache_images,
     )
     torch.manual_seed(settings.seed)
-    tower = vision_encoder(settings.encoder, settings.image_size)
+    tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
     model = ContrastiveModel(tower, next(iter(features.values())).shape[1], settings)
     _train(accelerator, settings, model, images, levels, features, after_step)
     path = out / "mgll.ckpt"
@@ -125,6 +126,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
             "settings": asdict(settings),
             "objective": asdict(settings.resolved_objective),
             "manifest_sha256": sha256(settings.manifest),
+            "start_weights_sha256": sha256(start) if (start := settings.start_weights) and Path(start).is_file() else None,
             **provenance(),
         }
         save_tower(path, tower, preprocessing, settings.pooling, **origin)

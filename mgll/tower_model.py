@@ -66,14 +66,18 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
     arguments = {key: value for key, value in config.items() if key != "model_type"}
     if kind == TIMM:
         _check_timm(arguments)
-    options = {"add_pooling_layer": False} if kind in _WITHOUT_POOLER else {}
     try:
         settings = AutoConfig.for_model(kind, **arguments)
         kind_of_model: Any = MODEL_MAPPING[type(settings)]
-        model: PreTrainedModel = kind_of_model(settings, **options)
+        model: PreTrainedModel = kind_of_model(settings, **build_options(kind))
     except (TypeError, ValueError, AssertionError, RuntimeError, ImportError) as error:
         raise ValueError(f"no {kind} can be built of this configuration: {error}") from error
     return model
+
+
+def build_options(kind: str) -> dict[str, Any]:
+    """What the class of this `model_type` is told beside its configuration."""
+    return {"add_pooling_layer": False} if kind in _WITHOUT_POOLER else {}
 
 
 def _check_timm(arguments: dict[str, Any]) -> None:
@@ -218,6 +222,19 @@ def check_pooling(model: PreTrainedModel, geometry: Geometry, pooling: Pooling) 
             f"the head of {_name(model)} gives {tuple(feature.shape[1:])} channels, its tokens have {geometry.width};"
             " choose mean"
         )
+
+
+def freeze_unused(model: PreTrainedModel, size: int, pooling: Pooling) -> None:
+    """Switch training off for parameters on which the pooled feature does not depend, such as a head that is not pooled by.
+
+    They would never get a gradient, and processes of a distributed run would wait for it.
+    """
+    parameters, training = [p for p in model.parameters() if p.requires_grad], model.training
+    feature = pooled(model.eval(), _black(model, size), pooling)
+    gradients = torch.autograd.grad(feature.sum(), parameters, allow_unused=True)
+    model.train(training)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
 
 
 def _trunk(model: PreTrainedModel) -> Any:
