@@ -126,7 +126,9 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
             "settings": asdict(settings),
             "objective": asdict(settings.resolved_objective),
             "manifest_sha256": sha256(settings.manifest),
-            "start_weights_sha256": sha256(start) if (start := settings.start_weights) and Path(start).is_file() else None,
+            "start_weights_sha256": sha256(start)
+            if (start := settings.start_weights) and Path(start).is_file()
+            else None,
             **provenance(),
         }
         save_tower(path, tower, preprocessing, settings.pooling, **origin)

@@ -92,7 +92,12 @@ def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = 
 
 def clip_config(image_size: int, shape: dict[str, Any]) -> dict[str, Any]:
     """A CLIP ViT; its activation is GELU unless the shape says otherwise, and its projection is not part of a tower."""
-    defaults = {"model_type": CLIP, "hidden_act": "gelu", "projection_dim": shape["hidden_size"]}
+    defaults = {
+        "model_type": CLIP,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "projection_dim": shape["hidden_size"],
+    }
     return {**defaults, "image_size": image_size, **shape}
 
 
