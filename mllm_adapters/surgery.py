@@ -88,6 +88,11 @@ def torch_dtype(part: Part) -> Any:
     return getattr(torch, _DTYPES[part.dtype])
 
 
+def is_float(part: Part) -> bool:
+    """Whether a graft may change its precision: the counters of batch norms, whole numbers, keep theirs."""
+    return "F" in part.dtype
+
+
 def sha256_of(part: Part) -> str:
     """Hex SHA-256 of the tensor's bytes, as they lie in a file."""
     digest = hashlib.sha256()
