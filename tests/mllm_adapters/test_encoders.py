@@ -7,10 +7,9 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from test_hosts import QUESTION
+from scored_question import letter_scores
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from benchmark.transformers_scorer import TransformersScorer
 from mgll.manifest import Record, write_manifest
 from mgll.preprocessing import Preprocessing, open_image
 from mgll.pretraining import pretrain
@@ -81,7 +80,7 @@ def test_a_step_of_training_and_a_graft(
     )
     tower = load(tmp_path / "graft").model.model.vision_tower
     assert all(torch.equal(t, trained[key]) for key, t in getattr(tower, "donor", tower).state_dict().items())
-    TransformersScorer(tmp_path / "graft").score([open_image(photographs[0])], [QUESTION])
+    letter_scores(tmp_path / "graft", open_image(photographs[0]))
 
 
 def test_the_random_tower_of_a_folder_has_none_of_its_weights(tmp_path: Path) -> None:
