@@ -38,15 +38,9 @@ def load_start_weights(model: PreTrainedModel, path: Path) -> None:
         ValueError: if it holds another model; the message names the settings or tensors that differ.
     """
     tensors, said = _read_folder(path) if path.is_dir() else _read_file(path)
-    own, expected = config_of(model), model.state_dict()
-    if differing := _differences(own, said):
+    if differing := _differences(config_of(model), said):
         raise ValueError(f"{path} holds another model than the encoder: {'; '.join(differing)}")
-    tensors = _of_this_model(model, tensors)
-    for name in expected.keys() & tensors.keys() & set(POSITION_TABLES):
-        tensors[name] = _positions(tensors[name], expected[name])
-    if problems := misfits(tensors, expected, "the encoder has"):
-        raise ValueError(f"{path} does not hold the weights of this encoder: {'; '.join(problems[:6])}")
-    model.load_state_dict(tensors, strict=True)
+    _fill(model, _of_this_model(model, tensors), str(path))
 
 
 def resized(model: PreTrainedModel, image_size: int) -> PreTrainedModel:
@@ -58,12 +52,18 @@ def resized(model: PreTrainedModel, image_size: int) -> PreTrainedModel:
     config = config_of(model)
     if at_size(config, image_size) == config:
         return model
-    other, tensors = build_model(at_size(config, image_size)), model.state_dict()
-    expected = other.state_dict()
-    for name in expected.keys() & set(POSITION_TABLES):
-        tensors[name] = _positions(tensors[name], expected[name])
-    other.load_state_dict(tensors, strict=True)
+    other = build_model(at_size(config, image_size))
+    _fill(other, model.state_dict(), f"the model at its own size, not {image_size} px,")
     return other
+
+
+def _fill(model: PreTrainedModel, tensors: dict[str, Tensor], source: str) -> None:
+    expected = model.state_dict()
+    for name in expected.keys() & tensors.keys() & set(POSITION_TABLES):
+        tensors[name] = _positions(tensors[name], expected[name])
+    if problems := misfits(tensors, expected, "the encoder has"):
+        raise ValueError(f"{source} does not hold the weights of this encoder: {'; '.join(problems[:6])}")
+    model.load_state_dict(tensors, strict=True)
 
 
 def _positions(table: Tensor, wanted: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Json]:
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], Json]:
     """The same of one file. Only a tower file and OpenAI's archives say more than their tensors do."""
-    if path.is_file() and path.suffix in (".safetensors", ".ckpt") and _is_tower(path):
+    if path.is_file() and _is_tower(path):
         return read_tensors(path), read_header(path).config
     tensors = read_weights(path)
     is_openai = is_torchscript(path)

@@ -229,12 +229,19 @@ def freeze_unused(model: PreTrainedModel, size: int, pooling: Pooling) -> None:
 
     They would never get a gradient, and processes of a distributed run would wait for it.
     """
-    parameters, training = [p for p in model.parameters() if p.requires_grad], model.training
+    training = model.training
     feature = pooled(model.eval(), _black(model, size), pooling)
-    gradients = torch.autograd.grad(feature.sum(), parameters, allow_unused=True)
     model.train(training)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.requires_grad_(gradient is not None)
+    used, seen, ahead = set(), set(), [feature.grad_fn]
+    while ahead:  # back along the graph, without a gradient
+        node: Any = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        used.add(id(getattr(node, "variable", None)))
+        ahead += [before for before, _ in node.next_functions]
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in used)
 
 
 def _trunk(model: PreTrainedModel) -> Any:

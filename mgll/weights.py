@@ -41,26 +41,45 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
     Raises:
         FormatError: if there is no such file, it is damaged, or it holds anything but tensors and plain values.
     """
-    import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
         raise FormatError(path, None, "no such file of weights")
+    if _is_pickle(path):
+        return read_pickle(path)
     try:
-        if path.suffix == ".safetensors" or not _is_pickle(path):
-            return load_file(path)
-        content: Any = (
-            _torchscript(path) if is_torchscript(path) else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        return load_file(path)
+    except SafetensorError as error:
+        raise FormatError(path, None, f"no whole file of tensors ({error})") from None
+
+
+def read_pickle(path: Path) -> "dict[str, Tensor]":
+    """The tensors of a `.bin`, `.pt` or `.pth`, mapped where the file allows it; the same without the names that wrap them.
+
+    Raises:
+        FormatError: if it is damaged, or holds anything but tensors and plain values.
+    """
+    import torch
+
+    content: Any
+    try:
+        if is_torchscript(path):
+            content = _torchscript(path)
+        else:
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError:  # files older than torch 1.6 are no zip archives and cannot be mapped
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message advises to run whatever is in there
         raise FormatError(path, None, "damaged, or holds more than tensors; nothing in it was run") from None
-    except Exception as error:  # safetensors and torch have no common class for a damaged file
-        raise FormatError(path, None, f"no whole file of weights ({str(error).splitlines()[0]})") from None
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise FormatError(path, None, f"no whole file of tensors ({str(error).splitlines()[0]})") from None
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     named = content.items() if isinstance(content, dict) else ()
-    tensors = {str(name).removeprefix("module."): value for name, value in named if isinstance(value, torch.Tensor)}
+    tensors = {str(n).removeprefix("module."): t.detach() for n, t in named if isinstance(t, torch.Tensor)}
     if not tensors:
         raise FormatError(path, None, "holds no tensors")
     return tensors

@@ -21,6 +21,7 @@ from mgll.preprocessing import Preprocessing
 from mgll.provenance import provenance
 from mgll.tower import load_tower, save_tower
 from mgll.tower_config import CLIP, Pooling
+from mgll.tower_model import build_model, config_of
 from mgll.vision_encoders import vision_encoder
 from mllm_adapters.demo_settings import DemoHostSettings
 from mllm_adapters.warm_decoder import build_tokenizer, shipped_decoder, shipped_sha256
@@ -149,6 +150,8 @@ def save_random_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = vision_encoder(encoder, preprocessing.size, **(encoder_options or {}))
+        if encoder.startswith("hf:"):  # which comes with its weights
+            model = build_model(config_of(model))
     save_tower(path, model, preprocessing, pooling, objective="none: randomly initialised", seed=seed)
 
 

@@ -292,8 +292,8 @@ def test_what_is_no_file_of_weights_is_refused_and_not_run(tmp_path: Path, capsy
     for name, message in {
         "none.pt": "no such file of weights",
         "empty": "open_clip_model.safetensors.* in it",
-        "cut.safetensors": "no whole file of weights",
-        "cut.pt": "no whole file of weights",
+        "cut.safetensors": "no whole file of tensors",
+        "cut.pt": "no whole file of tensors",
         "trap.pt": "nothing in it was run",
         "bare.pt": "holds no tensors",
     }.items():

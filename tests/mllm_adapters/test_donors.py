@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from donors import DONORS, donor_model, save_donor
+from scored_question import letter_scores
 from test_hosts import QUESTION
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from benchmark.transformers_scorer import TransformersScorer
 from mgll.preprocessing import Preprocessing, open_image
 from mgll.stored import read_stored
 from mgll.tower import save_tower
@@ -61,9 +61,9 @@ def test_every_host_takes_it(
     assert tensors.keys() == expected.keys()
     assert [key for key in expected if not torch.equal(tensors[key], expected[key])] == []
     images = [open_image(path) for path in photographs[:2]]
-    first = TransformersScorer(out).score(images, [QUESTION] * 2)
+    first = letter_scores(out, *images)
     assert first[0].log_probs != first[1].log_probs  # the image is seen
-    again = TransformersScorer(out).score(images, [QUESTION] * 2)
+    again = letter_scores(out, *images)
     assert [score.log_probs for score in first] == [score.log_probs for score in again]
 
 
@@ -203,7 +203,7 @@ def test_the_frozen_tower_does_not_learn(host_directory: Path, donors, photograp
     assert all(torch.equal(tensor, before[name]) for name, tensor in tower.donor.state_dict().items())
     questions = [TrainingQuestion(path, QUESTION, "ABCD"[i % 4]) for i, path in enumerate(photographs[:4])]
     finetune(tmp_path / "graft", questions, tmp_path / "tuned", FinetuneSettings(steps=2, batch_size=2, rank=2))
-    TransformersScorer(tmp_path / "tuned").score([open_image(photographs[0])], [QUESTION])
+    letter_scores(tmp_path / "tuned", open_image(photographs[0]))
 
 
 @pytest.mark.parametrize(("host", "donor"), [("llava", "siglip"), ("llava", "convnext"), ("janus-pro", "convnext")])
@@ -219,7 +219,7 @@ def test_a_warm_graft(
     assert record.warm is not None
     assert record.warm.tokens == 12 * 16
     validate(tmp_path / "graft")
-    TransformersScorer(tmp_path / "graft").score([open_image(photographs[0])], [QUESTION])
+    letter_scores(tmp_path / "graft", open_image(photographs[0]))
 
 
 @pytest.mark.parametrize("donor", ["siglip", "resnet"])

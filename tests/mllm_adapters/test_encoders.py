@@ -7,16 +7,16 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from test_hosts import QUESTION
+from scored_question import letter_scores
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from benchmark.transformers_scorer import TransformersScorer
 from mgll.manifest import Record, write_manifest
-from mgll.preprocessing import open_image
+from mgll.preprocessing import Preprocessing, open_image
 from mgll.pretraining import pretrain
 from mgll.settings import PretrainSettings
 from mgll.tower import load_tower, read_header
 from mgll.vision_encoders import vision_encoder
+from mllm_adapters.demo_host import build_demo_host, save_random_tower
 from mllm_adapters.graft import validate
 from mllm_adapters.llava import HOST
 from mllm_adapters.loading import load
@@ -80,7 +80,19 @@ def test_a_step_of_training_and_a_graft(
     )
     tower = load(tmp_path / "graft").model.model.vision_tower
     assert all(torch.equal(t, trained[key]) for key, t in getattr(tower, "donor", tower).state_dict().items())
-    TransformersScorer(tmp_path / "graft").score([open_image(photographs[0])], [QUESTION])
+    letter_scores(tmp_path / "graft", open_image(photographs[0]))
+
+
+def test_the_random_tower_of_a_folder_has_none_of_its_weights(tmp_path: Path) -> None:
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = SiglipVisionModel(SiglipVisionConfig(**shape, image_size=32, patch_size=8))
+    model.save_pretrained(tmp_path / "siglip")
+    save_random_tower(tmp_path / "random.ckpt", 0, f"hf:{tmp_path / 'siglip'}", Preprocessing(size=32), "head")
+    random, own = load_tower(tmp_path / "random.ckpt")[0].state_dict(), model.state_dict()
+    assert random.keys() == own.keys()
+    assert not [key for key, tensor in random.items() if tensor.std() > 0 and torch.equal(tensor, own[key])]
+    with pytest.raises(ValueError, match="built on a CLIP tower"):
+        build_demo_host(tmp_path / "random.ckpt", tmp_path / "host")
 
 
 def test_a_tower_goes_on_where_another_stopped(settings: PretrainSettings, tmp_path: Path) -> None:
