@@ -33,7 +33,7 @@ _END_OF_THOUGHT = re.compile(r"(?:</|\[/|◁/)(?:think|thinking|reasoning|though
 _THOUGHT = re.compile(r"[<\[◁](?:think|thinking|reasoning|thought)[>\]▷]", re.I)
 _TOKEN = r"<\|[^|<>\n]{1,40}\|>|</s>|<eos>|<(?:end|start)_of_turn>|\[/?INST\]|<end_of_utterance>"
 _LEAD = re.compile(
-    rf"\A(?:\s|<s>|<bos>|<pad>|<unk>|{_TOKEN}|#{{1,6}}|(?:assistant|gpt|ai|model|bot)(?=\s?[:\n]|<\|):?|model(?=\n))++",
+    rf"\A(?:\s|<s>|<bos>|<pad>|<unk>|{_TOKEN}|#{{1,6}}|(?:assistant|gpt|ai|model|bot)(?=\s?[:\n]|<\|):?)++",
     re.I,
 )
 _NEXT_TURN = re.compile(
@@ -76,7 +76,7 @@ _SPELLINGS = tuple(
     )
 )
 _LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f]{2,}")
-#: After "health": not the option.
+#: After a name: it means something else ("a health professional", "a glaucoma specialist").
 _MORE = r"\s(?:care|professional|provider|worker|specialist|expert|service|condition|issue|problem|status)"
 _NONE_OF_THE_FOUR = (
     "Non-Proliferative Diabetic Retinopathy",
@@ -113,8 +113,8 @@ def marked(text: str, options: Sequence[str]) -> str:
 
     def mark(match: re.Match[str]) -> str:
         key = _key(match[0])
-        if key in synonym and key not in index:
-            return (SYNONYM_MARKS + MARKS[OTHER])[synonym[key]]
+        if key not in index and synonym.get(key, OTHER) != OTHER:
+            return SYNONYM_MARKS[synonym[key]]
         return MARKS[index.get(key, OTHER)]
 
     unknown = (_spelled(option) for option in options if _key(_spelled(option)) not in _known_names())
@@ -180,7 +180,7 @@ def _known_names() -> dict[str, str]:
 @lru_cache(maxsize=256)
 def _names(more: frozenset[str]) -> re.Pattern[str]:
     names = {name for name in (*_known_names().values(), *more) if len(name.strip()) > 1}  # one letter is a letter
-    patterns = [_pattern(name) for name in sorted(names, key=len, reverse=True)]
+    patterns = [_pattern(name) for name in sorted(names, key=lambda name: (-len(name), name))]
     return re.compile(rf"(?<![{LATIN}'])(?<![{LATIN}]-)(?:{'|'.join(patterns)})(?!-?[{LATIN}]|'|{_MORE})", re.I)
 
 
