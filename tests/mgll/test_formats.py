@@ -28,7 +28,7 @@ def test_a_manifest_survives_writing_and_reading(tmp_path):
     records = [Record(**record(texts={"disease": ["a", "b"], "explanation": ["c"]}, labels=["DR"], source="X"))]
     write_manifest(tmp_path / "m.jsonl", records, made_by="a test")
     found = read_manifest(tmp_path / "m.jsonl")
-    assert found == [records[0].model_copy(update={"image": str(tmp_path / "a.png")})]
+    assert list(found) == [records[0].model_copy(update={"image": str(tmp_path / "a.png")})]
     assert found[0].caption == "a, b, c"
     assert levels(found) == ("disease", "explanation")
     assert "1 images of 1 groups" in describe(found)
