@@ -4,7 +4,6 @@
 """
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, overload
@@ -13,6 +12,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from mgll.formats import FormatError, Row, numbered_lines, parse_row, write_rows
+from mgll.image_files import image_exists
 
 SCHEMA = "mgll.manifest/1"
 Split = Literal["train", "val", "test"]
@@ -79,7 +79,8 @@ class Records(Sequence[Record]):
             return Records(self._lines, self._bounds[index], self._folder)
         start, end = self._bounds[index]
         record = Record.model_validate_json(self._lines[start:end])
-        return record.model_copy(update={"image": os.path.join(self._folder, record.image)})
+        image = os.path.join(self._folder, record.image)  # noqa: PTH118 (a Path costs as much as parsing the line)
+        return record.model_copy(update={"image": image})
 
 
 def write_manifest(path: str | os.PathLike[str], records: Iterable[Record], **header: object) -> None:
@@ -115,19 +116,6 @@ def levels(records: Iterable[Record]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(level for record in records for level in record.texts))
 
 
-def describe(records: list[Record]) -> str:
-    """Counts by split, source, level and class, as text."""
-    lines = [f"{len(records)} images of {len({record.group for record in records})} groups"]
-    for title, count in (
-        ("split", Counter(record.split for record in records)),
-        ("source", Counter(record.source for record in records)),
-        ("texts by level", Counter(level for record in records for level, t in record.texts.items() for _ in t)),
-        ("label", Counter(label for record in records for label in record.labels)),
-    ):
-        lines.append(f"{title}: " + ", ".join(f"{name or '-'} {n}" for name, n in count.most_common()))
-    return "\n".join(lines)
-
-
 def _main(arguments: list[str] | None = None) -> int:
     import argparse
 
@@ -140,11 +128,18 @@ def _main(arguments: list[str] | None = None) -> int:
     except FormatError as error:
         print(error)
         return 1
-    missing = [record.image for record in records if not Path(record.image).is_file()]
+    missing = [record.image for record in records if not image_exists(record.image)]
+    if options.command == "describe":
+        from rich.console import Console
+
+        from mgll.manifest_counts import count, print_counts
+
+        print_counts(count(records), Console())
     if missing:
         print(f"{options.file}: {len(missing)} of {len(records)} images are not there, the first: {missing[0]}")
         return 1
-    print(describe(records) if options.command == "describe" else f"{options.file}: {len(records)} images, valid")
+    if options.command == "validate":
+        print(f"{options.file}: {len(records)} images, valid")
     return 0
 
 
