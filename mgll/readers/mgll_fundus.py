@@ -2,8 +2,8 @@
 
 A folder holds `NAME_train.txt` and `NAME_val.txt`, whose lines are paths of JSON files in that folder. Each is a list of entries
 with `ImageID` and the texts: `Disease` and `Description`, or `Keyword` alone, or `modality`, `study_description_0` and
-`series_description`. A fundus image `/TOP/SET/FILE.jpg` is the array `image` of `All_data_npz/SET/FILE.npz`; an X-ray lies where its
-`ImageID` says. The manifest points into the npz files, which `mgll.preprocessing.open_image` reads: no copy, no loss.
+`series_description`. A fundus image `/TOP/SET/FILE.jpg` is the array `image` of `All_data_npz/SET/FILE.npz`; an X-ray lies where
+its `ImageID` says. The manifest points into the npz files, which `mgll.preprocessing.open_image` reads: no copy, no loss.
 
     python -m mgll.readers.mgll_fundus FOLDER --list 2level_multi_disease_list --out manifest.jsonl
 """
@@ -19,14 +19,14 @@ from typing import Any
 from mgll.formats import FormatError
 from mgll.manifest import Record, Split
 from mgll.readers.writing import Found, write_found
-from mgll.texts import DISEASE, EXPLANATION
+from mgll.texts import DISEASE, EXPLANATION, MODALITY, SERIES, STUDY
 from mgll.vocabulary import synonyms
 
 #: Granularity -> key of an entry, coarse to fine; `Keyword` is what `Disease` is called in the lists of one level.
 LEVELS: Mapping[str, tuple[str, ...]] = {
-    "modality": ("modality",),
-    "study": ("study_description_0",),
-    "series": ("series_description",),
+    MODALITY: ("modality",),
+    STUDY: ("study_description_0",),
+    SERIES: ("series_description",),
     DISEASE: ("Disease", "Keyword"),
     EXPLANATION: ("Description",),
 }
@@ -57,15 +57,11 @@ def read_mgll_fundus(folder: str | os.PathLike[str], name: str, prompt: str = ""
     notes: Counter[str] = Counter()
     for split, path in lists:
         for number, line in enumerate(_text(path).splitlines(), start=1):
-            for place, entry in _entries(path, number, folder, line):
-                record = _record(folder, split, entry, place, prompt, notes)
+            for file, entry in _entries(path, number, folder, line):
+                record = _record(folder, split, file, entry, prompt, notes)
                 first = records.setdefault(record.image, record)
-                if first.split != record.split:
-                    raise FormatError(
-                        *place, f"{entry['ImageID']!r} is in the {record.split} and the {first.split} list"
-                    )
                 if first is not record:
-                    notes["named twice, the first entry is kept"] += 1
+                    notes[f"named again in {path.name}; the first entry is kept, in split {first.split}"] += 1
     return list(records.values()), notes
 
 
@@ -103,7 +99,7 @@ def _record(folder: Path, split: Split, file: Path, entry: dict[str, Any], promp
             texts[level] = tuple(own)
     if not texts:
         notes["kept without any text"] += 1
-    labels = {}
+    labels: dict[str, None] = {}
     for name in texts.get(DISEASE, ()):
         if code := synonyms().get(name.lower()):
             labels[code] = None
