@@ -19,9 +19,10 @@ def findings_and_impression(report: str) -> tuple[str, ...]:
     are given once.
     """
     headings = list(_HEADING.finditer(report))
+    starts = [*(heading.start() for heading in headings[1:]), len(report)]
     bodies: dict[str, str] = {}
-    for heading, following in zip(headings, [*headings[1:], None], strict=True):
-        body = " ".join(report[heading.end() : following.start() if following else None].split())
+    for heading, end in zip(headings, starts, strict=False):
+        body = " ".join(report[heading.end() : end].split())
         for name, pattern in _WANTED:
             if body and pattern.search(heading[1]):
                 bodies[name] = f"{bodies[name]} {body}" if name in bodies else body
