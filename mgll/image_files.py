@@ -4,7 +4,6 @@
 shard is read at once, in any order, and nothing has to be unpacked, listed or kept in memory.
 """
 
-import hashlib
 import io
 import os
 import re
@@ -16,8 +15,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-
-from mgll.files import sha256
 
 _MEMBER = re.compile(r"(?P<shard>.+?\.tar)::(?P<name>.+)@(?P<offset>\d+)", re.DOTALL)
 
@@ -43,6 +40,12 @@ class TarMember:
     def __str__(self) -> str:
         return f"{self.shard}::{self.name}@{self.offset}"
 
+    @classmethod
+    def at(cls, shard: str, file: IO[bytes], offset: int) -> "TarMember":
+        """The member whose header begins at `offset` of the open shard."""
+        file.seek(offset)
+        return cls(shard, _header(file).name, offset)
+
     def read(self) -> bytes:
         """The member's bytes.
 
@@ -52,7 +55,7 @@ class TarMember:
         try:
             with Path(self.shard).open("rb") as file:
                 file.seek(self.offset)
-                header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+                header = _header(file)
                 if header.name != self.name or not header.isreg():
                     raise ImageError(
                         f"{self}: the shard holds {header.name!r} there; was it packed anew? Index it again"
@@ -67,6 +70,10 @@ class TarMember:
         if len(content) < header.size:
             raise ImageError(f"{self}: the shard is cut short")
         return content
+
+
+def _header(file: IO[bytes]) -> tarfile.TarInfo:
+    return tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
 
 
 def tar_member(path: str | os.PathLike[str]) -> TarMember | None:
@@ -100,10 +107,14 @@ def image_exists(path: str | os.PathLike[str]) -> bool:
     return Path(member.shard if member else path).is_file()
 
 
-def image_sha256(path: str | os.PathLike[str]) -> str:
-    """Hex SHA-256 of an image's bytes, wherever they lie."""
-    member = tar_member(path)
-    return hashlib.sha256(member.read()).hexdigest() if member else sha256(path)
+def image_bytes(path: str | os.PathLike[str]) -> tuple[str, bytes]:
+    """The ending of an image's name in lower case, and its bytes as they are stored.
+
+    Raises:
+        ImageError: if it is missing or empty.
+    """
+    name, file = locate(path)
+    return Path(name).suffix.lower(), file.read_bytes() if isinstance(file, Path) else file.getvalue()
 
 
 def read_npz(path: str | os.PathLike[str], file: Path | io.BytesIO, max_pixels: int) -> np.ndarray:
