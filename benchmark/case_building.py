@@ -11,6 +11,7 @@ from benchmark.options import Classes, Drawing, Kind, draw
 from benchmark.prompts import QUESTIONS
 from mgll.files import sha256
 from mgll.formats import FormatError
+from mgll.image_files import image_sha256
 from mgll.manifest import Record, Split, read_manifest
 from mgll.vocabulary import diseases
 
@@ -85,7 +86,7 @@ def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) ->
     def hash_one(image: str) -> str | Exception:
         try:
             open_image(image).close()
-            return sha256(image)
+            return image_sha256(image)
         except (ImageError, OSError) as error:
             return error
 

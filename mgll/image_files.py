@@ -4,6 +4,7 @@
 shard is read at once, in any order, and nothing has to be unpacked, listed or kept in memory.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+
+from mgll.files import sha256
 
 _MEMBER = re.compile(r"(?P<shard>.+?\.tar)::(?P<name>.+)@(?P<offset>\d+)", re.DOTALL)
 
@@ -115,6 +118,11 @@ def image_bytes(path: str | os.PathLike[str]) -> tuple[str, bytes]:
     """
     name, file = locate(path)
     return Path(name).suffix.lower(), file.read_bytes() if isinstance(file, Path) else file.getvalue()
+
+
+def image_sha256(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of an image's bytes as they are stored, wherever that is."""
+    return hashlib.sha256(image_bytes(path)[1]).hexdigest() if tar_member(path) else sha256(path)
 
 
 def read_npz(path: str | os.PathLike[str], file: Path | io.BytesIO, max_pixels: int) -> np.ndarray:

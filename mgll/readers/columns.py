@@ -2,12 +2,15 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mgll.manifest import Record, Split
 from mgll.readers.splits import NAMES, SHARES, parse_shares, split_of_group
 from mgll.vocabulary import synonyms
+
+#: Column -> cell; a cell of a table is one string, one of a JSON file may hold several.
+Row = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,13 @@ class Columns:
         single = (self.group, self.split, self.labels, self.source_column)
         return [*(name for name in single if name), *(name for columns in self.levels.values() for name in columns)]
 
-    def record(self, row: Mapping[str, str], image: str, notes: Counter[str]) -> Record:
+    def record(self, row: Row, image: str, notes: Counter[str]) -> Record:
         """The record of an image; labels that no synonym covers are counted in `notes`.
 
         Raises:
             ValueError: for an unknown split, or a row without its group.
         """
-        group = row[self.group] if self.group else image
+        group = _single(row, self.group) if self.group else image
         if not group:
             raise ValueError(
                 f"field {self.group}: the group is empty; images of unknown patients can't be split safely"
@@ -61,21 +64,22 @@ class Columns:
             group=group,
             texts={level: texts for level in self.levels if (texts := self._texts(row, level))},
             labels=self._labels(row, notes),
-            source=row[self.source_column] if self.source_column else self.source,
+            source=_single(row, self.source_column) if self.source_column else self.source,
             licence=self.licence,
         )
 
-    def _split(self, row: Mapping[str, str], group: str) -> Split:
+    def _split(self, row: Row, group: str) -> Split:
         if self.split is None:
             return split_of_group(group, self.seed, self.shares)
-        if row[self.split].lower() not in NAMES:
-            raise ValueError(f"field {self.split}: expected one of {', '.join(NAMES)}, found {row[self.split]!r}")
-        return NAMES[row[self.split].lower()]
+        name = _single(row, self.split)
+        if name.lower() not in NAMES:
+            raise ValueError(f"field {self.split}: expected one of {', '.join(NAMES)}, found {name!r}")
+        return NAMES[name.lower()]
 
-    def _texts(self, row: Mapping[str, str], level: str) -> tuple[str, ...]:
+    def _texts(self, row: Row, level: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(text for column in self.levels[level] for text in self._parts(row[column], level)))
 
-    def _labels(self, row: Mapping[str, str], notes: Counter[str]) -> tuple[str, ...]:
+    def _labels(self, row: Row, notes: Counter[str]) -> tuple[str, ...]:
         codes: dict[str, None] = {}
         for name in self._parts(row[self.labels], "labels") if self.labels else ():
             if code := synonyms().get(name.lower()):
@@ -84,9 +88,18 @@ class Columns:
                 notes[f"no class for label {name!r}"] += 1
         return tuple(codes)
 
-    def _parts(self, cell: str, level: str) -> list[str]:
-        parts = cell.split(self.separators[level]) if level in self.separators else [cell]
+    def _parts(self, cell: str | Sequence[str], level: str) -> list[str]:
+        cells = [cell] if isinstance(cell, str) else cell
+        separator = self.separators.get(level)
+        parts = [part for cell in cells for part in (cell.split(separator) if separator else [cell])]
         return [part.strip() for part in parts if part.strip()]
+
+
+def _single(row: Row, column: str) -> str:
+    cell = row[column]
+    if not isinstance(cell, str):
+        raise ValueError(f"field {column}: expected one value, found {len(cell)}")
+    return cell
 
 
 def add_column_arguments(parser: argparse.ArgumentParser) -> None:
