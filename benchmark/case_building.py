@@ -14,6 +14,7 @@ from benchmark.options import Design, Drawing, Drawn, draw
 from benchmark.prompts import QUESTIONS
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError
+from mgll.image_files import image_sha256
 from mgll.manifest import Record, Split, read_manifest
 from mgll.vocabulary import diseases
 
@@ -94,7 +95,7 @@ def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) ->
     def hash_one(image: str) -> str | Exception:
         try:
             open_image(image).close()
-            return sha256(image)
+            return image_sha256(image)
         except (ImageError, OSError) as error:
             return error
 

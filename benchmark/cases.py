@@ -18,8 +18,8 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator
 
 from benchmark.prompts import LETTERS
-from mgll.files import sha256
 from mgll.formats import FormatError, Row, numbered_rows, write_rows
+from mgll.image_files import image_sha256
 from mgll.vocabulary import diseases, possible_codes, synonyms, true_codes
 
 SCHEMA = "mgll.cases/1"
@@ -124,7 +124,7 @@ def check_images(path: str | os.PathLike[str]) -> list[FormatError]:
     for line, case in _numbered_cases(path):
         try:
             if case.image not in hashes:
-                hashes[case.image] = sha256(case.image)
+                hashes[case.image] = image_sha256(case.image)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             errors.append(FormatError(path, line, f"field image: {case.image!r} can't be read: {reason}"))
