@@ -54,7 +54,7 @@ class Resampling:
         if not self.groups:
             return Estimate(np.nan, np.nan, np.nan)
         drawn = self._sums(values).sum(axis=0) / self._sizes.sum(axis=0)
-        return _estimate(float(np.mean(values)), drawn)
+        return _estimate(float(np.asarray(values, dtype=float).mean()), drawn)
 
     def class_mean(self, values: ArrayLike, among: Sequence[str] | None = None) -> Estimate:
         """Unweighted mean over classes of their means; a class that a draw lacks is left out of that draw's average.

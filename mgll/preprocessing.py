@@ -37,12 +37,14 @@ class Preprocessing(Row):
     resize: Literal["pad", "squash", "crop"] = "pad"
 
 
-def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
     """Open an image as upright 8-bit RGB: EXIF rotation applied, grey, CMYK, palette, alpha and 16-bit converted.
 
     Args:
         path: the file.
         max_pixels: refuse larger images before decoding them (a 200-megapixel PNG can cost a gigabyte).
+        at_least: decode a JPEG at a half, a quarter or an eighth of its size as long as its sides keep this many pixels: several times
+            faster, for small copies only.
 
     Raises:
         ImageError: if the file is missing, empty, truncated, too large or not an image.
@@ -62,6 +64,8 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Im
                         f"{path}: {image.width} x {image.height} is over the limit of {max_pixels / 1e6:.0f} megapixels;"
                         " scale it down"
                     )
+                if at_least:
+                    image.draft(None, (at_least, at_least))  # None keeps the mode
                 return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: {error}; scale it down") from None

@@ -1,0 +1,167 @@
+"""A run's answers as arrays: what it picks in each view and each order of the options, and which answer counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from benchmark.predictions import Prediction, Run
+from benchmark.rotations import PERMUTATIONS
+from benchmark.scorer import VIEWS, Four, View
+from mgll.formats import FormatError
+
+#: How several orders of a question become one answer: the stored order alone; probabilities averaged option by option; right
+#: only where every order is (CircularEval).
+Way = Literal["stored", "averaged", "all"]
+
+#: `picked` where a reply names no option.
+NONE = -1
+
+#: `POSITION[r, k]` is the letter at which the option of stored index k stands in rotation r.
+POSITION = np.argsort(np.array(PERMUTATIONS), axis=1)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the answers of a run: a view, and what becomes of the orders."""
+
+    view: View
+    way: Way
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One run, a case an entry, in the order of the file.
+
+    Attributes:
+        cases: ids.
+        codes: class of the true option.
+        groups: patient or eye.
+        sources: data set.
+        truth: [cases] index of the true option in stored order.
+        scores: view -> [cases, rotations, 4] in stored order: probabilities of the letters; 1 for the option that the reply names
+            and 0 for the others; softmax of the mean log-likelihoods of the options' texts.
+        replies: [cases][rotations] what the model wrote.
+    """
+
+    cases: tuple[str, ...]
+    codes: tuple[str, ...]
+    groups: tuple[str, ...]
+    sources: tuple[str, ...]
+    truth: np.ndarray
+    scores: Mapping[View, np.ndarray]
+    replies: tuple[tuple[str, ...], ...] = field(repr=False)
+
+    @cached_property
+    def rotations(self) -> int:
+        """Number of orders in which each case was asked."""
+        return len(self.replies[0])
+
+    @cached_property
+    def primary(self) -> Reading:
+        """The answer that counts: letters before text, averaged over the orders where there are several."""
+        return Reading("letter" if "letter" in self.scores else "text", "averaged" if self.rotations > 1 else "stored")
+
+    @cached_property
+    def readings(self) -> tuple[Reading, ...]:
+        """Every way in which these answers can be read."""
+        ways: tuple[Way, ...] = ("stored", "averaged", "all") if self.rotations > 1 else ("stored",)
+        return tuple(Reading(view, way) for view in VIEWS if view in self.scores for way in ways)
+
+    def table(self, reading: Reading) -> np.ndarray:
+        """[cases, 4] scores of the options, stored order or averaged over the orders."""
+        scores = self.scores[reading.view]
+        return np.asarray(scores[:, 0] if reading.way == "stored" else scores.mean(axis=1))
+
+    def picked(self, reading: Reading) -> np.ndarray:
+        """[cases] option picked, or `NONE`; not defined over `all` orders, which may pick several."""
+        return _picked(self.table(reading), reading.view)
+
+    def picked_in_each_order(self, view: View) -> np.ndarray:
+        """[cases, rotations] option picked, or `NONE`."""
+        return _picked(self.scores[view], view)
+
+    def correct(self, reading: Reading) -> np.ndarray:
+        """[cases] 1 where right, else 0."""
+        if reading.way == "all":
+            return np.asarray((self.picked_in_each_order(reading.view) == self.truth[:, None]).all(axis=1), dtype=int)
+        return np.asarray(self.picked(reading) == self.truth, dtype=int)
+
+    def letters(self, view: View) -> tuple[int, ...]:
+        """How often A, B, C and D, as asked, were picked over all orders."""
+        picked = self.picked_in_each_order(view)
+        orders = np.broadcast_to(np.arange(self.rotations), picked.shape)
+        named = picked != NONE
+        return _histogram(POSITION[orders[named], picked[named]])
+
+    def true_letters(self) -> tuple[int, ...]:
+        """How often the true option stood at A, B, C and D over all orders."""
+        return _histogram(POSITION[np.arange(self.rotations)[:, None], self.truth])
+
+
+def answers_of(run: Run) -> Answers:
+    """The answers of a run.
+
+    Raises:
+        FormatError: naming a case that lacks a rotation, or a view that only some rows have.
+    """
+    rows: dict[str, dict[int, Prediction]] = {}
+    for row in run.predictions:
+        rows.setdefault(row.case, {})[row.rotation] = row
+    rotations = 1 + max(row.rotation for row in run.predictions)
+    for case, found in rows.items():
+        if len(found) != rotations:
+            lacking = sorted(set(range(rotations)) - found.keys())
+            raise FormatError(run.name, None, f"case {case!r} lacks rotation {', '.join(map(str, lacking))}")
+    table = [[found[rotation] for rotation in range(rotations)] for found in rows.values()]
+    first = [case[0] for case in table]
+    return Answers(
+        cases=tuple(rows),
+        codes=tuple(row.code for row in first),
+        groups=tuple(row.group for row in first),
+        sources=tuple(row.source for row in first),
+        truth=np.array([row.answer for row in first]),
+        scores=_scores(run, table),
+        replies=tuple(tuple(row.text for row in case) for case in table),
+    )
+
+
+def _scores(run: Run, table: list[list[Prediction]]) -> dict[View, np.ndarray]:
+    scores: dict[View, np.ndarray] = {}
+    letters = [[row.log_probs for row in case] for case in table]
+    if _all_or_none(run, letters, "log_probs"):
+        scores["letter"] = np.exp(np.array(letters, dtype=float))
+    if "text" in run.header.get("views", ()) or not scores:
+        said = np.array([[NONE if row.said is None else row.said for row in case] for case in table])
+        scores["text"] = (said[..., None] == np.arange(4)).astype(float)
+    options = [[row.option_log_probs for row in case] for case in table]
+    if _all_or_none(run, options, "option_log_probs"):
+        values = np.array(options, dtype=float)
+        weights = np.exp(values - values.max(axis=-1, keepdims=True))
+        scores["option"] = weights / weights.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def _all_or_none(run: Run, values: Sequence[Sequence[Four | None]], field: str) -> bool:
+    missing = sum(value is None for case in values for value in case)
+    total = sum(map(len, values))
+    if 0 < missing < total:
+        raise FormatError(
+            run.name, None, f"{missing} of {total} rows have no {field}; a view is there for all or for none"
+        )
+    return missing == 0
+
+
+def _picked(scores: np.ndarray, view: View) -> np.ndarray:
+    """[..., 4] -> index of the largest: the first of equals, but where replies name several equally often, none."""
+    best = scores.argmax(axis=-1)
+    if view != "text":
+        return np.asarray(best)
+    unclear = (scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1) > 1
+    return np.where(unclear, NONE, best)
+
+
+def _histogram(positions: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.bincount(positions.ravel(), minlength=4))
