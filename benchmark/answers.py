@@ -10,7 +10,6 @@ import numpy as np
 from benchmark.predictions import Prediction, Run
 from benchmark.rotations import PERMUTATIONS
 from benchmark.scorer import VIEWS, Four, View
-from mgll.formats import FormatError
 
 #: How several orders of a question become one answer: the stored order alone; probabilities averaged option by option; right
 #: only where every order is (CircularEval).
@@ -33,9 +32,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Answers:
-    """One run, a case an entry, in the order of the file.
+    """One run, a case an entry, in one order.
 
     Attributes:
+        name: what the model is called.
         cases: ids.
         codes: class of the true option.
         groups: patient or eye.
@@ -46,6 +46,7 @@ class Answers:
         replies: [cases][rotations] what the model wrote.
     """
 
+    name: str
     cases: tuple[str, ...]
     codes: tuple[str, ...]
     groups: tuple[str, ...]
@@ -101,23 +102,25 @@ class Answers:
         return _histogram(POSITION[np.arange(self.rotations)[:, None], self.truth])
 
 
-def answers_of(run: Run) -> Answers:
-    """The answers of a run.
+def answers_of(run: Run, order: Sequence[str] | None = None) -> Answers:
+    """The answers of a run, in the order of the file or of these ids of its cases.
 
     Raises:
-        FormatError: naming a case that lacks a rotation, or a view that only some rows have.
+        ValueError: naming a case that lacks a rotation, or a view that only some rows have.
     """
     rows: dict[str, dict[int, Prediction]] = {}
     for row in run.predictions:
         rows.setdefault(row.case, {})[row.rotation] = row
+    rows = rows if order is None else {case: rows[case] for case in order}
     rotations = 1 + max(row.rotation for row in run.predictions)
     for case, found in rows.items():
         if len(found) != rotations:
             lacking = sorted(set(range(rotations)) - found.keys())
-            raise FormatError(run.name, None, f"case {case!r} lacks rotation {', '.join(map(str, lacking))}")
+            raise ValueError(f"{run.name}: case {case!r} lacks rotation {', '.join(map(str, lacking))}")
     table = [[found[rotation] for rotation in range(rotations)] for found in rows.values()]
     first = [case[0] for case in table]
     return Answers(
+        name=run.name,
         cases=tuple(rows),
         codes=tuple(row.code for row in first),
         groups=tuple(row.group for row in first),

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark import significance
-from benchmark.predictions import Prediction, Run, differences
-from benchmark.prompts import LETTERS
-from benchmark.significance import DRAWS, Estimate, McNemar
+from benchmark.answers import NONE, Answers, Reading, answers_of
+from benchmark.bootstrap import DRAWS, Estimate, Resampling
+from benchmark.predictions import Run, differences
+from benchmark.scorer import View
+from benchmark.significance import McNemar
 
 
 class ComparisonError(ValueError):
@@ -31,11 +33,28 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Score:
+    """The two accuracies that always stand side by side: of all cases (Wilson), and the mean over classes (bootstrap)."""
+
+    overall: Share
+    macro: Estimate
+
+
+@dataclass(frozen=True)
 class Flips:
     """Questions that the second run answers rightly and the first did not (`fixed`), and the other way round (`broken`)."""
 
     fixed: int
     broken: int
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """A reply that names no option: which case, in which order of its options, and the reply."""
+
+    case: str
+    rotation: int
+    reply: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,8 @@ class RunSummary:
     Attributes:
         name: what the model is called.
         groups: number of patients or eyes.
+        rotations: number of orders in which each case was asked.
+        primary: how the answers are read for all that follows up to `sources`.
         overall: all cases, with the Wilson interval.
         clustered: the same accuracy with a bootstrap interval over groups.
         macro: mean over classes, bootstrap over groups.
@@ -52,12 +73,17 @@ class RunSummary:
         ten_present: which these are.
         classes: class code -> share, the most frequent class first.
         sources: data set -> share, the largest first.
-        letters: how often A, B, C and D were chosen.
-        answers: how often A, B, C and D were true.
+        readings: every way to read the answers -> its accuracies.
+        letters: view -> how often A, B, C and D, as asked, were picked over all orders.
+        answers: how often A, B, C and D were true over all orders.
+        unnamed: replies of the text view that name no option.
+        replies: number of replies of the text view.
     """
 
     name: str
     groups: int
+    rotations: int
+    primary: Reading
     overall: Share
     clustered: Estimate
     macro: Estimate
@@ -65,8 +91,25 @@ class RunSummary:
     ten_present: tuple[str, ...]
     classes: Mapping[str, Share]
     sources: Mapping[str, Share]
-    letters: tuple[int, ...]
+    readings: Mapping[Reading, Score]
+    letters: Mapping[View, tuple[int, ...]]
     answers: tuple[int, ...]
+    unnamed: tuple[Unnamed, ...]
+    replies: int
+
+    @property
+    def majority_letter(self) -> float:
+        """Accuracy of always answering the letter that is true most often."""
+        return max(self.answers) / sum(self.answers)
+
+
+@dataclass(frozen=True)
+class ReadingChange:
+    """After minus before in one way of reading both runs."""
+
+    overall: Estimate
+    macro: Estimate
+    mcnemar: McNemar
 
 
 @dataclass(frozen=True)
@@ -79,6 +122,7 @@ class Change:
         sign_flip_p: permutation test over groups; the one to trust where several cases share a group.
         flips: of all cases.
         classes, sources: flips by class code and by data set.
+        readings: the ways that both runs can be read -> the difference.
     """
 
     overall: Estimate
@@ -89,6 +133,7 @@ class Change:
     flips: Flips
     classes: Mapping[str, Flips]
     sources: Mapping[str, Flips]
+    readings: Mapping[Reading, ReadingChange]
 
     @property
     def settled(self) -> bool:
@@ -97,27 +142,44 @@ class Change:
         return excludes_zero and max(self.mcnemar.p, self.sign_flip_p) < 0.05
 
 
-def summarise(run: Run, draws: int = DRAWS) -> RunSummary:
-    """Numbers of one run, from its answers in stored order (rotation 0)."""
-    rows = _stored_order(run)
-    values, codes = _correct(rows), [row.code for row in rows]
-    numbers = significance.summarise(values, codes, [row.group for row in rows], draws)
+def resampling_of(answers: Answers, draws: int = DRAWS) -> Resampling:
+    """The draws of patients for all numbers about these cases."""
+    return Resampling(answers.groups, answers.codes, draws)
+
+
+def summarise(run: Run | Answers, draws: int = DRAWS, resampling: Resampling | None = None) -> RunSummary:
+    """Numbers of one run; `name` is empty for bare answers. A `resampling` of the same cases spares the drawing."""
+    answers = answers_of(run) if isinstance(run, Run) else run
+    drawn = resampling or resampling_of(answers, draws)
+    values = answers.correct(answers.primary)
+    numbers = significance.summarise(values, answers.codes, answers.groups, resampling=drawn)
     return RunSummary(
-        name=run.name,
+        name=answers.name,
         groups=numbers.groups,
+        rotations=answers.rotations,
+        primary=answers.primary,
         overall=Share(numbers.n, int(values.sum()), numbers.wilson.low, numbers.wilson.high),
         clustered=numbers.overall,
         macro=numbers.macro,
         ten_class=numbers.ten_class,
         ten_present=numbers.ten_class_present,
-        classes=_shares(values, codes),
-        sources=_shares(values, [row.source for row in rows]),
-        letters=_histogram([row.chosen for row in rows]),
-        answers=_histogram([row.answer for row in rows]),
+        classes=_shares(values, answers.codes),
+        sources=_shares(values, answers.sources),
+        readings={reading: _score(answers.correct(reading), drawn) for reading in answers.readings},
+        letters={view: answers.letters(view) for view in answers.scores},
+        answers=answers.true_letters(),
+        unnamed=_unnamed(answers),
+        replies=answers.truth.size * answers.rotations if "text" in answers.scores else 0,
     )
 
 
-def compare(before: Run, after: Run, draws: int = DRAWS, any_prompt: bool = False) -> Change:
+def compare(
+    before: Run,
+    after: Run,
+    draws: int = DRAWS,
+    any_prompt: bool = False,
+    resampling: Resampling | None = None,
+) -> Change:
     """Difference of two runs over the same cases.
 
     Args:
@@ -125,19 +187,23 @@ def compare(before: Run, after: Run, draws: int = DRAWS, any_prompt: bool = Fals
         after: the other.
         draws: of the bootstrap.
         any_prompt: compare even where the two hosts wrap the same question in different templates.
+        resampling: draws at hand for the cases in the order of `after`.
 
     Raises:
-        ComparisonError: if cases, questions or prompts differ.
+        ComparisonError: if cases, rotations, questions or prompts differ.
     """
     if found := differences(before, after, prompts=not any_prompt):
         raise ComparisonError(
             f"{before.name!r} (before) and {after.name!r} (after) can't be compared; they differ in " + "; ".join(found)
         )
-    rows = _stored_order(after)
-    by_case = {row.case: row for row in _stored_order(before)}
-    first, second = _correct([by_case[row.case] for row in rows]), _correct(rows)
-    codes = [row.code for row in rows]
-    numbers = significance.compare(first, second, codes, [row.group for row in rows], draws)
+    second = answers_of(after)
+    return change_of(answers_of(before, second.cases), second, resampling or resampling_of(second, draws))
+
+
+def change_of(before: Answers, after: Answers, drawn: Resampling) -> Change:
+    """The difference of answers about the same cases in the same order."""
+    first, second = before.correct(before.primary), after.correct(after.primary)
+    numbers = significance.compare(first, second, after.codes, after.groups, resampling=drawn)
     return Change(
         overall=numbers.overall,
         macro=numbers.macro,
@@ -145,17 +211,31 @@ def compare(before: Run, after: Run, draws: int = DRAWS, any_prompt: bool = Fals
         mcnemar=significance.mcnemar(first, second),
         sign_flip_p=numbers.sign_flip_p,
         flips=_flips(first, second),
-        classes=_flips_by(first, second, codes),
-        sources=_flips_by(first, second, [row.source for row in rows]),
+        classes=_flips_by(first, second, after.codes),
+        sources=_flips_by(first, second, after.sources),
+        readings={
+            reading: _reading_change(before.correct(reading), after.correct(reading), drawn)
+            for reading in after.readings
+            if reading in before.readings
+        },
     )
 
 
-def _stored_order(run: Run) -> list[Prediction]:
-    return [row for row in run.predictions if row.rotation == 0]
+def _score(values: np.ndarray, drawn: Resampling) -> Score:
+    interval = significance.wilson(float(values.sum()), len(values))
+    return Score(Share(len(values), int(values.sum()), interval.low, interval.high), drawn.class_mean(values))
 
 
-def _correct(rows: Sequence[Prediction]) -> np.ndarray:
-    return np.array([row.correct for row in rows], dtype=int)
+def _reading_change(first: np.ndarray, second: np.ndarray, drawn: Resampling) -> ReadingChange:
+    difference = second - first
+    return ReadingChange(drawn.mean(difference), drawn.class_mean(difference), significance.mcnemar(first, second))
+
+
+def _unnamed(answers: Answers) -> tuple[Unnamed, ...]:
+    if "text" not in answers.scores:
+        return ()
+    rows = zip(*np.nonzero(answers.picked_in_each_order("text") == NONE), strict=True)
+    return tuple(Unnamed(answers.cases[case], int(order), answers.replies[case][order]) for case, order in rows)
 
 
 def _shares(values: np.ndarray, names: Sequence[str]) -> dict[str, Share]:
@@ -163,10 +243,6 @@ def _shares(values: np.ndarray, names: Sequence[str]) -> dict[str, Share]:
     for code, n, accuracy, low, high in significance.per_class(values, names).itertuples(index=False, name=None):
         shares[str(code)] = Share(n, round(accuracy * n), low, high)
     return shares
-
-
-def _histogram(positions: Sequence[int | None]) -> tuple[int, ...]:
-    return tuple(positions.count(position) for position in range(len(LETTERS)))
 
 
 def _flips(first: np.ndarray, second: np.ndarray) -> Flips:
