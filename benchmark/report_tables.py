@@ -1,50 +1,14 @@
-"""The report's table, one line a class and then the averages, as CSV and on the terminal; and how numbers are printed."""
+"""The report's table: one line a class, then the averages, then the sources of the images."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
+from benchmark.bootstrap import Estimate
 from benchmark.report import Report
-from benchmark.significance import Estimate
+from benchmark.report_numbers import disease_name, interval, percent, points
 from benchmark.summary import Change, Flips, RunSummary, Share
-from mgll.vocabulary import diseases
-
-
-def percent(value: float) -> str:
-    """0.613 -> `61.3 %` (with a narrow space that does not break)."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f}\u202f%"
-
-
-def points(value: float) -> str:
-    """0.063 -> `+6.3`, a difference in percentage points."""
-    return (
-        "–"
-        if math.isnan(value)
-        else f"{100 * value:+.1f}".replace("-", "−").replace("−0.0", "0.0").replace("+0.0", "0.0")
-    )
-
-
-def interval(share: Share | Estimate) -> str:
-    """Ends of an interval: `56.9 to 65.6`."""
-    return "–" if math.isnan(share.low) else f"{100 * share.low:.1f} to {100 * share.high:.1f}"
-
-
-def points_interval(estimate: Estimate) -> str:
-    """Ends of a difference's interval: `+1.2 to +11.4`."""
-    return "–" if math.isnan(estimate.low) else f"{points(estimate.low)} to {points(estimate.high)}"
-
-
-def p_value(p: float) -> str:
-    """`p = 0.012`, `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def disease_name(code: str) -> str:
-    """Name of a class; the code itself where the table has no such class."""
-    return diseases()[code].name if code in diseases() else code
 
 
 @dataclass(frozen=True)
@@ -120,27 +84,6 @@ def total_lines(report: Report) -> list[Line]:
     return lines
 
 
-def histogram(report: Report) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """How often each letter is true, and how often each run chose it."""
-    yield "true answer", report.after.answers
-    if report.before:
-        yield "chosen before", report.before.letters
-    yield "chosen after" if report.before else "chosen", report.after.letters
-    if report.blind:
-        yield "chosen for a blank image", report.blind.letters
-
-
-def csv_table(report: Report) -> str:
-    """The table as CSV: fractions, empty where there is no number; `part` says what a line is."""
-    file = io.StringIO()
-    parts = {"class": class_lines(report), "total": total_lines(report), "source": source_lines(report)}
-    rows = [{"part": part, **_csv_row(line)} for part, lines in parts.items() for line in lines]
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
-
-
 def cells(line: Line) -> list[str]:
     """A line as printed: name, n, floor, accuracies with intervals, change, fixed, broken."""
     texts = [line.name, f"{line.n:,}", percent(line.floor)]
@@ -186,18 +129,3 @@ def _share_line(code: str, name: str, floor: float, before: Share | None, after:
 def _estimate(share: Share) -> Estimate:
     return Estimate(share.accuracy, share.low, share.high)
 
-
-def _csv_row(line: Line) -> Mapping[str, str | int | float]:
-    row: dict[str, str | int | float] = {"code": line.code, "name": line.name, "n": line.n, "floor": line.floor}
-    prefix = "after_" if line.before else ""
-    estimates = {"before_accuracy": line.before, f"{prefix}accuracy": line.after, "change": line.change}
-    for name, estimate in estimates.items():
-        if estimate:
-            start = name.removesuffix("accuracy") if name != "change" else "change_"
-            row |= {name: estimate.value, f"{start}low": estimate.low, f"{start}high": estimate.high}
-    if line.change:
-        row |= {"fixed": line.flips.fixed, "broken": line.flips.broken} if line.flips else {"fixed": "", "broken": ""}
-    return {
-        k: "" if isinstance(v, float) and math.isnan(v) else round(v, 6) if isinstance(v, float) else v
-        for k, v in row.items()
-    }

@@ -192,12 +192,21 @@ def compare(
     Raises:
         ComparisonError: if cases, rotations, questions or prompts differ.
     """
+    check_comparable(before, after, any_prompt)
+    second = answers_of(after)
+    return change_of(answers_of(before, second.cases), second, resampling or resampling_of(second, draws))
+
+
+def check_comparable(before: Run, after: Run, any_prompt: bool = False) -> None:
+    """Refuse two runs that are not of the same cases, rotations, questions and, without `any_prompt`, prompts.
+
+    Raises:
+        ComparisonError: naming what differs.
+    """
     if found := differences(before, after, prompts=not any_prompt):
         raise ComparisonError(
             f"{before.name!r} (before) and {after.name!r} (after) can't be compared; they differ in " + "; ".join(found)
         )
-    second = answers_of(after)
-    return change_of(answers_of(before, second.cases), second, resampling or resampling_of(second, draws))
 
 
 def change_of(before: Answers, after: Answers, drawn: Resampling) -> Change:
