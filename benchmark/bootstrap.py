@@ -85,12 +85,17 @@ class Resampling:
 
     def _drawn(self) -> Iterator[np.ndarray]:
         """[groups, draws] how often each draw holds each group, some draws at a time."""
-        rng = np.random.default_rng(self._seed)
-        for start in range(0, self._draws if self.groups else 0, _CHUNK):
-            rows = min(_CHUNK, self._draws - start)
-            picks = rng.integers(0, self.groups, (rows, self.groups)) + np.arange(rows)[:, None] * self.groups
-            times = np.bincount(picks.ravel(), minlength=rows * self.groups).reshape(rows, self.groups)
+        for times in resamples(self.groups, self._draws, self._seed):
             yield np.ascontiguousarray(times.T, dtype=np.float32)
+
+
+def resamples(groups: int, draws: int = DRAWS, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each group is drawn in each of `draws` bootstrap samples, in chunks [rows, groups]."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, draws if groups else 0, _CHUNK):
+        rows = min(_CHUNK, draws - start)
+        picks = rng.integers(0, groups, (rows, groups)) + np.arange(rows)[:, None] * groups
+        yield np.bincount(picks.ravel(), minlength=rows * groups).reshape(rows, groups).astype(float)
 
 
 def _estimate(value: float, drawn: np.ndarray) -> Estimate:

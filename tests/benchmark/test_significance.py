@@ -1,6 +1,7 @@
 """Intervals and tests against closed forms, brute force and scipy's own."""
 
 from itertools import product
+from math import comb
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from benchmark.significance import (
     compare,
     informedness,
     mcnemar,
+    mcnemar_by_class,
     per_class,
     sign_flip,
     summarise,
@@ -54,6 +56,32 @@ def test_mcnemar_is_the_exact_binomial_of_the_discordant_cases():
     assert result.p == pytest.approx(binomtest(4, 19).pvalue)
     assert mcnemar(before, before).p == 1
     assert mcnemar([1, 0], [0, 1]).p == 1
+
+
+def test_mid_p_counts_half_of_the_observed_outcome():
+    # Both tails of binomial(19, 1/2) from 4 on, less one half of each end: the table of Fagerland et al. has this form.
+    expected = 2 * (sum(comb(19, k) for k in range(4)) + comb(19, 4) / 2) / 2**19
+    assert mcnemar(np.repeat([1, 0], [4, 15]), np.repeat([0, 1], [4, 15])).mid_p == pytest.approx(expected)
+    assert mcnemar([1, 0], [0, 1]).mid_p == 1
+    assert mcnemar([1, 1], [1, 1]).mid_p == 1
+
+
+def test_classes_are_tested_one_by_one_and_corrected_by_holm():
+    codes = np.repeat(["Health", "DR", "CN"], [100, 60, 3])
+    before = np.concatenate([np.repeat([1, 0], [50, 50]), np.repeat([0, 1], [30, 30]), [0, 0, 0]])
+    after = np.concatenate([np.repeat([1, 0, 1, 0], [40, 10, 8, 42]), np.repeat([1, 1], [30, 30]), [1, 1, 1]])
+    table = mcnemar_by_class(before, after, codes)
+    assert table["code"].tolist() == ["Health", "DR", "CN"]
+    assert table["n"].tolist() == [100, 60, 3]
+    assert list(zip(table["only_before"], table["only_after"], strict=True)) == [(10, 8), (0, 30), (0, 3)]
+    raw = [binomtest(8, 18).pvalue, 2 * 0.5**30, 0.25]
+    assert table["p"].tolist() == pytest.approx(raw)
+    # Sorted: 3 * DR, then 2 * CN, then 1 * Health; none below the one before it.
+    assert table["p_holm"].tolist() == pytest.approx([max(raw[0], 2 * raw[2]), 3 * raw[1], 2 * raw[2]])
+
+
+def test_no_case_makes_an_empty_table():
+    assert mcnemar_by_class([], [], []).columns.tolist() == ["code", "n", "only_before", "only_after", "p", "p_holm"]
 
 
 def test_mcnemar_refuses_means_over_seeds():
