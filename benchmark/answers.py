@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from benchmark.predictions import Prediction, Run
-from benchmark.rotations import PERMUTATIONS
+from benchmark.rotations import ROUNDING, LetterPreference, all_correct, average, expected_correct, letter_preference
 from benchmark.scorer import VIEWS, Four, View
 
 #: How several orders of a question become one answer: the stored order alone; probabilities averaged option by option; right
@@ -17,9 +17,6 @@ Way = Literal["stored", "averaged", "all"]
 
 #: `picked` where a reply names no option.
 NONE = -1
-
-#: `POSITION[r, k]` is the letter at which the option of stored index k stands in rotation r.
-POSITION = np.argsort(np.array(PERMUTATIONS), axis=1)
 
 
 @dataclass(frozen=True)
@@ -74,32 +71,38 @@ class Answers:
     def table(self, reading: Reading) -> np.ndarray:
         """[cases, 4] scores of the options, stored order or averaged over the orders."""
         scores = self.scores[reading.view]
-        return np.asarray(scores[:, 0] if reading.way == "stored" else scores.mean(axis=1))
+        return np.asarray(scores[:, 0]) if reading.way == "stored" else average(scores)
 
     def picked(self, reading: Reading) -> np.ndarray:
-        """[cases] option picked, or `NONE`; not defined over `all` orders, which may pick several."""
-        return _picked(self.table(reading), reading.view)
+        """[cases] option picked, or `NONE`: averaged, that is where several tie. Over `all` orders it is not defined."""
+        return (
+            self.picked_in_each_order(reading.view)[:, 0] if reading.way == "stored" else _single(self.table(reading))
+        )
 
     def picked_in_each_order(self, view: View) -> np.ndarray:
-        """[cases, rotations] option picked, or `NONE`."""
-        return _picked(self.scores[view], view)
+        """[cases, rotations] option picked, or `NONE`; of equals the first, as in the predictions."""
+        scores = self.scores[view]
+        return np.where(scores.max(axis=-1) > 0, scores.argmax(axis=-1), NONE)
 
     def correct(self, reading: Reading) -> np.ndarray:
-        """[cases] 1 where right, else 0."""
+        """[cases] 1 where right, 0 where wrong; averaged, a tie with the true option counts as its expectation."""
         if reading.way == "all":
-            return np.asarray((self.picked_in_each_order(reading.view) == self.truth[:, None]).all(axis=1), dtype=int)
-        return np.asarray(self.picked(reading) == self.truth, dtype=int)
+            return all_correct(self.picked_in_each_order(reading.view), self.truth)
+        if reading.way == "averaged":
+            return expected_correct(self.table(reading), self.truth)
+        return np.asarray(self.picked(reading) == self.truth, dtype=float)
 
-    def letters(self, view: View) -> tuple[int, ...]:
+    def right(self, reading: Reading) -> np.ndarray:
+        """[cases] 1 where the true option and no other is picked, else 0: the same as `correct`, but for ties."""
+        return np.floor(self.correct(reading))
+
+    def letters(self, view: View) -> LetterPreference:
         """How often A, B, C and D, as asked, were picked over all orders."""
-        picked = self.picked_in_each_order(view)
-        orders = np.broadcast_to(np.arange(self.rotations), picked.shape)
-        named = picked != NONE
-        return _histogram(POSITION[orders[named], picked[named]])
+        return letter_preference(self.picked_in_each_order(view))
 
-    def true_letters(self) -> tuple[int, ...]:
+    def true_letters(self) -> tuple[int, int, int, int]:
         """How often the true option stood at A, B, C and D over all orders."""
-        return _histogram(POSITION[np.arange(self.rotations)[:, None], self.truth])
+        return letter_preference(np.repeat(self.truth[:, None], self.rotations, axis=1)).counts
 
 
 def answers_of(run: Run, order: Sequence[str] | None = None) -> Answers:
@@ -151,20 +154,12 @@ def _all_or_none(run: Run, values: Sequence[Sequence[Four | None]], field: str) 
     missing = sum(value is None for case in values for value in case)
     total = sum(map(len, values))
     if 0 < missing < total:
-        raise FormatError(
-            run.name, None, f"{missing} of {total} rows have no {field}; a view is there for all or for none"
-        )
+        raise ValueError(f"{run.name}: {missing} of {total} rows have no {field}; a view is there for all or for none")
     return missing == 0
 
 
-def _picked(scores: np.ndarray, view: View) -> np.ndarray:
-    """[..., 4] -> index of the largest: the first of equals, but where replies name several equally often, none."""
-    best = scores.argmax(axis=-1)
-    if view != "text":
-        return np.asarray(best)
-    unclear = (scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1) > 1
-    return np.where(unclear, NONE, best)
-
-
-def _histogram(positions: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(n) for n in np.bincount(positions.ravel(), minlength=4))
+def _single(scores: np.ndarray) -> np.ndarray:
+    """[cases, 4] -> index of the largest; `NONE` where several are equal up to rounding, or all are 0."""
+    best = scores.max(axis=1, keepdims=True)
+    alone = ((scores >= best - ROUNDING).sum(axis=1) == 1) & (best[:, 0] > 0)
+    return np.where(alone, scores.argmax(axis=1), NONE)

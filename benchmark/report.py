@@ -24,8 +24,10 @@ from mgll.files import write_text
 #: What each run of a report is: the one reported on, the one before it, and the same model shown other images.
 Role = Literal["before", "after", "blind", "shuffled"]
 
+ControlRole = Literal["blind", "shuffled"]
+
 #: The images that a control run must have been shown.
-CONTROLS: Mapping[Literal["blind", "shuffled"], Shown] = {"blind": "blank", "shuffled": "shuffled"}
+CONTROLS: Mapping[ControlRole, Shown] = {"blind": "blank", "shuffled": "shuffled"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Report:
     after: RunSummary
     before: RunSummary | None
     change: Change | None
-    controls: Mapping[Literal["blind", "shuffled"], Control]
+    controls: Mapping[ControlRole, Control]
     confusions: Mapping[Role, Confusion]
     floor: Floor
     source_floors: Mapping[str, float]
@@ -100,11 +102,12 @@ def build_report(
         raise ComparisonError(f"{after.name!r} answered other cases than the {len(cases)} given")
     if before:
         check_comparable(before, after, any_prompt)
-    controls = {role: run for role, run in (("blind", blind), ("shuffled", shuffled)) if run}
-    for role, run in controls.items():
-        _check_control(after, role, run)
-    given: dict[Role, Run] = {"before": before} if before else {}
-    given |= {"after": after, **controls}
+    found: dict[ControlRole, Run | None] = {"blind": blind, "shuffled": shuffled}
+    controls = {role: run for role, run in found.items() if run}
+    given: dict[Role, Run] = {"before": before, "after": after} if before else {"after": after}
+    for control, run in controls.items():
+        _check_control(after, control, run)
+        given[control] = run
     second = answers_of(after)
     answers = {role: second if role == "after" else answers_of(run, second.cases) for role, run in given.items()}
     by_id = {case.id: case for case in cases}
@@ -160,9 +163,8 @@ def report_runs(
         ComparisonError: as `build_report`.
     """
     asked = read_cases(cases) if isinstance(cases, str | os.PathLike) else cases
-    runs = {"before": before, "blind": blind, "shuffled": shuffled}
-    others = {role: read_run(path) for role, path in runs.items() if path}
-    report = build_report(asked, read_run(after), any_prompt=any_prompt, **others)
+    before_run, blind_run, shuffled_run = (read_run(path) if path else None for path in (before, blind, shuffled))
+    report = build_report(asked, read_run(after), before_run, blind_run, any_prompt, shuffled=shuffled_run)
     write_report(out, report)
     return report
 
@@ -189,7 +191,7 @@ def _notes(after: Run, before: Run | None) -> list[str]:
     return notes
 
 
-def _check_control(after: Run, role: Literal["blind", "shuffled"], control: Run) -> None:
+def _check_control(after: Run, role: ControlRole, control: Run) -> None:
     shown = CONTROLS[role]
     if control.header["images"] != shown:
         raise ComparisonError(

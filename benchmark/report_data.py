@@ -1,6 +1,7 @@
 """The report's tables as data frames and files: one line a class, and one line a run, case and order of the options."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ from benchmark.answers import Answers
 from benchmark.report import Report, Role
 from benchmark.report_numbers import disease_name
 from benchmark.report_tables import Line, class_lines, source_lines, total_lines
+from benchmark.scorer import View
 from mgll.files import atomic_path
 
 
 def class_table(report: Report) -> pd.DataFrame:
-    """A line a class, then totals and sources (`part` says which): n, accuracies and differences as fractions with 95 % intervals."""
-    parts = {"class": class_lines(report), "total": total_lines(report), "source": source_lines(report)}
-    return pd.DataFrame([{"part": part, **_row(line)} for part, lines in parts.items() for line in lines])
+    """A line a class, then totals and sources (`part` says which): accuracies and differences as fractions with 95 % intervals."""
+    return pd.DataFrame([_row(line) for line in (*class_lines(report), *total_lines(report), *source_lines(report))])
 
 
 def case_table(report: Report) -> pd.DataFrame:
@@ -40,6 +41,7 @@ def write_table(stem: Path, table: pd.DataFrame) -> list[Path]:
 
 def _row(line: Line) -> dict[str, str | int | float | None]:
     row: dict[str, str | int | float | None] = {
+        "part": line.part,
         "code": line.code,
         "name": line.name,
         "n": line.n,
@@ -53,6 +55,7 @@ def _row(line: Line) -> dict[str, str | int | float | None]:
             row |= {name: estimate.value, f"{start}low": estimate.low, f"{start}high": estimate.high}
     if line.change:
         row |= {"fixed": line.flips.fixed if line.flips else None, "broken": line.flips.broken if line.flips else None}
+        row["p_holm"] = line.p
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
@@ -61,7 +64,7 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
     cases, rotations = report.cases, answers.rotations
     n = len(cases)
 
-    def repeated(values: list[str] | np.ndarray) -> np.ndarray:
+    def repeated(values: Sequence[str] | np.ndarray) -> np.ndarray:
         return np.repeat(np.asarray(values), rotations)
 
     first = next(iter(answers.scores))  # letters where there are any, else text
@@ -87,7 +90,8 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
         "case_chosen": _nullable(counted),
         "case_correct": counted == truth,
     }
-    for view, name in (("letter", "probability"), ("option", "text_likelihood")):
+    names: dict[View, str] = {"letter": "probability", "option": "text_likelihood"}
+    for view, name in names.items():
         if view in answers.scores:
             columns |= {f"{name}_{k}": answers.scores[view][..., k].ravel() for k in range(4)}
     if "text" in answers.scores:

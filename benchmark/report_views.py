@@ -1,108 +1,112 @@
-"""What the orders of the options and the ways of reading an answer make of a run, and what is left of it without its images."""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
+"""Tables beside the main one: orders and views, letters, what is scored without the images, and what is taken for what."""
 
 from benchmark.answers import Reading
-from benchmark.bootstrap import Estimate
+from benchmark.prompts import LETTERS
 from benchmark.report import Report
+from benchmark.report_numbers import disease_name, p_number, percent
+from benchmark.report_tables import Cell, Table, accuracy_cell, change_cell
 from benchmark.scorer import View
-from benchmark.significance import McNemar
-from benchmark.summary import ReadingChange, Score
+from benchmark.summary import RunSummary
 
 VIEW_NAMES: dict[View, str] = {
     "letter": "Probability of the letters",
     "text": "Reply in words",
-    "option": "Likelihood of the options' names",
+    "option": "Likelihood of the options’ names",
 }
 
+CONTROL_NAMES = {"blind": "Blank images", "shuffled": "Images of other cases"}
 
-@dataclass(frozen=True)
-class ReadingLine:
-    """One way of reading the answers.
-
-    Attributes:
-        view, way: how to call it.
-        primary: whether this is the one that all other tables hold.
-        before, after: its accuracies; `before` is None in the report of one run, or where the run before has no such view.
-        change: after minus before.
-    """
-
-    view: str
-    way: str
-    primary: bool
-    before: Score | None
-    after: Score
-    change: ReadingChange | None
+#: So many confusions are listed; the page holds all of them as a matrix.
+CONFUSIONS = 12
 
 
-@dataclass(frozen=True)
-class ControlLine:
-    """What is scored without the case's own image: a run of the model on other images, or a rule that looks at none.
-
-    Attributes:
-        name: of the control.
-        accuracy, macro: with intervals, which are NaN for rules.
-        gain: the model's accuracy with the images minus this; None for rules.
-        test: of that gain.
-    """
-
-    name: str
-    accuracy: Estimate
-    macro: Estimate
-    gain: Estimate | None = None
-    test: McNemar | None = None
-
-
-def way_name(reading: Reading, rotations: int) -> str:
-    """What becomes of the orders in this reading."""
+def reading_name(reading: Reading, rotations: int) -> str:
+    """What becomes of the orders of the options."""
     if reading.way == "stored":
-        return "options as stored"
+        return "as stored"
     if reading.way == "all":
-        return f"right in all {rotations} orders"
-    return f"averaged over {rotations} orders" if reading.view != "text" else f"named most often in {rotations} orders"
+        return f"right in all {rotations}"
+    return f"average of {rotations}" if reading.view != "text" else f"named most often in {rotations}"
 
 
-def reading_lines(report: Report) -> list[ReadingLine]:
-    """Every way of reading the run reported on; a single line where there is only one."""
+def reading_table(report: Report) -> Table:
+    """Every way of reading the run reported on, the one that counts standing out."""
     before, after, change = report.before, report.after, report.change
-    return [
-        ReadingLine(
-            VIEW_NAMES[reading.view],
-            way_name(reading, after.rotations),
-            reading == after.primary,
-            before.readings.get(reading) if before else None,
-            score,
-            change.readings.get(reading) if change else None,
-        )
-        for reading, score in after.readings.items()
+    rows = []
+    for reading, score in after.readings.items():
+        cells = [Cell(VIEW_NAMES[reading.view]), Cell(reading_name(reading, after.rotations))]
+        if before and change:
+            earlier, moved = before.readings.get(reading), change.readings.get(reading)
+            cells += [accuracy_cell(earlier.overall if earlier else None), accuracy_cell(score.overall)]
+            cells += [change_cell(moved.overall if moved else None), Cell(p_number(moved.mcnemar.p) if moved else "")]
+            cells += [accuracy_cell(earlier.macro if earlier else None), accuracy_cell(score.macro)]
+            cells.append(change_cell(moved.macro if moved else None))
+        else:
+            cells += [accuracy_cell(score.overall), accuracy_cell(score.macro)]
+        rows.append(tuple(cells))
+    pairs = ("overall before", "after", "change", "p", "macro before", "after", "change")
+    columns = ("Answer read from", "Orders of the options", *(pairs if before else ("overall", "macro")))
+    return Table(columns, tuple(rows), frozenset({list(after.readings).index(after.primary)}))
+
+
+def control_table(report: Report) -> Table:
+    """The run reported on, then what is scored without the cases' own images: by the model, and by rules that see nothing."""
+    after, floor = report.after, report.floor
+    own = [
+        Cell(f"{after.name}, with the images"),
+        accuracy_cell(after.overall),
+        accuracy_cell(after.macro),
+        Cell(""),
+        Cell(""),
     ]
-
-
-def control_lines(report: Report) -> list[ControlLine]:
-    """Shuffled and blank images where such runs were given, then the rules that no model can fall behind with honour."""
-    lines = []
+    rows = [own]
     for role, control in report.controls.items():
-        name = "Blank images" if role == "blind" else "Images of other cases"
-        share = control.run.overall
-        overall = Estimate(share.accuracy, share.low, share.high)
-        lines.append(ControlLine(name, overall, control.run.macro, control.gain.overall, control.gain.mcnemar))
-    floor, nan = report.floor, float("nan")
+        run, gain = control.run, control.gain
+        cells = [Cell(CONTROL_NAMES[role]), accuracy_cell(run.overall), accuracy_cell(run.macro)]
+        rows.append([*cells, change_cell(gain.overall), Cell(p_number(gain.mcnemar.p))])
     rules = {
-        "The most frequent disease among the options": (floor.overall, floor.macro),
-        "The letter that is right most often": (report.after.majority_letter, nan),
+        "Rule: the most frequent disease among the options": (percent(floor.overall), percent(floor.macro)),
+        f"Rule: always {LETTERS[after.answers.index(max(after.answers))]}, the letter that is right most often": (
+            percent(after.majority_letter),
+            "–",
+        ),
     }
-    return lines + [
-        ControlLine(name, Estimate(overall, nan, nan), Estimate(macro, nan, nan)) for name, (overall, macro) in rules.items()
-    ]
+    rows += [[Cell(name), Cell(overall), Cell(macro), Cell(""), Cell("")] for name, (overall, macro) in rules.items()]
+    return Table(("", "overall", "macro", "gain by the images", "p"), tuple(map(tuple, rows)), frozenset({0}))
 
 
-def letter_lines(report: Report) -> Iterator[tuple[str, tuple[int, ...]]]:
+def letter_table(report: Report) -> Table:
     """How often each letter is true, and how often each run chose it, over all orders of the options."""
-    yield "true answer", report.after.answers
+    counts = {"true answer": (*report.after.answers, 0)}
+
+    def add(name: str, run: RunSummary) -> None:
+        found = run.letters[run.primary.view]
+        counts[name] = (*found.counts, found.none)
+
     if report.before:
-        yield "chosen before", report.before.letters[report.before.primary.view]
-    yield "chosen after" if report.before else "chosen", report.after.letters[report.after.primary.view]
+        add("chosen before", report.before)
+    add("chosen after" if report.before else "chosen", report.after)
     for role, control in report.controls.items():
-        shown = {"blind": "blank images", "shuffled": "images of other cases"}[role]
-        yield f"chosen for {shown}", control.run.letters[control.run.primary.view]
+        add(f"chosen for {CONTROL_NAMES[role].lower()}", control.run)
+    unnamed = any(count[4] for count in counts.values())
+    rows = tuple(
+        (Cell(name), *(Cell(f"{n:,}") for n in found[: 5 if unnamed else 4])) for name, found in counts.items()
+    )
+    return Table(("", *LETTERS, *(["none"] if unnamed else [])), rows)
+
+
+def confusion_table(report: Report) -> Table:
+    """The pairs confused most often: of the times that the other disease stood beside the true one, how often it was chosen."""
+    after, before = report.confusions["after"], report.confusions.get("before")
+    rows = []
+    for true, other in after.mistakes()[:CONFUSIONS]:
+        cells = [Cell(disease_name(true)), Cell(disease_name(other))]
+        for confusion in (before, after) if before else (after,):
+            row, column = confusion.codes.index(true), confusion.codes.index(other)
+            cells += [
+                Cell(f"{confusion.chosen[row, column]} of {confusion.offered[row, column]}"),
+                accuracy_cell(confusion.rate(true, other)),
+            ]
+        rows.append(tuple(cells))
+    counts = ("before", "share before", "after", "share after") if before else ("chosen", "share of the times offered")
+    return Table(("True", "Taken for", *counts), tuple(rows))

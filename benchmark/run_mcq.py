@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{' and '.join(missing)} must be given; without any argument the script explains itself")
     if options["batch_size"] < 1:
         parser.error(f"--batch-size is {options['batch_size']}; it must be at least 1")
-    from benchmark.report_text import print_report
+    from benchmark.report_terminal import print_report
     from benchmark.scoring import Asking
     from benchmark.summary import ComparisonError
     from mgll.preprocessing import ImageError

@@ -8,7 +8,9 @@ import numpy as np
 from benchmark import significance
 from benchmark.answers import NONE, Answers, Reading, answers_of
 from benchmark.bootstrap import DRAWS, Estimate, Resampling
+from benchmark.power import Detectable, detectable
 from benchmark.predictions import Run, differences
+from benchmark.rotations import LetterPreference, consistency
 from benchmark.scorer import View
 from benchmark.significance import McNemar
 
@@ -19,10 +21,10 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class Share:
-    """Correct answers among n, with the Wilson 95 % interval."""
+    """Correct answers among n, with the Wilson 95 % interval; a tie between options counts as its expectation."""
 
     n: int
-    correct: int
+    correct: float
     low: float
     high: float
 
@@ -75,6 +77,7 @@ class RunSummary:
         sources: data set -> share, the largest first.
         readings: every way to read the answers -> its accuracies.
         letters: view -> how often A, B, C and D, as asked, were picked over all orders.
+        consistency: view -> share of the cases in which all orders lead to the same option.
         answers: how often A, B, C and D were true over all orders.
         unnamed: replies of the text view that name no option.
         replies: number of replies of the text view.
@@ -92,7 +95,8 @@ class RunSummary:
     classes: Mapping[str, Share]
     sources: Mapping[str, Share]
     readings: Mapping[Reading, Score]
-    letters: Mapping[View, tuple[int, ...]]
+    letters: Mapping[View, LetterPreference]
+    consistency: Mapping[View, float]
     answers: tuple[int, ...]
     unnamed: tuple[Unnamed, ...]
     replies: int
@@ -120,8 +124,10 @@ class Change:
         overall, macro, ten_class: differences as fractions, with bootstrap intervals over groups.
         mcnemar: exact test over cases.
         sign_flip_p: permutation test over groups; the one to trust where several cases share a group.
+        detectable: the smallest difference that these cases could have shown.
         flips: of all cases.
         classes, sources: flips by class code and by data set.
+        class_p: class code -> p of the exact McNemar test within the class, with Holm's correction over all classes.
         readings: the ways that both runs can be read -> the difference.
     """
 
@@ -130,9 +136,11 @@ class Change:
     ten_class: Estimate
     mcnemar: McNemar
     sign_flip_p: float
+    detectable: Detectable
     flips: Flips
     classes: Mapping[str, Flips]
     sources: Mapping[str, Flips]
+    class_p: Mapping[str, float]
     readings: Mapping[Reading, ReadingChange]
 
     @property
@@ -158,7 +166,7 @@ def summarise(run: Run | Answers, draws: int = DRAWS, resampling: Resampling | N
         groups=numbers.groups,
         rotations=answers.rotations,
         primary=answers.primary,
-        overall=Share(numbers.n, int(values.sum()), numbers.wilson.low, numbers.wilson.high),
+        overall=Share(numbers.n, float(values.sum()), numbers.wilson.low, numbers.wilson.high),
         clustered=numbers.overall,
         macro=numbers.macro,
         ten_class=numbers.ten_class,
@@ -167,6 +175,7 @@ def summarise(run: Run | Answers, draws: int = DRAWS, resampling: Resampling | N
         sources=_shares(values, answers.sources),
         readings={reading: _score(answers.correct(reading), drawn) for reading in answers.readings},
         letters={view: answers.letters(view) for view in answers.scores},
+        consistency={view: consistency(answers.picked_in_each_order(view)) for view in answers.scores},
         answers=answers.true_letters(),
         unnamed=_unnamed(answers),
         replies=answers.truth.size * answers.rotations if "text" in answers.scores else 0,
@@ -211,19 +220,24 @@ def check_comparable(before: Run, after: Run, any_prompt: bool = False) -> None:
 
 def change_of(before: Answers, after: Answers, drawn: Resampling) -> Change:
     """The difference of answers about the same cases in the same order."""
-    first, second = before.correct(before.primary), after.correct(after.primary)
-    numbers = significance.compare(first, second, after.codes, after.groups, resampling=drawn)
+    numbers = significance.compare(
+        before.correct(before.primary), after.correct(after.primary), after.codes, after.groups, resampling=drawn
+    )
+    first, second = before.right(before.primary), after.right(after.primary)
+    tests = significance.mcnemar_by_class(first, second, after.codes)
     return Change(
         overall=numbers.overall,
         macro=numbers.macro,
         ten_class=numbers.ten_class,
         mcnemar=significance.mcnemar(first, second),
         sign_flip_p=numbers.sign_flip_p,
+        detectable=detectable(first, second, after.groups),
         flips=_flips(first, second),
         classes=_flips_by(first, second, after.codes),
         sources=_flips_by(first, second, after.sources),
+        class_p=dict(zip(tests["code"], tests["p_holm"], strict=True)),
         readings={
-            reading: _reading_change(before.correct(reading), after.correct(reading), drawn)
+            reading: _reading_change(before, after, reading, drawn)
             for reading in after.readings
             if reading in before.readings
         },
@@ -232,12 +246,16 @@ def change_of(before: Answers, after: Answers, drawn: Resampling) -> Change:
 
 def _score(values: np.ndarray, drawn: Resampling) -> Score:
     interval = significance.wilson(float(values.sum()), len(values))
-    return Score(Share(len(values), int(values.sum()), interval.low, interval.high), drawn.class_mean(values))
+    return Score(Share(len(values), float(values.sum()), interval.low, interval.high), drawn.class_mean(values))
 
 
-def _reading_change(first: np.ndarray, second: np.ndarray, drawn: Resampling) -> ReadingChange:
-    difference = second - first
-    return ReadingChange(drawn.mean(difference), drawn.class_mean(difference), significance.mcnemar(first, second))
+def _reading_change(before: Answers, after: Answers, reading: Reading, drawn: Resampling) -> ReadingChange:
+    difference = after.correct(reading) - before.correct(reading)
+    return ReadingChange(
+        drawn.mean(difference),
+        drawn.class_mean(difference),
+        significance.mcnemar(before.right(reading), after.right(reading)),
+    )
 
 
 def _unnamed(answers: Answers) -> tuple[Unnamed, ...]:
@@ -250,7 +268,7 @@ def _unnamed(answers: Answers) -> tuple[Unnamed, ...]:
 def _shares(values: np.ndarray, names: Sequence[str]) -> dict[str, Share]:
     shares = {}
     for code, n, accuracy, low, high in significance.per_class(values, names).itertuples(index=False, name=None):
-        shares[str(code)] = Share(n, round(accuracy * n), low, high)
+        shares[str(code)] = Share(n, accuracy * n, low, high)
     return shares
 
 
