@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from benchmark.predictions import Prediction, Run
-from benchmark.rotations import ROUNDING, LetterPreference, all_correct, average, expected_correct, letter_preference
+from benchmark.rotations import LetterPreference, all_correct, average, expected_correct, letter_preference
 from benchmark.scorer import VIEWS, Four, View
 
 #: How several orders of a question become one answer: the stored order alone; probabilities averaged option by option; right
@@ -17,6 +17,8 @@ Way = Literal["stored", "averaged", "all"]
 
 #: `picked` where a reply names no option.
 NONE = -1
+
+_ROUNDING = 1e-9  # sums of the same probabilities in another order differ by less
 
 
 @dataclass(frozen=True)
@@ -161,5 +163,5 @@ def _all_or_none(run: Run, values: Sequence[Sequence[Four | None]], field: str) 
 def _single(scores: np.ndarray) -> np.ndarray:
     """[cases, 4] -> index of the largest; `NONE` where several are equal up to rounding, or all are 0."""
     best = scores.max(axis=1, keepdims=True)
-    alone = ((scores >= best - ROUNDING).sum(axis=1) == 1) & (best[:, 0] > 0)
+    alone = ((scores >= best - _ROUNDING).sum(axis=1) == 1) & (best[:, 0] > 0)
     return np.where(alone, scores.argmax(axis=1), NONE)

@@ -47,13 +47,13 @@ class Resampling:
         self.groups, self.classes = len(names), [str(code) for code in classes]
         self._draws, self._seed = draws, seed
         self._kept = list(self._drawn()) if self.groups * draws <= _KEPT else None
-        self._sizes = self._sums(np.ones(len(self._group)))
+        self._sizes = self.sums(np.ones(len(self._group)), self._class)
 
     def mean(self, values: ArrayLike) -> Estimate:
         """Mean over cases of `values` [cases], with its percentile interval."""
         if not self.groups:
             return Estimate(np.nan, np.nan, np.nan)
-        drawn = self._sums(values).sum(axis=0) / self._sizes.sum(axis=0)
+        drawn = self.sums(values, self._class).sum(axis=0) / self.sizes
         return _estimate(float(np.asarray(values, dtype=float).mean()), drawn)
 
     def class_mean(self, values: ArrayLike, among: Sequence[str] | None = None) -> Estimate:
@@ -66,7 +66,7 @@ class Resampling:
         columns = [column for column, code in enumerate(self.classes) if among is None or code in among]
         if not columns:
             return Estimate(np.nan, np.nan, np.nan)
-        sums, sizes = self._sums(values)[columns], self._sizes[columns]
+        sums, sizes = self.sums(values, self._class)[columns], self._sizes[columns]
         present = sizes > 0
         means = np.divide(sums, sizes, out=np.zeros_like(sums), where=present).sum(axis=0)
         counts = present.sum(axis=0)
@@ -74,14 +74,19 @@ class Resampling:
         value = float(np.mean([scores[self._class == column].mean() for column in columns]))
         return _estimate(value, means[counts > 0] / counts[counts > 0])
 
-    def _sums(self, values: ArrayLike) -> np.ndarray:
-        """[classes, draws] sum of the values of each class."""
+    @property
+    def sizes(self) -> np.ndarray:
+        """[draws] number of cases in each draw."""
+        return np.asarray(self._sizes.sum(axis=0))
+
+    def sums(self, values: ArrayLike, columns: np.ndarray) -> np.ndarray:
+        """Sums of `values` [cases] in each draw, apart by the numbers in `columns` [cases]: [columns, draws]."""
         scores = np.asarray(values, dtype=np.float32)
         if scores.shape != self._group.shape:
             raise ValueError(f"one entry a case is needed, found shapes {scores.shape} and {self._group.shape}")
-        by_class = sparse.csr_matrix((scores, (self._class, self._group)), (len(self.classes), self.groups))
+        by_column = sparse.csr_matrix((scores, (columns, self._group)), (columns.max(initial=0) + 1, self.groups))
         drawn = self._drawn() if self._kept is None else self._kept
-        return np.concatenate([by_class @ times for times in drawn], axis=1).astype(float)
+        return np.concatenate([by_column @ times for times in drawn], axis=1).astype(float)
 
     def _drawn(self) -> Iterator[np.ndarray]:
         """[groups, draws] how often each draw holds each group, some draws at a time."""

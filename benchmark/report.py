@@ -1,7 +1,7 @@
 """One report from predictions: how good a model is, and how much better or worse than another, with the uncertainty.
 
-`python -m benchmark.report --after RUN --cases cases.jsonl --out DIR [--before RUN] [--blind RUN] [--shuffled RUN]` makes it
-again from finished runs; `benchmark/run_mcq.py` makes it at the end of scoring.
+`python -m benchmark.report --after RUN --cases cases.jsonl --out DIR [--before RUN] [--blind RUN] [--shuffled RUN]
+[--paper HOST]` makes it again from finished runs; `benchmark/run_mcq.py` makes it at the end of scoring.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from benchmark.bootstrap import DRAWS, Resampling
 from benchmark.cases import Case, read_cases
 from benchmark.confusion import Confusion, confusion
 from benchmark.floor import Floor, prior_floor
+from benchmark.paper import PAPER_HOSTS
 from benchmark.predictions import Run, Shown, cases_sha256, differences, read_run
 from benchmark.summary import Change, ComparisonError, RunSummary, change_of, check_comparable, resampling_of, summarise
 from mgll.files import write_text
@@ -53,6 +54,7 @@ class Report:
         floor: accuracy without looking, from class frequency alone.
         source_floors: data set -> the same over its cases, with its frequencies.
         headers: of the predictions files, under the role each plays.
+        paper: our name of the host whose published figures stand beside these; None for none.
         notes: what a reader must know beside the numbers.
     """
 
@@ -66,6 +68,7 @@ class Report:
     floor: Floor
     source_floors: Mapping[str, float]
     headers: Mapping[Role, Mapping[str, object]]
+    paper: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -82,6 +85,7 @@ def build_report(
     any_prompt: bool = False,
     draws: int = DRAWS,
     shuffled: Run | None = None,
+    paper: str | None = None,
 ) -> Report:
     """Compute a report.
 
@@ -93,11 +97,14 @@ def build_report(
         any_prompt: compare runs whose hosts wrap the same question differently; the report says so.
         draws: of the bootstrap.
         shuffled: a run of the same model on the images of other cases.
+        paper: host whose published figures to set beside, by our name of it; default the run's own host where there are any.
 
     Raises:
         ComparisonError: if the runs are not of these cases, or not comparable; names what differs.
-        ValueError: if a run lacks a rotation of a case.
+        ValueError: if a run lacks a rotation of a case, or there are no published figures for `paper`.
     """
+    if paper is not None and paper not in PAPER_HOSTS:
+        raise ValueError(f"the paper has no figures for {paper!r}; it has them for {', '.join(PAPER_HOSTS)}")
     if cases_sha256(cases) != after.header["cases_sha256"]:
         raise ComparisonError(f"{after.name!r} answered other cases than the {len(cases)} given")
     if before:
@@ -127,6 +134,7 @@ def build_report(
             for source in dict.fromkeys(case.source for case in cases)
         },
         headers={role: run.header for role, run in given.items()},
+        paper=paper or _published_host(after),
         notes=tuple(_notes(after, before)),
     )
 
@@ -154,6 +162,7 @@ def report_runs(
     blind: str | os.PathLike[str] | None = None,
     any_prompt: bool = False,
     shuffled: str | os.PathLike[str] | None = None,
+    paper: str | None = None,
 ) -> Report:
     """Make and write the report of finished runs (output directories of run_mcq, or their predictions files).
 
@@ -164,7 +173,7 @@ def report_runs(
     """
     asked = read_cases(cases) if isinstance(cases, str | os.PathLike) else cases
     before_run, blind_run, shuffled_run = (read_run(path) if path else None for path in (before, blind, shuffled))
-    report = build_report(asked, read_run(after), before_run, blind_run, any_prompt, shuffled=shuffled_run)
+    report = build_report(asked, read_run(after), before_run, blind_run, any_prompt, shuffled=shuffled_run, paper=paper)
     write_report(out, report)
     return report
 
@@ -175,6 +184,11 @@ def _control(control: Answers, after: Answers, drawn: Resampling) -> Control:
 
 def _confusion(cases: Sequence[Case], answers: Answers) -> Confusion:
     return confusion([case.option_codes for case in cases], answers.truth.tolist(), answers.picked(answers.primary))
+
+
+def _published_host(run: Run) -> str | None:
+    host = run.header.get("host")
+    return host if isinstance(host, str) and host in PAPER_HOSTS else None
 
 
 def _notes(after: Run, before: Run | None) -> list[str]:
@@ -209,6 +223,9 @@ def _main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--before", metavar="RUN", help="run over the same cases to compare it with")
     parser.add_argument("--blind", metavar="RUN", help="run of the same model with --blind")
     parser.add_argument("--shuffled", metavar="RUN", help="run of the same model with --shuffled")
+    parser.add_argument(
+        "--paper", metavar="HOST", help="published figures to set beside (default: those of the run's host)"
+    )
     parser.add_argument("--cases", required=True, metavar="FILE", help="the cases that were answered")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the page and the tables go")
     parser.add_argument("--any-prompt", action="store_true", help="compare hosts with different prompt templates")

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from benchmark.report import Report
 from benchmark.report_cases import unnamed_reasons
+from benchmark.report_paper import published_note, published_table
 from benchmark.report_tables import Table, main_table, rows_of, source_table
 from benchmark.report_text import DISCLAIMER, answer, headline, holding, looking, method, record, verdict
-from benchmark.report_views import confusion_table, control_table, letter_table, reading_table
+from benchmark.report_views import calibration_table, confusion_table, control_table, letter_table, reading_table
 
 #: So many replies that name no option are listed; the case table holds all.
 LISTED = 20
@@ -25,6 +26,10 @@ def markdown(report: Report) -> str:
     lines += ["How often each letter was chosen:", "", *_table(letter_table(report)), ""]
     lines += _unnamed(report)
     lines += ["## Which disease is taken for which", "", *_table(confusion_table(report)), ""]
+    if calibration := calibration_table(report):
+        lines += ["## How far can its probabilities be believed?", "", *_table(calibration), ""]
+    if published := published_table(report):
+        lines += ["## Beside the published figures", "", published_note(report), "", *_table(published), ""]
     lines += ["## How the numbers are made", "", *(f"- **{term}.** {text}" for term, text in method(report))]
     lines += ["", "## What was run", ""]
     for role, header in report.headers.items():

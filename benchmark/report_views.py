@@ -1,9 +1,12 @@
 """Tables beside the main one: orders and views, letters, what is scored without the images, and what is taken for what."""
 
+from collections.abc import Callable, Sequence
+
 from benchmark.answers import Reading
+from benchmark.bootstrap import Estimate
 from benchmark.prompts import LETTERS
 from benchmark.report import Report
-from benchmark.report_numbers import disease_name, p_number, percent
+from benchmark.report_numbers import disease_name, p_number, percent, points
 from benchmark.report_tables import Cell, Table, accuracy_cell, change_cell
 from benchmark.scorer import View
 from benchmark.summary import RunSummary
@@ -110,3 +113,24 @@ def confusion_table(report: Report) -> Table:
         rows.append(tuple(cells))
     counts = ("before", "share before", "after", "share after") if before else ("chosen", "share of the times offered")
     return Table(("True", "Taken for", *counts), tuple(rows))
+
+
+def calibration_table(report: Report) -> Table | None:
+    """How far the probabilities can be believed; None where answers are read from words."""
+    runs = [run.calibration for run in (report.before, report.after) if run and run.calibration]
+    if report.after.calibration is None:
+        return None
+
+    def row(name: str, figures: Sequence[Estimate], form: Callable[[float], str]) -> tuple[Cell, ...]:
+        return (Cell(name), *(Cell(form(e.value), f"{form(e.low)} to {form(e.high)}") for e in figures))
+
+    rows = (
+        row("Brier score (0 is best, 25\u202f% each gives 0.75)", [run.brier for run in runs], "{:.3f}".format),
+        row("Skill: share of these 0.75 done away with", [run.brier_skill for run in runs], percent),
+        row("Confidence less accuracy, in points", [run.overconfidence for run in runs], points),
+        row("Calibration error (ECE, ten bins of equal mass)", [run.ece for run in runs], percent),
+        row("… which chance alone would give", [run.ece_if_calibrated for run in runs], percent),
+        row("Calibration error (ten bins of equal width)", [run.ece_equal_width for run in runs], percent),
+    )
+    names = ("before", "after") if len(runs) == 2 else ("after",) if report.before else ("this run",)
+    return Table((f"{runs[-1].n:,} questions", *names), rows)

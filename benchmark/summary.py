@@ -8,6 +8,7 @@ import numpy as np
 from benchmark import significance
 from benchmark.answers import NONE, Answers, Reading, answers_of
 from benchmark.bootstrap import DRAWS, Estimate, Resampling
+from benchmark.calibration import Calibration, calibrate
 from benchmark.power import Detectable, detectable
 from benchmark.predictions import Run, differences
 from benchmark.rotations import LetterPreference, consistency
@@ -81,6 +82,7 @@ class RunSummary:
         answers: how often A, B, C and D were true over all orders.
         unnamed: replies of the text view that name no option.
         replies: number of replies of the text view.
+        calibration: of the probabilities that count; None where the answers are read from words.
     """
 
     name: str
@@ -100,6 +102,7 @@ class RunSummary:
     answers: tuple[int, ...]
     unnamed: tuple[Unnamed, ...]
     replies: int
+    calibration: Calibration | None
 
     @property
     def majority_letter(self) -> float:
@@ -179,6 +182,7 @@ def summarise(run: Run | Answers, draws: int = DRAWS, resampling: Resampling | N
         answers=answers.true_letters(),
         unnamed=_unnamed(answers),
         replies=answers.truth.size * answers.rotations if "text" in answers.scores else 0,
+        calibration=_calibration(answers, drawn),
     )
 
 
@@ -247,6 +251,12 @@ def change_of(before: Answers, after: Answers, drawn: Resampling) -> Change:
 def _score(values: np.ndarray, drawn: Resampling) -> Score:
     interval = significance.wilson(float(values.sum()), len(values))
     return Score(Share(len(values), float(values.sum()), interval.low, interval.high), drawn.class_mean(values))
+
+
+def _calibration(answers: Answers, drawn: Resampling) -> Calibration | None:
+    if answers.primary.view != "letter":
+        return None
+    return calibrate(answers.table(answers.primary), answers.truth, answers.groups, resampling=drawn)
 
 
 def _reading_change(before: Answers, after: Answers, reading: Reading, drawn: Resampling) -> ReadingChange:
