@@ -40,13 +40,13 @@
     const found = make("dl", "facts");
     const add = (term, text) => found.append(make("dt", "", term), make("dd", "", text));
     for (const side of data.sides) {
-      const label = before ? `, ${side.side}` : "";
-      if (side.orders) add(`In ${side.rotations} orders${label}`, votes(side.orders[index], side.rotations));
+      const when = before ? ` ${side.side}` : "";
+      if (side.orders) add(`Orders${when}`, votes(side.orders[index], side.rotations));
       if (side.said) {
-        const named = side.said[index][4] === side.rotations ? "names no option" : votes(side.said[index], side.rotations);
-        add(`Reply${label}`, `“${side.reply[index]}” → ${named}`);
+        const none = side.said[index][4] === side.rotations;
+        add(`Words${when}`, `“${side.reply[index]}”: ${none ? "no option" : votes(side.said[index], side.rotations)}`);
       }
-      if (side.likeliest) add(`Likeliest name${label}`, side.likeliest[index] < 0 ? "a tie" : LETTERS[side.likeliest[index]]);
+      if (side.likeliest) add(`Name${when}`, side.likeliest[index] < 0 ? "a tie" : LETTERS[side.likeliest[index]]);
     }
     return found;
   };

@@ -32,7 +32,7 @@ def page(report: Report) -> str:
     data = browser_data(report)
     bare = _render(report, data, [], "")
     images, side = embedded_images(report.cases, LIMIT - len(bare.encode()))
-    note = f"Photographs are small copies, at most {side} pixels wide."
+    note = f"Photographs are copies of at most {side} pixels a side."
     if len(images) < len(data["images"]):
         note += f" The page holds {len(images):,} of {len(data['images']):,}; all of them would make it too large."
     return _render(report, data, [images.get(key, "") for key in data["images"]], note)

@@ -53,7 +53,7 @@ def _unnamed(report: Report) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     yield "| " + " | ".join(table.columns) + " |"
-    yield "|---|" + "---:|" * (len(table.columns) - 1)
+    yield "|---" * table.labels + "|---:" * (len(table.columns) - table.labels) + "|"
     for number, row in enumerate(rows_of(table)):
         cells = [cell.replace("|", "\\|") for cell in row]
         cells[0] = f"**{cells[0]}**" if number in table.strong else cells[0]

@@ -30,8 +30,8 @@ def points_interval(estimate: Estimate) -> str:
 
 
 def p_value(p: float) -> str:
-    """`p = 0.012`, `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p_number(p)}"
+    """`p = 0.012`, `p < 0.001` (with spaces that do not break)."""
+    return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p_number(p)}"
 
 
 def p_number(p: float) -> str:

@@ -28,13 +28,19 @@ def published_note(report: Report) -> str:
     if change is None:
         return ""
     floor = paper_floor()
+    if change.highest_p < 0.001:
+        test = "McNemar's p is below 0.001 whichever questions the two had in common"
+    else:
+        test = (
+            f"McNemar's p lies between {p_number(change.lowest_p)} and {p_number(change.highest_p)}, depending on which"
+        )
+        test += " questions the two had in common"
     return (
         f"Published for {change.after.host} with its own and with the MGLL tower (Table {change.after.table} of the MGLL paper),"
         " on other images and with other options: a reference, not a comparison. On the published questions class frequency alone"
         f" would score about {percent(floor.overall)} overall and {percent(floor.ten_class)} in the ten-class average. The"
         f" published change is {points(change.overall.value)} points overall ({points_interval(change.overall)}, as if unpaired)"
-        f" and {points(change.ten_class.value)} in the ten-class average; McNemar's p lies between {p_number(change.lowest_p)} and"
-        f" {p_number(change.highest_p)}, depending on which questions the two had in common."
+        f" and {points(change.ten_class.value)} in the ten-class average; {test}."
     )
 
 
@@ -46,12 +52,11 @@ def _class_rows(report: Report, change: PaperChange) -> Iterator[tuple[Cell, ...
     own, mgll = summarise_row(change.before).classes, summarise_row(change.after).classes
     cases = {cell.code: cell.cases for cell in change.after.cells}
     here = report.after.classes
-    for code in dict.fromkeys([*here, *cases]):
-        old, new = own.get(code), mgll.get(code)
-        moved = Estimate(new.value - old.value, nan, nan) if old and new else None
+    for code, n in cases.items():
+        moved = Estimate(mgll[code].value - own[code].value, nan, nan)
         found = [run.classes.get(code) for run in (report.before, report.after) if run]
-        n, n_here = (f"{cases[code]:,}" if old else "–"), (f"{here[code].n:,}" if code in here else "–")
-        yield _row(disease_name(code), n, old, new, moved, n_here, found)
+        n_here = f"{here[code].n:,}" if code in here else "–"
+        yield _row(disease_name(code), f"{n:,}", own[code], mgll[code], moved, n_here, found)
 
 
 def _total_rows(report: Report, change: PaperChange) -> Iterator[tuple[Cell, ...]]:
@@ -69,9 +74,9 @@ def _total_rows(report: Report, change: PaperChange) -> Iterator[tuple[Cell, ...
 def _row(
     name: str,
     n: str,
-    old: Estimate | None,
-    new: Estimate | None,
-    moved: Estimate | None,
+    old: Estimate,
+    new: Estimate,
+    moved: Estimate,
     n_here: str,
     found: Sequence[Share | Estimate | None],
 ) -> tuple[Cell, ...]:

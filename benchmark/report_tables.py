@@ -23,11 +23,19 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table in words. The first column names the lines; `strong` are the numbers of those that stand out."""
+    """A table in words.
+
+    Attributes:
+        columns: headings.
+        rows: the lines.
+        strong: numbers of the lines that stand out.
+        labels: so many columns at the left name a line; the others hold figures.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     strong: frozenset[int] = frozenset()
+    labels: int = 1
 
 
 def accuracy_cell(share: Share | Estimate | None) -> Cell:

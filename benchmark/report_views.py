@@ -1,20 +1,20 @@
 """Tables beside the main one: orders and views, letters, what is scored without the images, and what is taken for what."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from benchmark.answers import Reading
 from benchmark.bootstrap import Estimate
 from benchmark.prompts import LETTERS
 from benchmark.report import Report
-from benchmark.report_numbers import disease_name, p_number, percent, points
+from benchmark.report_numbers import disease_name, p_number, percent
 from benchmark.report_tables import Cell, Table, accuracy_cell, change_cell
 from benchmark.scorer import View
 from benchmark.summary import RunSummary
 
 VIEW_NAMES: dict[View, str] = {
-    "letter": "Probability of the letters",
-    "text": "Reply in words",
-    "option": "Likelihood of the options’ names",
+    "letter": "Letters",
+    "text": "Words",
+    "option": "Options’ names",
 }
 
 CONTROL_NAMES = {"blind": "Blank images", "shuffled": "Images of other cases"}
@@ -28,8 +28,8 @@ def reading_name(reading: Reading, rotations: int) -> str:
     if reading.way == "stored":
         return "as stored"
     if reading.way == "all":
-        return f"right in all {rotations}"
-    return f"average of {rotations}" if reading.view != "text" else f"named most often in {rotations}"
+        return f"all {rotations} right"
+    return f"average of {rotations}" if reading.view != "text" else f"most often in {rotations}"
 
 
 def reading_table(report: Report) -> Table:
@@ -48,8 +48,8 @@ def reading_table(report: Report) -> Table:
             cells += [accuracy_cell(score.overall), accuracy_cell(score.macro)]
         rows.append(tuple(cells))
     pairs = ("overall before", "after", "change", "p", "macro before", "after", "change")
-    columns = ("Answer read from", "Orders of the options", *(pairs if before else ("overall", "macro")))
-    return Table(columns, tuple(rows), frozenset({list(after.readings).index(after.primary)}))
+    columns = ("Read from", "Orders of options", *(pairs if before else ("overall", "macro")))
+    return Table(columns, tuple(rows), frozenset({list(after.readings).index(after.primary)}), labels=2)
 
 
 def control_table(report: Report) -> Table:
@@ -91,11 +91,12 @@ def letter_table(report: Report) -> Table:
     add("chosen after" if report.before else "chosen", report.after)
     for role, control in report.controls.items():
         add(f"chosen for {CONTROL_NAMES[role].lower()}", control.run)
-    unnamed = any(count[4] for count in counts.values())
+    shown = 5 if any(found[4] for found in counts.values()) else 4
     rows = tuple(
-        (Cell(name), *(Cell(f"{n:,}") for n in found[: 5 if unnamed else 4])) for name, found in counts.items()
+        (Cell(name), *(Cell(f"{n:,}", percent(n / sum(found))) for n in found[:shown]))
+        for name, found in counts.items()
     )
-    return Table(("", *LETTERS, *(["none"] if unnamed else [])), rows)
+    return Table(("", *LETTERS, "none")[: shown + 1], rows)
 
 
 def confusion_table(report: Report) -> Table:
@@ -112,7 +113,7 @@ def confusion_table(report: Report) -> Table:
             ]
         rows.append(tuple(cells))
     counts = ("before", "share before", "after", "share after") if before else ("chosen", "share of the times offered")
-    return Table(("True", "Taken for", *counts), tuple(rows))
+    return Table(("True", "Taken for", *counts), tuple(rows), labels=2)
 
 
 def calibration_table(report: Report) -> Table | None:
@@ -121,16 +122,19 @@ def calibration_table(report: Report) -> Table | None:
     if report.after.calibration is None:
         return None
 
-    def row(name: str, figures: Sequence[Estimate], form: Callable[[float], str]) -> tuple[Cell, ...]:
-        return (Cell(name), *(Cell(form(e.value), f"{form(e.low)} to {form(e.high)}") for e in figures))
+    def row(name: str, figures: Sequence[Estimate]) -> tuple[Cell, ...]:
+        return (Cell(name), *map(accuracy_cell, figures))
 
     rows = (
-        row("Brier score (0 is best, 25\u202f% each gives 0.75)", [run.brier for run in runs], "{:.3f}".format),
-        row("Skill: share of these 0.75 done away with", [run.brier_skill for run in runs], percent),
-        row("Confidence less accuracy, in points", [run.overconfidence for run in runs], points),
-        row("Calibration error (ECE, ten bins of equal mass)", [run.ece for run in runs], percent),
-        row("… which chance alone would give", [run.ece_if_calibrated for run in runs], percent),
-        row("Calibration error (ten bins of equal width)", [run.ece_equal_width for run in runs], percent),
+        (
+            Cell("Brier score (0 is best, 25\u202f% each gives 0.75)"),
+            *(Cell(f"{run.brier.value:.3f}", f"{run.brier.low:.3f} to {run.brier.high:.3f}") for run in runs),
+        ),
+        row("Skill: share of these 0.75 done away with", [run.brier_skill for run in runs]),
+        (Cell("Confidence less accuracy, in points"), *(change_cell(run.overconfidence) for run in runs)),
+        row("Calibration error (ECE, ten bins of equal mass)", [run.ece for run in runs]),
+        row("… which chance alone would give", [run.ece_if_calibrated for run in runs]),
+        row("Calibration error (ten bins of equal width)", [run.ece_equal_width for run in runs]),
     )
     names = ("before", "after") if len(runs) == 2 else ("after",) if report.before else ("this run",)
     return Table((f"{runs[-1].n:,} questions", *names), rows)
