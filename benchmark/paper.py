@@ -294,7 +294,7 @@ def _main(arguments: list[str] | None = None) -> int:
     console = Console()
 
     def table(title: str, *names: str) -> Table:
-        made = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+        made = Table(title=title, title_justify="left", box=SIMPLE, padding=0)
         for name in names:
             made.add_column(name, justify="left" if name in ("host", "tower") else "right", no_wrap=True)
         return made
@@ -306,12 +306,12 @@ def _main(arguments: list[str] | None = None) -> int:
     rows.add_section()
     for names in (25, 50):
         floor = paper_floor(names)
-        values = (f"{100 * value:.1f} {'':12}" for value in (floor.overall, floor.ten_class, floor.macro))
-        rows.add_row("prior-only floor", f"{names} names", *values)
+        values = (f"{100 * value:.1f}" for value in (floor.overall, floor.ten_class, floor.macro))
+        rows.add_row(f"floor, {names} names", "", *values)
     console.print(rows)
 
     changes = table(
-        "MGLL minus original in points [95 % interval as if unpaired]; McNemar p at most",
+        "MGLL minus original [95 % interval as if unpaired]; McNemar p at most",
         *("host", "overall", "ten classes", "25 classes", "p"),
     )
     for change in filter(None, map(paper_change, PAPER_HOSTS)):
@@ -321,7 +321,8 @@ def _main(arguments: list[str] | None = None) -> int:
     for row, cell in misprints():
         console.print(
             f"misprinted, Table {row.table}: {row.host} ({row.tower}) {cell.code} {cell.printed} %;"
-            f" {cell.correct} of {cell.cases} is {cell.recomputed} %"
+            f" {cell.correct} of {cell.cases} is {cell.recomputed} %",
+            soft_wrap=True,
         )
     return 0
 

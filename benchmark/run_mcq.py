@@ -165,6 +165,14 @@ def launched_processes() -> "Processes":
     return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
 
 
+def end(processes: "Processes") -> None:
+    """Let the processes part, without which torch complains."""
+    if processes.count > 1:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
+
+
 def default_out(model: str, images: "Shown" = "own") -> Path:
     """Where a model's output goes if nothing is said: `runs/mcq/` and its name."""
     return RUNS / (re.sub(r"[^\w.-]+", "-", model) + {"own": "", "blank": "-blind", "shuffled": "-shuffled"}[images])
@@ -255,13 +263,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mgll.preprocessing import ImageError
     from mllm_adapters.host import HostError
 
+    processes = launched_processes()
     asking = Asking(**{field.name: options.pop(field.name) for field in fields(Asking)})
     asking = replace(asking, views=tuple(asking.views))
     try:
-        report = run(**options, asking=asking, processes=launched_processes())
+        report = run(**options, asking=asking, processes=processes)
     except (FormatError, ComparisonError, ImageError, HostError, FileExistsError, ValueError) as error:
         print(f"run_mcq.py: {error}", file=sys.stderr)
         return 1
+    finally:
+        end(processes)
     if report is None:
         return 0
     print_report(report)

@@ -210,7 +210,7 @@ def _score_share(
 def _prepare(out: Path, header: dict[str, Any], batches: _Batches) -> None:
     """Leave a finished file, or one journal with what holds of all that was there."""
     rows = _kept_rows(out, header, batches)
-    if batches.missing(rows):
+    if batches.missing(rows) or not (out / FILE).exists():
         start_journal(journal_path(out, 0), header, batches.ordered(rows)).close()
         (out / FILE).unlink(missing_ok=True)
     for path in journals(out):

@@ -33,8 +33,8 @@ class McNemar:
 
     Attributes:
         only_before, only_after: how many cases only the first, or only the second, got right.
-        p: exact (binomial) two-sided p; never above its level, so somewhat below it.
-        mid_p: the same with only half of the observed outcome's own probability: closer to the level, very rarely just above it
+        p: exact (binomial) two-sided p; rejects no more often than its level says, mostly less.
+        mid_p: the same with only half of the observed outcome's own probability: closer to its level, rarely just above it
             (Fagerland, Lydersen and Laake 2013).
     """
 
@@ -124,8 +124,8 @@ def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
 def mcnemar_by_class(before: ArrayLike, after: ArrayLike, codes: Sequence[str] | ArrayLike) -> pd.DataFrame:
     """Exact McNemar test within each class, with Holm's correction over all classes.
 
-    Every class counts in the correction, those too also that are too small ever to reach 5 % (below six cases): which classes
-    count must not depend on the answers.
+    Every class counts in the correction, also one too small ever to reach 5 % (below six cases). The unit is the case; where
+    several share a group, take these p-values as too small.
 
     Args:
         before: [cases] 0/1.

@@ -25,39 +25,33 @@ class PromptTree:
     Attributes:
         ids: of all tokens.
         depth: of each token, its position in the prompt that it belongs to.
-        branch: of each token.
-        ancestry: of each branch, the branches that lead to it and itself.
-        last: of each branch, the index of its last token.
+        places: of each branch, where its tokens lie in `ids`.
+        leading: of each branch, the branches that lead to it.
     """
 
     ids: list[int] = field(default_factory=list)
     depth: list[int] = field(default_factory=list)
-    branch: list[int] = field(default_factory=list)
-    ancestry: list[frozenset[int]] = field(default_factory=list)
-    last: list[int] = field(default_factory=list)
+    places: list[range] = field(default_factory=list)
+    leading: list[tuple[int, ...]] = field(default_factory=list)
 
     def grow(self, ids: Sequence[int], parent: int | None = None) -> int:
         """Add a branch of at least one token; returns its number."""
-        number, start = len(self.last), 0 if parent is None else self.depth[self.last[parent]] + 1
+        first, start = len(self.ids), 0 if parent is None else self.depth[self.places[parent][-1]] + 1
         self.ids += ids
         self.depth += range(start, start + len(ids))
-        self.branch += [number] * len(ids)
-        self.ancestry.append((frozenset() if parent is None else self.ancestry[parent]) | {number})
-        self.last.append(len(self.ids) - 1)
-        return number
-
-    def places(self, branch: int) -> list[int]:
-        """Indices of the tokens of a branch."""
-        return [index for index, of in enumerate(self.branch) if of == branch]
+        self.places.append(range(first, first + len(ids)))
+        self.leading.append(() if parent is None else (*self.leading[parent], parent))
+        return len(self.places) - 1
 
     def visible(self) -> Tensor:
         """Which token sees which, bool [length, length]."""
-        count, order = len(self.last), torch.arange(len(self.ids))
-        leads = torch.zeros(count, count, dtype=torch.bool)
-        for number, ancestors in enumerate(self.ancestry):
-            leads[number, list(ancestors)] = True
-        branch = torch.tensor(self.branch)
-        return leads[branch][:, branch] & (order[:, None] >= order)
+        seen = torch.zeros(len(self.ids), len(self.ids), dtype=torch.bool)
+        for own, leading in zip(self.places, self.leading, strict=True):
+            rows = slice(own.start, own.stop)
+            seen[rows, rows] = torch.ones(len(own), len(own), dtype=torch.bool).tril()
+            for branch in leading:
+                seen[rows, self.places[branch].start : self.places[branch].stop] = True
+        return seen
 
 
 def tree_log_probs(
@@ -98,11 +92,11 @@ def _plant(case: EncodedPrompts, wanted: Sequence[Sequence[Sequence[int]]]) -> t
     root = tree.grow(case.ids[0][:shared]) if shared else None
     for ids, continuations in zip(case.ids, wanted, strict=True):
         ending = tree.grow(ids[shared:], root)
-        slot = tree.last[ending]
+        slot = tree.places[ending][-1]
         found = [[slot]]
         for continuation in continuations:
             before_last = list(continuation[:-1])  # nothing follows the last token, so it need not be read
-            found.append([slot, *(tree.places(tree.grow(before_last, ending)) if before_last else [])])
+            found.append([slot, *(tree.places[tree.grow(before_last, ending)] if before_last else ())])
         places.append(found)
     return tree, places
 

@@ -29,7 +29,7 @@ def test_a_letter_of_two_tokens_is_refused(tokenizer) -> None:
 
 
 def test_a_letter_that_merges_with_the_prompt_is_refused(tokenizer) -> None:
-    with pytest.raises(ValueError, match="not exactly one token"):
+    with pytest.raises(ValueError, match="no token of its own"):
         letter_ids(tokenizer, "ASSISTANT: ", "ABCD")  # the prompt's space and the letter become one token
 
 

@@ -113,7 +113,7 @@ def test_with_a_cache_the_logits_are_the_same(attend: str) -> None:
             use_cache=True,
         )
         found.append(step.logits)
-    torch.testing.assert_close(torch.cat(found, dim=1), whole, atol=2e-6, rtol=0)
+    torch.testing.assert_close(torch.cat(found, dim=1), whole, atol=1e-5, rtol=0)  # other sums, other roundings
 
 
 @pytest.mark.parametrize("attend", ["previous", "next"])

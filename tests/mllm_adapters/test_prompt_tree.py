@@ -134,7 +134,7 @@ def test_a_tree_sees_what_leads_to_it() -> None:
         [1, 1, 0, 0, 1, 0],
         [1, 1, 0, 0, 1, 1],
     ]
-    assert [tree.places(branch) for branch in (root, left, right, leaf)] == [[0, 1], [2, 3], [4], [5]]
+    assert [list(tree.places[branch]) for branch in (root, left, right, leaf)] == [[0, 1], [2, 3], [4], [5]]
 
 
 def _answers(loaded: LoadedHost) -> list[str]:

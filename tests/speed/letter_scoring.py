@@ -1,0 +1,251 @@
+"""Letter scoring in four orders, side by side with one order and with lmms-eval's own LLaVA wrapper; memory over many cases.
+
+    python tests/speed/letter_scoring.py [--cases 6]
+
+A LLaVA of random weights whose images are 576 tokens, with a real tokenizer (the embedded text encoder's), in float32 on the CPU.
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from benchmark.cases import read_cases
+from benchmark.scoring import Asking, score_cases
+from benchmark.transformers_scorer import TransformersScorer
+
+model, cases, count, out = sys.argv[1:]
+asked = read_cases(cases)[: int(count)]
+score_cases(asked, TransformersScorer(model), Path(out), Asking(rotations=4))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"  # before transformers is imported: bars would cross the lines printed here
+    with tempfile.TemporaryDirectory() as folder:
+        llava(Path(folder), options.cases, options.rounds)
+        other_hosts(Path(folder), options.rounds)
+        memory(Path(folder))
+
+
+def llava(folder: Path, count: int, rounds: int) -> None:
+    """Four orders against one, and against lmms-eval generating an answer for each order."""
+    from benchmark.rotations import as_asked
+    from benchmark.scorer import Ask
+    from benchmark.transformers_scorer import TransformersScorer
+    from mllm_adapters.encoded_prompts import encode_prompts
+    from mllm_adapters.loading import load
+
+    directory = save_llava(folder / "llava")
+    options = ("Diabetic Retinopathy", "Age-related Macular Degeneration", "Media Haze", "Optic Disk Cupping")
+    orders = tuple(as_asked(options, rotation) for rotation in range(4))
+    asks = [Ask(noise(number), "What diagnosis is most likely?", orders) for number in range(count)]
+    single = [ask._replace(orders=orders[:1]) for ask in asks]
+    loaded = load(directory)
+    case = encode_prompts(loaded, asks[0].image, [loaded.host.prompt(text) for text in asks[0].texts])
+    start, whole = case.shared, len(case.ids[0])
+    scorer = TransformersScorer(directory)
+    four, one = side_by_side(rounds, lambda: scorer.score(asks, ["letter"]), lambda: scorer.score(single, ["letter"]))
+    bound = (start + 4 * (whole - start)) / whole
+    print(f"LLaVA: prompts of {whole} tokens that share {start}; by tokens, 4 orders cost {bound:.2f} x one")
+    print(f"letter scoring, 4 orders / 1 order: {four / one:.2f} x the time (goal 1.5)")
+    try:
+        wrapper = lmms_wrapper(directory, asks)
+    except ImportError as error:
+        print(f"lmms-eval's LLaVA wrapper is not installed ({error}); not compared")
+        return
+    ours, theirs = side_by_side(rounds, lambda: scorer.score(asks, ["letter"]), wrapper)
+    print(
+        f"cases/s, letter scoring in 4 orders / lmms-eval's llava_hf, an answer for each order: {theirs / ours:.1f} x (goal 5)"
+    )
+
+
+def other_hosts(folder: Path, rounds: int) -> None:
+    """Four orders against one on the tests' tiny instance of every other host, beside the bound that its tokens set."""
+    from test_hosts import save_tiny
+
+    from benchmark.rotations import as_asked
+    from benchmark.scorer import Ask
+    from benchmark.transformers_scorer import TransformersScorer
+    from mllm_adapters.encoded_prompts import encode_prompts
+    from mllm_adapters.loading import load
+    from mllm_adapters.registry import HOSTS
+
+    orders = tuple(as_asked(("Drusen", "Glaucoma", "Media Haze", "Cataract"), rotation) for rotation in range(4))
+    asks = [Ask(noise(number), "What is it?", orders) for number in range(8)]
+    single = [ask._replace(orders=orders[:1]) for ask in asks]
+    for name in HOSTS:
+        directory = save_tiny(name, folder / f"tiny-{name}")
+        loaded = load(directory)
+        case = encode_prompts(loaded, asks[0].image, [loaded.host.prompt(text) for text in asks[0].texts])
+        start, whole = (0 if loaded.host.second_text else case.shared), len(case.ids[0])
+        scorer = TransformersScorer(directory)
+        four, one = side_by_side(
+            rounds, lambda s=scorer: s.score(asks, ["letter"]), lambda s=scorer: s.score(single, ["letter"])
+        )
+        bound = (start + 4 * (whole - start)) / whole
+        print(
+            f"{name}: 4 orders / 1 order {four / one:.2f} x, by tokens {bound:.2f} x: {four / one / bound:.2f} of it (goal 1.1)"
+        )
+
+
+def memory(folder: Path) -> None:
+    """Peak memory of a process that scores 2,233 cases, against one that scores 100; the tests' tiny LLaVA."""
+    from test_hosts import save_tiny
+
+    from benchmark.case_building import build_cases
+    from mgll.synthetic import generate
+
+    manifest = generate(folder / "eyes", 160, 0, 64)
+    build_cases(manifest, folder / "eyes" / "cases.jsonl", split=None, count=2233, min_images=2)
+    directory = save_tiny("llava", folder / "asked-llava")
+    peaks = []
+    for count in (100, 2233):
+        command = [
+            sys.executable,
+            "-c",
+            MEMORY,
+            directory,
+            folder / "eyes" / "cases.jsonl",
+            str(count),
+            folder / str(count),
+        ]
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
+    print(f"peak memory, 2,233 cases / 100 cases: {peaks[1] / peaks[0]:.3f} x (goal 1.1)")
+
+
+def side_by_side(rounds: int, first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
+    """Median seconds of two pieces of work, taken in turn after one go of each."""
+    first(), second()
+    times = [(seconds(first), seconds(second)) for _ in range(rounds)]
+    return statistics.median(time for time, _ in times), statistics.median(time for _, time in times)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def noise(seed: int) -> object:
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (256, 256, 3), dtype=np.uint8))
+
+
+def save_llava(directory: Path) -> Path:
+    """A LLaVA with 24 x 24 image tokens and the words of a real tokenizer."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaImageProcessor,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    from mgll.text_encoder import embedded_text_encoder
+
+    words = Tokenizer.from_file(str(embedded_text_encoder() / "tokenizer.json"))
+    words.no_truncation()
+    words.no_padding()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        bos_token="[CLS]",
+        eos_token="[SEP]",
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=192,
+            intermediate_size=768,
+            num_hidden_layers=6,
+            num_attention_heads=3,
+            image_size=336,
+            patch_size=14,
+        ),
+        text_config=LlamaConfig(
+            hidden_size=512,
+            intermediate_size=1376,
+            num_hidden_layers=8,
+            num_attention_heads=8,
+            vocab_size=len(tokenizer),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=576,
+    )
+    torch.manual_seed(0)
+    LlavaForConditionalGeneration(config).save_pretrained(directory)
+    square = {"height": 336, "width": 336}
+    LlavaProcessor(
+        LlavaImageProcessor(size=square, do_center_crop=False, do_pad=True),
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    ).save_pretrained(directory)
+    return directory
+
+
+def lmms_wrapper(directory: Path, asks: list) -> Callable[[], object]:
+    """lmms-eval's own LLaVA, asked for up to 16 new tokens for each order, as its multiple-choice tasks do."""
+    from lmms_eval.api.instance import Instance
+    from lmms_eval.models.simple.llava_hf import LlavaHf
+
+    model = LlavaHf(pretrained=str(directory), device="cpu", device_map="cpu", batch_size=1)
+    model.task_dict = {"eyes": {"test": asks}}
+
+    def answer() -> object:
+        requests = [
+            Instance(
+                request_type="generate_until",
+                arguments=(
+                    text,
+                    {"max_new_tokens": 16, "until": ["\n"]},
+                    lambda ask: [ask.image],
+                    number,
+                    "eyes",
+                    "test",
+                ),
+                idx=0,
+                metadata={"task": "eyes", "doc_id": number, "repeats": 1},
+            )
+            for number, ask in enumerate(asks)
+            for text in ask.texts
+        ]
+        return model.generate_until(requests)
+
+    return answer
+
+
+if __name__ == "__main__":
+    main()
