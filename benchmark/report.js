@@ -26,7 +26,7 @@
   // What can be asked for beside disease, source and outcome: only what occurs is offered.
   const wanted = {
     unnamed: ["Reply names no option", (i) => after.said && after.said[i][4] > 0],
-    disagree: ["Letters and words disagree", (i) => after.said && after.said[i].some((n, k) => k < 4 && n > 0 && k !== after.picked[i])],
+    disagree: ["Letters and words disagree", (i) => after.split && after.split[i]],
     unsteady: ["Answer depends on the order", (i) => after.orders && Math.max(...after.orders[i]) < after.rotations],
     tied: ["Several options tie", (i) => after.picked[i] < 0 && !after.said],
   };

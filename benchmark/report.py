@@ -103,8 +103,7 @@ def build_report(
         ComparisonError: if the runs are not of these cases, or not comparable; names what differs.
         ValueError: if a run lacks a rotation of a case, or there are no published figures for `paper`.
     """
-    if paper is not None and paper not in PAPER_HOSTS:
-        raise ValueError(f"the paper has no figures for {paper!r}; it has them for {', '.join(PAPER_HOSTS)}")
+    check_published(paper)
     if cases_sha256(cases) != after.header["cases_sha256"]:
         raise ComparisonError(f"{after.name!r} answered other cases than the {len(cases)} given")
     if before:
@@ -137,6 +136,16 @@ def build_report(
         paper=paper or _published_host(after),
         notes=tuple(_notes(after, before)),
     )
+
+
+def check_published(host: str | None) -> None:
+    """Refuse a host without published figures.
+
+    Raises:
+        ValueError: naming those that have some.
+    """
+    if host is not None and host not in PAPER_HOSTS:
+        raise ValueError(f"the paper has no figures for {host!r}; it has them for {', '.join(PAPER_HOSTS)}")
 
 
 def write_report(out: str | os.PathLike[str], report: Report) -> dict[str, Path]:

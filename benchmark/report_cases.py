@@ -91,6 +91,9 @@ def _side(answers: Answers, side: str) -> dict[str, Any]:
     if "text" in answers.scores:
         said = answers.picked_in_each_order("text")
         found["said"] = _votes(said)
+        if "letter" in answers.scores:
+            letters = answers.picked_in_each_order("letter")
+            found["split"] = ((said != letters) & (said != NONE)).any(axis=1).astype(int).tolist()
         found["reply"] = [_shown_reply(replies, picks) for replies, picks in zip(answers.replies, said, strict=True)]
     if "option" in answers.scores and primary.view != "option":
         found["likeliest"] = answers.picked(Reading("option", "averaged" if several else "stored")).tolist()

@@ -2,6 +2,7 @@
 
 import json
 from importlib.resources import files
+from math import ceil
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -21,6 +22,9 @@ from benchmark.report_views import calibration_table, confusion_table, control_t
 
 #: What a page may weigh, in bytes: mail and browsers take it.
 LIMIT = 14_500_000
+
+#: Pairs of diseases offered together less often stay unshaded: one confusion of one is no pattern.
+SHADED = 5
 
 
 def page(report: Report) -> str:
@@ -98,25 +102,25 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
 
 def _matrix(confusion: Confusion) -> dict[str, Any]:
     """Rows of true classes: for each class offered beside it, how often it was chosen of how often offered, and a shade 0 to 5."""
-    true = [code for code in confusion.codes if confusion.offered[confusion.codes.index(code)].any()]
     rows = []
-    for row, code in enumerate(true):
-        cells = []
-        for column, other in enumerate(confusion.codes):
-            chosen, offered = int(confusion.chosen[row, column]), int(confusion.offered[row, column])
-            share = chosen / offered if offered else 0.0
-            cells.append(
-                {
-                    "other": disease_name(other),
-                    "chosen": chosen,
-                    "offered": offered,
-                    "share": round(100 * share),
-                    "right": row == column,
-                    "shade": min(5, round(share * 5 + 0.4)) if chosen else 0,
-                }
-            )
-        rows.append({"code": code, "name": disease_name(code), "cells": cells})
+    for row, true in enumerate(confusion.codes):
+        if confusion.offered[row].any():
+            cells = [_pair(confusion, row, column) for column in range(len(confusion.codes))]
+            rows.append({"name": disease_name(true), "cells": cells})
     return {"codes": confusion.codes, "rows": rows}
+
+
+def _pair(confusion: Confusion, row: int, column: int) -> dict[str, Any]:
+    chosen, offered = int(confusion.chosen[row, column]), int(confusion.offered[row, column])
+    share = chosen / offered if offered else 0.0
+    return {
+        "other": disease_name(confusion.codes[column]),
+        "chosen": chosen,
+        "offered": offered,
+        "share": round(100 * share),
+        "right": row == column,
+        "shade": ceil(5 * share) if offered >= SHADED else 0,
+    }
 
 
 def _reliability(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:

@@ -87,12 +87,13 @@ def looking(report: Report) -> str:
             f" ({points_interval(control.gain.overall)})."
         )
     text += f" With the images {after.name} scores {percent(after.overall.accuracy)} ({interval(after.overall)})"
-    better = after.overall.low > floor and all(control.gain.overall.low > 0 for control in report.controls.values())
-    if not better:
-        text += ": these results do not show that it uses them."
-    else:
-        text += ": more than without them." if report.controls else ": more than class frequency alone."
-    return text if report.controls else f"{text} A run on blank images (--blind) was not given."
+    above_floor = after.overall.low > floor
+    if not report.controls:
+        text += ": more than class frequency alone." if above_floor else ": these results do not show that it uses them."
+        return f"{text} A run on blank images (--blind) was not given."
+    if any(control.gain.overall.low <= 0 for control in report.controls.values()):
+        return f"{text}: these results do not show that it uses them."
+    return f"{text}: it uses them" + ("." if above_floor else ", though class frequency alone would do as well.")
 
 
 def holding(report: Report) -> str:
@@ -130,7 +131,7 @@ def method(report: Report) -> Iterator[tuple[str, str]]:
             f"{test.only_after} questions were fixed and {test.only_before} broken; McNemar's exact test asks how often a fair"
             f" coin would split them so unevenly: {p_value(test.p)}. The same question asked of whole patients (sign-flip"
             f" permutation test): {p_value(report.change.sign_flip_p)}. Within a disease McNemar's p is corrected for the"
-            f" {len(report.change.class_p)} diseases tested (Holm).",
+            f" {len(report.change.class_p)} diseases tested (Holm); where several questions share a patient it is too small.",
         )
         yield (
             "Smallest difference",
