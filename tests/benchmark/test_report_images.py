@@ -41,7 +41,7 @@ def test_a_shared_image_is_embedded_once(noisy):
 
 def test_the_budget_decides_the_size(noisy):
     sides = []
-    for budget in (10_000_000, 150_000, 70_000, 30_000):
+    for budget in (10_000_000, 150_000, 90_000, 50_000):
         images, side = embedded_images(noisy, budget)
         assert sum(map(len, images.values())) <= budget
         assert len(images) == 10
