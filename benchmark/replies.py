@@ -1,27 +1,31 @@
-"""Which option a text reply names, if it clearly names one. Nothing is ever guessed.
+r"""Which option a text reply names, if it clearly names one. Nothing is ever guessed.
 
 A reply answers where it is a letter or the name of an option, begins with one, or states one ("The correct option is **C**",
 "Diagnosis: glaucoma"). What it says to the contrary is heeded: negations, second answers, hedges, a letter beside another option's
-name. Anything that is not clearly one option is no answer, which counts as wrong; a missed answer costs less than an invented one.
+name. Anything that is not clearly one option is no answer, which counts as wrong: a missed answer costs less than an invented one.
 
 Decisions worth knowing:
-- The reply ends where the model begins another turn ("\\n\\nQuestion: ..."); of a `<think>` block only what follows counts.
+- The reply ends where the model begins another turn ("\n\nQuestion: ..."); of a `<think>` block only what follows counts.
 - Only Latin letters are letters (full-width ones included). Cyrillic `В` is the third letter of its alphabet and looks like the
   Latin second: such look-alikes name nothing. Nor do numbers ("2").
-- Names are taken as they are asked: case, hyphens, plural, accents and British or American spelling may differ; synonyms, abbreviations
-  and subtypes name nothing.
-- "Final answer" (and a boxed or tagged one) overrides what was stated before it, no other statement does.
+- Names count as they are asked: case, hyphens, plural, accents and British or American spelling may differ; synonyms,
+  abbreviations and subtypes name nothing.
+- "Final answer" (and a boxed or tagged one) overrides what was stated before it; no other statement does.
+
+`tests/benchmark/replies.jsonl` has about a thousand replies and what they are taken to say.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmark import reply_doubts as doubts
 from benchmark import reply_phrases as phrases
 from benchmark.prompts import LETTERS
+from benchmark.reply_claims import Claim, affirmed, affirmed_beside, find_claims, find_descriptions, hedged
 from benchmark.reply_text import MARKS, OTHER, marked, plain
 
+#: How an option was found, or why none was.
 Reason = Literal[
     "letter",
     "option text",
@@ -48,26 +52,6 @@ class Reply:
     reason: Reason
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """A place where an option is given as the answer.
-
-    Attributes:
-        start, end: of the phrase in the marked text.
-        option: 0 to 3, or `OTHER`.
-        name: what the name beside a letter says; the option itself where only a name stands.
-        strength: what kind of phrase.
-        by_letter: whether a letter says it.
-    """
-
-    start: int
-    end: int
-    option: int
-    name: int | None
-    strength: Literal["final", "stated", "bare", "shown"]
-    by_letter: bool
-
-
 def parse_reply(text: str, options: Sequence[str]) -> Reply:
     """Find the option that a reply names.
 
@@ -84,158 +68,69 @@ def parse_reply(text: str, options: Sequence[str]) -> Reply:
     if not text:
         return Reply(None, "empty")
     text = phrases.RESTATED.sub("\n", marked(text, options)).strip()
-    claims = [*_statements(text), *_bare(text)]
-    shown = list(_shown(text))
-    if not claims:
-        return _decide_shown(text, shown)
-    return _decide(text, claims, shown)
+    text = phrases.RULED_OUT.sub(" ", text)
+    claims = find_claims(text)
+    only_rivals = all(claim.strength == "rival" for claim in claims)
+    return _by_descriptions(text) if only_rivals else _by_claims(text, claims)
 
 
-def _decide(text: str, claims: list[_Claim], shown: list[_Claim]) -> Reply:
+def _by_claims(text: str, claims: list[Claim]) -> Reply:
     """The option on which all claims agree, unless something speaks against it."""
     if finals := [claim.start for claim in claims if claim.strength == "final"]:
         claims = [claim for claim in claims if claim.start >= finals[0]]
-    first, last = min(claim.start for claim in claims), max(claim.end for claim in claims)
-    only_bare = all(claim.strength == "bare" for claim in claims)
-    refused = phrases.REFUSED.search(text)
-    if only_bare and refused and refused.start() < first:
+    rivals = {claim.option for claim in claims if claim.strength == "rival"}
+    claims = [claim for claim in claims if claim.strength != "rival"]
+    only_said = all(claim.strength == "said" for claim in claims)
+    refused = doubts.REFUSED.search(text)
+    if only_said and refused and refused.start() < min(claim.start for claim in claims):
         return Reply(None, "refusal")
-    if phrases.RETRACTED.search(text, last):
+    if doubts.RETRACTED.search(text, max(claim.end for claim in claims)):
         return Reply(None, "hedged")
     chosen = {claim.option for claim in claims}
-    by_letter = {claim.option for claim in claims if claim.by_letter}
-    if any(claim.name not in (None, claim.option) for claim in claims if claim.by_letter):
+    lettered = [claim for claim in claims if claim.by_letter]
+    if any(claim.name not in (None, claim.option) for claim in lettered):
         return Reply(None, "letter and text disagree")
     if len(chosen) > 1:
-        return Reply(None, "letter and text disagree" if len(by_letter) == 1 and len(chosen) == 2 else "two answers")
+        letter_against_name = len(chosen) == 2 and len({claim.option for claim in lettered}) == 1
+        return Reply(None, "letter and text disagree" if letter_against_name else "two answers")
     option = chosen.pop()
     if option == OTHER:
         return Reply(None, "no option named")
-    if by_letter and len(other := {claim.option for claim in shown} - {OTHER}) == 1 and option not in other:
-        return Reply(None, "letter and text disagree")
-    if only_bare and _hedged(text, option):
-        return Reply(None, "hedged")
-    if only_bare and not by_letter and _affirmed(text) - {option, OTHER}:
+    if rivals - {option}:
         return Reply(None, "two answers")
-    return Reply(option, "letter" if by_letter else "option text")
+    against = _against(text, option, claims, only_said)
+    return Reply(None, against) if against else Reply(option, "letter" if lettered else "option text")
 
 
-def _decide_shown(text: str, shown: list[_Claim]) -> Reply:
+def _against(text: str, option: int, claims: list[Claim], only_said: bool) -> Reason | None:
+    """Why the option of all claims is no answer all the same, if so."""
+    by_letter = any(claim.by_letter for claim in claims)
+    named = affirmed(text)
+    if by_letter:
+        beside = [affirmed_beside(text, claim) for claim in claims if claim.name is None]
+        if option not in named:
+            beside.append({claim.option for claim in find_descriptions(text)})
+        if any(len(names - {OTHER}) == 1 and option not in names for names in beside):
+            return "letter and text disagree"
+    if MARKS[option] in text and option not in named:  # its name is only denied
+        return "letter and text disagree" if by_letter else "hedged"
+    if only_said and hedged(text, option):
+        return "hedged"
+    if only_said and not by_letter and named - {option, OTHER}:
+        return "two answers"
+    return None
+
+
+def _by_descriptions(text: str) -> Reply:
     """Without a claim, a description answers if it names one disease only; else the reason why there is no answer."""
-    if phrases.REFUSED.search(text):
+    if doubts.REFUSED.search(text):
         return Reply(None, "refusal")
-    named = _affirmed(text)
     letters = phrases.MENTIONED.search(text)
-    options = {claim.option for claim in shown}
-    if len(options) == 1 and named <= options and OTHER not in options and not letters:
-        option = options.pop()
-        if not (_hedged(text, option) or phrases.UNSURE.search(text) or phrases.RETRACTED.search(text)):
+    described = {claim.option for claim in find_descriptions(text)}
+    if len(described) == 1 and affirmed(text) <= described and OTHER not in described and not letters:
+        option = described.pop()
+        if not (hedged(text, option) or doubts.UNSURE.search(text) or doubts.RETRACTED.search(text)):
             return Reply(option, "option text")
     if not letters and not any(mark in text for mark in MARKS[:OTHER]):
         return Reply(None, "no option named")
-    return Reply(None, "hedged" if "?" in text or phrases.HEDGED.search(text) else "no answer stated")
-
-
-def _statements(text: str) -> Iterator[_Claim]:
-    """Claims by phrases that state an answer, and what is listed beside them."""
-    for pattern in phrases.STATEMENTS:
-        for match in pattern.finditer(text):
-            gap = match.groupdict().get("gap") or ""
-            if re.search(rf"(?<!\w)[A-H](?!\w)|[{MARKS}]", gap) or phrases.NOT_STATED.search(gap):
-                continue
-            if not _doubted(text, match):
-                yield from _with_others(text, _claim(match, "final" if match.groupdict().get("final") else "stated"))
-
-
-def _bare(text: str) -> Iterator[_Claim]:
-    """Claims by an option that begins the reply, and by lines that hold nothing but options."""
-    lines = text.split("\n")
-    enumerated = {match["letter"].upper() for match in phrases.ENUMERATED.finditer(text)}
-    only_options = [bool(phrases.LINE.match(line)) for line in lines]
-    beginning = phrases.BEGINNING.match(text)
-    if beginning and (only_options[0] or len(enumerated) < 2) and not _doubted(text, beginning):
-        yield from _with_others(text, _claim(beginning, "bare"))
-    start = 0
-    for number, line in enumerate(lines):
-        if only_options[number]:
-            atoms = [_claim(atom, "bare", start) for atom in phrases.ATOM.finditer(line)]
-            after_sentence = number == len(lines) - 1 and lines[number - 1].endswith((".", "!"))
-            if only_options[0] or after_sentence or any(atom.by_letter for atom in atoms):
-                yield from atoms
-        start += len(line) + 1
-
-
-def _shown(text: str) -> Iterator[_Claim]:
-    """What the reply says that the image shows."""
-    for match in phrases.SHOWN.finditer(text):
-        if not phrases.NOT_STATED.search(_clause_before(text, match.start())):
-            yield _claim(match, "shown")
-
-
-def _with_others(text: str, claim: _Claim) -> Iterator[_Claim]:
-    """A claim and those that are listed after it ("B or C")."""
-    yield claim
-    end = claim.end
-    for _ in LETTERS:
-        if not (match := phrases.ANOTHER.match(text, end)):
-            break
-        yield _claim(match, claim.strength)
-        end = match.end()
-
-
-def _claim(match: re.Match[str], strength: Literal["final", "stated", "bare", "shown"], offset: int = 0) -> _Claim:
-    groups = match.groupdict()
-    letter, mark = groups.get("letter") or groups.get("after"), groups.get("text") or groups.get("name")
-    name = MARKS.index(mark) if mark else None
-    option = name if letter is None else LETTERS.find(letter.upper())
-    assert option is not None  # every phrase holds a letter or a name
-    start = match.start() + len(match[0]) - len(match[0].lstrip(" \n.,;:!?("))
-    return _Claim(start + offset, match.end() + offset, OTHER if option < 0 else option, name, strength, bool(letter))
-
-
-def _doubted(text: str, match: re.Match[str]) -> bool:
-    """Whether the sentence around a claim denies it, doubts it or asks."""
-    claim = _claim(match, "stated")
-    before = _clause_before(text, claim.start)
-    sentence = re.split(r"[.!\n]", text[max(0, claim.start - 120) : claim.start])[-1]
-    rest = re.match(r"[^.!?\n]{0,150}\??", text[claim.end :][:151])
-    after = rest[0] if rest else ""
-    return bool(
-        phrases.NOT_STATED.search(before)
-        or phrases.UNSURE.search(sentence)
-        or phrases.UNSURE.search(after)
-        or after.endswith("?")
-        or _rejected(text, match)
-    )
-
-
-def _rejected(text: str, match: re.Match[str]) -> bool:
-    """Whether what follows judges the option instead of explaining the choice ("A. Glaucoma is unlikely", "A: wrong")."""
-    rest = text[match.end() :][:120]
-    if match.groupdict().get("text"):
-        return bool(phrases.REJECTED.search(re.split(r"[.,!?\n;]", rest)[0]))
-    return bool(re.match(rf"[\s.:,)\]-]*(?:(?:this|it) is |is )?(?:{phrases.REJECTED.pattern})", rest, re.I))
-
-
-def _clause_before(text: str, position: int) -> str:
-    return re.split(r"[.,;:!?\n]|\b(?:but|however|so|therefore|thus)\b", text[max(0, position - 100) : position])[-1]
-
-
-def _hedged(text: str, option: int) -> bool:
-    """Whether a sentence with doubt in it names another option."""
-    for sentence in re.split(r"[.!?\n;]", text):
-        if phrases.HEDGED.search(sentence):
-            letters = {match[0].upper()[-1] for match in phrases.MENTIONED.finditer(sentence)}
-            names = {MARKS.index(mark) for mark in re.findall(f"[{MARKS[:OTHER]}]", sentence)}
-            if (names | {LETTERS.find(letter) for letter in letters}) - {option}:
-                return True
-    return False
-
-
-def _affirmed(text: str) -> set[int]:
-    """Diseases that the reply names without denying them."""
-    return {
-        MARKS.index(match[0])
-        for match in re.finditer(f"[{MARKS}]", text)
-        if not phrases.DENIED.search(_clause_before(text, match.start())) and not phrases.DENIED_AFTER.match(text, match.end())
-    }
+    return Reply(None, "hedged" if "?" in text or doubts.HEDGED.search(text) else "no answer stated")

@@ -1,7 +1,7 @@
-"""A reply as plain text: its first turn without markup, every disease name in it replaced by a one-character mark.
+r"""A reply as plain text: its first turn without markup, every disease name in it replaced by a one-character mark.
 
 Marks make names and letters equally easy to find: after `marked`, "The answer is **b) optic disk oedema**" reads
-"The answer is b) \\ue001" where "Optic Disc Edema" is option B.
+"The answer is b) \ue001" where "Optic Disc Edema" is option B.
 """
 
 import html
@@ -16,6 +16,8 @@ from mgll.vocabulary import diseases
 #: `MARKS[i]` stands for the name of option i; the last one for a disease, or an answer, that is none of the four.
 MARKS = "\ue000\ue001\ue002\ue003\ue004"
 OTHER = 4
+#: `SYNONYM_MARKS[i]` stands for another name of option i ("BRVO"), which can contradict a letter but never answers.
+SYNONYM_MARKS = "\ue005\ue006\ue007\ue008"
 
 _PUNCTUATION = str.maketrans(
     {
@@ -31,11 +33,12 @@ _END_OF_THOUGHT = re.compile(r"(?:</|\[/|◁/)(?:think|thinking|reasoning|though
 _THOUGHT = re.compile(r"[<\[◁](?:think|thinking|reasoning|thought)[>\]▷]", re.I)
 _TOKEN = r"<\|[^|<>\n]{1,40}\|>|</s>|<eos>|<(?:end|start)_of_turn>|\[/?INST\]|<end_of_utterance>"
 _LEAD = re.compile(
-    rf"\A(?:\s|<s>|<bos>|<pad>|<unk>|{_TOKEN}|#{{1,6}}|(?:assistant|gpt|ai|model|bot)(?=\s?[:\n]):?|model(?=\n))++", re.I
+    rf"\A(?:\s|<s>|<bos>|<pad>|<unk>|{_TOKEN}|#{{1,6}}|(?:assistant|gpt|ai|model|bot)(?=\s?[:\n]|<\|):?)++",
+    re.I,
 )
 _NEXT_TURN = re.compile(
     rf"{_TOKEN}|\n#{{0,6}}\s?\**(?:question|q|user|human|instruction|assistant|problem|example|input)\s?\d{{0,3}}\**\s?:"
-    rf"|\b(?-i:USER|HUMAN|ASSISTANT)\s?:|#{{2,6}}\s?(?:human|user|question|instruction)\b"
+    rf"|\b(?-i:USER|HUMAN|ASSISTANT|Question)\s?:|#{{2,6}}\s?(?:human|user|question|instruction)\b"
     rf"|\n(?:{'|'.join(map(re.escape, QUESTIONS))})",
     re.I,
 )
@@ -53,7 +56,7 @@ _MARKUP: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"<([a-e])>", r"\1"),
         (r"(?<!\w)'([^'\n]{1,60})'(?!\w)", r"\1"),
         (r"[*`\"{}$|\\_]", " "),
-        (r"([!?.,:;=\-#'])\1+", r"\1"),
+        (r"([!?.,:;=\-#'()\[\]])\1+", r"\1"),
         (r"[^\S\n]+", " "),
         (r"^ ?(?:[#>•·◦▪+\-] ?)+", ""),
         (r" ?\n[ \n]*", "\n"),
@@ -63,6 +66,7 @@ _MARKUP: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _SPELLINGS = tuple(
     (re.compile(pattern, re.I), replacement)
     for pattern, replacement in (
+        (r"œ", "oe"),
         (r"oedema", "edema"),
         (r"haem", "hem"),
         (r"ischaem", "ischem"),
@@ -72,10 +76,14 @@ _SPELLINGS = tuple(
     )
 )
 _LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f]{2,}")
-_NO_ANSWERS = (
+#: After a name: it means something else ("a health professional", "a glaucoma specialist").
+_MORE = r"\s(?:care|professional|provider|worker|specialist|expert|service|condition|issue|problem|status)"
+_NONE_OF_THE_FOUR = (
+    "Non-Proliferative Diabetic Retinopathy",
     *(f"{count} of {the}" for count in ("none", "all", "neither", "both") for the in ("the above", "these", "them")),
     *(f"{count} of the {what}" for count in ("none", "all") for what in ("options", "given options", "choices")),
 )
+_LEAST_PLURAL = 5  # letters of a word that may take or lose its plural: "Yes" must not become "Ye"
 #: What a name must not touch: "non-", letters, digits. Chinese and Japanese write without spaces and may.
 LATIN = "A-Za-z0-9\u00c0-\u024f"
 
@@ -97,15 +105,17 @@ def plain(text: str) -> str:
 def marked(text: str, options: Sequence[str]) -> str:
     """Replace the names of options, and of other known diseases, in plain text by their marks; the longest name wins.
 
-    Case, hyphens, plural, accents, and British or American spelling make no difference. An option's synonyms stay as they are.
+    Case, hyphens, plural, accents, and British or American spelling make no difference.
     """
     keys = [_key(_spelled(option)) for option in options]
     index = {key: number if keys.count(key) == 1 else OTHER for number, key in enumerate(keys)}
-    own = {_key(name) for key in keys for name in _synonyms().get(key, ())}
+    synonym = {_key(_spelled(name)): index[key] for key in keys for name in _synonyms().get(key, ())}
 
     def mark(match: re.Match[str]) -> str:
         key = _key(match[0])
-        return match[0] if key in own and key not in index else MARKS[index.get(key, OTHER)]
+        if key not in index and synonym.get(key, OTHER) != OTHER:
+            return SYNONYM_MARKS[synonym[key]]
+        return MARKS[index.get(key, OTHER)]
 
     unknown = (_spelled(option) for option in options if _key(_spelled(option)) not in _known_names())
     return _names(frozenset(unknown)).sub(mark, text)
@@ -144,6 +154,8 @@ def _spelled(text: str) -> str:
 def _key(name: str) -> str:
     """What all spellings of a name share."""
     key = re.sub(r"[\s-]", "", name.lower())
+    if len(key) < _LEAST_PLURAL:
+        return key
     return key[:-3] + "y" if key.endswith("ies") else key.removesuffix("s")
 
 
@@ -154,23 +166,26 @@ def _synonyms() -> dict[str, tuple[str, ...]]:
 
 @lru_cache
 def _known_names() -> dict[str, str]:
-    """Disease names, synonyms of several words, abbreviations of three letters and more, and `none of the above`, by key."""
-    names = set(_NO_ANSWERS)
+    """Disease names, synonyms of several words, abbreviations of three letters and more, and `none of the above`, by key.
+
+    Without "No Glaucoma" and the like, which are denials where they aren't options.
+    """
+    names = set(_NONE_OF_THE_FOUR)
     for code, disease in diseases().items():
         names |= {disease.name, *(name for name in disease.synonyms if " " in name)}
         names |= {code} if code.isupper() and len(code) > 2 else set()
-    return {_key(_spelled(name)): _spelled(name) for name in names}
+    return {_key(_spelled(name)): _spelled(name) for name in names if not name.lower().startswith("no ")}
 
 
 @lru_cache(maxsize=256)
 def _names(more: frozenset[str]) -> re.Pattern[str]:
-    names = {*_known_names().values(), *more} - {""}
-    patterns = [_pattern(name) for name in sorted(names, key=len, reverse=True)]
-    return re.compile(rf"(?<![{LATIN}'])(?<![{LATIN}]-)(?:{'|'.join(patterns)})(?!-?[{LATIN}]|')", re.I)
+    names = {name for name in (*_known_names().values(), *more) if len(name.strip()) > 1}  # one letter is a letter
+    patterns = [_pattern(name) for name in sorted(names, key=lambda name: (-len(name), name))]
+    return re.compile(rf"(?<![{LATIN}'])(?<![{LATIN}]-)(?:{'|'.join(patterns)})(?!-?[{LATIN}]|'|{_MORE})", re.I)
 
 
 def _pattern(name: str) -> str:
     words = [r"[\s-]?".join(map(re.escape, word.split("-"))) for word in name.split()]
-    last = words[-1]
-    words[-1] = last[:-1] + "(?:y|ies)" if last[-1] in "yY" else last.removesuffix("s") + "s?"
+    if len(last := words[-1]) >= _LEAST_PLURAL:
+        words[-1] = last[:-1] + "(?:y|ies)" if last[-1] in "yY" else last.removesuffix("s") + "s?"
     return r"[\s-]".join(words)

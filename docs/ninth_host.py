@@ -54,7 +54,7 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         files=files,
         features=features,
         tower=spec,
-        positions=spec.grid if spec.config != donor.config else None,
+        positions=spec.positions(donor),
         new=_new_tensors(source, spec.width, settings),
     )
 

@@ -20,11 +20,12 @@ def save_checkpoint(
 ) -> None:
     """Write the checkpoint of `step` and remove all but the newest `keep`.
 
-    Only parameters that train are stored: the frozen ones come from where they came from.
+    Only what training changes is stored, parameters and the statistics of batch norms: the rest comes from where it came from.
     """
     with atomic_path(folder / f"step-{step:08d}") as temporary:
         temporary.mkdir()
-        save_file(_trained(model), temporary / "model.safetensors")
+        stored = {name: tensor.cpu().contiguous() for name, tensor in _changing(model).items()}
+        save_file(stored, temporary / "model.safetensors")
         save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
     for old in sorted(folder.glob("step-*"))[:-keep]:
@@ -43,20 +44,23 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         ValueError: if its tensors are not those of this model.
     """
     tensors = load_file(path / "model.safetensors")
-    expected = _trained(model)
+    expected = _changing(model)
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())
         raise ValueError(f"{path}: not a checkpoint of this model; tensors that only one of them has: {odd[:6]}")
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in tensors:
-                parameter.copy_(tensors[name])
+        for name, tensor in expected.items():
+            tensor.copy_(tensors[name])
     _load_optimizer(model, optimizer, load_file(path / "optimizer.safetensors"))
     return dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
 
 
-def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+def _changing(model: nn.Module) -> dict[str, torch.Tensor]:
+    found = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            found |= {f"{name}.{key}": buffer for key, buffer in module.named_buffers()}
+    return found
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

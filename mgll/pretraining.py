@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import CLIPVisionModel
+from transformers import PreTrainedModel
 
 from mgll.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.contrastive_data import (
@@ -30,7 +30,8 @@ from mgll.objective import Level, Objective
 from mgll.provenance import provenance
 from mgll.settings import PretrainSettings
 from mgll.text_encoder import encode_texts
-from mgll.tower import pool, save_tower
+from mgll.tower import save_tower
+from mgll.tower_model import check_pooling, freeze_unused, measure, pooled
 from mgll.vision_encoders import vision_encoder
 
 
@@ -41,10 +42,13 @@ class BadImagesError(RuntimeError):
 class ContrastiveModel(nn.Module):
     """A tower and two linear projections into the shared space, and the objective over the global batch."""
 
-    def __init__(self, tower: CLIPVisionModel, text_width: int, settings: PretrainSettings) -> None:
+    def __init__(self, tower: PreTrainedModel, text_width: int, settings: PretrainSettings) -> None:
         super().__init__()
+        geometry = measure(tower, settings.image_size)
+        check_pooling(tower, geometry, settings.pooling)
+        freeze_unused(tower, settings.image_size, settings.pooling)
         self.tower, self.pooling = tower, settings.pooling
-        self.image_projection = nn.Linear(tower.config.hidden_size, settings.feature_width, bias=False)
+        self.image_projection = nn.Linear(geometry.width, settings.feature_width, bias=False)
         self.text_projection = nn.Linear(text_width, settings.feature_width, bias=False)
         self.objective = Objective(settings.resolved_objective)
 
@@ -59,8 +63,7 @@ class ContrastiveModel(nn.Module):
             texts: features of the global batch's unique texts by level [U, text width].
             incidences: [N, U] by level, N = n * processes.
         """
-        tokens = self.tower(pixels).last_hidden_state
-        local = F.normalize(self.image_projection(pool(tokens, self.tower, self.pooling)), dim=1)
+        local = F.normalize(self.image_projection(pooled(self.tower, pixels, self.pooling)), dim=1)
         images, keep = gather_features(local), gather_flags(readable)
         levels = {
             name: Level(F.normalize(self.text_projection(features), dim=1), incidences[name][keep])
@@ -114,7 +117,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         settings.cache_images,
     )
     torch.manual_seed(settings.seed)
-    tower = vision_encoder(settings.encoder, settings.image_size)
+    tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
     model = ContrastiveModel(tower, next(iter(features.values())).shape[1], settings)
     _train(accelerator, settings, model, images, levels, features, after_step)
     path = out / "mgll.ckpt"
@@ -123,6 +126,9 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
             "settings": asdict(settings),
             "objective": asdict(settings.resolved_objective),
             "manifest_sha256": sha256(settings.manifest),
+            "start_weights_sha256": sha256(start)
+            if (start := settings.start_weights) and Path(start).is_file()
+            else None,
             **provenance(),
         }
         save_tower(path, tower, preprocessing, settings.pooling, **origin)

@@ -1,8 +1,8 @@
 """Settings of pretraining as typed dataclasses; a YAML file fills them and flags override it. Imports no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from mgll.preprocessing import Preprocessing
@@ -64,12 +64,18 @@ class PretrainSettings:
         out: folder of the run; the tower is written there as `mgll.ckpt`.
         objective: `mgll`, `mgll-paper`, `clip` or `siglip`.
         objective_settings: replaces the named objective's settings where given (the ablations of Tables 3, 4, 35 and 36).
-        encoder: name of an image encoder of `mgll.vision_encoders`.
+        encoder: an image encoder of `mgll.vision_encoders`: `vit-base-16`, `vit-large-14`, `vit-huge-14`, `convnext-base`,
+            `convnext-large`, `timm:NAME`, `open_clip:NAME` or `hf:FOLDER`, a local folder of transformers with its weights.
+        encoder_options: arguments of the encoder that replace those of its name, such as `hidden_act` of a ViT (`quick_gelu` for
+            OpenAI's weights) or `drop_path_rate` of a timm trunk.
+        start_weights: local file or folder whose weights the encoder starts from: a tower file, open_clip's, OpenAI's CLIP, a
+            folder of transformers, or timm's. All of the encoder must be there. None starts from random weights.
         image_size: height and width of the tower's input in pixels.
         resize: `pad` to a square with the mean colour, `squash`, or `crop` the centre.
         mean: per-channel mean of pixel values in 0..1.
         std: per-channel standard deviation.
-        pooling: what is trained against texts: the class token (`cls`, the paper) or the `mean` of the patch tokens.
+        pooling: what is trained against texts: the class token (`cls`, the paper), the `mean` of the patch tokens, or the output of
+            the encoder's own pooling `head` (SigLIP's attention, ConvNeXt's mean and norm).
         feature_width: width of the space that images and texts share.
         text_encoder: a local directory or hub id of a BERT-like model, or `embedded`.
         epochs: passes over the training images.
@@ -98,11 +104,13 @@ class PretrainSettings:
     objective: Objective = "mgll"
     objective_settings: ObjectiveSettings | None = None
     encoder: str = "vit-tiny-16"
+    encoder_options: dict[str, Any] = field(default_factory=dict)
+    start_weights: str | None = None
     image_size: int = 96
     resize: Literal["pad", "squash", "crop"] = "pad"
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
-    pooling: Literal["cls", "mean"] = "mean"
+    pooling: Literal["cls", "mean", "head"] = "mean"
     feature_width: int = 256
     text_encoder: str = "embedded"
     epochs: int = 10

@@ -1,4 +1,4 @@
-"""The tower file (`mgll.ckpt`): vision weights in `CLIPVisionModel` layout, everything else as JSON in the header.
+"""The tower file (`mgll.ckpt`): a vision model's weights under their names in transformers, everything else as JSON in the header.
 
 One safetensors file, no pickle. `python -m mgll.tower validate FILE` checks one.
 """
@@ -11,72 +11,74 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from mgll.files import atomic_path
-from mgll.formats import FormatError, Row
+from mgll.formats import FormatError
 from mgll.preprocessing import Preprocessing
 from mgll.stored import Stored, read_stored
+from mgll.tower_config import CLIP, Architecture, Pooling, clip_shapes
 from mgll.weights import misfits
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import CLIPVisionModel
-
-#: What `CLIPVisionConfig` assumes where nothing is said. Written out, because importing the class takes seconds.
-CLIP_DEFAULTS: dict[str, Any] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "projection_dim": 512,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "num_channels": 3,
-    "image_size": 224,
-    "patch_size": 32,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "attention_dropout": 0.0,
-    "initializer_range": 0.02,
-    "initializer_factor": 1.0,
-}
+    from transformers import PreTrainedModel
 
 
-class TowerHeader(Row):
+class TowerHeader(Architecture):
     """What a tower file says about its weights.
 
     Attributes:
-        schema_: format and version (`schema` in the file).
-        config: keyword arguments of `CLIPVisionConfig`, the activation (`hidden_act`) among them.
+        schema_: format and version (`schema` in the file). `mgll.tower/1` holds a `CLIPVisionModel` pooled by `cls` or `mean`, and
+            nothing else; every other tower is `mgll.tower/2`.
         preprocessing: how images become the tower's input.
-        pooling: which output was trained against texts: `cls` (class token after the last norm, the paper's) or `mean` (mean of
-            the patch tokens after the last norm).
+        pooling: which output was trained against texts: `cls` (class token after the last norm, the paper's), `mean` (mean of
+            the patch tokens after the last norm) or `head` (the output of the model's own pooling head).
         origin: free-form record of where the weights come from (objective, data, config hash, versions).
     """
 
-    schema_: Literal["mgll.tower/1"] = Field(alias="schema")
-    config: dict[str, Any]
+    schema_: Literal["mgll.tower/1", "mgll.tower/2"] = Field(alias="schema")
     preprocessing: Preprocessing
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Pooling = "cls"
     origin: dict[str, Any] = Field(default_factory=dict)
 
 
 def save_tower(
     path: str | os.PathLike[str],
-    model: "CLIPVisionModel",
+    model: "PreTrainedModel",
     preprocessing: Preprocessing,
-    pooling: Literal["cls", "mean"] = "cls",
+    pooling: Pooling = "cls",
     **origin: Any,
 ) -> None:
-    """Write a tower file atomically."""
+    """Write a tower file atomically.
+
+    Args:
+        path: the file.
+        model: one of the models of `mgll.tower_model`.
+        preprocessing: how images become its input.
+        pooling: which output was trained.
+        origin: where the weights come from.
+
+    Raises:
+        ValueError: if the model is of another kind, does not take images of the preprocessing's size, or has no such output.
+    """
     from safetensors.torch import save_file
 
-    config = {
-        key: value for key, value in model.config.to_diff_dict().items() if not key.startswith(("_", "transformers"))
-    }
+    from mgll.tower_model import check_pooling, config_of, measure
+
+    config = config_of(model)
+    is_clip = config.get("model_type") == CLIP
     header = TowerHeader(
-        schema="mgll.tower/1", config=config, preprocessing=preprocessing, pooling=pooling, origin=origin
+        schema="mgll.tower/1" if is_clip and pooling != "head" else "mgll.tower/2",
+        config=config,
+        measured=None if is_clip else measure(model, preprocessing.size),
+        preprocessing=preprocessing,
+        pooling=pooling,
+        origin=origin,
     )
+    check_pooling(model, header.geometry, pooling)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    said = header.model_dump_json(by_alias=True, exclude={"measured"} if is_clip else None)
     with atomic_path(path) as temporary:
         # one entry only: safetensors writes several in an order that changes from run to run
-        save_file(tensors, temporary, metadata={"mgll": header.model_dump_json(by_alias=True)})
+        save_file(tensors, temporary, metadata={"mgll": said})
 
 
 def read_header(path: str | os.PathLike[str]) -> TowerHeader:
@@ -106,21 +108,24 @@ def read_header(path: str | os.PathLike[str]) -> TowerHeader:
 
 
 def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
-    """Where the tower's tensors lie in the file, by their `CLIPVisionModel` names.
+    """Where the tower's tensors lie in the file, by their names in transformers. Imports no torch for a CLIP tower.
 
     Raises:
         FormatError: as `read_header`, or when tensors are missing, surplus or misshapen for the header's config.
     """
     header = read_header(path)
     found, _ = read_stored(Path(path))
-    problems = misfits(found, tower_shapes(header.config), "the config says")
+    try:
+        problems = misfits(found, tower_shapes(header.config), "the config says")
+    except ValueError as error:
+        raise FormatError(path, None, f"tower header: {error}") from None
     if problems:
         raise FormatError(path, None, "weights do not fit the header's config: " + "; ".join(problems[:8]))
     return found
 
 
 def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
-    """The tower's tensors by their `CLIPVisionModel` names.
+    """The tower's tensors by their names in transformers.
 
     Raises:
         FormatError: as `read_tower`.
@@ -132,47 +137,45 @@ def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
 
 
 def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a `CLIPVisionModel` of this configuration."""
-    vision = CLIP_DEFAULTS | config
-    width, inner, patch = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"]
-    positions = (vision["image_size"] // patch) ** 2 + 1
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.class_embedding": (width,),
-        "embeddings.patch_embedding.weight": (width, vision["num_channels"], patch, patch),
-        "embeddings.position_embedding.weight": (positions, width),
-    }
-    linears = {f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
-    linears |= {"mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
-    norms = ["pre_layrnorm", "post_layernorm"]
-    for i in range(vision["num_hidden_layers"]):
-        block = f"encoder.layers.{i}"
-        norms += [f"{block}.layer_norm1", f"{block}.layer_norm2"]
-        for name, shape in linears.items():
-            shapes |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
-    return shapes | {f"{norm}.{part}": (width,) for norm in norms for part in ("weight", "bias")}
+    """Name and shape of every tensor of a tower of this configuration: computed for CLIP, else the model is built without memory.
+
+    Raises:
+        ValueError: if no tower can be built of it.
+    """
+    if config.get("model_type", CLIP) == CLIP:
+        return clip_shapes(config)
+    import torch
+
+    from mgll.tower_model import build_model
+
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in build_model(config).state_dict().items()}
 
 
-def load_tower(path: str | os.PathLike[str]) -> "tuple[CLIPVisionModel, TowerHeader]":
-    """The tower as a `CLIPVisionModel` in evaluation mode, and its header.
-
-    The model maps pixels [B, 3, size, size] to tokens [B, 1 + (size / patch) ** 2, width].
+def load_tower(path: str | os.PathLike[str]) -> "tuple[PreTrainedModel, TowerHeader]":
+    """The tower's model in evaluation mode, and its header. `mgll.tower_model` has what can be asked of the model.
 
     Raises:
         FormatError: as `read_tensors`.
     """
-    from transformers import CLIPVisionConfig, CLIPVisionModel
+    from mgll.tower_model import build_model
 
-    header = read_header(path)
-    model = CLIPVisionModel(CLIPVisionConfig(**header.config))
-    model.load_state_dict(read_tensors(path), strict=True)
+    tensors, header = read_tensors(path), read_header(path)
+    model = build_model(header.config)
+    model.load_state_dict(tensors, strict=True)
     return model.eval(), header
 
 
-def pool(tokens: "Tensor", model: "CLIPVisionModel", pooling: Literal["cls", "mean"]) -> "Tensor":
-    """The image feature from the last hidden state [B, 1 + patches, width]: [B, width], not normalised."""
-    if pooling == "cls":
-        return model.post_layernorm(tokens[:, 0])
-    return model.post_layernorm(tokens[:, 1:]).mean(dim=1)
+def _check_geometry(path: str) -> None:
+    """Raise `FormatError` unless the header says of the tokens what the model makes of an image; a CLIP tower's is computed."""
+    if read_header(path).measured is None:
+        return
+    from mgll.tower_model import measure
+
+    model, header = load_tower(path)
+    found = measure(model, header.geometry.size)
+    if found != header.geometry:
+        raise FormatError(path, None, f"its tokens are {found}, the header says {header.geometry}")
 
 
 def _main(arguments: list[str] | None = None) -> int:
@@ -184,6 +187,7 @@ def _main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         tensors = read_tensors(options.file)
+        _check_geometry(options.file)
     except FormatError as error:
         print(error)
         return 1

@@ -1,14 +1,26 @@
-"""Image encoders by name, all as transformers' `CLIPVisionModel`."""
+"""Image encoders by name. Each is a model of `mgll.tower_model`, so each ends as a tower file that every host takes.
 
+| name | what |
+|---|---|
+| `vit-base-16`, `vit-large-14`, `vit-huge-14` and smaller | CLIP's ViT of that size |
+| `convnext-base`, `convnext-large` | timm's ConvNeXt |
+| `open_clip:ViT-B-16` | the image tower of an open_clip model; names as `open_clip.list_models()` has them |
+| `timm:convnext_base` | a timm trunk; names as `timm.list_models()` has them |
+| `hf:FOLDER` | the vision model in a local folder of transformers, with its weights |
+"""
+
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import PreTrainedModel
 
-from mgll.vision_initialisation import initialise_from_scratch
+from mgll.tower_config import CLIP, TIMM, at_size
+from mgll.tower_model import build_model
+from mgll.vision_initialisation import initialise
 
 #: name -> width, depth, heads, patch size in pixels
-ENCODERS = MappingProxyType(
+VITS = MappingProxyType(
     {
         "vit-nano-16": (64, 4, 2, 16),
         "vit-mini-16": (192, 6, 3, 16),
@@ -16,31 +28,128 @@ ENCODERS = MappingProxyType(
         "vit-small-16": (384, 12, 6, 16),
         "vit-base-16": (768, 12, 12, 16),
         "vit-large-14": (1024, 24, 16, 14),
+        "vit-huge-14": (1280, 32, 16, 14),
     }
 )
+CONVNEXTS = MappingProxyType({"convnext-base": "convnext_base", "convnext-large": "convnext_large"})
 
 
-def vision_encoder(name: str, image_size: int, **config: Any) -> CLIPVisionModel:
-    """A randomly initialised encoder; seed torch before.
+def vision_encoder(name: str, image_size: int, start_weights: str | None = None, **options: Any) -> PreTrainedModel:
+    """An encoder with start weights from a file, or else randomly initialised; seed torch before.
+
+    Args:
+        name: as in the table above.
+        image_size: side of its input in pixels.
+        start_weights: a file or folder that `mgll.start_weights` reads.
+        options: arguments of `CLIPVisionConfig` (`hidden_act`), or of the timm trunk (`drop_path_rate`), that replace the name's.
 
     Raises:
-        ValueError: for an unknown name, or an image size that its patches do not tile.
+        FormatError: for weights that cannot be read.
+        ValueError: for an unknown name or option, an image size that its patches do not tile, or weights of another model.
     """
-    if name not in ENCODERS:
-        raise ValueError(f"unknown encoder {name!r}; known: {', '.join(ENCODERS)}")
-    width, depth, heads, patch = ENCODERS[name]
+    source, _, inside = name.partition(":")
+    if source == "hf" and inside:
+        from mgll.start_weights import resized
+        from mgll.transformers_folder import read_transformers
+
+        if options:
+            raise ValueError(f"the configuration of {name} lies in its folder; encoder options are for other encoders")
+        model = resized(read_transformers(Path(inside)), image_size)
+    else:
+        model = build_model(encoder_config(name, image_size, options))
+    patch = getattr(model.config, "patch_size", 1)
     if image_size % patch:
         raise ValueError(f"encoder {name!r} has patches of {patch} px, which do not tile {image_size} px")
-    defaults = {"hidden_act": "gelu", "projection_dim": width}
-    shape = CLIPVisionConfig(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        patch_size=patch,
-        image_size=image_size,
-        **{**defaults, **config},
-    )
-    model = CLIPVisionModel(shape)
-    initialise_from_scratch(model)
+    if start_weights is not None:
+        from mgll.start_weights import load_start_weights
+
+        load_start_weights(model, Path(start_weights))
+    elif source != "hf":
+        initialise(model)
     return model
+
+
+def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The tower configuration of an encoder that is known by name.
+
+    Raises:
+        ValueError: for an unknown name, or an open_clip tower that is neither a plain ViT nor a timm trunk.
+    """
+    options, (source, _, inside) = options or {}, name.partition(":")
+    if source == "timm" and inside:
+        return timm_config(inside, image_size, options)
+    if source == "open_clip" and inside:
+        return open_clip_config(inside, image_size, options)
+    if name in CONVNEXTS:
+        return timm_config(CONVNEXTS[name], image_size, options)
+    if name not in VITS:
+        known = ", ".join([*VITS, *CONVNEXTS, "timm:NAME", "open_clip:NAME", "hf:FOLDER"])
+        raise ValueError(f"unknown encoder {name!r}; known: {known}")
+    width, depth, heads, patch = VITS[name]
+    shape = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads, "patch_size": patch}
+    return clip_config(image_size, {"intermediate_size": 4 * width, **shape, **options})
+
+
+def clip_config(image_size: int, shape: dict[str, Any]) -> dict[str, Any]:
+    """A CLIP ViT; its activation is GELU unless the shape says otherwise, and its projection is not part of a tower."""
+    defaults = {
+        "model_type": CLIP,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "projection_dim": shape["hidden_size"],
+    }
+    return {**defaults, "image_size": image_size, **shape}
+
+
+def timm_config(architecture: str, image_size: int, options: dict[str, Any]) -> dict[str, Any]:
+    """A trunk of timm.
+
+    Raises:
+        ValueError: if timm has none of that name.
+    """
+    import timm
+
+    if architecture not in timm.list_models():
+        close = ", ".join(timm.list_models(f"*{architecture.split('_')[0]}*")[:6])
+        raise ValueError(f"timm has no model called {architecture!r}{f'; it has {close}' if close else ''}")
+    return at_size({"model_type": TIMM, "architecture": architecture, "model_args": dict(options)}, image_size)
+
+
+def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict[str, Any]) -> dict[str, Any]:
+    """The image tower of an open_clip model, by its name or by its configuration.
+
+    Raises:
+        ValueError: if open_clip has none of that name, or the tower is neither a plain ViT nor a timm trunk.
+    """
+    import open_clip
+
+    found = open_clip.get_model_config(model) if isinstance(model, str) else model
+    if found is None:
+        raise ValueError(f"open_clip has no model called {model!r}; open_clip.list_models() names all of them")
+    vision = {key: value for key, value in found["vision_cfg"].items() if value not in (None, False, "")}
+    if "timm_model_name" in vision:
+        pool = found["vision_cfg"].get("timm_pool", "avg")
+        if pool in ("abs_attn", "rot_attn"):
+            raise ValueError(
+                f"{model} pools by a layer of open_clip's own ({pool}); take its trunk, timm:{vision['timm_model_name']}"
+            )
+        return timm_config(vision["timm_model_name"], image_size, ({"global_pool": pool} if pool else {}) | options)
+    other = sorted(vision.keys() - _PLAIN)
+    if other or not isinstance(vision["layers"], int):
+        raise ValueError(f"the image tower of {model} is no plain CLIP ViT ({', '.join(other) or 'a ResNet'})")
+    width = vision["width"]
+    shape = {
+        "hidden_size": width,
+        "intermediate_size": int(width * vision.get("mlp_ratio", 4.0)),
+        "num_hidden_layers": vision["layers"],
+        "num_attention_heads": width // vision.get("head_width", 64),
+        "patch_size": vision.get("patch_size", 16),
+        "hidden_act": "quick_gelu" if found.get("quick_gelu") else "gelu",
+        "layer_norm_eps": (vision.get("norm_kwargs") or {}).get("eps", 1e-5),
+    }
+    return clip_config(image_size, shape | options)
+
+
+#: Settings of an open_clip ViT that leave it what a `CLIPVisionModel` is; all others change what is computed.
+_PLAIN = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "patch_dropout", "output_tokens"}
+_PLAIN |= {"norm_kwargs", "timm_pool", "timm_proj"}

@@ -9,10 +9,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionModel
+from transformers import CLIPVisionModel, PreTrainedModel
 
 QUERY_KEY = (0.7, 0.7)  # noise and identity of W_q W_k^T
 VALUE_OUTPUT = (0.4, -0.4)  # of W_v W_o
+
+
+def initialise(model: PreTrainedModel) -> None:
+    """Overwrite an encoder's weights in place by those at which training from scratch starts; draws from torch's random state."""
+    if isinstance(model, CLIPVisionModel):
+        initialise_from_scratch(model)
+    elif trunk := getattr(model, "timm_model", None):  # transformers gives all of timm's layers the same distribution
+        import timm
+
+        config: Any = model.config
+        fresh = timm.create_model(config.architecture, num_classes=0, **(config.model_args or {}))
+        trunk.load_state_dict(fresh.state_dict(), strict=True)
 
 
 @torch.no_grad()

@@ -6,9 +6,10 @@ learnt by its connector.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ from mgll.files import atomic_path, sha256
 from mgll.preprocessing import Preprocessing
 from mgll.provenance import provenance
 from mgll.tower import load_tower, save_tower
+from mgll.tower_config import CLIP, Pooling
+from mgll.tower_model import build_model, config_of
 from mgll.vision_encoders import vision_encoder
 from mllm_adapters.demo_settings import DemoHostSettings
 from mllm_adapters.warm_decoder import build_tokenizer, shipped_decoder, shipped_sha256
@@ -41,10 +44,12 @@ def build_demo_host(
 
     Raises:
         FormatError: if the tower file is not whole.
-        ValueError: if the tower has no such layer.
+        ValueError: if the tower has no such layer, or is no CLIP tower.
     """
     settings = settings or DemoHostSettings()
     encoder, header = load_tower(tower)
+    if header.kind != CLIP:
+        raise ValueError(f"{tower} is a {header.kind}; the demo host is built on a CLIP tower, graft this one into it")
     vision: Any = encoder.config
     grid = vision.image_size // vision.patch_size
     if not -vision.num_hidden_layers - 1 <= settings.feature_layer <= vision.num_hidden_layers:
@@ -137,13 +142,16 @@ def save_random_tower(
     seed: int = 0,
     encoder: str = "vit-tiny-16",
     preprocessing: Preprocessing | None = None,
-    pooling: Literal["cls", "mean"] = "mean",
+    pooling: Pooling = "mean",
+    encoder_options: Mapping[str, Any] | None = None,
 ) -> None:
     """A tower that has learnt nothing: what the positive control compares with, on the same pixels as the trained ones."""
     preprocessing = preprocessing or Preprocessing(size=96)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = vision_encoder(encoder, preprocessing.size)
+        model = vision_encoder(encoder, preprocessing.size, **(encoder_options or {}))
+        if encoder.startswith("hf:"):  # which comes with its weights
+            model = build_model(config_of(model))
     save_tower(path, model, preprocessing, pooling, objective="none: randomly initialised", seed=seed)
 
 

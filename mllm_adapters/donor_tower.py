@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from mgll import tower as tower_file
+from mgll.tower_model import build_model, hidden_state, normed, pooled
 from mllm_adapters.token_policy import resize_grid
 from mllm_adapters.tower_spec import TowerSpec
 
 
 class GraftedTower(nn.Module):
-    """Stands where the host's tower stood. Its weights are the donor's, named `donor.*` and the `CLIPVisionModel` name.
+    """Stands where the host's tower stood. Its weights are the donor's, named `donor.*` and the tower file's name.
 
     In a warm graft a linear layer, `bridge.*`, takes the tokens to the width of the tower that went.
 
@@ -26,8 +25,14 @@ class GraftedTower(nn.Module):
     def __init__(self, spec: TowerSpec, hand_on: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.spec, self._hand_on = spec, hand_on
-        self.donor = CLIPVisionModel(CLIPVisionConfig(**spec.config))
+        self.donor = build_model(spec.config)
         self.bridge = nn.Linear(spec.donor_width, spec.bridge) if spec.bridge else None
+
+    def train(self, mode: bool = True) -> "GraftedTower":
+        """The donor stays as it is when it is used: frozen, without dropout, and its batch norms do not learn."""
+        super().train(mode)
+        self.donor.eval()
+        return self
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Any:
         """What the host's code expects of its own tower, for pixels [B, 3, H, W]."""
@@ -48,13 +53,13 @@ class GraftedTower(nn.Module):
             pixels = nn.functional.interpolate(
                 pixels, (spec.size, spec.size), mode="bicubic", antialias=True, align_corners=False
             )
-        output = self.donor(pixels.to(dtype), output_hidden_states=True)
+        pixels = pixels.to(dtype)
         if spec.tokens == "pooled":
-            return tower_file.pool(output.last_hidden_state, self.donor, spec.pooling)[:, None]
-        state = output.hidden_states[spec.layer]
+            return pooled(self.donor, pixels, spec.pooling)[:, None]
+        state = hidden_state(self.donor, pixels, spec.layer)
         if spec.post_norm:
-            state = self.donor.post_layernorm(state)
-        patches = state[:, 1:]
+            state = normed(self.donor, state)
+        patches = state[:, spec.geometry.prefix :]
         if patches.shape[1] != spec.grid**2:
             patches = resize_grid(patches, spec.grid)
         return torch.cat((state[:, :1], patches), dim=1) if spec.class_token else patches

@@ -72,7 +72,7 @@ class Graft(Row):
         settings: what the user chose, token policy among them.
         features: vectors that the connector yields for one image.
         placeholders: image tokens that the processor puts into the prompt; equal to `features`.
-        tower: how the donor is run where the host's class cannot hold it; None where that class holds it.
+        tower: which model the donor is and how it is run, where the host's class cannot do it; None where that class can.
         loads_in: `transformers`, or `mllm_adapters.load` where the graft needs code of ours.
         warm: what a warm graft starts from; None for a cold one.
         connector_needs_training: False only if the donor equals the old tower in every byte and in how it is used.

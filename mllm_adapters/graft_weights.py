@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mgll.position_tables import POSITION_TABLES
 from mllm_adapters.checkpoint_source import Anatomy
 from mllm_adapters.graft import TensorChange
 from mllm_adapters.host import GraftSettings, NewTensor, Plan, Source
@@ -14,6 +15,7 @@ from mllm_adapters.surgery import (
     Held,
     Part,
     Stored,
+    is_float,
     place,
     read_shard,
     read_tensor,
@@ -121,8 +123,8 @@ def _donor_tensors(anatomy: Anatomy, donor: dict[str, Stored], plan: Plan) -> di
         prefix = shim_prefix(prefix) + "donor."
     tensors: dict[str, Part] = {}
     for name, part in sorted(donor.items()):
-        positions = plan.positions if name == "embeddings.position_embedding.weight" else None
-        same = part.dtype == old.dtype and positions is None
+        positions = plan.positions if name in POSITION_TABLES else None
+        same = positions is None and (part.dtype == old.dtype or not is_float(part))
         tensors[prefix + name] = part if same else Held(_cast(part, old, positions))
     return tensors
 
@@ -133,7 +135,7 @@ def shim_prefix(prefix: str) -> str:
 
 
 def _cast(part: Part, old: Part, positions: int | None) -> "Tensor":
-    from mllm_adapters.token_policy import resize_positions
+    from mgll.position_tables import resize_positions
 
     tensor = read_tensor(part)
     if positions is not None:

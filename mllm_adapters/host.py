@@ -84,8 +84,9 @@ class Plan:
     Attributes:
         files: JSON files of the directory by name, as they will be written; a file not named here stays.
         features: vectors that the language model is given for one image.
-        tower: how `Host.shim` runs the donor; None where the host's class holds it as a plain `CLIPVisionModel`.
-        positions: side of the grid to which the position embeddings are interpolated (policy `resize_posemb`); None: left alone.
+        tower: how `Host.shim` runs the donor; None where the host's own class builds and reads it.
+        positions: side of the grid to which position embeddings, where the donor has a table of them, are interpolated (policy
+            `resize_posemb`); None: left alone.
         new: tensors to initialise.
         drop: names of further tensors of the host that go.
         unchanged_behaviour: True when settings and preprocessing are the host's own, so equal weights give equal logits.
@@ -121,10 +122,11 @@ class Host:
         placeholders: image tokens that the processor of these JSON files puts into a prompt, for a square image.
         geometry: `tower, connector, image tokens` in words, for `swap --list`.
         open: reads a checkpoint in any layout in which the family is published; None: files and names are written as they are.
-        holds_clip: True when the class holds a plain `CLIPVisionModel`, so that a graft of grid tokens loads in plain transformers.
+        stock_towers: `model_type` of the towers that transformers' own class builds and reads as they are meant to be read; a graft
+            of such a tower's grid tokens loads in plain transformers.
         parts: further checkpoints that the published one leaves out, by the name that `--part` gives them, with their hub ids.
         shim: from `Plan.tower` and the model's configuration to the module that stands at `tower` with the donor in it as
-            `donor`, for hosts or policies whose class cannot hold a `CLIPVisionModel`.
+            `donor`, for donors, hosts or policies for which the class cannot do it.
         processor: loads the processor of a directory; None: `AutoProcessor`.
         encode: from tower, model configuration and the image inputs of one image to all that the model uses of the tower's
             output, one tensor [rows, ...]; None: nothing of it can be kept.
@@ -156,7 +158,7 @@ class Host:
     placeholders: Callable[[dict[str, Json]], int]
     geometry: tuple[str, str, str]
     open: Callable[[Path, Mapping[str, Path]], Source] | None = None
-    holds_clip: bool = False
+    stock_towers: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
     shim: "Callable[[TowerSpec, Any], nn.Module] | None" = None
     processor: Callable[[Path], Any] | None = None

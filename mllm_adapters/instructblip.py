@@ -59,8 +59,6 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     Raises:
         HostError: when the feature layer lies beyond the donor's depth, or the donor does not see RGB.
     """
-    from transformers import CLIPVisionConfig
-
     from mllm_adapters.image_processor import image_processor_settings
     from mllm_adapters.tower_spec import tower_spec
 
@@ -69,11 +67,8 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     host_grid = own["image_size"] // own["patch_size"] if {"image_size", "patch_size"} <= own.keys() else GRID
     width = own.get("hidden_size", WIDTH)
     tower = tower_spec(donor, settings, host_grid, post_norm=True, class_token=True, host_width=width)
-    shape = CLIPVisionConfig(**tower.config)
     if not tower.bridge:
-        config["vision_config"] = {"model_type": "instructblip_vision_model"} | {
-            key: getattr(shape, key) for key in SHAPE
-        }
+        config["vision_config"] = tower.stand_in() | {"model_type": "instructblip_vision_model"}
     config.setdefault("qformer_config", {})["encoder_hidden_size"] = tower.width
     image = image_processor_settings(donor.preprocessing.model_copy(update={"size": tower.size}))
     if "image_processor" in files["processor_config.json"]:
@@ -84,13 +79,9 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         files=files,
         features=_queries(files),
         tower=tower,
-        positions=tower.grid if tower.config != donor.config else None,
+        positions=tower.positions(donor),
         new=_new_tensors(source, tower.width, settings),
     )
-
-
-#: What the class needs to know of a tower before the donor is put in its place.
-SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
 
 
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:

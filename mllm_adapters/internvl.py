@@ -60,14 +60,14 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     config |= {"image_seq_length": features, "vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
     # the projector is built for this width; of the tower that the class builds nothing is kept
     if not spec.bridge:
-        vision |= {"hidden_size": spec.width, "num_attention_heads": donor.config.get("num_attention_heads", 12)}
+        vision |= {"hidden_size": spec.width, "num_attention_heads": 1}
     preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
     use_squares(files, preprocessing, image_seq_length=features)
     return Plan(
         files=files,
         features=features,
         tower=spec,
-        positions=spec.grid if spec.config != donor.config else None,
+        positions=spec.positions(donor),
         new=_new_tensors(source, spec.width * block**2, settings),
     )
 

@@ -48,14 +48,14 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     )
     # image_size and patch_size stay: the VQ tower's geometry is derived from them
     if not spec.bridge:
-        vision |= {"hidden_size": spec.width, "num_attention_heads": donor.config.get("num_attention_heads", 12)}
+        vision |= {"hidden_size": spec.width, "num_attention_heads": 1}
     preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
     use_squares(files, preprocessing, num_image_tokens=spec.count)
     return Plan(
         files=files,
         features=spec.count,
         tower=spec,
-        positions=spec.grid if spec.config != donor.config else None,
+        positions=spec.positions(donor),
         new=_new_tensors(source, spec.width, settings),
     )
 

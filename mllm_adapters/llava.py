@@ -1,7 +1,7 @@
 """LLaVA-1.5: CLIP ViT-L/14 at 336 px, hidden state -2 without the class token, a two-layer MLP, Vicuna.
 
-The stock classes hold any CLIP tower, so a graft loads in plain transformers. The MLP's first layer takes the tower's width;
-another width makes that layer new.
+The stock classes hold any CLIP or SigLIP tower, so a graft of one loads in plain transformers. The MLP's first layer takes the
+tower's width; another width makes that layer new.
 """
 
 import copy
@@ -26,6 +26,8 @@ CLIP_L_336: Json = {
     "patch_size": 14,
     "hidden_size": 1024,
 }  # what LlavaConfig assumes where nothing is said
+#: Towers that `LlavaForConditionalGeneration` builds from config.json and reads as they are meant to be read.
+STOCK_TOWERS = ("clip_vision_model", "siglip_vision_model")
 
 
 def prompt(question: str) -> str:
@@ -42,25 +44,23 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     """Configuration, processor and new connector tensors for this donor.
 
     Raises:
-        HostError: when the feature layer lies beyond the donor's depth, or the donor does not see RGB.
+        HostError: when the donor has no such feature layer, lacks the class token that is to be kept, or does not see RGB.
     """
-    from mgll.tower import CLIP_DEFAULTS
-    from mllm_adapters.tower_spec import check_donor
+    from mgll.tower_config import CLIP, CLIP_DEFAULTS
+    from mllm_adapters.tower_spec import at_grid, check_donor, hands_class_token_on
 
+    check_donor(donor)
     old = source.files["config.json"]
-    vision: Json = {**CLIP_DEFAULTS, **donor.config, "model_type": "clip_vision_model"}
-    layer = old.get("vision_feature_layer", -2) if settings.feature_layer is None else settings.feature_layer
-    select = settings.feature_select or old.get("vision_feature_select_strategy", "default")
-    for index in layer if isinstance(layer, list) else [layer]:
-        check_donor(donor.config, index)
-    own, host_grid = donor_grid(vision), donor_grid({**CLIP_L_336, **old.get("vision_config", {})})
-    tower = _grafted(donor, settings, own, host_grid, layer, select)
-    grid = host_grid if settings.tokens == "resize_posemb" else own
-    if grid != own:
-        vision["image_size"] = grid * vision["patch_size"]
+    layer, host_grid = _layer(donor, settings, old), donor_grid({**CLIP_L_336, **old.get("vision_config", {})})
+    keeps = hands_class_token_on(donor, settings, old.get("vision_feature_select_strategy", "default") == "full")
+    tower = _grafted(donor, settings, host_grid, layer, keeps)
     if tower:  # what is handed on is all there is, and in the last place
-        layer, select = -1, "full"
-    features = tower.count if tower else grid * grid + (select == "full")
+        seen, vision, features, layer, select = tower.geometry, tower.stand_in(), tower.count, -1, "full"
+    else:
+        defaults = CLIP_DEFAULTS if donor.kind == CLIP else {}
+        resized = at_grid(donor, host_grid) if settings.tokens == "resize_posemb" else donor
+        seen, vision = resized.geometry, defaults | resized.config | {"model_type": donor.kind}
+        features, select = seen.grid**2 + keeps, "full" if keeps or not seen.class_token else "default"
 
     files = copy.deepcopy(source.files)
     files["config.json"] |= {
@@ -69,37 +69,48 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         "vision_feature_layer": layer,
         "vision_feature_select_strategy": select,
     }
-    preprocessing = donor.preprocessing.model_copy(update={"size": vision["image_size"]})
     counts = {
-        "patch_size": vision["patch_size"],
+        "patch_size": seen.stride,
         # the processor counts the grid of the pixels; what the tower adds or removes is told to it here
-        "num_additional_image_tokens": features - donor_grid(vision) ** 2 + (select == "default"),
+        "num_additional_image_tokens": features - (seen.size // seen.stride) ** 2 + (select == "default"),
         "vision_feature_select_strategy": select,
     }
-    edit_processor(files, preprocessing, counts)
+    edit_processor(files, donor.preprocessing.model_copy(update={"size": seen.size}), counts)
     return Plan(
         files=files,
         features=features,
         tower=tower,
-        positions=grid if grid != own else None,
+        positions=seen.grid if seen.size != donor.geometry.size else None,
         new=_new_tensors(source, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings),
         unchanged_behaviour=tower is None and _behaviour(source.files) == _behaviour(files),
     )
 
 
+def _layer(donor: "TowerHeader", settings: GraftSettings, old: Json) -> int | list[int]:
+    """The hidden state, or the several hidden states, that the connector reads."""
+    from mllm_adapters.tower_spec import feature_layer
+
+    layer = old.get("vision_feature_layer", -2)
+    if isinstance(layer, list) and settings.feature_layer is None:
+        return [feature_layer(donor, settings, index) for index in layer]
+    return feature_layer(donor, settings, layer)
+
+
 def _grafted(
-    donor: "TowerHeader", settings: GraftSettings, own: int, host_grid: int, layer: int | list[int], select: str
+    donor: "TowerHeader", settings: GraftSettings, host_grid: int, layer: int | list[int], keeps: bool
 ) -> "TowerSpec | None":
-    """How the donor is run, where the stock class cannot do what the token policy asks for."""
+    """How the donor is run, where the stock class cannot hold it or cannot do what the token policy asks for."""
     from mllm_adapters.tower_spec import tower_spec
 
-    if settings.tokens != "pooled" and (settings.tokens != "resize_features" or own == host_grid):
+    same_count = settings.tokens == "resize_features" and donor.geometry.grid == host_grid
+    if donor.kind in STOCK_TOWERS and (same_count or settings.tokens not in ("pooled", "resize_features")):
         return None
     if not isinstance(layer, int):
         raise HostError(
-            f"this host reads the hidden states {layer}; token policy {settings.tokens} takes one, set --feature-layer"
+            f"this host reads the hidden states {layer}; a {donor.kind} donor under token policy {settings.tokens} gives one,"
+            " set --feature-layer"
         )
-    return tower_spec(donor, settings, host_grid, layer, class_token=select == "full")
+    return tower_spec(donor, settings, host_grid, layer, class_token=keeps)
 
 
 def donor_grid(vision: Json) -> int:
@@ -202,7 +213,7 @@ def edit_processor(files: dict[str, Json], preprocessing: "Preprocessing", count
 
 def _behaviour(files: dict[str, Json]) -> Json:
     """Everything outside the weights that decides what the language model is given for an image."""
-    from mgll.tower import CLIP_DEFAULTS
+    from mgll.tower_config import CLIP_DEFAULTS
 
     config = files["config.json"]
     processor = files.get("processor_config.json", {})
@@ -210,6 +221,7 @@ def _behaviour(files: dict[str, Json]) -> Json:
     keys = ("do_center_crop", "do_pad", "image_mean", "image_std")
     vision = CLIP_DEFAULTS | config.get("vision_config", {})
     return {
+        "kind": vision.get("model_type", "clip_vision_model"),
         "vision": {key: vision[key] for key in CLIP_DEFAULTS if not key.startswith(("initializer", "projection"))},
         "layer": config.get("vision_feature_layer", -2),
         "select": config.get("vision_feature_select_strategy", "default"),
@@ -233,7 +245,7 @@ HOST = Host(
     plan=plan,
     placeholders=placeholders,
     geometry=("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576"),
-    holds_clip=True,
+    stock_towers=STOCK_TOWERS,
     first_linear="multi_modal_projector.linear_1",
     shim=shim,
     encode=encode,

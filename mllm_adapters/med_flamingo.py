@@ -49,6 +49,7 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     """
     from transformers import CLIPVisionConfig
 
+    from mgll.tower_config import CLIP
     from mllm_adapters.image_processor import image_processor_settings
     from mllm_adapters.tower_spec import tower_spec
 
@@ -57,10 +58,9 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     layer, select = config["vision_feature_layer"], config["vision_feature_select_strategy"]
     host_grid = donor_grid(config["vision_config"])
     tower = tower_spec(donor, settings, host_grid, layer, class_token=select == "full")
-    vision = saved_vision(CLIPVisionConfig(**tower.config).to_dict())
-    stock = tower.tokens != "pooled" and tower.grid == donor_grid(vision)
+    stock = tower.kind == CLIP and tower.tokens != "pooled" and tower.grid == tower.geometry.grid
     config |= {
-        "vision_config": vision,
+        "vision_config": saved_vision(CLIPVisionConfig(**tower.config).to_dict()) if stock else tower.stand_in(),
         "vision_feature_layer": tower.layer if stock else -1,
         "vision_feature_select_strategy": "full" if tower.class_token or not stock else "default",
     }
@@ -70,7 +70,7 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         files=files,
         features=placeholders(files),  # the latents do not stand in the text
         tower=None if stock else tower,
-        positions=tower.grid if tower.config != donor.config else None,
+        positions=tower.positions(donor),
         new=_new_tensors(source, config, settings),
         unchanged_behaviour=stock and _behaviour(source.files) == _behaviour(files),
     )

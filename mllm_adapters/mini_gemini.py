@@ -46,8 +46,6 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         HostError: when the feature layer lies beyond the donor's depth, the donor does not see RGB, the class token is asked for,
             or the grid does not divide the map's.
     """
-    from transformers import CLIPVisionConfig
-
     from mllm_adapters.tower_spec import tower_spec
 
     files = copy.deepcopy(source.files)
@@ -59,7 +57,7 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     own = _is_own_tower(spec, donor, config, seen)
     if not own:  # the donor prepares its pixels itself; all that it hands on is tokens, in the last place
         config |= {
-            "vision_config": {**spec.config, "model_type": "clip_vision_model"},
+            "vision_config": spec.stand_in(),
             "low_image_size": None,
             "image_seq_length": grid * grid,
             "vision_feature_layer": -1,
@@ -71,12 +69,11 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
             "vision_feature_select_strategy": "full",
         }
         llava.edit_processor(files, seen.model_copy(update={"resize": donor.preprocessing.resize}), counts)
-    resized = settings.tokens == "resize_posemb" and spec.size != CLIPVisionConfig(**donor.config).image_size
     return Plan(
         files=files,
         features=grid * grid,
         tower=None if own else spec,
-        positions=grid if resized else None,
+        positions=spec.positions(donor),
         new=_new_tensors(source, spec.width, settings),
         unchanged_behaviour=own,
     )
@@ -109,8 +106,10 @@ def _is_own_tower(spec: "TowerSpec", donor: "TowerHeader", config: Json, seen: "
     """Whether the donor is shaped, fed and read as the published tower is, so that it can stand there as that one does."""
     from transformers import CLIPVisionConfig
 
+    from mgll.tower_config import CLIP
+
     size = config["low_image_size"]
-    if size is None or spec.tokens == "pooled" or spec.layer != config["vision_feature_layer"]:
+    if size is None or spec.kind != CLIP or spec.tokens == "pooled" or spec.layer != config["vision_feature_layer"]:
         return False
     published = {key: value for key, value in config["vision_config"].items() if key != "model_type"}
     one, other = (llava.saved_vision(CLIPVisionConfig(**vision).to_dict()) for vision in (spec.config, published))
@@ -160,7 +159,7 @@ HOST = replace(
     ),
     open=open_checkpoint,
     parts={part: hub_id for part, (hub_id, _, _) in PARTS.items()},
-    holds_clip=False,
+    stock_towers=(),
     first_linear=None,  # the mining, a norm at its start, reads the tokens too
     encode=None,  # the ConvNeXt needs the pixels themselves
     replay=None,

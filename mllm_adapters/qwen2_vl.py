@@ -60,7 +60,7 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         files=files,
         features=(side // merge) ** 2,
         tower=spec,
-        positions=spec.grid if spec.config != donor.config else None,
+        positions=spec.positions(donor),
         new=_new_tensors(source, spec.width, merge**2, settings),
     )
 

@@ -75,7 +75,7 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
         files=files,
         features=config["query_grid"] ** 2,
         tower=tower,
-        positions=tower.grid if tower.config != donor.config else None,
+        positions=tower.positions(donor),
         new=_new_tensors(source, tower.width, settings),
     )
 

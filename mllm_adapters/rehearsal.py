@@ -10,7 +10,7 @@ from pathlib import Path
 from mllm_adapters.checkpoint_source import open_source, take_apart
 from mllm_adapters.graft_weights import full_name, is_untouched, kept_by_shard, leaving_tensors
 from mllm_adapters.host import GraftSettings, Host, Plan
-from mllm_adapters.surgery import read_shard
+from mllm_adapters.surgery import is_float, read_shard
 from mllm_adapters.transplant import plan_graft
 
 
@@ -71,7 +71,8 @@ def rehearse(
         dropped=len(leaving - {anatomy.prefix + name for name in donor} - new.keys()),
         linked=linked,
         rewritten=sum(sizes.values()) - linked,
-        arriving=(sum(math.prod(part.shape) for part in donor.values()) + sum(new.values())) * item,
+        arriving=sum(math.prod(p.shape) * item if is_float(p) else p.nbytes for p in donor.values())
+        + sum(new.values()) * item,
         connector=sum(connector.values()),
         adapted=tuple((tensors[name].shape[1], tensors[name].shape[0]) for name in layers),
     )

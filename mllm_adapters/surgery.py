@@ -88,6 +88,11 @@ def torch_dtype(part: Part) -> Any:
     return getattr(torch, _DTYPES[part.dtype])
 
 
+def is_float(part: Part) -> bool:
+    """Whether a graft may change its precision: the counters of batch norms, whole numbers, keep theirs."""
+    return "F" in part.dtype
+
+
 def sha256_of(part: Part) -> str:
     """Hex SHA-256 of the tensor's bytes, as they lie in a file."""
     digest = hashlib.sha256()
@@ -191,27 +196,9 @@ def read_pickle(path: Path) -> dict[str, Held]:
     Raises:
         FormatError: if it is damaged, or holds anything but tensors.
     """
-    import pickle
+    from mgll import weights
 
-    import torch
-
-    content: Any
-    try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files older than torch 1.6 are no zip archives and cannot be mapped
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's own message advises to run whatever is in there
-        raise FormatError(path, None, "damaged, or holds more than tensors; nothing in it was run") from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise FormatError(path, None, f"no whole file of tensors ({str(error).splitlines()[0]})") from None
-    for wrapper in ("model_state_dict", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise FormatError(path, None, "holds no tensors")
-    return {name: Held(tensor.detach(), path) for name, tensor in tensors.items()}
+    return {name: Held(tensor, path) for name, tensor in weights.read_pickle(path).items()}
 
 
 def place(source: Path, target: Path, copy: bool = False) -> None:

@@ -144,7 +144,7 @@ def list_hosts() -> str:
     """A table of all hosts: hub id, tower, connector, image tokens, and what loads a graft."""
     rows = [("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")]
     for host in map(get_host, HOSTS):
-        loads = "plain transformers" if host.holds_clip else "mllm_adapters.load"
+        loads = "plain transformers" if host.stock_towers else "mllm_adapters.load"
         rows.append((host.name, host.checkpoint, *host.geometry, loads))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
@@ -198,9 +198,7 @@ def report(host: Host, record: "Graft", out: Path) -> str:
             f" {record.warm.explained:.1%} of their variance on images left out"
         )
     if record.loads_in != "transformers":
-        lines.append(
-            f"  {_why_ours(host, record.settings.tokens)}: load it with mllm_adapters.load, not with transformers"
-        )
+        lines.append(f"  {_why_ours(host, record)}: load it with mllm_adapters.load, not with transformers")
     if record.connector_needs_training:
         why = "holds new tensors" if new and not record.warm else "was trained for another tower"
         lines.append(f"  The connector {why}: train it before you judge the tower.")
@@ -210,12 +208,14 @@ def report(host: Host, record: "Graft", out: Path) -> str:
     return "\n".join([*lines, f"next: {command}"])
 
 
-def _why_ours(host: Host, tokens: str) -> str:
+def _why_ours(host: Host, record: "Graft") -> str:
     """Why a graft needs code of ours."""
     if ":" in host.model_class:
         return f"transformers has no class for {host.title}"
-    if host.holds_clip:
-        return f"its tokens are {'pooled' if tokens == 'pooled' else 'resized'} while it runs"
+    if record.tower and record.tower.kind in host.stock_towers:
+        return f"its tokens are {'pooled' if record.tower.tokens == 'pooled' else 'resized'} while it runs"
+    if record.tower and host.stock_towers:
+        return f"transformers' {host.model_class} cannot read a {record.tower.kind} tower"
     return f"transformers' {host.model_class} cannot build another tower than its own"
 
 

@@ -4,10 +4,11 @@
 - `resize_features`: the donor runs at its own resolution, its grid is resized bilinearly to the old one. Equal token count,
   so the fairest comparison with the host; needs a hook at run time, hence `mllm_adapters.load`.
 - `resize_posemb`: position embeddings are interpolated (bicubic) so that the donor runs on a larger or smaller image and
-  yields the old grid. Baked into the weights; out of distribution for a tower that never saw that resolution.
-- `pooled`: one image token, the feature that the tower was trained to give (class token or mean of the patches, after the last
-  norm). What it tells about a tower is the tower's own: from dozens of raw patch tokens a trained connector learns nearly as
-  much of a random tower. Needs a hook at run time too.
+  yields the old grid. Baked into the weights; out of distribution for a tower that never saw that resolution. A donor without
+  learned positions (a convolutional trunk) runs on that image as it is.
+- `pooled`: one image token, the feature that the tower was trained to give (class token or mean of the patches after the last
+  norm, or the output of its own head). What it tells about a tower is the tower's own: from dozens of raw patch tokens a
+  trained connector learns nearly as much of a random tower. Needs a hook at run time too.
 """
 
 import math
@@ -18,19 +19,6 @@ if TYPE_CHECKING:
 
 TokenPolicy = Literal["native", "resize_features", "resize_posemb", "pooled"]
 POLICIES: tuple[TokenPolicy, ...] = get_args(TokenPolicy)
-
-
-def resize_positions(weight: "Tensor", grid: int) -> "Tensor":
-    """Position embeddings [1 + side * side, width] for another grid: [1 + grid * grid, width], bicubic.
-
-    The first row, the class token's, stays. The arithmetic is that of `interpolate_pos_encoding` in transformers, so a tower
-    with baked embeddings gives the same output as one that interpolates while running.
-    """
-    import torch
-
-    patches = _as_image(weight[None, 1:])
-    resized = torch.nn.functional.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
-    return torch.cat((weight[:1], resized.permute(0, 2, 3, 1).reshape(grid * grid, -1)))
 
 
 def resize_grid(features: "Tensor", grid: int) -> "Tensor":

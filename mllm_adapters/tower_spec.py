@@ -1,9 +1,8 @@
-"""How a donor is run inside a host whose own class cannot hold it. Imports no torch."""
+"""How a donor is run inside a host whose own class cannot hold it. Imports no torch for a CLIP donor."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from mgll.formats import Row
-from mgll.tower import CLIP_DEFAULTS
+from mgll.tower_config import CLIP, CLIP_DEFAULTS, Architecture, Pooling, at_size
 from mllm_adapters.host import GraftSettings, HostError, Json
 from mllm_adapters.token_policy import TokenPolicy
 
@@ -14,23 +13,21 @@ if TYPE_CHECKING:
 Triple = tuple[float, float, float]
 
 
-class TowerSpec(Row):
+class TowerSpec(Architecture):
     """How a donor is run inside a host; stands in `graft.json`.
 
     Attributes:
-        config: keyword arguments of `CLIPVisionConfig`.
         pooling: which output of the donor was trained against texts.
         tokens: the token policy.
         grid: side of the grid that is handed on.
         layer: hidden state that is handed on; -1 is the last.
         post_norm: apply the donor's last norm to it.
-        class_token: hand the class token on as well, first.
+        class_token: hand the class token on as well, first. Registers never are.
         bridge: width of the host's own tower, to which a linear layer takes the tokens; None: they are handed on as they are.
         scale, shift: `x * scale + shift` turns the host's normalised pixels into the donor's; None: they are the donor's already.
     """
 
-    config: Json
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Pooling = "cls"
     tokens: TokenPolicy = "native"
     grid: int
     layer: int = -1
@@ -53,12 +50,28 @@ class TowerSpec(Row):
     @property
     def donor_width(self) -> int:
         """Width of the donor's tokens."""
-        return int((CLIP_DEFAULTS | self.config)["hidden_size"])
+        return self.geometry.width
 
     @property
     def size(self) -> int:
         """Side of the donor's input in pixels."""
-        return int((CLIP_DEFAULTS | self.config)["image_size"])
+        return self.geometry.size
+
+    def positions(self, donor: Architecture) -> int | None:
+        """Side of the grid to which the donor's position embeddings are interpolated; None where it runs at its own size."""
+        return self.geometry.grid if self.size != donor.geometry.size else None
+
+    def stand_in(self) -> Json:
+        """A small CLIP tower with tokens of this width, for the class to build before the donor takes its place."""
+        return {
+            "model_type": CLIP,
+            "hidden_size": self.width,
+            "intermediate_size": self.width,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "image_size": self.size,
+            "patch_size": self.geometry.stride,
+        }
 
 
 def tower_spec(
@@ -79,51 +92,108 @@ def tower_spec(
         host_grid: side of the grid of the host's own tower.
         layer: which hidden state the host reads, where the user names none.
         post_norm: whether the host reads it after the tower's last norm, where it is the last one.
-        class_token: whether the host reads the class token, where the user says nothing.
+        class_token: whether the host reads the class token, where the user says nothing and the donor has one.
         host_normalisation: mean and std of the pixels that arrive, where they are not the donor's own.
         host_width: width of the host's own tower, for the bridge of a warm graft; None where the host takes none.
 
     Raises:
-        HostError: if the donor has no such layer, does not see RGB, or has no whole patch.
+        HostError: if the donor has no such layer or no class token, does not see RGB, has no whole patch, or takes no other size.
     """
-    config, policy = dict(donor.config), settings.tokens
-    vision = CLIP_DEFAULTS | config
-    check_donor(vision, settings.feature_layer if settings.feature_layer is not None else layer)
-    grid = own = vision["image_size"] // vision["patch_size"]
-    if policy in ("resize_features", "resize_posemb"):
-        grid = host_grid
-    if policy == "resize_posemb" and grid != own:
-        config["image_size"] = grid * vision["patch_size"]
-    layer = layer if settings.feature_layer is None else settings.feature_layer
+    check_donor(donor)
+    layer = feature_layer(donor, settings, layer)
+    resized = at_grid(donor, host_grid) if settings.tokens == "resize_posemb" else donor
     scale, shift = renormalisation(donor.preprocessing, host_normalisation)
     return TowerSpec(
-        config=config,
+        config=resized.config,
+        measured=resized.measured,
         pooling=donor.pooling,
-        tokens=policy,
-        grid=grid,
+        tokens=settings.tokens,
+        grid=host_grid if settings.tokens == "resize_features" else resized.geometry.grid,
         layer=layer,
-        post_norm=post_norm and layer in (-1, vision["num_hidden_layers"]),
-        class_token=class_token if settings.feature_select is None else settings.feature_select == "full",
+        post_norm=post_norm and layer in (-1, donor.geometry.depth),
+        class_token=hands_class_token_on(donor, settings, class_token),
         bridge=host_width if settings.warm else None,
         scale=scale,
         shift=shift,
     )
 
 
-def check_donor(config: Json, layer: int) -> None:
-    """Raise `HostError` unless the donor has that hidden state, sees RGB, and its image holds a whole patch."""
-    vision = CLIP_DEFAULTS | config
-    depth = vision["num_hidden_layers"]
-    if not -depth - 1 <= layer <= depth:
+def check_donor(donor: Architecture) -> None:
+    """Raise `HostError` unless the donor sees RGB and its image holds a whole patch."""
+    channels = (CLIP_DEFAULTS | donor.config)["num_channels"]
+    if channels != 3:
+        raise HostError(f"the donor takes {channels} channels, the hosts' processors give 3")
+    found = donor.geometry
+    if found.grid < 1:
+        raise HostError(f"the donor's patches ({found.stride} px) are larger than its image ({found.size} px)")
+
+
+def feature_layer(donor: Architecture, settings: GraftSettings, host_layer: int) -> int:
+    """Which hidden state is read: the user's choice, else the host's, where the donor has more than its last.
+
+    Raises:
+        HostError: if the donor has no such hidden state.
+    """
+    depth = donor.geometry.depth
+    if depth == 1 and settings.feature_layer in (None, -1, 1):
+        return -1
+    layer = host_layer if settings.feature_layer is None else settings.feature_layer
+    if depth == 1:
         raise HostError(
-            f"feature layer {layer} does not exist: the donor has {depth} blocks, so {-depth - 1}..{depth}; set --feature-layer"
+            f"feature layer {layer} does not exist: this donor hands on its last grid only; leave --feature-layer away"
         )
-    if vision["num_channels"] != 3:
-        raise HostError(f"the donor takes {vision['num_channels']} channels, the hosts' processors give 3")
-    if vision["image_size"] < vision["patch_size"]:
+    if not 1 <= abs(layer) <= depth:
         raise HostError(
-            f"the donor's patches ({vision['patch_size']} px) are larger than its image ({vision['image_size']} px)"
+            f"feature layer {layer} does not exist: the donor has {depth} blocks, so {-depth}..-1 or 1..{depth};"
+            " set --feature-layer"
         )
+    return layer
+
+
+def hands_class_token_on(donor: Architecture, settings: GraftSettings, of_host: bool) -> bool:
+    """Whether the class token is handed on: as the user says, else as in the host, where the donor has one.
+
+    Raises:
+        HostError: if the user asks for that of a donor that has none.
+    """
+    if settings.feature_select == "full" and not donor.geometry.class_token:
+        raise HostError(f"the donor ({donor.kind}) has no class token to keep; leave --feature-select full away")
+    return donor.geometry.class_token and (
+        of_host if settings.feature_select is None else settings.feature_select == "full"
+    )
+
+
+def at_grid(donor: Architecture, grid: int) -> Architecture:
+    """The donor on images of such a size that its grid has this side. Learned positions are interpolated in the weights.
+
+    Raises:
+        HostError: if more of its tensors than the positions depend on the size of the image.
+    """
+    old = donor.geometry
+    if grid == old.grid:
+        return donor
+    size = grid * old.stride
+    config = at_size(donor.config, size)
+    new = old.model_copy(update={"size": size, "grid": grid})
+    if donor.kind != CLIP:
+        _check_size(donor.config, config)
+    return Architecture(config=config, measured=new if donor.measured else None)
+
+
+def _check_size(old: Json, new: Json) -> None:
+    from mgll.position_tables import POSITION_TABLES
+    from mgll.tower import tower_shapes
+
+    way_out = "use --tokens resize_features"
+    try:
+        before, after = tower_shapes(old), tower_shapes(new)
+    except ValueError as error:
+        raise HostError(
+            f"the donor does not run on the image that the host's grid asks for ({error}); {way_out}"
+        ) from None
+    bound = sorted(name for name in before if before[name] != after.get(name) and name not in POSITION_TABLES)
+    if bound:
+        raise HostError(f"the donor runs at its own size only: {', '.join(bound[:3])} depend on it; {way_out}")
 
 
 def renormalisation(donor: "Preprocessing", host: tuple[Triple, Triple] | None) -> tuple[Triple | None, Triple | None]:

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import CLIPVisionModel
+from transformers import AutoModel
 
 from mgll import tower as tower_file
 from mgll.formats import FormatError
+from mgll.position_tables import POSITION_TABLES, resize_positions
 from mgll.preprocessing import ImageError, Preprocessing, open_image, to_square
 from mgll.weights import misfits
 from mllm_adapters.graft import WarmStart
@@ -30,7 +31,7 @@ from mllm_adapters.host import GraftSettings, Host, HostError, NewTensor, Plan, 
 from mllm_adapters.loading import load_processor, model_class
 from mllm_adapters.registry import HOSTS, get_host
 from mllm_adapters.surgery import read_tensor
-from mllm_adapters.token_policy import resize_grid, resize_positions
+from mllm_adapters.token_policy import resize_grid
 
 #: Strengths of the ridge among which images left out choose, in units of the donor tokens' mean variance.
 STRENGTHS = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -248,10 +249,10 @@ def _donor_reader(host: Host, source: Source, encoder: Path, plan: Plan, directo
     config = _write(host, source, plan.files, directory)
     tensors = tower_file.read_tensors(encoder)
     if plan.positions is not None:
-        positions = "embeddings.position_embedding.weight"
-        tensors[positions] = resize_positions(tensors[positions].float(), plan.positions)
+        for name in tensors.keys() & set(POSITION_TABLES):
+            tensors[name] = resize_positions(tensors[name].float(), plan.positions)
     if plan.tower is None:
-        tower: nn.Module = CLIPVisionModel(config.vision_config)
+        tower: nn.Module = AutoModel.from_config(config.vision_config)
         tower.load_state_dict(tensors, strict=True)
     else:
         assert host.shim is not None

@@ -133,7 +133,9 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
 
     towers = {RANDOM: folder / "random-tower.ckpt"}
     shared = settings.pretrain
-    save_random_tower(towers[RANDOM], seed, shared.encoder, shared.preprocessing, shared.pooling)
+    save_random_tower(
+        towers[RANDOM], seed, shared.encoder, shared.preprocessing, shared.pooling, shared.encoder_options
+    )
     objectives: dict[str, Objective] = {CLIP: "clip", MGLL: settings.mgll}
     for name, objective in objectives.items():
         towers[name] = folder / f"{name}-tower" / "mgll.ckpt"
@@ -173,12 +175,17 @@ def _probe(tower: Path, manifest: str) -> str:
 
 def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
     """The host on the CLIP tower, and its grafts with every tower."""
-    from mllm_adapters.demo_host import build_demo_host
+    from mgll.tower import read_header
+    from mgll.tower_config import CLIP as CLIP_KIND
+    from mllm_adapters.demo_host import build_demo_host, save_random_tower
     from mllm_adapters.host import GraftSettings
     from mllm_adapters.registry import get_host
     from mllm_adapters.transplant import graft
 
-    host = build_demo_host(towers[CLIP], folder / "host", settings.host)
+    own = towers[CLIP]
+    if read_header(own).kind != CLIP_KIND:  # the demo host holds no other; all three arms are grafts anyway
+        save_random_tower(own := folder / "host-tower.ckpt")
+    host = build_demo_host(own, folder / "host", settings.host)
     models = {name: folder / f"{name}-graft" for name in (RANDOM, CLIP, MGLL)}
     for name, model in models.items():
         graft(get_host("llava"), host, towers[name], model, GraftSettings(tokens=settings.tokens))

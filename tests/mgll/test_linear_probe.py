@@ -59,3 +59,30 @@ def test_a_standardised_tower_differs_only_in_the_scale_of_its_pooled_feature(tm
         old, new = load_tower(tower)[0].state_dict(), load_tower(out)[0].state_dict()
         changed = {name for name in old if not torch.equal(old[name], new[name])}
         assert changed == {"post_layernorm.weight", "post_layernorm.bias"}
+
+
+def test_a_tower_is_standardised_where_its_feature_comes_out_of_a_norm(tmp_path):
+    torch.manual_seed(0)
+    images = []
+    for index in range(12):
+        images.append(str(tmp_path / f"{index}.png"))
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images[-1])
+    vit = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    convnext = {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 20], "ls_init_value": None}
+    tower, out = tmp_path / "mgll.ckpt", tmp_path / "standardised.ckpt"
+    for encoder, options, size, pooling in (
+        ("convnext-base", convnext, 64, "head"),
+        ("convnext-base", convnext, 64, "mean"),
+        ("timm:vit_base_patch16_siglip_224", vit, 32, "mean"),
+    ):
+        save_tower(tower, vision_encoder(encoder, size, **options), Preprocessing(size=size), pooling)
+        standardise_tower(tower, images, out)
+        found = tower_features(out, images)
+        assert np.abs(found.mean(0)).max() < 1e-2
+        assert found.std(0, ddof=1) == pytest.approx(1, abs=1e-2)
+    save_tower(tower, vision_encoder(encoder, size, **options), Preprocessing(size=size), "head")
+    out.unlink()
+    with pytest.raises(ValueError, match="does not come straight out of a norm"):
+        standardise_tower(tower, images, out)
+    assert not out.exists()

@@ -92,6 +92,21 @@ def test_a_killed_run_resumes_to_the_same_bits(settings, tmp_path, stop):
     assert metrics(settings.out) == metrics(tmp_path / "undisturbed")
 
 
+def test_the_statistics_of_batch_norms_are_resumed_too(settings, tmp_path):
+    conv = replace(settings, encoder="timm:resnet10t", encoder_options={"channels": [4, 8, 12, 16]})
+    undisturbed = load_file(pretrain(replace(conv, out=str(tmp_path / "undisturbed"))))
+
+    def kill(step: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(conv, after_step=kill)
+    resumed = load_file(pretrain(conv))
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in undisturbed.items())
+    assert {int(tensor) for name, tensor in resumed.items() if name.endswith("num_batches_tracked")} == {9}
+
+
 RUN = """
 import sys, json, torch
 from mgll.settings import ObjectiveSettings, PretrainSettings

@@ -10,7 +10,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mgll.formats import FormatError
 from mgll.preprocessing import Preprocessing
-from mgll.tower import CLIP_DEFAULTS, _main, load_tower, pool, read_header, save_tower, tower_shapes
+from mgll.tower import _main, load_tower, read_header, save_tower, tower_shapes
+from mgll.tower_config import CLIP_DEFAULTS
+from mgll.tower_model import pooled
 from mgll.vision_encoders import vision_encoder
 
 
@@ -41,11 +43,12 @@ def test_writing_twice_gives_the_same_bytes(path, tmp_path):
 
 def test_pooling_is_the_class_token_or_the_mean_of_the_patches(path):
     model, _ = load_tower(path)
-    output = model(torch.randn(2, 3, 32, 32))
-    assert torch.equal(pool(output.last_hidden_state, model, "cls"), output.pooler_output)
-    mean = pool(output.last_hidden_state, model, "mean")
-    assert mean.shape == (2, 64)
-    assert not torch.allclose(mean, output.pooler_output)
+    pixels = torch.randn(2, 3, 32, 32)
+    output = model(pixels)
+    assert torch.equal(pooled(model, pixels, "cls"), output.pooler_output)
+    expected = model.post_layernorm(output.last_hidden_state[:, 1:]).mean(dim=1)
+    torch.testing.assert_close(pooled(model, pixels, "mean"), expected)
+    assert not torch.allclose(expected, output.pooler_output)
 
 
 def rewritten(path, change):

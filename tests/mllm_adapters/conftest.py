@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tiny.any_host import save_tiny
 from tiny_tokenizer import byte_tokenizer
 from transformers import (
     CLIPVisionConfig,
@@ -74,6 +75,18 @@ def host_directory(host_model: LlavaForConditionalGeneration, tmp_path_factory: 
     )
     processor.save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def host(name: str) -> Path:
+        if name not in made:
+            made[name] = save_tiny(name, tmp_path_factory.mktemp("hosts") / name)
+        return made[name]
+
+    return host
 
 
 @pytest.fixture(scope="session")

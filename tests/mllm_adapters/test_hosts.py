@@ -1,6 +1,5 @@
 """Every host: graft, forward, backward, generate, a LoRA step, save, reload, a scored question, and what it refuses."""
 
-import importlib
 import json
 import math
 import re
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from scored_question import last_logits, letter_scores
 
 from mgll.formats import FormatError
+from mgll.position_tables import resize_positions
 from mgll.preprocessing import open_image
 from mgll.tower import load_tower, read_header, save_tower
 from mllm_adapters.finetune import finetune
@@ -26,7 +26,6 @@ from mllm_adapters.host import GraftSettings, HostError
 from mllm_adapters.loading import load
 from mllm_adapters.registry import HOSTS, get_host
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.token_policy import resize_positions
 from mllm_adapters.transplant import graft
 
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
@@ -34,29 +33,6 @@ QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 REFUSED: dict[tuple[str, str], str] = {
     ("qwen-vl", "pooled"): "256 equal tokens",
 }
-
-
-def save_tiny(name: str, directory: Path) -> Path:
-    """Write the tiny host of this family; its builder is `tiny/<module>.py: save_<module>`."""
-    module = HOSTS[name].rpartition(".")[2]
-    builder = importlib.import_module(f"tiny.{module}")
-    save = getattr(builder, f"save_{name.replace('-', '_').replace('.', '_')}", None) or getattr(
-        builder, f"save_{module}"
-    )
-    save(directory)
-    return directory
-
-
-@pytest.fixture(scope="session")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def host(name: str) -> Path:
-        if name not in made:
-            made[name] = save_tiny(name, tmp_path_factory.mktemp("hosts") / name)
-        return made[name]
-
-    return host
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ def test_the_table_has_the_specs_checkpoint_and_the_page_its_commands(name: str)
     host = get_host(name)
     row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` | `"))
     assert f"`{host.checkpoint}`" in row
-    assert ("plain transformers" in row) == host.holds_clip
+    assert ("plain transformers" in row) == bool(host.stock_towers)
     assert {command for command, options in COMMANDS if f"--model {name} " in f"{options} "} == {"swap", "convert"}
     assert all(f"{part}={hub}" in PAGE for part, hub in host.parts.items())
 

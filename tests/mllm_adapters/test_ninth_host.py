@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import test_hosts
-from test_hosts import donor, grafts, hosts, tuned  # noqa: F401 - fixtures
+from test_hosts import donor, grafts, tuned  # noqa: F401 - fixtures
 
 from mllm_adapters.graft import validate
 from mllm_adapters.loading import load

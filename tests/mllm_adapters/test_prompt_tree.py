@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from scored_question import last_logits
-from test_hosts import save_tiny
+from tiny.any_host import save_tiny
 
 from benchmark.rotations import as_asked
 from benchmark.scorer import Ask

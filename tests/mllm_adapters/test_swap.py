@@ -194,7 +194,7 @@ def test_an_answer_ends_where_checkpoint_or_tokenizer_say(
 def test_the_report_says_why_a_graft_needs_code_of_ours(
     name: str, tokens: str, why: str, make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from test_hosts import save_tiny
+    from tiny.any_host import save_tiny
 
     host, out = get_host(name), tmp_path / "graft"
     record = graft(host, save_tiny(name, tmp_path / "host"), make_tower(size=48), out, GraftSettings(tokens=tokens))

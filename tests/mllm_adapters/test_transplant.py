@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from donors import donor_model, save_donor
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
@@ -75,12 +76,18 @@ def test_every_tensor_after_a_plain_load(
         assert {change.change for change in record.tensors} == {"replaced"}
         assert validate(out) == record
         pairs.append((out, tmp_path / f"{names}.safetensors"))
-    in_plain_transformers(pairs)
+    siglip = (tmp_path / "graft-siglip", tmp_path / "siglip.safetensors")
+    graft(HOST, tmp_path / "host-legacy", save_donor("siglip", tmp_path / "siglip.ckpt"), siglip[0])
+    in_plain_transformers([*pairs, siglip])
     expected = host_model.state_dict() | in_memory(load_tower(encoder)[0].state_dict())
     for _, path in pairs:
         found = load_file(path)
         assert found.keys() == expected.keys()
         assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    found = load_file(siglip[1])
+    expected = in_memory(donor_model("siglip").state_dict())
+    assert {name for name in found if ".vision_tower." in name} == expected.keys()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
 
 def test_no_file_keeps_an_old_tensor_and_untouched_shards_are_links(

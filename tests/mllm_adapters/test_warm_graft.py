@@ -1,6 +1,5 @@
 """A warm graft gives the host's connector the donor's tokens as if they were the old tower's."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from mllm_adapters.finetune import finetune
 from mllm_adapters.graft import validate
 from mllm_adapters.host import GraftSettings, HostError, Plan, Source
 from mllm_adapters.loading import load
-from mllm_adapters.registry import HOSTS, get_host
+from mllm_adapters.registry import get_host
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 from mllm_adapters.training_batches import Images
 from mllm_adapters.transplant import graft, plan_graft
@@ -32,22 +31,6 @@ QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 BRIDGED = ["internvl", "janus-pro", "instructblip", "qwen-vl"]
 WIDTH, SIZE = 24, 32  # of the donor
 SMALL = {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def host(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("hosts") / name
-            module = HOSTS[name].rpartition(".")[2]
-            builder = importlib.import_module(f"tiny.{module}")
-            save = getattr(builder, f"save_{name.replace('-', '_').replace('.', '_')}", None)
-            (save or getattr(builder, f"save_{module}"))(made[name])
-        return made[name]
-
-    return host
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def llava(folder: Path, count: int, rounds: int) -> None:
 
 def other_hosts(folder: Path, rounds: int) -> None:
     """Four orders against one on the tests' tiny instance of every other host, beside the bound that its tokens set."""
-    from test_hosts import save_tiny
+    from tiny.any_host import save_tiny
 
     from benchmark.rotations import as_asked
     from benchmark.scorer import Ask
@@ -110,7 +110,7 @@ def other_hosts(folder: Path, rounds: int) -> None:
 
 def memory(folder: Path) -> None:
     """Peak memory of a process that scores 2,233 cases, against one that scores 100; the tests' tiny LLaVA."""
-    from test_hosts import save_tiny
+    from tiny.any_host import save_tiny
 
     from benchmark.case_building import build_cases
     from mgll.synthetic import generate
