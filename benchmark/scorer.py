@@ -53,6 +53,18 @@ class Score(NamedTuple):
     option_log_probs: Four | None = None
 
 
+class AskError(ValueError):
+    """A question to which a model gives no usable answer.
+
+    Attributes:
+        number: index of the question among those that were put in one call.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        self.number = number
+        super().__init__(message)
+
+
 class Scorer(Protocol):
     """Anything that answers four-option questions about images: a host, a graft, an endpoint, a dummy.
 
