@@ -7,24 +7,21 @@ a server of one's own usually needs none.
 import base64
 import hashlib
 import io
-import math
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from benchmark.prompts import LETTERS
-from benchmark.scorer import Ask, AskError, Four, Score, View
+from benchmark.scorer import REPLY_TOKENS, Ask, AskError, Four, Score, View, renormalised
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-#: Longest reply in tokens, as for other models.
-REPLY_TOKENS = 32
 
 #: How many of the most probable tokens are asked for; the interface allows no more.
 LISTED = 20
@@ -120,7 +117,9 @@ class EndpointScorer:
         choice = self._ask(image, text, "letter" in views)
         said = (choice.message.content or choice.message.refusal or "").strip()
         if not said and choice.finish_reason == "length":
-            raise ValueError(f"the {REPLY_TOKENS} tokens of the reply were used up before a word of it (it reasons first?)")
+            raise ValueError(
+                f"the {REPLY_TOKENS} tokens of the reply were used up before a word of it (it reasons first?)"
+            )
         if "letter" not in views:
             return Score(None, said, text)
         places = (choice.logprobs and choice.logprobs.content) or []
@@ -137,19 +136,17 @@ class EndpointScorer:
         """
         from openai import OpenAIError
 
+        content = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": text}]
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": REPLY_TOKENS,
+            "temperature": 0,
+        }
+        if log_probs:
+            body |= {"logprobs": True, "top_logprobs": LISTED}
         try:
-            found = self._client.chat.completions.with_raw_response.create(
-                model=self._model,
-                messages=[
-                    {
-                        "role": "user",
-                        "content": [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": text}],
-                    }
-                ],
-                max_tokens=REPLY_TOKENS,
-                temperature=0,
-                **({"logprobs": True, "top_logprobs": LISTED} if log_probs else {}),
-            )
+            found = self._client.chat.completions.with_raw_response.create(**body)
         except OpenAIError as error:
             raise ValueError(str(error)) from error
         try:
@@ -158,21 +155,20 @@ class EndpointScorer:
             raise ValueError(f"the answer is not that of chat/completions: {error}") from error
 
     def _letters(self, listed: Sequence[_Token]) -> Four:
-        found: dict[str, float] = defaultdict(float)
+        found: dict[str, list[float]] = defaultdict(list)
         for token in listed:
-            found[token.token.strip(" \n\t▁Ġ")] += math.exp(token.logprob)
-        if not any(found.get(letter) for letter in LETTERS):
+            found[token.token.strip(" \n\t▁Ġ")].append(token.logprob)
+        if not any(letter in found for letter in LETTERS):
             tokens = ", ".join(repr(token.token) for token in listed[:5])
             raise ValueError(f"none of the letters A to D is among the {len(listed)} tokens listed ({tokens}, ...)")
-        # below the last one listed by a hair, so that a letter that was listed comes before one that was not
-        unlisted = math.exp(min(token.logprob for token in listed)) * (1 - 1e-6)
-        if not self._told and not all(found.get(letter) for letter in LETTERS):
+        if not self._told and not all(letter in found for letter in LETTERS):
             self._told = True
-            print(f"{self.name}: letters that are not listed get the probability of the last one listed", file=sys.stderr)
-        values = [found.get(letter) or unlisted for letter in LETTERS]
-        total = math.fsum(values)
-        a, b, c, d = (math.log(value / total) for value in values)
-        return a, b, c, d
+            print(
+                f"{self.name}: a letter that is not listed gets the probability of the last one listed", file=sys.stderr
+            )
+        # a hair below, so that a letter that is listed comes before one that is not
+        unlisted = min(token.logprob for token in listed) - 1e-6
+        return renormalised(np.logaddexp.reduce(found.get(letter, [unlisted])) for letter in LETTERS)
 
 
 def _data_url(image: "Image") -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MODEL_ID = "mgll_graft"
 
 #: Longest reply in tokens where a task does not say; lmms-eval's own models take the same.
-REPLY_TOKENS = 1024
+DEFAULT_NEW_TOKENS = 1024
 
 #: What `generate` is told of a task that samples; whatever else tasks say is meant for other models.
 _SAMPLING = ("temperature", "top_p", "top_k", "num_beams")
@@ -49,7 +49,7 @@ class Decoding(NamedTuple):
     options: dict[str, Any]
 
 
-class MgllGraft(lmms):  # type: ignore[misc]
+class MgllGraft(lmms):
     """A host, a graft or a fine-tuned directory as lmms-eval sees a model.
 
     A task's text becomes the question in the host's own conversation form. A likelihood is a loss, as in lmms-eval's own models:
@@ -90,7 +90,8 @@ class MgllGraft(lmms):  # type: ignore[misc]
     @property
     def device(self) -> "torch.device":
         """Where the model is."""
-        return self._loaded.model.device  # type: ignore[no-any-return]
+        found: torch.device = self._loaded.model.device
+        return found
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """Write a reply to each request: greedily unless the task samples.
@@ -176,7 +177,8 @@ class MgllGraft(lmms):  # type: ignore[misc]
 
     def _document(self, request: Instance) -> Mapping[str, Any]:
         document, task, split = request.args[3:6]
-        return self.task_dict[task][split][document]  # type: ignore[no-any-return]
+        found: Mapping[str, Any] = self.task_dict[task][split][document]
+        return found
 
     def _continuation(self, request: Instance) -> str:
         target = request.args[1]
@@ -197,7 +199,9 @@ def decoding_of(settings: Mapping[str, Any]) -> Decoding:
     elif (settings.get("num_beams") or 1) > 1:
         options = {"num_beams": settings["num_beams"]}
     return Decoding(
-        int(settings.get("max_new_tokens") or REPLY_TOKENS), (stops,) if isinstance(stops, str) else tuple(stops), options
+        int(settings.get("max_new_tokens") or DEFAULT_NEW_TOKENS),
+        (stops,) if isinstance(stops, str) else tuple(stops),
+        options,
     )
 
 

@@ -9,7 +9,7 @@ form that fails; the model is tried once when it is loaded, and a view that it c
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from PIL import Image
 
 from benchmark.case_images import BLANK_COLOUR, BLANK_SIZE
 from benchmark.prompts import LETTERS, QUESTIONS
-from benchmark.scorer import Ask, Four, Score, View
+from benchmark.scorer import REPLY_TOKENS, Ask, Four, Score, View, renormalised
 
+_Document = dict[str, Any]
 _TASK, _SPLIT = "cases", "test"
 
 #: Tokens that a loss of one letter may be a mean over without a token of the prompt: a space, the letter, the end of the turn.
@@ -54,14 +55,15 @@ class LmmsEvalScorer:
         Raises:
             ValueError: if the model fails, or its wrapper reports an error and goes on with an empty reply.
         """
-        documents = [{"image": ask.image, "text": text} for ask in asks for text in ask.texts]
+        documents: list[_Document] = [{"image": ask.image, "text": text} for ask in asks for text in ask.texts]
         orders = [order for ask in asks for order in ask.orders]
         letters: list[Four | None] = [None] * len(documents)
         options: list[Four | None] = [None] * len(documents)
         if "letter" in views:
-            letters = [_renormalised(found) for found in self._losses(documents, [LETTERS] * len(documents))]
+            found = self._losses(documents, [LETTERS] * len(documents))
+            letters = [renormalised(-loss * tokens for loss, tokens in four) for four in found]
         if "option" in views:
-            options = [_four(-loss for loss, _ in found) for found in self._losses(documents, orders)]
+            options = [_four(-loss for loss, _ in four) for four in self._losses(documents, orders)]
         said = self._replies(documents) if "text" in views else [""] * len(documents)
         scores = iter(
             Score(letter, text, document["text"], option)
@@ -80,9 +82,7 @@ class LmmsEvalScorer:
             return ("text",)
         return ("letter", "text", "option") if counted <= OWN_TOKENS else ("letter", "text")
 
-    def _replies(self, documents: Sequence[dict[str, Any]]) -> list[str]:
-        from benchmark.transformers_scorer import REPLY_TOKENS
-
+    def _replies(self, documents: Sequence[_Document]) -> list[str]:
         def arguments(index: int) -> tuple[Any, ...]:
             decoding = {"max_new_tokens": REPLY_TOKENS, "do_sample": False, "temperature": 0, "until": []}
             what = (decoding, _image) if self._lm.is_simple else (_messages, decoding)
@@ -92,7 +92,7 @@ class LmmsEvalScorer:
         return [str(getattr(found, "text", found)).strip() for found in self._answers(documents, requests)]
 
     def _losses(
-        self, documents: Sequence[dict[str, Any]], choices: Sequence[Sequence[str]]
+        self, documents: Sequence[_Document], choices: Sequence[Sequence[str]]
     ) -> list[list[tuple[float, int]]]:
         """For each document and each of its four choices the loss and how many tokens it is a mean over."""
         requests = [
@@ -110,7 +110,7 @@ class LmmsEvalScorer:
         pairs = iter(zip(losses, counts or [1] * len(losses), strict=True))
         return [[next(pairs) for _ in four] for four in choices]
 
-    def _answers(self, documents: Sequence[dict[str, Any]], requests: list[Any]) -> list[Any]:
+    def _answers(self, documents: Sequence[_Document], requests: list[Any]) -> list[Any]:
         """What the model gives for requests of one kind."""
         from loguru import logger
 
@@ -120,7 +120,9 @@ class LmmsEvalScorer:
         try:
             found = list(getattr(self._lm, requests[0].request_type)(requests))
         except Exception as error:
-            raise ValueError(f"{self.name}: {requests[0].request_type} fails: {error or type(error).__name__}") from error
+            raise ValueError(
+                f"{self.name}: {requests[0].request_type} fails: {error or type(error).__name__}"
+            ) from error
         finally:
             logger.remove(sink)
         if reported:
@@ -177,22 +179,15 @@ def _supervised_tokens(model: Any) -> Iterator[list[int]]:
         handle.remove()
 
 
-def _image(document: dict[str, Any]) -> list[Image.Image]:
+def _image(document: _Document) -> list[Image.Image]:
     return [document["image"]]
 
 
-def _messages(document: dict[str, Any]) -> list[dict[str, Any]]:
+def _messages(document: _Document) -> list[dict[str, Any]]:
     content = [{"type": "image", "url": document["image"]}, {"type": "text", "text": document["text"]}]
     return [{"role": "user", "content": content}]
 
 
-def _renormalised(losses: Sequence[tuple[float, int]]) -> Four:
-    logits = [-loss * count for loss, count in losses]
-    top = max(logits)
-    total = top + math.log(math.fsum(math.exp(value - top) for value in logits))
-    return _four(value - total for value in logits)
-
-
-def _four(values: "Iterator[float]") -> Four:
+def _four(values: Iterable[float]) -> Four:
     a, b, c, d = values
     return a, b, c, d

@@ -1,7 +1,7 @@
 """Write a file of cases as a task folder for lmms-eval.
 
     python -m benchmark.lmms_export cases.jsonl --out runs/lmms_tasks
-    lmms-eval --include_path runs/lmms_tasks --tasks mgll_letter,mgll_text,mgll_option --model mgll_graft --model_args pretrained=DIR
+    lmms-eval --include_path runs/lmms_tasks --tasks mgll_letter,mgll_text --model mgll_graft --model_args pretrained=DIR
 
 `mgll_letter` compares the likelihoods of the letters, `mgll_option` those of the options' texts, `mgll_text` reads what the model
 writes. The folder needs no network; images stay where they are, under their absolute paths. Research use only, not for diagnosis.
@@ -20,6 +20,7 @@ from benchmark import lmms_eval_tasks as tasks
 from benchmark.cases import Case, check_images, read_cases
 from benchmark.predictions import cases_sha256, questions_sha256
 from benchmark.prompts import LETTERS
+from benchmark.scorer import REPLY_TOKENS
 from mgll.files import write_text
 from mgll.formats import FormatError
 
@@ -51,8 +52,6 @@ def export(cases: Sequence[Case], out: str | os.PathLike[str]) -> list[str]:
 
 def task_configs(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """The three tasks in lmms-eval's terms."""
-    from benchmark.transformers_scorer import REPLY_TOKENS
-
     codes = sorted({case.code for case in cases})
     metrics = [_metric("acc", tasks.accuracy), _metric("acc_macro", tasks.macro_accuracy)]
     metrics += [_metric(tasks.class_metric(code), "mean") for code in codes]
@@ -114,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lmms_export: {error}", file=sys.stderr)
         return 1
     print(f"{options.out}: {len(cases)} cases, tasks {', '.join(names)}")
-    print(f"lmms-eval --include_path {options.out} --tasks {','.join(names)} --model mgll_graft --model_args pretrained=DIR")
+    print(
+        f"lmms-eval --include_path {options.out} --tasks {','.join(names)} --model mgll_graft --model_args pretrained=DIR"
+    )
     return 0
 
 
