@@ -55,7 +55,7 @@ def models(folder: Path) -> dict[str, Path]:
     return {
         "graft": stirred_graft(folder / "llava"),
         "instructblip": stirred_host("instructblip", folder / "instructblip"),
-        "host": folder / "llava" / "host",
+        "host": stirred_host("llava", folder / "host"),
     }
 
 
@@ -137,7 +137,8 @@ def test_its_answers_are_ours_case_by_case_and_view_by_view(name: str, runs, mod
     samples, table = runs[name]
     ours = [found[0] for found in TransformersScorer(models[name]).score([ask(case) for case in cases], VIEWS)]
     assert {task: len(rows) for task, rows in samples.items() if "mgll" in task} == dict.fromkeys(OURS.split(","), 9)
-    assert len({score.text for score in ours}) > 2, "replies that are all alike would show nothing"
+    assert len({score.text for score in ours}) > 2, "answers that are all alike would show nothing"
+    assert np.ptp([score.log_probs for score in ours], axis=0).max() > 0.1
     chosen: dict[str, list[int | None]] = {"letter": [], "option": [], "text": []}
     for number, (case, score) in enumerate(zip(cases, ours, strict=True)):
         letter, option, text = (samples[f"mgll_{view}"][number] for view in ("letter", "option", "text"))
@@ -151,7 +152,6 @@ def test_its_answers_are_ours_case_by_case_and_view_by_view(name: str, runs, mod
         chosen["text"].append(parse_reply(score.text, case.options).choice)
     for view, found in chosen.items():
         assert [sample["chosen"] for sample in samples[f"mgll_{view}"]] == found
-        assert len(set(found)) > 1 or view == "text"
         correct = [choice == case.answer for choice, case in zip(found, cases, strict=True)]
         line = table[f"mgll_{view}"]
         assert line["acc,none"] == pytest.approx(np.mean(correct))
@@ -185,7 +185,8 @@ def test_a_general_task_is_answered_by_the_graft_as_plain_transformers_has_it(ru
         with torch.inference_mode():
             return model(**inputs, labels=labels).loss.item()
 
-    for sample, name in zip(samples["colours"], sorted(COLOURS), strict=True):
+    for sample in samples["colours"]:
+        name = list(COLOURS)[int(sample["target"])]
         image = Image.open(folder / "tasks" / "general" / "colours" / "test" / f"{name}.png")
         expected = [loss("Which colour is it?", colour, image) for colour in COLOURS]
         np.testing.assert_allclose(losses(sample), expected, atol=1e-4)

@@ -17,8 +17,25 @@ sys.path.append(str(Path(__file__).parents[1] / "mllm_adapters"))
 
 
 def stirred_host(name: str, directory: Path) -> Path:
-    """Noise on all weights, and letters and the end of a text made likely."""
+    """One of `tests/mllm_adapters/tiny`."""
     getattr(importlib.import_module(f"tiny.{name}"), f"save_{name}")(directory)
+    return stir(directory)
+
+
+def stirred_graft(directory: Path) -> Path:
+    """A LLaVA with a tower of another width."""
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tower = CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **sizes))
+    seen = Preprocessing(size=32, resize="pad", mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
+    save_tower(directory / "mgll.ckpt", tower, seen)
+    importlib.import_module("tiny.llava").save_llava(directory / "host")
+    graft(get_host("llava"), directory / "host", directory / "mgll.ckpt", directory / "graft", copy=True)
+    return stir(directory / "graft")
+
+
+def stir(directory: Path) -> Path:
+    """Add noise to all weights, and make letters and the end of a text likely."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
     likely = [*tokenizer.convert_tokens_to_ids([f"Ġ{letter}" for letter in "ABCD"]), tokenizer.eos_token_id]
     noise = torch.Generator().manual_seed(0)
@@ -30,15 +47,3 @@ def stirred_host(name: str, directory: Path) -> Path:
                 tensor[likely] *= 5
         save_file(tensors, path, {"format": "pt"})
     return directory
-
-
-def stirred_graft(directory: Path) -> Path:
-    """A tower of another width and more contrast on a stirred LLaVA."""
-    torch.manual_seed(1)
-    sizes = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    tower = CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, initializer_factor=5.0, **sizes))
-    seen = Preprocessing(size=32, resize="pad", mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
-    save_tower(directory / "mgll.ckpt", tower, seen)
-    host = stirred_host("llava", directory / "host")
-    graft(get_host("llava"), host, directory / "mgll.ckpt", directory / "graft")
-    return directory / "graft"
