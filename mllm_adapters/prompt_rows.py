@@ -56,7 +56,14 @@ def replies(
     with _tower_out_of_the_way(loaded, encoded) as images:
         inputs = _inputs(loaded, rows, images)
         asked = inputs["input_ids"]
-        decoding = {"do_sample": False, "eos_token_id": _stops(loaded.model, tokenizer), **decoding}
+        # what is behind the end is padded with a token that is left out of the text, or the batch would decide the reply
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        decoding = {
+            "do_sample": False,
+            "eos_token_id": _stops(loaded.model, tokenizer),
+            "pad_token_id": pad,
+            **decoding,
+        }
         said = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, **decoding)
     # encoder-decoders give the answer alone
     goes_on = said.shape[1] >= asked.shape[1] and torch.equal(said[:, : asked.shape[1]], asked)

@@ -1,6 +1,5 @@
 """The tiny hosts of the adapters' tests, stirred so that image and words decide what they answer, and a graft on one."""
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from mllm_adapters.registry import get_host
 from mllm_adapters.transplant import graft
 
 sys.path.append(str(Path(__file__).parents[1] / "mllm_adapters"))
+from tiny.any_host import save_tiny
 
 
 def stirred_host(name: str, directory: Path) -> Path:
     """One of `tests/mllm_adapters/tiny`."""
-    getattr(importlib.import_module(f"tiny.{name}"), f"save_{name}")(directory)
-    return stir(directory)
+    return stir(save_tiny(name, directory))
 
 
 def stirred_graft(directory: Path) -> Path:
@@ -29,8 +28,8 @@ def stirred_graft(directory: Path) -> Path:
     tower = CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **sizes))
     seen = Preprocessing(size=32, resize="pad", mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
     save_tower(directory / "mgll.ckpt", tower, seen)
-    importlib.import_module("tiny.llava").save_llava(directory / "host")
-    graft(get_host("llava"), directory / "host", directory / "mgll.ckpt", directory / "graft", copy=True)
+    host = save_tiny("llava", directory / "host")
+    graft(get_host("llava"), host, directory / "mgll.ckpt", directory / "graft", copy=True)
     return stir(directory / "graft")
 
 

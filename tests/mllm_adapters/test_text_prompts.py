@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_hosts import save_tiny
+from tiny.any_host import save_tiny
 
 from mllm_adapters.answer_slot import plain_ids
 from mllm_adapters.encoded_prompts import encode_text
