@@ -120,7 +120,7 @@ LAYOUTS: dict[str, Layout] = {
         **_FLAIR,
         seen=True,
         published="github.com/jusiro/FLAIR",
-        licence="not stated",
+        licence="Apache-2.0",
         note="values in 0..1 without normalisation. They pad below and to the right, here on both sides",
         dropped=(r"vision_model\.projection_head_vision\..*", r"text_model\..*", r"logit_scale"),
     ),

@@ -206,3 +206,16 @@ def test_the_list_says_what_is_only_recalled(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().out
     assert all(f"\n{name}: " in f"\n{said}" for name in LAYOUTS)
     assert said.count("UNVERIFIED") == sum(not layout.seen for layout in LAYOUTS.values()) > 0
+
+
+def test_the_page_has_every_family_as_the_table_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "towers.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if line.startswith("| `") and not line.startswith("| `--layout`")
+    ]
+    assert {name.strip("`"): (published, names, licence) for name, published, _, names, licence in rows} == {
+        name: (layout.published, "read" if layout.seen else "**unverified**", layout.licence)
+        for name, layout in LAYOUTS.items()
+    }
