@@ -48,7 +48,7 @@ class Layout:
         renames: pattern and replacement, after the prefix is gone.
         architecture: name in timm.
         head_width: channels of an attention head; weights do not say.
-        size: side of the image in pixels where the weights do not say.
+        size: side of the image in pixels where the weights do not say, or not to the pixel.
         mean, std, resize: as in `Preprocessing`.
         hidden_act: activation of a `clip` tower.
         pooling: which output is the image's feature.
@@ -264,6 +264,7 @@ LAYOUTS: dict[str, Layout] = {
         dropped=_OPEN_CLIP_TIMM,
         architecture="vit_so400m_patch14_siglip_384",
         head_width=72,
+        size=384,
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
         pooling="head",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mgll.foreign_layouts import Layout
-from mgll.tower_config import TIMM, at_size
+from mgll.tower_config import TIMM
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def _clip(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]
     from mgll.vision_encoders import clip_config
 
     width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].shape
-    size = math.isqrt(len(tensors["embeddings.position_embedding.weight"]) - 1) * patch
+    size = _side(layout, len(tensors["embeddings.position_embedding.weight"]) - 1, patch)
     shape = {
         "hidden_size": width,
         "intermediate_size": len(tensors["encoder.layers.0.mlp.fc1.weight"]),
@@ -50,7 +50,7 @@ def _clip(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]
 def _timm_vit(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]:
     width, _, patch, _ = tensors["timm_model.patch_embed.proj.weight"].shape
     rows = tensors["timm_model.pos_embed"].shape[1] - ("timm_model.cls_token" in tensors)
-    size = math.isqrt(rows) * patch
+    size = _side(layout, rows, patch)
     inner = len(tensors["timm_model.blocks.0.mlp.fc1.weight"])
     arguments: Config = {
         "img_size": size,
@@ -82,12 +82,18 @@ def _timm(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]
 
     from mgll.vision_encoders import timm_config
 
-    config = timm_config(str(layout.architecture), 0, {})
     known = timm.get_pretrained_cfg(str(layout.architecture))
-    size = known.input_size[-1] if known else layout.size
-    if size is None:
+    size = known.input_size[-1] if known else layout.size or 0
+    config = timm_config(str(layout.architecture), size, {})
+    if not size:
         raise ValueError(f"timm does not say the size of the images of {layout.architecture}: say it (size)")
-    return at_size({**config, "model_args": {}}, size), size
+    return config, size
+
+
+def _side(layout: Layout, patches: int, patch: int) -> int:
+    """Side of the image in pixels. Patches need not fill it: the last ones of 384 px in patches of 14 are not looked at."""
+    grid = math.isqrt(patches)
+    return layout.size if layout.size and layout.size // patch == grid else grid * patch
 
 
 def _count(tensors: "Mapping[str, Tensor]", pattern: str) -> int:

@@ -65,6 +65,7 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
     from mgll.provenance import provenance
     from mgll.start_weights import resized
     from mgll.tower import read_header, save_tower
+    from mgll.transformers_folder import read_transformers
     from mgll.weights import file_in
 
     published, path = _published(layout, settings), Path(source)
@@ -72,13 +73,16 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
     if used.kind == "transformers":
         used = _as_the_folder_says(path, used)
         _check_said(layout, used)
-        model, size, files = *_from_folder(path, used), sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+        model = read_transformers(path)
+        files = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+        size = model.config.image_size
     else:
         _check_said(layout, used)
         files = [file_in(path) if path.is_dir() else path]
         tensors = _tower_tensors(files[0], used, left_out)
         used = used if "pooling" in settings else _pooled_as_trained(used, tensors)
         model, size = _built(files[0], used, tensors)
+    size = settings.get("size", size)
     prepared: Any = {name: getattr(used, name) for name in ("mean", "std", "resize")}
     assumed = {
         name: getattr(used, name)
@@ -88,8 +92,8 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
     pooling: Any = used.pooling
     save_tower(
         out,
-        resized(model, used.size or size),
-        Preprocessing(size=used.size or size, **prepared),
+        resized(model, size),
+        Preprocessing(size=size, **prepared),
         pooling,
         layout=layout,
         files={file.name: sha256(file) for file in files},
@@ -191,13 +195,6 @@ def _built(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[P
         raise FormatError(path, None, f"not the tensors of this layout's tower: {_some(problems, '; ')}")
     model.load_state_dict(tensors, strict=True)
     return model, size
-
-
-def _from_folder(path: Path, layout: Layout) -> "tuple[PreTrainedModel, int]":
-    from mgll.transformers_folder import read_transformers
-
-    model = read_transformers(path)
-    return model, layout.size or model.config.image_size
 
 
 def _as_the_folder_says(path: Path, layout: Layout) -> Layout:

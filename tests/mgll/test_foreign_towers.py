@@ -5,15 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
+import timm
 import torch
-from published import CASES, clip_model, kad, mgll, openai, other, retfound, timm_model, with_torch
+from published import CASES, below, clip_model, kad, mgll, openai, other, retfound, timm_model, with_torch
 
 from mgll.foreign_layouts import LAYOUTS
+from mgll.foreign_shapes import config_from_tensors
 from mgll.foreign_towers import convert, main
 from mgll.formats import FormatError
-from mgll.tower import load_tower, read_header
+from mgll.open_clip_names import tower_names
+from mgll.tower import load_tower, read_header, tower_shapes
 from mgll.tower_model import pooled
+from mgll.vision_encoders import encoder_config
+from mgll.weights import misfits
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -32,6 +38,36 @@ def test_the_feature_is_that_of_the_original(case: str, tmp_path: Path) -> None:
 
 def test_every_family_is_tried() -> None:
     assert {layout for _, layout, _ in CASES.values()} == set(LAYOUTS)
+
+
+@pytest.mark.parametrize(
+    ("layout", "heads"),
+    [
+        ("retfound", 16),
+        ("visionfm", 12),
+        ("mrm", 12),
+        ("biomedclip", 12),
+        ("conceptclip", 16),
+        ("flair", None),
+        ("kad", None),
+        ("lvm-med", None),
+    ],
+)
+def test_the_published_size_is_read_off_the_tensors(layout: str, heads: int | None) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(LAYOUTS[layout].architecture, num_classes=0)
+    tensors = below("timm_model.", model.state_dict())
+    config, size = config_from_tensors(LAYOUTS[layout], tensors)
+    assert size == (model.patch_embed.img_size[0] if heads else LAYOUTS[layout].size)
+    assert config["model_args"].get("num_heads") == heads
+    assert not misfits(tensors, tower_shapes(config), "the tower wants")
+
+
+@pytest.mark.parametrize(("layout", "name"), [("mgll", "ViT-L-14"), ("ret-clip", "ViT-B-16"), ("chexzero", "ViT-B-32")])
+def test_the_published_size_of_a_clip_is_that_of_open_clip(layout: str, name: str) -> None:
+    visual = open_clip.create_model(name, device="meta").visual.state_dict()
+    found, size = config_from_tensors(LAYOUTS[layout], tower_names(visual))
+    assert found == encoder_config(f"open_clip:{name}", size, {"hidden_act": LAYOUTS[layout].hidden_act})
 
 
 def test_the_tower_says_where_it_comes_from_and_what_was_assumed(tmp_path: Path) -> None:
