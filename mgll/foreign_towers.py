@@ -144,7 +144,9 @@ def _tower_tensors(path: Path, layout: Layout, left_out: "Counter[str]") -> "dic
         else:
             strange.append(name)
     if not found:
-        raise FormatError(path, None, f"no tensor of this layout ({layout.prefix}*); found {_some(strange)}")
+        raise FormatError(
+            path, None, f"no tensor of this layout ({layout.prefix}*); found {_some([*strange, *left_out])}"
+        )
     if strange:
         raise FormatError(path, None, f"tensors that this layout does not have: {_some(strange)}")
     if layout.kind == "clip":
