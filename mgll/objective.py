@@ -1,23 +1,25 @@
-"""The MGLL objective (Eq. 1 to 7) on the unique texts of a batch, with CLIP and SigLIP as settings of the same class.
+"""The MGLL objective (Eq. 1 to 7) on the unique texts of a batch; CLIP, SigLIP and SupCon are settings of the same class.
 
 Every text of the batch is encoded once. How often it occurs enters as weights, which gives the same numbers as the sums over all
-occurrences (`mgll.naive_objective` has those) at a fraction of the work.
+occurrences (`mgll.naive_objective` has those) at a fraction of the work and memory: nothing of the size N x N is held.
 
 Symbols: N images, U unique texts of a level, D feature width; the incidence A [N, U] counts how often image i carries text u.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mgll.settings import OBJECTIVES, ObjectiveSettings
 
 MAX_LOGIT_SCALE = 100.0  # CLIP's ceiling for a learned scale
+BLOCK = 2**19  # largest number of elements of a matrix of images by images that is held at once
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Objective(nn.Module):
             levels: granularity -> its texts. With `pooled` the levels are taken as one; joining captions is the data's work.
 
         Returns:
-            Scalars `sclip`, `pointwise`, `smooth_kl` (those with a weight) and `loss`.
+            Scalars `sclip`, `pointwise`, `smooth_kl`, `supcon` (those with a weight) and `loss`.
         """
         settings = self.settings
         batch = [pooled(levels)] if settings.levels == "pooled" else list(levels.values())
@@ -73,7 +75,11 @@ class Objective(nn.Module):
             )
         if settings.smooth_kl:
             terms["smooth_kl"] = smooth_kl(logits, incidences)
-        loss = sum((getattr(settings, name) * term for name, term in terms.items()), start=images.sum() * 0)
+        if settings.supcon:
+            terms["supcon"] = _mean(supcon(images, self.logit_scale(), incidence) for incidence in incidences)
+        # every feature takes part, if only with 0: processes of a distributed run wait for each gradient
+        nothing = sum((level.texts.sum() for level in batch), start=images.sum()) * 0
+        loss = sum((getattr(settings, name) * term for name, term in terms.items()), start=nothing)
         return {"loss": loss, **terms}
 
 
@@ -97,14 +103,15 @@ def soft_clip(logits: Tensor, incidence: Tensor, soft_targets: bool = True) -> T
         Scalar; 0 where no image has the level.
     """
     per_image, per_text = incidence.sum(1), incidence.sum(0)
-    to_texts = logits - torch.logsumexp(logits + _log_count(per_text), dim=1, keepdim=True)
-    to_images = logits - torch.logsumexp(logits + _log_count(per_image).unsqueeze(1), dim=0, keepdim=True)
-    pairs_to_texts, pairs_to_images = incidence, incidence
+    over_texts = torch.logsumexp(logits + _log_count(per_text), dim=1)
+    over_images = torch.logsumexp(logits + _log_count(per_image).unsqueeze(1), dim=0)
     if soft_targets:
-        pairs_to_texts = incidence / per_image.clamp(min=1).unsqueeze(1)
-        pairs_to_images = incidence / (incidence > 0).sum(0).clamp(min=1)
-    positive = incidence > 0
-    total = (pairs_to_texts * to_texts)[positive].sum() + (pairs_to_images * to_images)[positive].sum()
+        to_texts, to_images = 1 / per_image.clamp(min=1), 1 / (incidence > 0).to(incidence.dtype).sum(0).clamp(min=1)
+    else:
+        to_texts, to_images = torch.ones_like(per_image), torch.ones_like(per_text)
+    # the weight of a pair is its count times one factor of its row (to texts) and one of its column (to images)
+    pairs = (incidence * (to_texts.unsqueeze(1) + to_images) * logits).sum()
+    total = pairs - over_texts @ (to_texts * per_image) - over_images @ (to_images * per_text)
     return -total / (2 * incidence.sum()).clamp(min=1)
 
 
@@ -128,9 +135,9 @@ def pointwise(
     occurrences = incidence.sum(0)
     if texts == "unique":
         occurrences = (occurrences > 0).to(incidence.dtype)
-    entropy = F.softplus(logits) - logits * (incidence > 0)
-    has_level = incidence.sum(1) > 0
-    total = (entropy * occurrences)[has_level].sum() / has_level.sum().clamp(min=1)
+    has_level = (incidence.sum(1) > 0).to(logits.dtype)
+    if_negative = has_level @ F.softplus(logits) @ occurrences
+    total = (if_negative - (logits * (incidence > 0) * occurrences).sum()) / has_level.sum().clamp(min=1)
     return total / occurrences.sum().clamp(min=1) if reduction == "mean" else total
 
 
@@ -153,13 +160,58 @@ def smooth_kl(logits: list[Tensor], incidences: list[Tensor]) -> Tensor:
     texts_of_image = torch.cat([incidence[complete] for incidence in incidences], dim=1)
     columns, counts = torch.unique(texts_of_image, dim=0, return_counts=True)
     log_counts = counts.to(logits[0].dtype).log()
-    log_p = []
-    for logit, incidence in zip(logits, columns.split([i.shape[1] for i in incidences], dim=1), strict=True):
-        mean_of_texts = incidence / incidence.sum(1, keepdim=True)
-        log_p.append(F.log_softmax(logit[complete] @ mean_of_texts.T.to(logit.dtype) + log_counts, dim=1))
-    levels = torch.stack(log_p)  # [G, n, K]
-    log_mean = torch.logsumexp(levels, dim=0) - math.log(len(log_p))
-    return (levels.exp() * (levels - log_mean)).sum(dim=(0, 2)).mean()
+    means = [own / own.sum(1, keepdim=True) for own in columns.split([i.shape[1] for i in incidences], dim=1)]
+
+    def divergence(*rows: Tensor) -> Tensor:
+        """Summed over rows and levels, for the levels' logits [n, U_g]."""
+        log_p = [
+            F.log_softmax(logit @ mean.T.to(logit.dtype) + log_counts, dim=1)
+            for logit, mean in zip(rows, means, strict=True)
+        ]
+        levels = torch.stack(log_p)  # [G, n, K]
+        log_mean = torch.logsumexp(levels, dim=0) - math.log(len(log_p))
+        return (levels.exp() * (levels - log_mean)).sum()
+
+    return _sum_over_rows(divergence, [logit[complete] for logit in logits], len(columns)) / complete.sum()
+
+
+def supcon(images: Tensor, scale: Tensor, incidence: Tensor) -> Tensor:
+    """Supervised contrastive loss between the images that have the level: L_out of Khosla et al. (2020, Eq. 2), one view an image.
+
+    Positives of an image are the others that share one of its texts; the mean over them is outside the logarithm.
+
+    Args:
+        images: features [N, D], L2-normalised.
+        scale: 1 / tau.
+        incidence: [N, U].
+
+    Returns:
+        Scalar: the mean over images that have a positive; 0 where none has.
+    """
+    has_level = incidence.sum(1) > 0
+    images, incidence = images[has_level], incidence[has_level]
+    numbers = torch.arange(len(images), device=images.device)
+    shared = (incidence > 0).sum(0) > 1
+    anchors = (incidence[:, shared].sum(1) > 0).sum()
+
+    def loss(own: Tensor, texts: Tensor, row: Tensor) -> Tensor:
+        """Summed over these rows."""
+        others = row.unsqueeze(1) != numbers
+        logits = (scale * own @ images.T).masked_fill(~others, -math.inf)
+        positive = (texts @ incidence.T > 0) & others
+        log_p = (logits - torch.logsumexp(logits, dim=1, keepdim=True)).masked_fill(~positive, 0)
+        return -(log_p.sum(1) / positive.sum(1).clamp(min=1)).sum()
+
+    return _sum_over_rows(loss, [images, incidence, numbers], len(images)) / anchors.clamp(min=1)
+
+
+def _sum_over_rows(of_rows: Callable[..., Tensor], rows: Sequence[Tensor], columns: int) -> Tensor:
+    """The sum of a function over blocks of rows that see `columns`; what its gradient needs is computed again, not kept."""
+    size = max(1, BLOCK // (columns * len(rows)))
+    if size >= len(rows[0]):
+        return of_rows(*rows)
+    blocks = zip(*(tensor.split(size) for tensor in rows), strict=True)
+    return torch.stack([torch.as_tensor(checkpoint(of_rows, *own, use_reentrant=False)) for own in blocks]).sum()
 
 
 def _log_count(counts: Tensor) -> Tensor:

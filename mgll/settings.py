@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from mgll.preprocessing import Preprocessing
 
-Objective = Literal["mgll", "mgll-paper", "clip", "siglip"]
+Objective = Literal["mgll", "mgll-paper", "clip", "siglip", "supcon"]
 TextTraining = Literal["frozen", "full"] | int
 TextPooling = Literal["auto", "cls", "mean", "last"]
 
@@ -20,6 +20,7 @@ class ObjectiveSettings:
         sclip: weight of the soft CLIP term (Eq. 1 to 3).
         pointwise: weight of the point-wise term (Eq. 4).
         smooth_kl: weight of the smooth KL term (Eq. 5 and 6).
+        supcon: weight of the supervised contrastive term between images: those that share a text are positives.
         levels: `separate` granularities, all texts `pooled` into one level, or one joined `caption` an image.
         soft_targets: weigh the positives of one image (of one text) by 1 over their number (Eq. 3); False gives each weight 1, as
             CLIP does.
@@ -35,6 +36,7 @@ class ObjectiveSettings:
     sclip: float = 1.0
     pointwise: float = 0.1
     smooth_kl: float = 1.0
+    supcon: float = 0.0
     levels: Literal["separate", "pooled", "caption"] = "separate"
     soft_targets: bool = True
     pointwise_reduction: Literal["sum", "mean"] = "mean"
@@ -52,8 +54,10 @@ OBJECTIVES: Mapping[str, ObjectiveSettings] = {
     "mgll-paper": ObjectiveSettings(0.5, 1.0, 1.0, pointwise_reduction="sum", pointwise_bias=0.0, learn_bias=False),
     "clip": ObjectiveSettings(1.0, 0.0, 0.0, levels="caption", soft_targets=False),
     "siglip": ObjectiveSettings(
-        0.0, 1.0, 0.0, "caption", False, "sum", pointwise_bias=-10.0, temperature=0.1, learn_temperature=True
+        0.0, 1.0, 0.0, 0.0, "caption", False, "sum", pointwise_bias=-10.0, temperature=0.1, learn_temperature=True
     ),
+    # Positives are the images of which all texts are the same; with levels="separate" those that share one.
+    "supcon": ObjectiveSettings(0.0, 0.0, 0.0, 1.0, levels="caption", temperature=0.1),
 }
 
 
@@ -64,7 +68,7 @@ class PretrainSettings:
     Attributes:
         manifest: manifest whose `train` split is trained on; None trains on the embedded synthetic photographs.
         out: folder of the run; the tower is written there as `mgll.ckpt`.
-        objective: `mgll`, `mgll-paper`, `clip` or `siglip`.
+        objective: `mgll`, `mgll-paper`, `clip`, `siglip` or `supcon`.
         objective_settings: replaces the named objective's settings where given (the ablations of Tables 3, 4, 35 and 36).
         encoder: an image encoder of `mgll.vision_encoders`: `vit-base-16`, `vit-large-14`, `vit-huge-14`, `convnext-base`,
             `convnext-large`, `timm:NAME`, `open_clip:NAME` or `hf:FOLDER`, a local folder of transformers with its weights.

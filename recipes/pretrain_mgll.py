@@ -1,4 +1,4 @@
-"""Pretrain a vision tower with MGLL (or CLIP, or SigLIP) and write it as `mgll.ckpt`.
+"""Pretrain a vision tower with MGLL (or CLIP, SigLIP or SupCon) and write it as `mgll.ckpt`.
 
     accelerate launch recipes/pretrain_mgll.py                                   # a small embedded run, minutes on a laptop
     accelerate launch recipes/pretrain_mgll.py --config recipes/configs/paper_fundus.yaml --manifest fundus.jsonl

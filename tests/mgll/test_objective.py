@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 
+import mgll.objective
 from mgll.naive_objective import Occurrences, naive_objective, naive_pointwise, naive_smooth_kl, naive_soft_clip
 from mgll.objective import OBJECTIVES, Level, Objective, ObjectiveSettings, pointwise, soft_clip
 
@@ -154,6 +155,48 @@ def test_pooled_levels_are_one_level_of_all_texts():
     )
     loss = Objective(ObjectiveSettings(1, 0, 0, levels="pooled")).double()(images, levels)["loss"]
     assert loss.item() == pytest.approx(naive_soft_clip(images @ together.texts.T / 0.07, together).item())
+
+
+def plain_supcon(images, texts, tau):
+    """Khosla et al., Eq. 2, loop by loop."""
+    total, anchors = 0.0, 0
+    present = [i for i in range(len(images)) if texts[i]]
+    for i in present:
+        others = [a for a in present if a != i]
+        positives = [p for p in others if set(texts[i]) & set(texts[p])]
+        if positives:
+            anchors += 1
+            below = sum(torch.exp(images[i] @ images[a] / tau) for a in others)
+            total -= sum(torch.log(torch.exp(images[i] @ images[p] / tau) / below) for p in positives) / len(positives)
+    return total / anchors
+
+
+def test_supcon_is_the_plain_sum_over_images_that_share_a_text():
+    raw, levels, _, _ = random_batch([*MISSING_LEVEL, {"disease": ["alone"]}])
+    images = F.normalize(raw, dim=1)
+    settings = replace(OBJECTIVES["supcon"], levels="separate")
+    ours = Objective(settings).double()(images, levels)["loss"]
+    texts = {name: [sample.get(name, []) for sample in [*MISSING_LEVEL, {}]] for name in levels}
+    texts["disease"][-1] = ["alone"]  # nobody's positive, everybody's negative
+    theirs = sum(plain_supcon(images, own, settings.temperature) for own in texts.values()) / 2
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-7)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, raw, retain_graph=True)[0] for loss in (ours, theirs)))
+    lonely = {"caption": Level(levels["disease"].texts, torch.eye(8, 4, dtype=torch.float64))}
+    terms = Objective("supcon").double()(images, lonely)
+    assert terms["supcon"].item() == 0
+    assert torch.isfinite(torch.autograd.grad(terms["loss"], raw)[0]).all()
+
+
+@pytest.mark.parametrize("name", ["mgll", "supcon"])
+def test_blocks_of_rows_give_the_value_and_gradient_of_the_whole(name, monkeypatch):
+    raw, levels, _, leaves = random_batch(MISSING_LEVEL)
+    objective, found = Objective(replace(OBJECTIVES[name], levels="separate")).double(), []
+    for block in (mgll.objective.BLOCK, 1, 20):
+        monkeypatch.setattr(mgll.objective, "BLOCK", block)
+        loss = objective(F.normalize(raw, dim=1), levels)["loss"]
+        found.append((loss, *torch.autograd.grad(loss, [raw, *leaves.values()], retain_graph=True)))
+    for blocks in found[1:]:
+        torch.testing.assert_close(blocks, found[0], rtol=1e-9, atol=1e-12)
 
 
 def test_learned_parameters_are_those_that_the_settings_name():
