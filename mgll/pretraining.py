@@ -146,9 +146,7 @@ def _train(
     texts: TrainingTexts,
     after_step: Callable[[int], None] | None,
 ) -> None:
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(model, settings.weight_decay), settings.learning_rate, settings.betas, settings.eps
-    )
+    optimizer = adamw(model, settings)
     wrapped, prepared = accelerator.prepare(model, optimizer)
     folder = Path(settings.out) / "checkpoints"
     done, bad = 0, set()
@@ -217,13 +215,14 @@ def _batches(
             yield step, pixels.to(accelerator.device), readable.to(accelerator.device)
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Norms, biases, the class token and scalars are not decayed."""
+def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
+    """The optimiser; norms, biases, the class token and scalars are not decayed."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+    return torch.optim.AdamW(groups, settings.learning_rate, settings.betas, settings.eps)
 
 
 def _damaged(step: _Step, readable: Tensor, records: Sequence[Record]) -> set[str]:

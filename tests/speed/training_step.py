@@ -1,0 +1,178 @@
+"""A training step on unique texts against the naive form and against open_clip's; printed as ratios, side by side in one process.
+
+    python tests/speed/training_step.py [--encoders vit-base-16 vit-tiny-16] [--batch 32] [--rounds 1]
+
+Tower and BERT-base have random weights in fp32 and are all trained; pixels are random; texts are those of sampled eyes.
+
+- naive: every string is encoded, filled up to 77 tokens, and has its own column of logits (`mgll.naive_objective`).
+- open_clip: one caption an image, every caption encoded, its `ClipLoss`; cut or filled up to 77 tokens, as its tokenizers do, and
+  also only filled up to the longest.
+- other work: all of our step but forward and backward of tower and text encoder.
+
+ViT-B/16 at batch 32 needs about 18 GB for the naive form; a smaller --batch shares fewer texts, which favours the naive form.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from open_clip.loss import ClipLoss
+from torch import Tensor
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from mgll.contrastive_data import TextLevel, text_levels
+from mgll.contrastive_model import ContrastiveModel
+from mgll.manifest import Record
+from mgll.naive_objective import Occurrences, naive_objective
+from mgll.pretraining import adamw
+from mgll.settings import PretrainSettings
+from mgll.synthetic import sample_eye
+from mgll.text_encoder import TextEncoder, embedded_text_encoder
+from mgll.texts import describe_labels
+from mgll.tower_model import pooled
+from mgll.training_texts import TextBatch, TrainingTexts
+from mgll.vision_encoders import vision_encoder
+
+PADDED = 77
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoders", nargs="+", default=["vit-base-16", "vit-tiny-16"])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    records = [
+        Record(image=str(i), split="train", group=str(i), texts=describe_labels(sample_eye(random)))
+        for i in range(options.batch)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        BertModel(BertConfig()).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(embedded_text_encoder()).save_pretrained(folder)
+        for encoder in options.encoders:
+            compare(encoder, folder, records, options.rounds)
+
+
+def compare(encoder: str, texts: str, records: Sequence[Record], rounds: int) -> None:
+    """All ratios for one tower."""
+    for objective in ("mgll", "clip"):
+        step = Step(encoder, texts, records, objective)
+        naive: dict[str, Callable[[], Tensor]] = {"naive": step.naive}
+        if objective == "clip":
+            naive = {"open_clip": step.open_clip, "open_clip, not filled up": partial(step.open_clip, None)}
+        seconds: dict[str, list[float]] = {name: [] for name in ["ours", *naive]}
+        shares, losses = [], {}
+        step.ours()  # warms up
+        for _ in range(rounds):
+            for name, loss in {"ours": step.ours, **naive}.items():
+                taken, *losses[name] = step.timed(loss)
+                seconds[name].append(taken)
+            shares.append(step.other_work())
+        unique, strings = (
+            len(step.texts.batch(step.rows).inputs[0]),
+            sum(len(level.texts) for level in step.levels.values()),
+        )
+        print(
+            f"{encoder}, {objective}, batch {len(records)}: {strings} strings, {unique} unique texts,"
+            f" load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; our step {np.median(seconds['ours']):.1f} s"
+        )
+        for name in naive:
+            ratio = np.median(np.divide(seconds[name], seconds["ours"]))
+            loss, norm = np.abs(np.divide(losses[name], losses["ours"]) - 1)
+            print(
+                f"  {name} / ours: {ratio:.2f} x the time of a step (loss {loss:.0e} apart, gradient's norm {norm:.0e})"
+            )
+        print(f"  other work: {np.median(shares):.1%} of our step", flush=True)
+
+
+class Step:
+    """A model and one batch, and the ways to make a step of them."""
+
+    def __init__(self, encoder: str, texts: str, records: Sequence[Record], objective: str) -> None:
+        torch.manual_seed(0)
+        self.settings = PretrainSettings(
+            encoder=encoder, image_size=224, feature_width=768, objective=objective, text_training="full"
+        )
+        self.encoder, self.rows = TextEncoder(texts, "full"), range(len(records))
+        self.model = ContrastiveModel(vision_encoder(encoder, 224), self.encoder, self.settings)
+        self.levels: Mapping[str, TextLevel] = text_levels(records, captions=objective == "clip")
+        self.texts = TrainingTexts(self.levels, self.encoder, "cpu")
+        self.optimizer = adamw(self.model, self.settings)
+        self.pixels = torch.randn(len(records), 3, 224, 224)
+        self.readable = torch.ones(len(records), dtype=torch.bool)
+
+    def ours(self) -> Tensor:
+        return self.model(self.pixels, self.readable, self.texts.batch(self.rows))["loss"]
+
+    def naive(self) -> Tensor:
+        images = self.model.encode_images(self.pixels)
+        return naive_objective(
+            images, {name: self.every_string(name, PADDED) for name in self.levels}, self.model.objective
+        )
+
+    def open_clip(self, length: int | None = PADDED) -> Tensor:
+        images = self.model.encode_images(self.pixels)
+        captions = self.every_string("caption", length).texts
+        return ClipLoss()(images, captions, self.model.objective.logit_scale())
+
+    def every_string(self, name: str, length: int | None) -> Occurrences:
+        """One level, each string tokenised and encoded where it occurs."""
+        level = self.levels[name]
+        own = [level.of_record(row) for row in self.rows]
+        names = torch.from_numpy(np.concatenate(own).astype(np.int64))
+        tokens = self.encoder.tokenizer(
+            [level.unique[i] for i in names],
+            padding="max_length" if length else "longest",
+            max_length=length or 256,
+            truncation=True,
+            return_tensors="pt",
+        )
+        features = self.model.encode_texts(tokens["input_ids"], tokens["attention_mask"])
+        return Occurrences(
+            features, torch.arange(len(own)).repeat_interleave(torch.tensor([len(o) for o in own])), names
+        )
+
+    def timed(self, loss: Callable[[], Tensor]) -> tuple[float, float, float]:
+        """Seconds of a step, its loss and the norm of its gradient. The learning rate is 0, so that every step sees the same weights."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        started = time.perf_counter()
+        value = loss()
+        value.backward()
+        norm = self.update()
+        return time.perf_counter() - started, value.item(), norm
+
+    def update(self) -> float:
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm.item()
+
+    def other_work(self) -> float:
+        """Share of our step outside forward and backward of the encoders; the graph is cut at their outputs."""
+        clock = [time.perf_counter()]
+        batch: TextBatch = self.texts.batch(self.rows)
+        clock.append(time.perf_counter())
+        encoded = [pooled(self.model.tower, self.pixels, self.model.pooling), self.model.text_encoder(*batch.inputs)]
+        clock.append(time.perf_counter())
+        images, texts = (feature.detach().requires_grad_() for feature in encoded)
+        images_in_common = torch.nn.functional.normalize(self.model.image_projection(images), dim=1)
+        texts_in_common = torch.nn.functional.normalize(self.model.text_projection(texts), dim=1)
+        self.model.compare(images_in_common, self.readable, texts_in_common, batch)["loss"].backward()
+        clock.append(time.perf_counter())
+        torch.autograd.backward(encoded, [images.grad, texts.grad])
+        clock.append(time.perf_counter())
+        self.update()
+        clock.append(time.perf_counter())
+        batching, forward, loss, backward, update = np.diff(clock)
+        return float((batching + loss + update) / (batching + forward + loss + backward + update))
+
+
+if __name__ == "__main__":
+    main()
