@@ -19,6 +19,16 @@ def start_accelerator(**settings: Any) -> Accelerator:
     return Accelerator(**settings)
 
 
+def configure_deepspeed(accelerator: Accelerator, batch_size: int, clip_grad: float) -> None:
+    """Tell DeepSpeed, where the launcher chose it, what it would else ask a data loader or do itself."""
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:
+        plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": batch_size // accelerator.num_processes,
+            "gradient_clipping": clip_grad,
+        }
+
+
 def _process_group() -> dict[str, str]:
     """Unless told gloo and `cpu`, accelerate 1.15 counts one process, or counts several and does not join their gradients."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1

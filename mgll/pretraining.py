@@ -21,7 +21,7 @@ from mgll.contrastive_data import (
     text_levels,
 )
 from mgll.contrastive_model import ContrastiveModel
-from mgll.distributed import gather_flags, start_accelerator
+from mgll.distributed import configure_deepspeed, gather_flags, start_accelerator
 from mgll.files import sha256, write_text
 from mgll.manifest import Record, read_manifest
 from mgll.provenance import provenance
@@ -146,7 +146,8 @@ def _train(
     texts: TrainingTexts,
     after_step: Callable[[int], None] | None,
 ) -> None:
-    optimizer = adamw(model, settings)
+    optimizer = adamw(model.train(), settings)
+    configure_deepspeed(accelerator, settings.batch_size, settings.clip_grad)
     wrapped, prepared = accelerator.prepare(model, optimizer)
     folder = Path(settings.out) / "checkpoints"
     done, bad = 0, set()

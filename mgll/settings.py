@@ -108,6 +108,9 @@ class PretrainSettings:
         log_every: steps between lines of metrics.jsonl.
         trackers: also log through accelerate to these (`tensorboard`, `wandb`).
         mixed_precision: accelerate's; `no` on a CPU.
+        gradient_checkpointing: the encoders keep what enters a layer and compute the rest again for the gradient.
+        chunk: images, and texts, that a process encodes at once; their activations are computed again for the gradient, which is
+            that of the whole batch. None holds those of the whole batch.
     """
 
     manifest: str | None = None
@@ -146,6 +149,8 @@ class PretrainSettings:
     log_every: int = 10
     trackers: tuple[str, ...] = ()
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_checkpointing: bool = False
+    chunk: int | None = None
 
     @property
     def preprocessing(self) -> "Preprocessing":

@@ -139,7 +139,7 @@ class Step:
         )
 
     def timed(self, loss: Callable[[], Tensor]) -> tuple[float, float, float]:
-        """Seconds of a step, its loss and the norm of its gradient. The learning rate is 0, so that every step sees the same weights."""
+        """Seconds of a step, its loss and the norm of its gradient; at learning rate 0, so that all see the same weights."""
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0
         started = time.perf_counter()
