@@ -11,11 +11,14 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
+#: Whether the launcher chose DeepSpeed; accelerate forgets that where it is told `cpu`.
+_DEEPSPEED = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+
 
 def start_accelerator(**settings: Any) -> Accelerator:
     """An `Accelerator` that also counts its processes right on a machine without a GPU."""
     if group := _process_group():
-        settings |= {"cpu": True, "kwargs_handlers": [InitProcessGroupKwargs(**group)]}
+        settings |= {"cpu": not _DEEPSPEED, "kwargs_handlers": [InitProcessGroupKwargs(**group)]}
     return Accelerator(**settings)
 
 
@@ -39,7 +42,7 @@ def _process_group() -> dict[str, str]:
 def first_process() -> Iterator[bool]:
     """Yield whether this is the first process, and let the others wait at the end of the block for it."""
     group = _process_group()
-    state = PartialState(cpu=bool(group), **group)
+    state = PartialState(cpu=bool(group) and not _DEEPSPEED, **group)
     yield state.is_main_process
     state.wait_for_everyone()
 
