@@ -226,7 +226,8 @@ def _check_control(after: Run, role: ControlRole, control: Run) -> None:
         raise ComparisonError(f"the {role} run is of another model than {after.name!r}")
 
 
-def _main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 where all went well."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.report", description=__doc__)
     parser.add_argument("--after", required=True, metavar="RUN", help="output directory of run_mcq to report on")
     parser.add_argument("--before", metavar="RUN", help="run over the same cases to compare it with")
@@ -252,4 +253,4 @@ def _main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

@@ -12,19 +12,29 @@ from benchmark.bootstrap import Estimate
 from benchmark.calibration import Calibration
 from benchmark.confusion import Confusion
 from benchmark.report import Report
-from benchmark.report_cases import OUTCOMES, browser_data, outcomes
+from benchmark.report_cases import OUTCOMES, browser_data, outcomes, unnamed_reasons
 from benchmark.report_images import embedded_images
 from benchmark.report_numbers import disease_name, interval, percent
 from benchmark.report_paper import published_note, published_table
 from benchmark.report_tables import class_lines, main_table, source_table, total_lines
 from benchmark.report_text import answer, headline, holding, looking, method, record, verdict
-from benchmark.report_views import calibration_table, confusion_table, control_table, letter_table, reading_table
+from benchmark.report_views import (
+    agreement_table,
+    calibration_table,
+    confusion_table,
+    control_table,
+    letter_table,
+    reading_table,
+)
 
 #: What a page may weigh, in bytes: mail and browsers take it.
 LIMIT = 14_500_000
 
 #: Pairs of diseases offered together less often stay unshaded: one confusion of one is no pattern.
 SHADED = 5
+
+#: Replies that name no option listed on the page, of which the browser of questions finds all.
+LISTED = 100
 
 
 def page(report: Report) -> str:
@@ -83,6 +93,9 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
         letter_table=letter_table(report),
         holding=holding(report),
         reading_table=reading_table(report),
+        agreement_table=agreement_table(report),
+        unnamed=unnamed_reasons(report),
+        listed=LISTED,
         confusion_table=confusion_table(report),
         matrices=[(role, _matrix(confusion)) for role, confusion in report.confusions.items()],
         calibration_table=calibration_table(report),

@@ -7,7 +7,14 @@ from benchmark.report_cases import unnamed_reasons
 from benchmark.report_paper import published_note, published_table
 from benchmark.report_tables import Table, main_table, rows_of, source_table
 from benchmark.report_text import DISCLAIMER, answer, headline, holding, looking, method, record, verdict
-from benchmark.report_views import calibration_table, confusion_table, control_table, letter_table, reading_table
+from benchmark.report_views import (
+    agreement_table,
+    calibration_table,
+    confusion_table,
+    control_table,
+    letter_table,
+    reading_table,
+)
 
 #: So many replies that name no option are listed; the case table holds all.
 LISTED = 20
@@ -23,6 +30,8 @@ def markdown(report: Report) -> str:
         lines += ["## By source of the images", "", *_table(by_source), ""]
     lines += ["## Does it look at the image?", "", looking(report), "", *_table(control_table(report)), ""]
     lines += ["## Does the answer hold?", "", holding(report), "", *_table(reading_table(report)), ""]
+    if agreement := agreement_table(report):
+        lines += ["How often two views choose the same option:", "", *_table(agreement), ""]
     lines += ["How often each letter was chosen:", "", *_table(letter_table(report)), ""]
     lines += _unnamed(report)
     lines += ["## Which disease is taken for which", "", *_table(confusion_table(report)), ""]

@@ -89,7 +89,9 @@ def looking(report: Report) -> str:
     text += f" With the images {after.name} scores {percent(after.overall.accuracy)} ({interval(after.overall)})"
     above_floor = after.overall.low > floor
     if not report.controls:
-        text += ": more than class frequency alone." if above_floor else ": these results do not show that it uses them."
+        text += (
+            ": more than class frequency alone." if above_floor else ": these results do not show that it uses them."
+        )
         return f"{text} A run on blank images (--blind) was not given."
     if any(control.gain.overall.low <= 0 for control in report.controls.values()):
         return f"{text}: these results do not show that it uses them."

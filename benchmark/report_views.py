@@ -1,5 +1,6 @@
 """Tables beside the main one: orders and views, letters, what is scored without the images, and what is taken for what."""
 
+import math
 from collections.abc import Sequence
 
 from benchmark.answers import Reading
@@ -50,6 +51,25 @@ def reading_table(report: Report) -> Table:
     pairs = ("overall before", "after", "change", "p", "macro before", "after", "change")
     columns = ("Read from", "Orders of options", *(pairs if before else ("overall", "macro")))
     return Table(columns, tuple(rows), frozenset({list(after.readings).index(after.primary)}), labels=2)
+
+
+def agreement_table(report: Report) -> Table | None:
+    """How often two views of a run choose the same option; None where there is one view only."""
+    rows = []
+    for name, run in (("before", report.before), ("after" if report.before else "", report.after)):
+        for pair in run.pairs if run else ():
+            views = f"{VIEW_NAMES[pair.first]} and {VIEW_NAMES[pair.second].lower()}"
+            found = pair.agreement
+            kappa = "–" if math.isnan(found.kappa) else f"{found.kappa:.2f}"
+            cells = (
+                accuracy_cell(pair.equal),
+                Cell(kappa),
+                Cell(f"{found.n:,}"),
+                Cell(f"{found.n - found.compared:,}"),
+            )
+            rows.append((Cell(f"{views}, {name}".rstrip(", ")), *cells))
+    columns = ("Views", "same option", "κ", "answers", "without option in a view")
+    return Table(columns, tuple(rows)) if rows else None
 
 
 def control_table(report: Report) -> Table:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from benchmark import significance
+from benchmark.agreement import Agreement, agreement
 from benchmark.answers import NONE, Answers, Reading, answers_of
 from benchmark.bootstrap import DRAWS, Estimate, Resampling
 from benchmark.calibration import Calibration, calibrate
@@ -61,6 +63,22 @@ class Unnamed:
 
 
 @dataclass(frozen=True)
+class ViewPair:
+    """Two views of the same run, answer by answer over all orders.
+
+    Attributes:
+        first, second: the views.
+        agreement: how far they choose alike.
+        equal: its share of equal choices, with a bootstrap interval over groups.
+    """
+
+    first: View
+    second: View
+    agreement: Agreement
+    equal: Estimate
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """One run.
 
@@ -82,6 +100,7 @@ class RunSummary:
         answers: how often A, B, C and D were true over all orders.
         unnamed: replies of the text view that name no option.
         replies: number of replies of the text view.
+        pairs: every two views.
         calibration: of the probabilities that count; None where the answers are read from words.
     """
 
@@ -102,6 +121,7 @@ class RunSummary:
     answers: tuple[int, ...]
     unnamed: tuple[Unnamed, ...]
     replies: int
+    pairs: tuple[ViewPair, ...]
     calibration: Calibration | None
 
     @property
@@ -182,6 +202,7 @@ def summarise(run: Run | Answers, draws: int = DRAWS, resampling: Resampling | N
         answers=answers.true_letters(),
         unnamed=_unnamed(answers),
         replies=answers.truth.size * answers.rotations if "text" in answers.scores else 0,
+        pairs=tuple(_pair(answers, *views, drawn) for views in combinations(answers.scores, 2)),
         calibration=_calibration(answers, drawn),
     )
 
@@ -251,6 +272,13 @@ def change_of(before: Answers, after: Answers, drawn: Resampling) -> Change:
 def _score(values: np.ndarray, drawn: Resampling) -> Score:
     interval = significance.wilson(float(values.sum()), len(values))
     return Score(Share(len(values), float(values.sum()), interval.low, interval.high), drawn.class_mean(values))
+
+
+def _pair(answers: Answers, first: View, second: View, drawn: Resampling) -> ViewPair:
+    one, other = answers.picked_in_each_order(first), answers.picked_in_each_order(second)
+    found = agreement(*([None if pick == NONE else pick for pick in picks.ravel().tolist()] for picks in (one, other)))
+    equal = ((one == other) & (one != NONE)).mean(axis=1)
+    return ViewPair(first, second, found, drawn.mean(equal))
 
 
 def _calibration(answers: Answers, drawn: Resampling) -> Calibration | None:

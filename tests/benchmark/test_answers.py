@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from answered import row, run_of
+
 from benchmark.answers import NONE, Reading, answers_of
 
 # True option 0. Asked in four orders, this model gives option 0 and the letter A weight: option 0 stands at A, D, C, B in turn.
