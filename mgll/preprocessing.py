@@ -43,8 +43,8 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
     Args:
         path: the file.
         max_pixels: refuse larger images before decoding them (a 200-megapixel PNG can cost a gigabyte).
-        at_least: decode a JPEG at a half, a quarter or an eighth of its size as long as its sides keep this many pixels: several times
-            faster, for small copies only.
+        at_least: decode a JPEG at a half, a quarter or an eighth of its size as long as its sides keep this many pixels:
+            several times faster, for small copies only.
 
     Raises:
         ImageError: if the file is missing, empty, truncated, too large or not an image.

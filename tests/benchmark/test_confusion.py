@@ -5,7 +5,12 @@ import numpy as np
 from benchmark.confusion import confusion
 from benchmark.significance import wilson
 
-OPTIONS = [("DR", "AMD", "MH", "CSR"), ("DR", "AMD", "MH", "Health"), ("AMD", "DR", "CSR", "MH"), ("DR", "CSR", "MH", "AMD")]
+OPTIONS = [
+    ("DR", "AMD", "MH", "CSR"),
+    ("DR", "AMD", "MH", "Health"),
+    ("AMD", "DR", "CSR", "MH"),
+    ("DR", "CSR", "MH", "AMD"),
+]
 
 
 def test_counts_by_pair():
