@@ -19,7 +19,7 @@ from benchmark.confusion import Confusion, confusion
 from benchmark.floor import Floor, prior_floor
 from benchmark.paper import PAPER_HOSTS
 from benchmark.predictions import Run, Shown, cases_sha256, differences, read_run
-from benchmark.summary import Change, ComparisonError, RunSummary, change_of, check_comparable, resampling_of, summarise
+from benchmark.summary import Change, ComparisonError, RunSummary, check_comparable, compare, summarise
 from mgll.files import write_text
 
 #: What each run of a report is: the one reported on, the one before it, and the same model shown other images.
@@ -118,13 +118,13 @@ def build_report(
     answers = {role: second if role == "after" else answers_of(run, second.cases) for role, run in given.items()}
     by_id = {case.id: case for case in cases}
     asked = tuple(by_id[case] for case in second.cases)
-    drawn = resampling_of(second, draws)
+    drawn = Resampling(second.groups, second.codes, draws)
     return Report(
         cases=asked,
         answers=answers,
-        after=summarise(second, resampling=drawn),
-        before=summarise(answers["before"], resampling=drawn) if before else None,
-        change=change_of(answers["before"], second, drawn) if before else None,
+        after=summarise(second, drawn),
+        before=summarise(answers["before"], drawn) if before else None,
+        change=compare(answers["before"], second, drawn) if before else None,
         controls={role: _control(answers[role], second, drawn) for role in controls},
         confusions={role: _confusion(asked, answers[role]) for role in given if role not in controls},
         floor=prior_floor(cases),
@@ -188,7 +188,7 @@ def report_runs(
 
 
 def _control(control: Answers, after: Answers, drawn: Resampling) -> Control:
-    return Control(summarise(control, resampling=drawn), change_of(control, after, drawn))
+    return Control(summarise(control, drawn), compare(control, after, drawn))
 
 
 def _confusion(cases: Sequence[Case], answers: Answers) -> Confusion:

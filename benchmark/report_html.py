@@ -67,9 +67,8 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
         "count": lambda n: f"{n:,}",
     }
     found = outcomes(report)
-    return environment.get_template(
-        "report.html"
-    ).render(
+    template = environment.get_template("report.html")
+    return template.render(
         css=Markup(_own_file("report.css")),  # our own files: the only text that enters unescaped, beside `_json`
         js=Markup(_own_file("report.js")),
         cases=_json(data),

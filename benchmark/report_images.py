@@ -54,7 +54,7 @@ def embedded_images(cases: Sequence[Case], budget: int) -> tuple[dict[str, str],
 
 
 def _data_uri(case: Case, side: int) -> str:
-    image = open_case_image(case, at_least=2 * side)
+    image = open_case_image(case, at_least=side)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=QUALITY, method=EFFORT)

@@ -75,18 +75,14 @@ def agreement_table(report: Report) -> Table | None:
 def control_table(report: Report) -> Table:
     """The run reported on, then what is scored without the cases' own images: by the model, and by rules that see nothing."""
     after, floor = report.after, report.floor
-    own = [
-        Cell(f"{after.name}, with the images"),
-        accuracy_cell(after.overall),
-        accuracy_cell(after.macro),
-        Cell(""),
-        Cell(""),
+    empty = Cell("")
+    rows = [
+        (Cell(f"{after.name}, with the images"), accuracy_cell(after.overall), accuracy_cell(after.macro), empty, empty)
     ]
-    rows = [own]
     for role, control in report.controls.items():
         run, gain = control.run, control.gain
-        cells = [Cell(CONTROL_NAMES[role]), accuracy_cell(run.overall), accuracy_cell(run.macro)]
-        rows.append([*cells, change_cell(gain.overall), Cell(p_number(gain.mcnemar.p))])
+        scores = (accuracy_cell(run.overall), accuracy_cell(run.macro))
+        rows.append((Cell(CONTROL_NAMES[role]), *scores, change_cell(gain.overall), Cell(p_number(gain.mcnemar.p))))
     rules = {
         "Rule: the most frequent disease among the options": (percent(floor.overall), percent(floor.macro)),
         f"Rule: always {LETTERS[after.answers.index(max(after.answers))]}, the letter that is right most often": (
@@ -94,8 +90,10 @@ def control_table(report: Report) -> Table:
             "–",
         ),
     }
-    rows += [[Cell(name), Cell(overall), Cell(macro), Cell(""), Cell("")] for name, (overall, macro) in rules.items()]
-    return Table(("", "overall", "macro", "gain by the images", "p"), tuple(map(tuple, rows)), frozenset({0}))
+    rows += [(Cell(name), Cell(overall), Cell(macro), empty, empty) for name, (overall, macro) in rules.items()]
+    return Table(
+        (f"{after.overall.n:,} questions", "overall", "macro", "gain by the images", "p"), tuple(rows), frozenset({0})
+    )
 
 
 def letter_table(report: Report) -> Table:

@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmark import significance
 from benchmark.agreement import Agreement, agreement
-from benchmark.answers import NONE, Answers, Reading, answers_of
-from benchmark.bootstrap import DRAWS, Estimate, Resampling
+from benchmark.answers import NONE, Answers, Reading
+from benchmark.bootstrap import Estimate, Resampling
 from benchmark.calibration import Calibration, calibrate
 from benchmark.power import Detectable, detectable
 from benchmark.predictions import Run, differences
@@ -173,15 +173,8 @@ class Change:
         return excludes_zero and max(self.mcnemar.p, self.sign_flip_p) < 0.05
 
 
-def resampling_of(answers: Answers, draws: int = DRAWS) -> Resampling:
-    """The draws of patients for all numbers about these cases."""
-    return Resampling(answers.groups, answers.codes, draws)
-
-
-def summarise(run: Run | Answers, draws: int = DRAWS, resampling: Resampling | None = None) -> RunSummary:
-    """Numbers of one run; `name` is empty for bare answers. A `resampling` of the same cases spares the drawing."""
-    answers = answers_of(run) if isinstance(run, Run) else run
-    drawn = resampling or resampling_of(answers, draws)
+def summarise(answers: Answers, drawn: Resampling) -> RunSummary:
+    """Numbers of one run; `drawn` is a resampling of its cases in the same order."""
     values = answers.correct(answers.primary)
     numbers = significance.summarise(values, answers.codes, answers.groups, resampling=drawn)
     return RunSummary(
@@ -207,30 +200,6 @@ def summarise(run: Run | Answers, draws: int = DRAWS, resampling: Resampling | N
     )
 
 
-def compare(
-    before: Run,
-    after: Run,
-    draws: int = DRAWS,
-    any_prompt: bool = False,
-    resampling: Resampling | None = None,
-) -> Change:
-    """Difference of two runs over the same cases.
-
-    Args:
-        before: one run.
-        after: the other.
-        draws: of the bootstrap.
-        any_prompt: compare even where the two hosts wrap the same question in different templates.
-        resampling: draws at hand for the cases in the order of `after`.
-
-    Raises:
-        ComparisonError: if cases, rotations, questions or prompts differ.
-    """
-    check_comparable(before, after, any_prompt)
-    second = answers_of(after)
-    return change_of(answers_of(before, second.cases), second, resampling or resampling_of(second, draws))
-
-
 def check_comparable(before: Run, after: Run, any_prompt: bool = False) -> None:
     """Refuse two runs that are not of the same cases, rotations, questions and, without `any_prompt`, prompts.
 
@@ -243,8 +212,8 @@ def check_comparable(before: Run, after: Run, any_prompt: bool = False) -> None:
         )
 
 
-def change_of(before: Answers, after: Answers, drawn: Resampling) -> Change:
-    """The difference of answers about the same cases in the same order."""
+def compare(before: Answers, after: Answers, drawn: Resampling) -> Change:
+    """The difference of answers about the same cases in the same order; `drawn` as in `summarise`."""
     numbers = significance.compare(
         before.correct(before.primary), after.correct(after.primary), after.codes, after.groups, resampling=drawn
     )
