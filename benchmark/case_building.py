@@ -1,16 +1,20 @@
-"""From a manifest to cases: draw the options, check and hash the images that are asked about, word the questions."""
+"""From a manifest to cases and their data card: draw the options, check and hash the images asked about, word the questions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from benchmark.cases import Case, write_cases
-from benchmark.options import Classes, Drawing, Kind, draw
+from benchmark.data_card import data_card
+from benchmark.options import Design, Drawing, Drawn, draw
 from benchmark.prompts import QUESTIONS
-from mgll.files import sha256
+from mgll.files import sha256, write_text
 from mgll.formats import FormatError
+from mgll.image_files import image_sha256
 from mgll.manifest import Record, Split, read_manifest
 from mgll.vocabulary import diseases
 
@@ -19,17 +23,12 @@ def build_cases(
     manifest: str | os.PathLike[str],
     out: str | os.PathLike[str],
     split: Split | None = "test",
-    kind: Kind = "balanced",
-    count: int | None = None,
-    classes: Classes = None,
-    min_images: int | None = None,
-    clean: bool = True,
-    equal: bool = False,
-    seed: int = 0,
+    **design: Unpack[Design],
 ) -> tuple[list[Case], Drawing]:
-    """Draw cases from one split of a manifest (None: all), check and hash their images, and write the file.
+    """Draw cases from one split of a manifest (None: all), check and hash their images, write the file and its data card.
 
-    The arguments after `split` are those of `benchmark.options.draw`. The same arguments and images give the same bytes.
+    The arguments after `split` are those of `benchmark.options.draw`. The same arguments and images give the same bytes. The card
+    has the file's name with the ending `.md`.
 
     Raises:
         FormatError: if the manifest is wrong, holds an unknown label, or an image can't be used (nothing is written then).
@@ -41,40 +40,51 @@ def build_cases(
             raise FormatError(
                 manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
             )
-    labels = [record.labels for record in records]
-    drawing = draw(labels, kind, count, classes, min_images, clean, equal, seed)
-    hashes = _hash_images(manifest, [records[index] for index in sorted({drawn.image for drawn in drawing.questions})])
+    drawing = draw([record.labels for record in records], **design)
+    kind, seed = design.get("kind", "balanced"), design.get("seed", 0)
+    asked = [records[index] for index in sorted({drawn.image for drawn in drawing.questions})]
+    hashes = _hash_images(manifest, asked)
     # The wording must say nothing about the answer: its own stream of random numbers.
     wordings = np.random.default_rng([seed, 1]).permutation(np.arange(len(drawing.questions)) % len(QUESTIONS))
-    cases = []
-    for number, (drawn, wording) in enumerate(zip(drawing.questions, wordings, strict=True), start=1):
-        record = records[drawn.image]
-        first, second, third, fourth = (diseases()[code].name for code in drawn.codes)
-        case = Case(
-            id=f"{split or 'all'}-{kind}-{seed}-{number:05d}",
-            image=record.image,
-            image_sha256=hashes[record.image],
-            group=record.group,
-            source=record.source,
-            question=QUESTIONS[wording],
-            options=(first, second, third, fourth),
-            option_codes=drawn.codes,
-            answer=drawn.answer,
-            code=drawn.codes[drawn.answer],
-        )
-        cases.append(case)
+    cases = [
+        _case(f"{split or 'all'}-{kind}-{seed}-{number:05d}", records[drawn.image], hashes, drawn, QUESTIONS[wording])
+        for number, (drawn, wording) in enumerate(zip(drawing.questions, wordings, strict=True), start=1)
+    ]
     header = {
         "options": kind,
+        "distractors": "clean" if kind == "balanced" or design.get("clean", True) else "paper",
+        "names": design.get("names", "classes"),
         "split": split or "all",
+        "count": len(cases),
         "seed": seed,
         "manifest_sha256": sha256(manifest),
-        "equal": equal,
+        "equal": design.get("equal", False),
+        "table14": design.get("table14", False),
         "shares": {code: round(share, 6) for code, share in drawing.shares.items()},
         "left_out": dict(drawing.left_out),
+        "short": {code: list(counts) for code, counts in drawing.short.items()},
         "ambiguous": drawing.ambiguous,
     }
     write_cases(out, cases, **header)
+    write_text(Path(out).with_suffix(".md"), data_card(out, cases, header, asked))
     return cases, drawing
+
+
+def _case(name: str, record: Record, hashes: Mapping[str, str], drawn: Drawn, question: str) -> Case:
+    first, second, third, fourth = (diseases()[code].name for code in drawn.codes)
+    return Case(
+        id=name,
+        image=record.image,
+        image_sha256=hashes[record.image],
+        group=record.group,
+        source=record.source,
+        question=question,
+        options=(first, second, third, fourth),
+        option_codes=drawn.codes,
+        answer=drawn.answer,
+        code=drawn.codes[drawn.answer],
+        labels=record.labels,
+    )
 
 
 def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) -> dict[str, str]:
@@ -85,7 +95,7 @@ def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) ->
     def hash_one(image: str) -> str | Exception:
         try:
             open_image(image).close()
-            return sha256(image)
+            return image_sha256(image)
         except (ImageError, OSError) as error:
             return error
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmark.cases import Case
 from benchmark.predictions import Shown
-from mgll.files import sha256
+from mgll.image_files import image_sha256
 
 #: A blank image has the mean colour of CLIP's normalisation, so that a tower sees zeros; one size, since sizes tell sources.
 BLANK_COLOUR, BLANK_SIZE = (123, 117, 104), (336, 336)
@@ -26,7 +26,7 @@ def open_case_image(case: Case, at_least: int | None = None) -> Image.Image:
         image = open_image(case.image, at_least=at_least)
     except ImageError as error:
         raise ImageError(f"case {case.id}: {error}") from None
-    if sha256(case.image) != case.image_sha256:
+    if image_sha256(case.image) != case.image_sha256:
         raise ImageError(f"case {case.id}: {case.image} is not the image that the case was made from (SHA-256 differs)")
     return image
 

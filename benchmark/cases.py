@@ -1,23 +1,26 @@
 """Four-option questions about images: the file between the benchmark's making and its scoring.
 
-`python -m benchmark.cases build --manifest M --split test --out cases.jsonl` draws cases from a manifest;
-`python -m benchmark.cases validate FILE` checks a file and names the line and field that is wrong. Training
-questions are made by the same command from the training split.
+    python -m benchmark.cases build --manifest M --split test --out cases.jsonl
+    python -m benchmark.cases build --manifest M --options paper --table14 --out cases.jsonl
+    python -m benchmark.cases validate cases.jsonl --pretraining M
+
+`build` draws cases from a manifest and writes a data card beside them; training questions come from the same command with
+`--split train`. `validate` checks a file and names the line and field that is wrong, and finds images that the pretraining saw.
 """
 
 import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from benchmark.prompts import LETTERS
-from mgll.files import sha256
 from mgll.formats import FormatError, Row, numbered_rows, write_rows
-from mgll.vocabulary import diseases, synonyms
+from mgll.image_files import image_sha256
+from mgll.vocabulary import diseases, possible_codes, synonyms, true_codes
 
 SCHEMA = "mgll.cases/1"
 
@@ -36,6 +39,7 @@ class Case(Row):
         option_codes: their class codes, in the same order.
         answer: index of the true option, 0 to 3.
         code: class code of the true option.
+        labels: all class codes that the image is labelled with (empty where unknown).
     """
 
     id: str = Field(min_length=1)
@@ -48,6 +52,7 @@ class Case(Row):
     option_codes: tuple[str, str, str, str]
     answer: int = Field(ge=0, le=3, strict=True)
     code: str
+    labels: tuple[str, ...] = ()
 
     @field_validator("options")
     @classmethod
@@ -73,6 +78,22 @@ class Case(Row):
             if code != expected:
                 raise ValueError(f"option {info.data['answer']} (the answer) has code {expected!r}")
         return code
+
+    @field_validator("labels")
+    @classmethod
+    def _answer_holds(cls, labels: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        code = info.data.get("code")
+        if labels and code in diseases() and diseases().keys() >= set(labels) and code not in true_codes(labels):
+            raise ValueError(f"the answer {code!r} does not hold for an image with these labels")
+        return labels
+
+    @property
+    def ambiguous(self) -> frozenset[str]:
+        """Distractors that hold or may hold for the image, by its labels or else by the answer alone."""
+        labels = self.labels or (self.code,)
+        if not diseases().keys() >= set(labels):
+            return frozenset()
+        return possible_codes(labels) & set(self.option_codes) - {self.code}
 
 
 def write_cases(path: str | os.PathLike[str], cases: Iterable[Case], **header: object) -> None:
@@ -103,7 +124,7 @@ def check_images(path: str | os.PathLike[str]) -> list[FormatError]:
     for line, case in _numbered_cases(path):
         try:
             if case.image not in hashes:
-                hashes[case.image] = sha256(case.image)
+                hashes[case.image] = image_sha256(case.image)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             errors.append(FormatError(path, line, f"field image: {case.image!r} can't be read: {reason}"))
@@ -127,7 +148,17 @@ def describe(cases: list[Case]) -> str:
         ("sources", Counter(case.source for case in cases)),
     ):
         lines.append(f"{title}: " + ", ".join(f"{name or '-'} {n}" for name, n in count.most_common()))
+    ambiguous = sum(bool(case.ambiguous) for case in cases)
+    lines.append(f"ambiguous: {ambiguous} cases have a distractor that holds or may hold for the image")
     return "\n".join(lines)
+
+
+def position_test(cases: Sequence[Case]) -> float:
+    """P-value of the chi-square test that the answer stands at A to D equally often."""
+    from scipy.stats import chisquare
+
+    counts = Counter(case.answer for case in cases)
+    return float(chisquare([counts[position] for position in range(len(LETTERS))]).pvalue)
 
 
 def _numbered_cases(path: str | os.PathLike[str]) -> Iterator[tuple[int, Case]]:
@@ -180,30 +211,57 @@ def _main(arguments: list[str] | None = None) -> int:
         "--min-images", type=int, help="leave out classes with fewer images (default: 5; 1 for paper options)"
     )
     build.add_argument(
-        "--any-distractor", action="store_true", help="paper options as printed: a distractor may be true of the image"
+        "--distractors",
+        choices=["clean", "paper"],
+        default="clean",
+        help="clean: none holds or may hold for the image; paper: any other name, as printed (with paper options)",
+    )
+    build.add_argument(
+        "--names",
+        choices=["classes", "all"],
+        default="classes",
+        help="where the distractors of paper options come from: the classes, or every name of the disease table",
     )
     build.add_argument(
         "--equal-shares", action="store_true", help="balanced options in which every class is offered equally often"
     )
-    validate = commands.add_parser("validate", help="check a file of cases and its images")
+    build.add_argument(
+        "--table14",
+        action="store_true",
+        help="paper options with exactly Table 14's counts (in its proportions with a smaller --count), one case an image",
+    )
+    build.add_argument("--allow-short", action="store_true", help="build what there is where --table14 lacks images")
+    validate = commands.add_parser("validate", help="check a file of cases, its images, and what the pretraining saw")
     validate.add_argument("file")
+    validate.add_argument("--pretraining", metavar="MANIFEST", help="manifest of a pretraining that must not hold them")
+    validate.add_argument(
+        "--pretraining-split", choices=["train", "val", "test", "all"], default="train", help="what the pretraining saw"
+    )
+    validate.add_argument("--pairs", metavar="CSV", help="write every pair found there, with both paths")
     options = parser.parse_args(arguments)
     try:
-        return _validate(options.file) if options.command == "validate" else _build(options)
+        return _validate(options) if options.command == "validate" else _build(options)
     except (FormatError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _validate(file: str) -> int:
-    cases = read_cases(file)
-    errors = check_images(file)
+def _validate(options: argparse.Namespace) -> int:
+    cases = read_cases(options.file)
+    errors = check_images(options.file)
     for error in errors[:20]:
         print(error, file=sys.stderr)
     if errors:
-        print(f"{file}: {len(errors)} of {len(cases)} cases have a wrong image", file=sys.stderr)
+        print(f"{options.file}: {len(errors)} of {len(cases)} cases have a wrong image", file=sys.stderr)
         return 1
-    print(f"{file}: valid\n{describe(cases)}")
+    print(f"{options.file}: valid\n{describe(cases)}")
+    if (chance := position_test(cases)) < 0.01:
+        print(f"warning: answers are not spread evenly over A to D (p = {chance:.2g}): a constant letter beats 25 %")
+    if options.pretraining:
+        from benchmark.overlap import report_overlaps
+
+        split = None if options.pretraining_split == "all" else options.pretraining_split
+        return report_overlaps(cases, options.pretraining, split, options.pairs)
     return 0
 
 
@@ -222,16 +280,14 @@ def _build(options: argparse.Namespace) -> int:
         count=options.count,
         classes=classes,
         min_images=options.min_images,
-        clean=not options.any_distractor,
+        clean=options.distractors == "clean",
+        names=options.names,
         equal=options.equal_shares,
+        table14=options.table14,
+        allow_short=options.allow_short,
         seed=options.seed,
     )
-    print(f"{options.out}: {describe(cases)}")
-    for code, reason in drawing.left_out.items():
-        print(f"left out: {code}: {reason}")
-    if drawing.ambiguous:
-        print(f"{drawing.ambiguous} cases have a distractor that holds or may hold for the image")
-    print(describe_floor(prior_floor(cases)))
+    print(f"{options.out}: {describe(cases)}\n{drawing.describe()}\n{describe_floor(prior_floor(cases))}")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Drawing the four options of each question, on label sets alone (no image is opened here).
 
-Two ways. `paper`: the answer is the image's class and three distractors are uniform over the class names, as the paper
+Two ways. `paper`: the answer is the image's class and three distractors are uniform over the disease names, as the paper
 has it; class frequency alone then answers most questions. `balanced` (default): no strategy that does not see the image beats
 25 %. Its steps:
 
@@ -20,18 +20,51 @@ option is right for every rare class and wrong for the frequent ones. Where the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 
-from mgll.vocabulary import NEGATIVE_OF, benchmark_classes, diseases, true_codes
+from benchmark.class_counts import ShortageError, assign_images, in_proportion, table14_counts
+from benchmark.option_sets import capped_shares, set_design
+from mgll.vocabulary import benchmark_classes, diseases, possible_codes
 
 Kind = Literal["balanced", "paper"]
 Classes = Sequence[str] | Literal["present", "table14"] | None
+Names = Literal["classes", "all"]
+
+
+class Design(TypedDict, total=False):
+    """How questions are drawn: the arguments of `draw` after the label sets.
+
+    Attributes:
+        kind: `balanced` or `paper` (see the module's text).
+        count: number of questions; default one for every image and class of it, or Table 14's 2,233.
+        classes: class codes to use, or `present` (all that occur; default of `balanced`), or `table14` (the 25 of that table;
+            default of `paper`). A class without images is still a distractor of `paper` questions.
+        min_images: classes with fewer images are left out, default 5 for `balanced`, 1 for `paper`. In a balanced option set each
+            class has at least this many images for which no other option can hold.
+        clean: no `paper` distractor holds or may hold for the image. False draws from all other names as the paper says, so that
+            No AMD can stand beside DR; balanced questions are always clean.
+        names: where `paper` distractors come from: the chosen classes, or all names of the disease table, grades among them.
+        equal: in `balanced`, offer every class equally often instead of by its capped share.
+        table14: `paper` questions whose answers have exactly Table 14's counts, or are in its proportions where `count` is
+            smaller; every image is asked about once.
+        allow_short: draw what there is where images are missing for `table14`.
+        seed: of everything that is drawn.
+    """
+
+    kind: Kind
+    count: int | None
+    classes: Classes
+    min_images: int | None
+    clean: bool
+    names: Names
+    equal: bool
+    table14: bool
+    allow_short: bool
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -53,12 +86,21 @@ class Drawing:
             Balanced sets meet it as nearly as the labels let classes stand beside one another.
         left_out: class -> why it is the answer of no question.
         ambiguous: number of questions with a distractor that holds or may hold for the image (0 where drawn clean).
+        short: class -> images found and needed, where Table 14 wants more than there are.
     """
 
     questions: tuple[Drawn, ...]
     shares: Mapping[str, float]
     left_out: Mapping[str, str]
     ambiguous: int = 0
+    short: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """One line for every class that is left out or has too few images; empty where there is none."""
+        left_out = [f"left out: {code}: {reason}" for code, reason in self.left_out.items()]
+        return "\n".join(
+            [*left_out, *(f"short: {code}: {have} of {need}" for code, (have, need) in self.short.items())]
+        )
 
 
 def member_codes(labels: Sequence[str]) -> frozenset[str]:
@@ -67,22 +109,6 @@ def member_codes(labels: Sequence[str]) -> frozenset[str]:
     Unlike `true_codes` this does not make every image without AMD an example of No AMD, nor a glaucoma one of cupping.
     """
     return frozenset(code for label in labels for code in (_parents(label) or (label,)))
-
-
-def possible_codes(labels: Sequence[str]) -> frozenset[str]:
-    """Classes that hold or may hold for an image with these labels; none of them can be a distractor.
-
-    Beyond `true_codes`: an image known only by negatives (No AMD) may be healthy; a disease outside the paper's 25 is an
-    "other disease" to them, and the other way round.
-    """
-    table, held = diseases(), set(true_codes(labels))
-    if all(label in NEGATIVE_OF for label in labels):
-        held.add("Health")
-    if any(_is_off_list(label) for label in labels):
-        held.add("Other")
-    if "Other" in labels:
-        held.update(code for code in table if _is_off_list(code))
-    return frozenset(held)
 
 
 def class_counts(label_sets: Sequence[Sequence[str]]) -> dict[str, int]:
@@ -99,27 +125,22 @@ def draw(
     classes: Classes = None,
     min_images: int | None = None,
     clean: bool = True,
+    names: Names = "classes",
     equal: bool = False,
+    table14: bool = False,
+    allow_short: bool = False,
     seed: int = 0,
 ) -> Drawing:
-    """Draw questions for images with these labels; the same arguments give the same questions.
+    """Draw questions for images; the same arguments give the same questions.
 
-    Args:
-        label_sets: the label codes of each image.
-        kind: `balanced` or `paper` (see the module's text).
-        count: number of questions; default one for every image and class of it.
-        classes: class codes to use, or `present` (all that occur; default of `balanced`), or `table14` (the 25 of that table;
-            default of `paper`). A class without images is still a distractor of `paper` questions.
-        min_images: classes with fewer images are left out, default 5 for `balanced`, 1 for `paper`. In a balanced option set each
-            class has at least this many images for which no other option can hold.
-        clean: no `paper` distractor holds or may hold for the image. False draws from all other names as the paper says, so that
-            No AMD can stand beside DR; balanced questions are always clean.
-        equal: in `balanced`, offer every class equally often instead of by its capped share.
-        seed: of everything that is drawn.
+    `label_sets` holds the label codes of each image; `Design` explains the rest.
 
     Raises:
         ValueError: if fewer than four classes remain, or no set of four is answerable; says why classes were left out.
+        ShortageError: if images are missing for `table14`; says how many each class has and needs.
     """
+    if table14:
+        _check_table14(kind, classes, min_images)
     counts = class_counts(label_sets)
     classes = _class_codes(classes or ("table14" if kind == "paper" else "present"), counts)
     minimum = min_images if min_images is not None else (1 if kind == "paper" else 5)
@@ -130,65 +151,23 @@ def draw(
         if counts.get(code, 0) < minimum
     }
     used = [code for code in classes if code not in left_out]
-    pool = used if kind == "balanced" else classes
+    pool = used if kind == "balanced" else list(dict.fromkeys([*classes, *(diseases() if names == "all" else ())]))
     if len(pool) < 4 or not used:
         reasons = "; ".join(f"{code}: {reason}" for code, reason in left_out.items())
         raise ValueError(
             f"four classes are needed, {len(pool)} remain ({', '.join(pool) or 'none'}). Left out: {reasons}"
         )
-    count = count if count is not None else sum(counts[code] for code in used)
-    if count < 1:
+    if count is not None and count < 1:
         raise ValueError(f"at least one question must be drawn, count is {count}")
     images, rng = _Images(label_sets, pool), np.random.default_rng(seed)
     if kind == "balanced":
-        return _draw_balanced(images, count, minimum, equal, left_out, rng)
-    return _draw_paper(images, used, count, clean, left_out, rng)
-
-
-def capped_shares(counts: Sequence[int], cap: float = 0.25) -> np.ndarray:
-    """Shares proportional to `counts` with none above `cap`, the excess spread over the rest in proportion; they sum to 1."""
-    weights, shares = np.asarray(counts, dtype=float), np.full(len(counts), np.nan)
-    while True:
-        free = np.isnan(shares)
-        proposal = (1 - cap * (~free).sum()) * weights / weights[free].sum()
-        over = free & (proposal > cap + 1e-12)
-        if not over.any():
-            return np.where(free, proposal, shares)
-        shares[over] = cap
-        if not np.isnan(shares).any():
-            return shares
-
-
-def set_design(sets: np.ndarray, inclusion: np.ndarray) -> np.ndarray:
-    """Maximum-entropy probabilities of the given fixed-size sets with the given inclusion probabilities.
-
-    P(S) is proportional to the product of one weight per class. The weights' logarithms maximise a concave likelihood; its slight
-    ridge keeps them finite where a target is 1 or can't be reached.
-
-    Args:
-        sets: [sets, size] class indices.
-        inclusion: [classes] wanted probability that a class is in the drawn set; they sum to the size.
-
-    Returns:
-        [sets] probabilities.
-    """
-    ridge = 1e-5
-
-    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        scores = theta[sets].sum(axis=1)
-        norm = float(logsumexp(scores))
-        reached = inclusion_of(sets, np.exp(scores - norm), len(theta))
-        return norm - inclusion @ theta + ridge / 2 * theta @ theta, reached - inclusion + ridge * theta
-
-    start = np.log(np.maximum(inclusion, 1e-6))
-    theta = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-8}).x
-    scores = theta[sets].sum(axis=1)
-    return np.exp(scores - logsumexp(scores))
-
-
-def inclusion_of(sets: np.ndarray, probability: np.ndarray, classes: int) -> np.ndarray:
-    """[classes] probability that each class is in a set drawn with these probabilities."""
-    return np.bincount(sets.ravel(), np.repeat(probability, sets.shape[1]), minlength=classes)
+        return _draw_balanced(images, count or sum(counts[code] for code in used), minimum, equal, left_out, rng)
+    if table14:
+        return _draw_table14(images, count, clean, allow_short, left_out, rng)
+    need = in_proportion({code: counts[code] for code in used}, count or sum(counts[code] for code in used))
+    return _draw_paper(
+        images, {code: images.take_many(code, number, rng) for code, number in need.items()}, clean, left_out, rng
+    )
 
 
 class _Images:
@@ -208,6 +187,17 @@ class _Images:
         image = int(rng.choice(least))
         self.uses[image] += 1
         return image
+
+    def take_many(self, code: str, number: int, rng: np.random.Generator) -> list[int]:
+        """Indices of `number` images of a class, the least used first."""
+        nothing = np.array([], dtype=int)
+        return [self.take(self.codes.index(code), nothing, rng) for _ in range(number)]
+
+    def assign(self, need: Mapping[str, int], rng: np.random.Generator) -> dict[str, list[int]]:
+        """Indices of as many different images as each class needs, no image twice; fewer where they don't suffice."""
+        member = self.member[:, [self.codes.index(code) for code in need]]
+        found = assign_images(member, list(need.values()), rng)
+        return {code: images.tolist() for code, images in zip(need, found, strict=True)}
 
     def answerable(self, sets: np.ndarray, minimum: int) -> np.ndarray:
         """[sets] whether each class of the set has `minimum` images for which no other of the set can hold."""
@@ -253,23 +243,53 @@ def _draw_balanced(
             questions.append(_question(images, images.take(answer, others, rng), answer, others, position, rng))
     order = rng.permutation(count)  # of a last block that is cut short, which classes answer is random: positions were
     left_out = left_out | {code: reason for index, code in enumerate(codes) if index not in reachable}
+    never = f"drawn for none of {blocks} option sets: it is rare, or cannot stand beside the frequent classes"
+    left_out |= {codes[index]: never for index in reachable if index not in sets[chosen]}
     kept = {codes[index]: float(shares[index]) for index in reachable}
     return Drawing(tuple(questions[index] for index in order), kept, left_out)
 
 
-def _draw_paper(
-    images: _Images, used: Sequence[str], count: int, clean: bool, left_out: dict[str, str], rng: np.random.Generator
+def _check_table14(kind: Kind, classes: Classes, min_images: int | None) -> None:
+    if kind == "balanced":
+        raise ValueError(
+            "Table 14's counts need paper options: 40 % of its answers are Health, and whoever picks Health wherever it is"
+            " offered is right that often; balanced options give no class more than 25 %"
+        )
+    if classes not in (None, "table14") or min_images not in (None, 1):
+        raise ValueError("Table 14's counts need all of its 25 classes; leave out the classes and min_images")
+
+
+def _draw_table14(
+    images: _Images,
+    count: int | None,
+    clean: bool,
+    allow_short: bool,
+    left_out: Mapping[str, str],
+    rng: np.random.Generator,
 ) -> Drawing:
+    need = table14_counts(count)
+    chosen = images.assign(need, rng)
+    short = {code: (len(chosen[code]), number) for code, number in need.items() if len(chosen[code]) < number}
+    if short and not allow_short:
+        raise ShortageError(short)
+    left_out = {code: reason for code, reason in left_out.items() if code not in need}  # `short` says it better
+    return replace(_draw_paper(images, chosen, clean, left_out, rng), short=short)
+
+
+def _draw_paper(
+    images: _Images,
+    chosen: Mapping[str, Sequence[int]],
+    clean: bool,
+    left_out: Mapping[str, str],
+    rng: np.random.Generator,
+) -> Drawing:
+    """One question for each of the images chosen for each class."""
     codes = images.codes
-    answers = np.array([codes.index(code) for code in used])
-    sizes = images.member[:, answers].sum(axis=0)
-    quota = count * sizes / sizes.sum()
-    numbers = np.floor(quota).astype(int)
-    numbers[np.argsort(numbers - quota, kind="stable")[: count - numbers.sum()]] += 1  # largest remainders
-    positions = rng.permutation(np.arange(count) % 4)
+    asked = [(codes.index(code), image) for code, indices in chosen.items() for image in indices]
+    positions = rng.permutation(np.arange(len(asked)) % 4)
     questions, ambiguous = [], 0
-    for position, answer in zip(positions, rng.permutation(np.repeat(answers, numbers)), strict=True):
-        image = images.take(answer, np.array([], dtype=int), rng)
+    for position, number in zip(positions, rng.permutation(len(asked)), strict=True):
+        answer, image = asked[number]
         false = np.flatnonzero(~images.possible[image]) if clean else np.delete(np.arange(len(codes)), answer)
         if len(false) < 3:
             raise ValueError(
@@ -279,7 +299,7 @@ def _draw_paper(
         others = rng.choice(false, 3, replace=False)
         ambiguous += int(images.possible[image, others].any())
         questions.append(_question(images, image, answer, others, position, rng))
-    shares = dict(zip(used, (sizes / sizes.sum()).tolist(), strict=True))
+    shares = {code: len(indices) / len(asked) for code, indices in chosen.items() if indices}
     return Drawing(tuple(questions), shares, left_out, ambiguous)
 
 
@@ -299,8 +319,3 @@ def _table(code_sets: Sequence[frozenset[str]], codes: Sequence[str]) -> np.ndar
 def _parents(code: str) -> tuple[str, ...]:
     disease = diseases()[code]
     return () if disease.cases else disease.implies
-
-
-def _is_off_list(code: str) -> bool:
-    disease = diseases()[code]
-    return not disease.cases and not disease.implies

@@ -64,6 +64,7 @@ def run(
     name: str | None = None,
     any_prompt: bool = False,
     processes: "Processes | None" = None,
+    endpoint: str | None = None,
 ) -> "Report | None":
     """Score a model and write its report.
 
@@ -80,6 +81,7 @@ def run(
         name: what reports call the model; default the directory's name.
         any_prompt: compare hosts even if they wrap the question in different templates.
         processes: this process among those that share the work.
+        endpoint: address of the server that an `openai:` model is behind.
 
     Returns:
         The report; None in all processes but the first.
@@ -109,7 +111,7 @@ def run(
         hashes = (other.header["cases_sha256"], other.header["questions_sha256"])
         if hashes != (cases_sha256(asked), questions_sha256(asked)):
             raise ComparisonError(f"{other.name!r} answered other cases or questions than those of {cases}")
-    scorer = load_scorer(model, device, name)
+    scorer = load_scorer(model, device, name, endpoint)
     out = Path(out or default_out(scorer.name, asking.images))
     out.mkdir(parents=True, exist_ok=True)
     versions = provenance()
@@ -130,6 +132,7 @@ def run(
         "processes": processes.count,
         "name": scorer.name,
         "any_prompt": any_prompt,
+        "endpoint": endpoint,
     }
     inputs = {"model": scorer.fingerprint, "cases": sha256(cases)}
     inputs |= {role: other.header["model_sha256"] for role, other in others.items()}
@@ -141,23 +144,36 @@ def run(
     return report
 
 
-def load_scorer(model: str, device: str | None = None, name: str | None = None) -> Scorer:
+def load_scorer(model: str, device: str | None = None, name: str | None = None, endpoint: str | None = None) -> Scorer:
     """The scorer that a `--model` value names.
 
     Raises:
         FormatError: if there is no such directory, or it holds no model.
-        ValueError: for a dummy that there is not.
+        ValueError: for a dummy that there is not, or a model that cannot be had.
     """
     if scorer := dummy(model):
         return scorer
-    if not Path(model).is_dir():
-        raise FormatError(model, None, "no such directory; give a host, a graft or a LoRA directory, or constant:A")
+    kind, _, spec = model.partition(":")
+    if kind == "openai":
+        from benchmark.endpoint_scorer import EndpointScorer
+
+        return EndpointScorer(spec, endpoint, name)
+    if kind != "lmms-eval" and not Path(model).is_dir():
+        raise FormatError(
+            model,
+            None,
+            "no such directory; give a host, a graft or a LoRA directory, constant:A, lmms-eval:MODEL:ARGS or openai:MODEL",
+        )
     import torch
 
+    device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
+    if kind == "lmms-eval":
+        from benchmark.lmms_eval_scorer import LmmsEvalScorer
+
+        return LmmsEvalScorer(spec, device, name)
     from benchmark.transformers_scorer import TransformersScorer
 
-    local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    return TransformersScorer(model, device or local, name)
+    return TransformersScorer(model, device, name)
 
 
 def launched_processes() -> "Processes":
@@ -211,7 +227,16 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="run_mcq.py"
     )
     add = parser.add_argument
-    add("--model", metavar="DIR", help="host, graft or LoRA directory; or constant:A to D")
+    add(
+        "--model",
+        metavar="DIR",
+        help="host, graft or LoRA directory; lmms-eval:MODEL:key=value,...; openai:MODEL; or constant:A to D",
+    )
+    add(
+        "--endpoint",
+        metavar="URL",
+        help="server of an openai:MODEL, e.g. http://127.0.0.1:8000/v1; images are sent there",
+    )
     add("--cases", metavar="FILE", help="cases to ask; `demo` for questions about drawn eyes")
     add("--out", metavar="DIR", help=f"output directory (default: {RUNS}/ and the model's name)")
     add("--against", metavar="OUT", help="output directory of the run before; the report then shows the difference")

@@ -2,9 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, get_args
 
+import numpy as np
 from PIL import Image
 
 from benchmark.prompts import LETTERS, question_text
@@ -15,6 +16,9 @@ Options = tuple[str, str, str, str]
 #: Ways to read an answer: the probability of its letter, the words that the model writes, the likelihood of its name.
 View = Literal["letter", "text", "option"]
 VIEWS: tuple[View, ...] = get_args(View)
+
+#: Longest reply of the text view, in tokens; a letter or an option's name is far shorter.
+REPLY_TOKENS = 32
 
 
 class Ask(NamedTuple):
@@ -51,6 +55,18 @@ class Score(NamedTuple):
     text: str
     prompt: str
     option_log_probs: Four | None = None
+
+
+class AskError(ValueError):
+    """A question to which a model gives no usable answer.
+
+    Attributes:
+        number: index of the question among those that were put in one call.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        self.number = number
+        super().__init__(message)
 
 
 class Scorer(Protocol):
@@ -137,6 +153,13 @@ def dummy(spec: str) -> Scorer | None:
 def pixel_hash(image: Image.Image) -> str:
     """SHA-256 of an image's size and pixels."""
     return hashlib.sha256(repr((image.size, image.mode)).encode() + image.tobytes()).hexdigest()
+
+
+def renormalised(values: Iterable[float]) -> Four:
+    """Natural-log probabilities of four alternatives relative to one another."""
+    logs = np.fromiter(values, dtype=float)
+    a, b, c, d = (logs - np.logaddexp.reduce(logs)).tolist()
+    return a, b, c, d
 
 
 def _sure_of(letter: int) -> Four:

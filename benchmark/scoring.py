@@ -30,7 +30,7 @@ from benchmark.predictions import (
 )
 from benchmark.replies import parse_reply
 from benchmark.rotations import as_asked, as_stored
-from benchmark.scorer import Ask, Score, Scorer, View
+from benchmark.scorer import Ask, AskError, Score, Scorer, View
 from mgll.formats import FormatError
 
 #: How far a kept probability may be from a second scoring before a run starts anew: other code or precision, not rounding.
@@ -159,7 +159,10 @@ class _Batches:
             Ask(self._images[start + i], case.question, tuple(as_asked(case.options, r) for r in rotations))
             for i, case in enumerate(cases)
         ]
-        scores = self._scorer.score(asks, self.asking.views)
+        try:
+            scores = self._scorer.score(asks, self.asking.views)
+        except AskError as error:
+            raise ValueError(f"case {cases[error.number].id}: {error}") from error
         return [
             _prediction(case, rotation, ask, score, "text" in self.asking.views)
             for case, ask, found in zip(cases, asks, scores, strict=True)

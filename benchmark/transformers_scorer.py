@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmark.prompts import LETTERS
-from benchmark.scorer import VIEWS, Ask, Four, Score, View
+from benchmark.scorer import REPLY_TOKENS, VIEWS, Ask, Four, Score, View
 from mgll.files import sha256
 from mllm_adapters.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.encoded_prompts import encode_prompts
@@ -19,9 +19,6 @@ from mllm_adapters.prompt_tree import tree_log_probs
 
 #: Files that decide what a model answers; cards and training logs do not.
 _DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
-
-#: Longest reply of the text view, in tokens; a letter or an option's name is far shorter.
-REPLY_TOKENS = 32
 
 
 class TransformersScorer:

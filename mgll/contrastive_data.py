@@ -4,7 +4,9 @@ The order is a pure function of (seed, epoch) and the augmentation one of (seed,
 batches, and every process of a distributed run knows the whole global batch without asking the others.
 """
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,45 +15,59 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tvf
 
-from mgll.manifest import Record, levels
+from mgll.manifest import Record
 from mgll.preprocessing import ImageError, Preprocessing, normalise, open_image, to_square
 
 
 @dataclass(frozen=True)
 class TextLevel:
-    """The texts of one granularity over a whole manifest.
+    """The texts of one granularity over a whole manifest, in arrays, which worker processes share.
 
     Attributes:
         unique: every text once, in order of first appearance.
-        of_record: for each record, the indices of its texts in `unique`, with repeats.
+        texts: indices into `unique`, record after record, with repeats [T].
+        bounds: record r has `texts[bounds[r] : bounds[r + 1]]` [records + 1].
     """
 
     unique: tuple[str, ...]
-    of_record: tuple[tuple[int, ...], ...]
+    texts: np.ndarray
+    bounds: np.ndarray
+
+    def of_record(self, record: int) -> np.ndarray:
+        """Indices of a record's texts in `unique`."""
+        return self.texts[self.bounds[record] : self.bounds[record + 1]]
 
     def batch(self, records: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Indices of the batch's unique texts [U] and its incidence [len(records), U]."""
-        own = [self.of_record[record] for record in records]
-        used = sorted({text for texts in own for text in texts})
-        column = {text: position for position, text in enumerate(used)}
-        incidence = torch.zeros(len(own), len(used))
-        for row, texts in enumerate(own):
-            for text in texts:
-                incidence[row, column[text]] += 1
-        return torch.tensor(used, dtype=torch.long), incidence
+        own = [self.of_record(record) for record in records]
+        used, columns = np.unique(np.concatenate(own), return_inverse=True)
+        rows = np.repeat(np.arange(len(own)), [len(texts) for texts in own])
+        incidence = np.zeros((len(own), len(used)), dtype=np.float32)
+        np.add.at(incidence, (rows, columns), 1)
+        return torch.from_numpy(used.astype(np.int64)), torch.from_numpy(incidence)
 
 
-def text_levels(records: Sequence[Record], captions: bool) -> dict[str, TextLevel]:
+def text_levels(records: Iterable[Record], captions: bool) -> dict[str, TextLevel]:
     """The levels of a manifest; with `captions` one level whose text joins all texts of the image."""
-    if captions:
-        return {"caption": _text_level([(record.caption,) for record in records])}
-    return {name: _text_level([record.texts.get(name, ()) for record in records]) for name in levels(records)}
-
-
-def _text_level(texts: Sequence[Sequence[str]]) -> TextLevel:
-    index: dict[str, int] = {}
-    of_record = tuple(tuple(index.setdefault(text, len(index)) for text in own) for own in texts)
-    return TextLevel(tuple(index), of_record)
+    index: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    texts: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
+    rows: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
+    count = 0
+    for row, record in enumerate(records):
+        count = row + 1
+        own_levels = {"caption": tuple(filter(None, [record.caption]))} if captions else record.texts
+        for level, own in own_levels.items():
+            unique = index[level]
+            texts[level].extend(unique.setdefault(text, len(unique)) for text in own)
+            rows[level].extend([row] * len(own))
+    return {
+        level: TextLevel(
+            tuple(index[level]),
+            np.asarray(texts[level], dtype=np.int32),
+            np.searchsorted(np.asarray(rows[level], dtype=np.int32), np.arange(count + 1)),
+        )
+        for level in index
+    }
 
 
 @dataclass(frozen=True)

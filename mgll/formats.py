@@ -62,16 +62,24 @@ def read_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -
 
 def numbered_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -> Iterator[tuple[int, RowT]]:
     """Like `read_rows`, each row with its line number, for checks that span rows."""
+    for number, line in numbered_lines(path, schema):
+        yield number, parse_row(path, number, line, row_type)
+
+
+def numbered_lines(path: str | os.PathLike[str], schema: str) -> Iterator[tuple[int, str]]:
+    """The lines after the header that are not blank, unparsed, each with its number."""
     with _open(path) as file:
         lines = _lines(path, file)
         _header(path, next(lines, (1, ""))[1], schema)
-        for number, line in lines:
-            if not line.strip():
-                continue
-            try:
-                yield number, row_type.model_validate_json(line)
-            except ValidationError as error:
-                raise FormatError(path, number, _describe(error)) from None
+        yield from ((number, line) for number, line in lines if not line.isspace())
+
+
+def parse_row(path: str | os.PathLike[str], number: int, line: str, row_type: type[RowT]) -> RowT:
+    """One checked row; line `number` of `path` is named if it is wrong."""
+    try:
+        return row_type.model_validate_json(line)
+    except ValidationError as error:
+        raise FormatError(path, number, _describe(error)) from None
 
 
 def _open(path: str | os.PathLike[str]) -> Any:

@@ -4,14 +4,15 @@
 """
 
 import os
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
+import numpy as np
 from pydantic import Field, field_validator
 
-from mgll.formats import FormatError, Row, numbered_rows, write_rows
+from mgll.formats import FormatError, Row, numbered_lines, parse_row, write_rows
+from mgll.image_files import image_exists
 
 SCHEMA = "mgll.manifest/1"
 Split = Literal["train", "val", "test"]
@@ -55,49 +56,64 @@ class Record(Row):
         return ", ".join(text for texts in self.texts.values() for text in texts)
 
 
+class Records(Sequence[Record]):
+    """The records of a manifest as the bytes of their lines; one is parsed when it is asked for.
+
+    Hundreds of thousands of Python objects would be copied page by page into every worker process that touches them, because
+    touching counts references. One block of bytes and one array stay shared.
+    """
+
+    def __init__(self, lines: bytes, bounds: np.ndarray, folder: str) -> None:
+        """Args: concatenated lines, [N, 2] first and last-plus-one byte of each, the folder that image paths are relative to."""
+        self._lines, self._bounds, self._folder = lines, bounds, folder
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Records": ...
+    def __getitem__(self, index: int | slice) -> "Record | Records":
+        if isinstance(index, slice):
+            return Records(self._lines, self._bounds[index], self._folder)
+        start, end = self._bounds[index]
+        record = Record.model_validate_json(self._lines[start:end])
+        image = os.path.join(self._folder, record.image)  # noqa: PTH118 (a Path costs as much as parsing the line)
+        return record.model_copy(update={"image": image})
+
+
 def write_manifest(path: str | os.PathLike[str], records: Iterable[Record], **header: object) -> None:
     """Write a manifest atomically; `header` entries go to its first line."""
     write_rows(path, SCHEMA, records, **header)
 
 
-def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> list[Record]:
-    """Read and check a manifest; image paths come back resolved against the manifest's folder.
+def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> Records:
+    """Read a manifest and check every line; image paths come back resolved against the manifest's folder.
 
     Raises:
         FormatError: naming line and field, or the group that spans two splits, or the split that is empty.
     """
-    folder = Path(path).parent
-    records: list[Record] = []
+    lines: list[bytes] = []
     split_of: dict[str, str] = {}
-    for number, record in numbered_rows(path, SCHEMA, Record):
+    for number, line in numbered_lines(path, SCHEMA):
+        record = parse_row(path, number, line, Record)
         first = split_of.setdefault(record.group, record.split)
         if first != record.split:
             raise FormatError(
                 path, number, f"field group: {record.group!r} is in split {record.split!r} here and in {first!r} above"
             )
         if split is None or record.split == split:
-            records.append(record.model_copy(update={"image": str(folder / record.image)}))
-    if not records:
+            lines.append(line.encode())
+    if not lines:
         raise FormatError(path, None, f"no image in split {split!r}" if split else "no image")
-    return records
+    ends = np.cumsum([len(line) for line in lines])
+    return Records(b"".join(lines), np.stack([np.append(0, ends[:-1]), ends], axis=1), str(Path(path).parent))
 
 
 def levels(records: Iterable[Record]) -> tuple[str, ...]:
     """Names of the granularity levels, in order of first appearance."""
     return tuple(dict.fromkeys(level for record in records for level in record.texts))
-
-
-def describe(records: list[Record]) -> str:
-    """Counts by split, source, level and class, as text."""
-    lines = [f"{len(records)} images of {len({record.group for record in records})} groups"]
-    for title, count in (
-        ("split", Counter(record.split for record in records)),
-        ("source", Counter(record.source for record in records)),
-        ("texts by level", Counter(level for record in records for level, t in record.texts.items() for _ in t)),
-        ("label", Counter(label for record in records for label in record.labels)),
-    ):
-        lines.append(f"{title}: " + ", ".join(f"{name or '-'} {n}" for name, n in count.most_common()))
-    return "\n".join(lines)
 
 
 def _main(arguments: list[str] | None = None) -> int:
@@ -112,11 +128,18 @@ def _main(arguments: list[str] | None = None) -> int:
     except FormatError as error:
         print(error)
         return 1
-    missing = [record.image for record in records if not Path(record.image).is_file()]
+    missing = [record.image for record in records if not image_exists(record.image)]
+    if options.command == "describe":
+        from rich.console import Console
+
+        from mgll.manifest_counts import count, print_counts
+
+        print_counts(count(records), Console())
     if missing:
         print(f"{options.file}: {len(missing)} of {len(records)} images are not there, the first: {missing[0]}")
         return 1
-    print(describe(records) if options.command == "describe" else f"{options.file}: {len(records)} images, valid")
+    if options.command == "validate":
+        print(f"{options.file}: {len(records)} images, valid")
     return 0
 
 

@@ -2,13 +2,13 @@
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
 from mgll.formats import Row
+from mgll.image_files import ImageError, locate, read_npz
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 100_000_000
-
-
-class ImageError(ValueError):
-    """An image that cannot be used; the message names the file and the reason."""
 
 
 class Preprocessing(Row):
@@ -41,10 +37,10 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
     """Open an image as upright 8-bit RGB: EXIF rotation applied, grey, CMYK, palette, alpha and 16-bit converted.
 
     Args:
-        path: the file.
+        path: the file; also `SHARD.tar::NAME@OFFSET` and an npz file, see `mgll.image_files`.
         max_pixels: refuse larger images before decoding them (a 200-megapixel PNG can cost a gigabyte).
-        at_least: decode a JPEG at a half, a quarter or an eighth of its size as long as its sides keep this many pixels:
-            several times faster, for small copies only.
+        at_least: decode a JPEG at a half, a quarter or an eighth of its size while its sides keep this many pixels: several times
+            faster, for small copies only.
 
     Raises:
         ImageError: if the file is missing, empty, truncated, too large or not an image.
@@ -52,13 +48,12 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         warnings.warn("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: truncated images will pass", stacklevel=2)
     try:
-        if not Path(path).is_file():
-            raise ImageError(f"{path}: no such image")
-        if Path(path).stat().st_size == 0:
-            raise ImageError(f"{path}: the file is empty (0 bytes)")
+        name, file = locate(path)
+        if name.endswith(".npz"):
+            return Image.fromarray(read_npz(path, file, max_pixels)).convert("RGB")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter and says more
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 if image.width * image.height > max_pixels:
                     raise ImageError(
                         f"{path}: {image.width} x {image.height} is over the limit of {max_pixels / 1e6:.0f} megapixels;"

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from mgll.vocabulary import NEGATIVE_OF, diseases
 
 DISEASE, EXPLANATION = "disease", "explanation"
+#: Levels of radiographs (Table 11), and the report of a study (Table 12).
+MODALITY, STUDY, SERIES, REPORT = "modality", "study", "series", "report"
 
 
 def describe_labels(labels: Iterable[str], explanations: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,9 @@
-"""The disease table: codes, names, clinical explanations (Table 10), benchmark counts (Table 14) and what implies what.
+"""The disease table: codes, names, clinical explanations (Table 10), benchmark counts (Table 14), and which names go together.
 
-One file, `diseases.csv`, serves the reader of real labels, the synthetic generator and the benchmark.
+`diseases.csv` serves the reader of real labels, the synthetic generator and the benchmark. Its column `implies` says what
+always holds with a disease (a grade is the disease, glaucoma has a cupped disk). `disease_overlaps.csv` says what may hold too
+without being listed: another name of the same look, a sign, a neighbouring grade, a consequence that data sets seldom label. It
+does not list what merely comes in the same patients (cataract beside glaucoma): there the labels are taken at their word.
 """
 
 import csv
@@ -66,8 +69,21 @@ def synonyms() -> MappingProxyType[str, str]:
     return MappingProxyType({name: disease.code for disease in diseases().values() for name in disease.synonyms})
 
 
-def true_codes(labels: Iterable[str]) -> frozenset[str]:
-    """Every code that holds for an image with these labels: themselves, what they imply, and the negatives of what is absent.
+@cache
+def overlaps() -> MappingProxyType[str, frozenset[str]]:
+    """Code -> the codes that may hold for an image labelled with it, and it for one labelled with them."""
+    table: dict[str, set[str]] = {code: set() for code in diseases()}
+    with (files("mgll") / "disease_overlaps.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for finding in _split(row["findings"]):
+                for other in _split(row["may_also_be"]):
+                    table[finding].add(other)
+                    table[other].add(finding)
+    return MappingProxyType({code: frozenset(others) for code, others in table.items()})
+
+
+def implied_codes(labels: Iterable[str]) -> frozenset[str]:
+    """The labels and everything that they imply.
 
     Raises:
         KeyError: for a label that is not in the table.
@@ -80,8 +96,54 @@ def true_codes(labels: Iterable[str]) -> frozenset[str]:
         if code not in held:
             held.add(code)
             waiting.extend(table[code].implies)
-    held.update(negative for negative, disease in NEGATIVE_OF.items() if disease not in held)
     return frozenset(held)
+
+
+def true_codes(labels: Iterable[str]) -> frozenset[str]:
+    """Every code that holds for an image with these labels: themselves, what they imply, and the negatives of what is absent.
+
+    Raises:
+        KeyError: for a label that is not in the table.
+    """
+    held = implied_codes(labels)
+    return held | {negative for negative, disease in NEGATIVE_OF.items() if disease not in held}
+
+
+def possible_codes(labels: Iterable[str]) -> frozenset[str]:
+    """Every code that holds or may hold for an image with these labels; none of them can be a distractor.
+
+    Beyond `true_codes`: what overlaps with a label, and what is narrower (DR may be PDR, No AMD may be Health) unless the labels
+    are as narrow themselves. A disease outside the paper's 25 is an "other disease" to them, and the other way round.
+    What the labels contradict is not possible: Health beside a disease, a disease beside its negative.
+
+    Raises:
+        KeyError: for a label that is not in the table.
+    """
+    labels = tuple(labels)
+    stated = implied_codes(labels)
+    narrowest = [label for label in labels if not any(label in _broader(other) for other in labels)]
+    near = {code for label in narrowest for code in overlaps()[label] | _narrower(label)}
+    off_list = frozenset(code for code, disease in diseases().items() if not disease.cases and not disease.implies)
+    if "Other" in stated:
+        near |= off_list
+    possible = set(implied_codes(stated | near))
+    if stated & off_list:
+        possible.add("Other")
+    if stated - {"Health", *NEGATIVE_OF}:
+        possible.discard("Health")
+    for negative in stated & NEGATIVE_OF.keys():
+        possible -= {NEGATIVE_OF[negative], *_narrower(NEGATIVE_OF[negative])} - stated
+    return frozenset(possible) | true_codes(labels)
+
+
+@cache
+def _broader(code: str) -> frozenset[str]:
+    return implied_codes([code]) - {code}
+
+
+@cache
+def _narrower(code: str) -> frozenset[str]:
+    return frozenset(other for other in diseases() if code in _broader(other))
 
 
 def _split(cell: str) -> list[str]:

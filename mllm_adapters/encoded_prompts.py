@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from mllm_adapters.answer_slot import plain_ids
+from mllm_adapters.host import HostError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +55,19 @@ def encode_prompts(loaded: "LoadedHost", image: Image.Image, prompts: Sequence[s
     ids = tuple(row.pop("input_ids") for row in rows)
     beside = {name: tuple(row[name] for row in rows) for name in rows[0] if name != "attention_mask"}
     return EncodedPrompts(tuple(prompts), ids, images, beside)
+
+
+def encode_text(loaded: "LoadedHost", question: str) -> EncodedPrompts:
+    """Encode a question that has no image, in the host's conversation form without the image's marker.
+
+    Raises:
+        HostError: if the family answers questions about images only.
+    """
+    host = loaded.host
+    if not host.marker:
+        raise HostError(f"{host.title} answers questions about images only; this one has none: {question[:80]!r}")
+    prompt = host.prompt(question).replace(host.marker, "", 1)
+    return EncodedPrompts((prompt,), tuple(plain_ids(loaded.processor.tokenizer, [prompt])), {}, {})
 
 
 def _encoded(loaded: "LoadedHost", image: Image.Image, prompt: str) -> dict[str, Any]:

@@ -141,6 +141,8 @@ class Host:
         second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
         owns: whether a config.json is this family's, where another writes the same `model_type`.
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
+        marker: the part of `prompt` that stands for the image; it is left out of a question that has none. Empty: the family
+            answers questions about images only.
     """
 
     name: str
@@ -171,3 +173,4 @@ class Host:
     second_text: tuple[str, ...] = ()
     owns: Callable[[Json], bool] | None = None
     ends_with_eos: bool = True
+    marker: str = ""

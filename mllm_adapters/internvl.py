@@ -130,6 +130,7 @@ HOST = Host(
     lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     prompt=prompt,
     answer=answer,
+    marker="<IMG_CONTEXT>\n",
     plan=plan,
     placeholders=placeholders,
     geometry=(

@@ -114,6 +114,7 @@ HOST = Host(
     lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     prompt=prompt,
     answer=answer,
+    marker="<image_placeholder>\n",
     plan=plan,
     placeholders=placeholders,
     geometry=("SigLIP-L/16 at 384 px, last state after the norm", "2-layer MLP", "576"),

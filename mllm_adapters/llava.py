@@ -242,6 +242,7 @@ HOST = Host(
     lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     prompt=prompt,
     answer=answer,
+    marker="<image>\n",
     plan=plan,
     placeholders=placeholders,
     geometry=("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576"),

@@ -133,6 +133,7 @@ HOST = Host(
     lora_targets=r".*language_model\.model\.layers\.\d+\.self_attn\.(q|k|v|o)_proj",
     prompt=prompt,
     answer=answer,
+    marker="<image>",
     plan=plan,
     placeholders=placeholders,
     geometry=(

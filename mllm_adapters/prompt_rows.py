@@ -45,8 +45,10 @@ def _of(logits: Tensor, ids: Sequence[int]) -> Tensor:
     return logits[-len(ids) :].log_softmax(-1)[range(len(ids)), list(ids)]
 
 
-def replies(loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], max_new_tokens: int) -> list[list[str]]:
-    """What the model writes after each prompt of each case, decoded greedily."""
+def replies(
+    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], max_new_tokens: int, **decoding: Any
+) -> list[list[str]]:
+    """What the model writes after each prompt of each case, decoded greedily unless `decoding` (of `generate`) says otherwise."""
     rows: list[tuple[EncodedPrompts, int, tuple[int, ...]]] = [
         (case, prompt, ()) for case in encoded for prompt in range(len(case.prompts))
     ]
@@ -54,8 +56,15 @@ def replies(loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], max_new_tok
     with _tower_out_of_the_way(loaded, encoded) as images:
         inputs = _inputs(loaded, rows, images)
         asked = inputs["input_ids"]
-        ends = _stops(loaded.model, tokenizer)
-        said = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends)
+        # what is behind the end is padded with a token that is left out of the text, or the batch would decide the reply
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        decoding = {
+            "do_sample": False,
+            "eos_token_id": _stops(loaded.model, tokenizer),
+            "pad_token_id": pad,
+            **decoding,
+        }
+        said = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, **decoding)
     # encoder-decoders give the answer alone
     goes_on = said.shape[1] >= asked.shape[1] and torch.equal(said[:, : asked.shape[1]], asked)
     texts = iter(tokenizer.batch_decode(said[:, asked.shape[1] :] if goes_on else said, skip_special_tokens=True))

@@ -132,11 +132,11 @@ def _forward(
 def _positions(
     loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], trees: Sequence[PromptTree], length: int
 ) -> Tensor:
-    """Position of every token: [cases, length], or [axes, cases, length] where the host has its own."""
+    """Position of every token: [cases, length], or [axes, cases, length] where there are images and the host has its own."""
     depths = torch.zeros(len(trees), length, dtype=torch.long)
     for row, tree in enumerate(trees):
         depths[row, : len(tree.ids)] = torch.tensor(tree.depth)
-    if loaded.host.own_positions is None:
+    if loaded.host.own_positions is None or not encoded[0].image:
         return depths
     rows = []
     for case, tree in zip(encoded, trees, strict=True):

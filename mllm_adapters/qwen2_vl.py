@@ -158,6 +158,7 @@ HOST = Host(
     lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     prompt=prompt,
     answer=answer,
+    marker="<|vision_start|><|image_pad|><|vision_end|>",
     plan=plan,
     placeholders=placeholders,
     geometry=(

@@ -141,6 +141,7 @@ HOST = Host(
     lora_targets=r".*language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)|mlp\.(gate|up))_proj",
     prompt=prompt,
     answer=answer,
+    marker=f"Picture 1: {MARKER}\n",
     plan=plan,
     placeholders=placeholders,
     geometry=("ViT-bigG/14 at 448 px, 1664 wide, no class token", "resampler of 256 queries", "256"),

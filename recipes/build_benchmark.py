@@ -1,7 +1,7 @@
 """Make the questions of one experiment from a manifest: training questions, and cases of the validation and test splits.
 
     python recipes/build_benchmark.py --manifest fundus.jsonl --out benchmark_data/fundus
-    python recipes/build_benchmark.py --manifest fundus.jsonl --out benchmark_data/paper --options paper
+    python recipes/build_benchmark.py --manifest fundus.jsonl --out benchmark_data/paper --options paper --table14 true
 
 Fine-tuning questions are drawn like the questions they prepare for. Research use only, not for diagnosis.
 """
@@ -27,7 +27,10 @@ class BenchmarkSettings:
         classes: class codes, or `present`, or `table14`; default `present` for balanced options, `table14` for the paper's.
         min_images: leave out classes with fewer images in a split; default 5 for balanced options, 1 for the paper's.
         equal_shares: balanced options in which every class is offered equally often.
-        any_distractor: paper options as printed: a distractor may be true of the image.
+        distractors: `clean` (none holds or may hold for the image) or `paper` (any other name, as printed; paper options only).
+        names: distractors of paper options come from the `classes` or from `all` names of the disease table.
+        table14: test cases in exactly Table 14's counts, or its proportions with a smaller `test_count`; paper options only.
+        allow_short: build what there is where `table14` lacks images.
         seed: of all draws.
     """
 
@@ -39,7 +42,10 @@ class BenchmarkSettings:
     classes: list[str] | Literal["present", "table14"] | None = None
     min_images: int | None = None
     equal_shares: bool = False
-    any_distractor: bool = False
+    distractors: Literal["clean", "paper"] = "clean"
+    names: Literal["classes", "all"] = "classes"
+    table14: bool = False
+    allow_short: bool = False
     seed: int = 0
 
 
@@ -68,13 +74,14 @@ def main() -> None:
                 count=settings.train_count if split == "train" else settings.test_count,
                 classes=settings.classes,
                 min_images=settings.min_images,
-                clean=not settings.any_distractor,
+                clean=settings.distractors == "clean",
+                names=settings.names,
                 equal=settings.equal_shares,
+                table14=settings.table14 and split == "test",
+                allow_short=settings.allow_short,
                 seed=settings.seed,
             )
-            print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}")
-            for code, reason in drawing.left_out.items():
-                print(f"left out: {code}: {reason}")
+            print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}\n{drawing.describe()}")
             print(describe_floor(prior_floor(cases)))
             if training and split != "train":
                 print(describe_floor(prior_floor(cases, training)))

@@ -286,7 +286,7 @@ def test_build_command_says_what_it_left_out_and_the_floor(manifest, tmp_path, c
     assert "25.0% overall" in shown
     assert read_header(out, SCHEMA)["left_out"]["CSR"] == "no image"
     assert _main(["validate", str(out)]) == 0
-    assert _main([*command, "--options", "paper", "--any-distractor"]) == 0
+    assert _main([*command, "--options", "paper", "--distractors", "paper"]) == 0
     assert "prior-only floor" in capsys.readouterr().out
 
 

@@ -1,42 +1,56 @@
 """The prior-only floor: the figures of the design, without images."""
 
-from math import comb
+from itertools import combinations
 
 import pytest
 
-from benchmark.floor import describe_floor, floor_of
+from benchmark.class_counts import table14_counts
+from benchmark.floor import describe_floor, expected_floor, floor_of
 from benchmark.options import class_counts, draw
-from benchmark.significance import TEN_CLASSES
-from mgll.vocabulary import benchmark_classes
+from mgll.vocabulary import benchmark_classes, diseases, possible_codes
 
 TABLE14 = [(disease.code,) for disease in benchmark_classes() for _ in range(disease.cases)]
 
 
-def floor_by_counting(code: str) -> float:
-    """Chance that no uniform distractor is more frequent than `code`, ties shared: by combinatorics, without drawing."""
-    own = next(disease.cases for disease in benchmark_classes() if disease.code == code)
-    others = [disease.cases for disease in benchmark_classes() if disease.code != code]
-    rarer, equal = sum(cases < own for cases in others), sum(cases == own for cases in others)
-    return sum(comb(equal, k) * comb(rarer, 3 - k) / comb(len(others), 3) / (k + 1) for k in range(4))
-
-
-def test_paper_options_over_table14_are_answered_by_class_frequency():
-    frequency = class_counts(TABLE14)
-    questions = [question for seed in range(2) for question in draw(TABLE14, "paper", clean=False, seed=seed).questions]
-    floor = floor_of([q.codes for q in questions], [q.answer for q in questions], frequency, "Table 14")
-
-    overall = sum(floor_by_counting(disease.code) * disease.cases for disease in benchmark_classes()) / 2233
-    ten = sum(floor_by_counting(code) for code in TEN_CLASSES) / 10
-    assert (overall, ten) == (pytest.approx(0.752, abs=0.001), pytest.approx(0.331, abs=0.001))
-    assert floor.overall == pytest.approx(overall, abs=0.01)
-    assert floor.ten_class == pytest.approx(ten, abs=0.04)
+def test_the_papers_own_rows_have_a_floor():
+    floor = expected_floor(table14_counts())
+    assert (floor.overall, floor.ten_class) == (pytest.approx(0.751, abs=5e-4), pytest.approx(0.331, abs=5e-4))
     assert floor.by_class["Health"] == 1
+    assert sum(floor.by_class.values()) == pytest.approx(25 / 4)  # of four classes the most frequent is one of them
+    fifty = [code for code, disease in diseases().items() if disease.cases or not disease.implies]  # no grades
+    assert len(fifty) == 50
+    assert expected_floor(table14_counts(), fifty).overall == pytest.approx(0.857, abs=5e-4)
+    assert expected_floor(table14_counts(), fifty).ten_class == pytest.approx(0.569, abs=5e-4)
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_expectation_is_the_mean_over_all_ways_to_draw(clean):
+    counts, names = {"DR": 4, "AMD": 4, "Health": 7, "Drusen": 2, "CSR": 1}, ["DR", "ERM", "MNF", "DME"]
+    options = [
+        (answer, *others)
+        for answer, number in counts.items()
+        for others in combinations([name for name in {**counts, **dict.fromkeys(names)} if name != answer], 3)
+        if not clean or not possible_codes([answer]) & set(others)
+        for _ in range(number)
+    ]
+    expected = expected_floor(counts, names, clean)
+    enumerated = floor_of(options, [0] * len(options), counts, "all")
+    assert expected.by_class == pytest.approx(enumerated.by_class)
+    assert expected.rarest_macro == pytest.approx(enumerated.rarest_macro)
+    assert expected.overall == pytest.approx(sum(enumerated.by_class[code] * counts[code] / 18 for code in counts))
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_drawn_paper_options_meet_the_expectation(clean):
+    questions = [question for seed in range(2) for question in draw(TABLE14, "paper", clean=clean, seed=seed).questions]
+    floor = floor_of([q.codes for q in questions], [q.answer for q in questions], class_counts(TABLE14), "Table 14")
+    expected = expected_floor(table14_counts(), clean=clean)
+    assert floor.overall == pytest.approx(expected.overall, abs=0.015)
+    assert floor.ten_class == pytest.approx(expected.ten_class, abs=0.05)
 
 
 def test_distractors_that_are_never_true_make_the_floor_higher():
-    frequency = class_counts(TABLE14)
-    clean = draw(TABLE14, "paper").questions
-    assert floor_of([q.codes for q in clean], [q.answer for q in clean], frequency, "Table 14").overall > 0.76
+    assert expected_floor(table14_counts(), clean=True).overall > expected_floor(table14_counts()).overall + 0.02
 
 
 def test_balanced_options_leave_chance():
@@ -67,3 +81,5 @@ def test_ties_count_as_expectation_and_unknown_classes_as_zero():
 def test_no_question_is_an_error():
     with pytest.raises(ValueError, match="no question"):
         floor_of([], [], {}, "nothing")
+    with pytest.raises(ValueError, match="three are needed"):
+        expected_floor({"DR": 3, "AMD": 2, "Health": 1})

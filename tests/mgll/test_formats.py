@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mgll.commandline import parse_settings
 from mgll.files import atomic_path, write_text
 from mgll.formats import FormatError
-from mgll.manifest import SCHEMA, Record, _main, describe, levels, read_manifest, write_manifest
+from mgll.manifest import SCHEMA, Record, _main, levels, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
 
 
@@ -28,10 +28,9 @@ def test_a_manifest_survives_writing_and_reading(tmp_path):
     records = [Record(**record(texts={"disease": ["a", "b"], "explanation": ["c"]}, labels=["DR"], source="X"))]
     write_manifest(tmp_path / "m.jsonl", records, made_by="a test")
     found = read_manifest(tmp_path / "m.jsonl")
-    assert found == [records[0].model_copy(update={"image": str(tmp_path / "a.png")})]
+    assert list(found) == [records[0].model_copy(update={"image": str(tmp_path / "a.png")})]
     assert found[0].caption == "a, b, c"
     assert levels(found) == ("disease", "explanation")
-    assert "1 images of 1 groups" in describe(found)
 
 
 @pytest.mark.parametrize(

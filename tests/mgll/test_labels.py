@@ -1,6 +1,7 @@
 """Labels: the disease table, what implies what, the texts, and the reader of the real photographs."""
 
 import csv
+from importlib.resources import files
 
 import pytest
 
@@ -9,7 +10,7 @@ from mgll.linear_probe import fold_grades
 from mgll.manifest import read_manifest, write_manifest
 from mgll.readers.fundus_folder import COLUMNS, read_fundus_folder
 from mgll.texts import describe_labels
-from mgll.vocabulary import benchmark_classes, diseases, synonyms, true_codes
+from mgll.vocabulary import NEGATIVE_OF, benchmark_classes, diseases, overlaps, possible_codes, synonyms, true_codes
 
 
 def test_the_table_holds_table_14():
@@ -37,6 +38,56 @@ def test_no_synonym_names_two_diseases():
 def test_what_holds_for_an_image(labels, true, false):
     assert true <= true_codes(labels)
     assert not false & true_codes(labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "possible", "impossible"),
+    [
+        (["Myopia"], {"Tessellation", "CN"}, {"Health", "DR"}),
+        (["Health"], {"No AMD", "No DME", "No Glaucoma"}, {"Tessellation", "Drusen", "AMD", "Other"}),
+        (["No AMD"], {"Health", "No DME", "No Glaucoma"}, {"AMD", "Dry AMD", "CN", "Drusen"}),
+        (["No AMD", "DR"], {"DME"}, {"Health"}),
+        (["No Glaucoma"], {"Health", "No AMD"}, {"Glaucoma", "ODC"}),
+        (["DR"], {"Mild NPDR", "PDR", "DME", "CME", "Cotton Wool Spots", "Hemorrhagic Retinopathy"}, {"HR", "BRVO"}),
+        (["Moderate NPDR"], {"DR", "Mild NPDR", "Severe NPDR"}, {"PDR", "Preretinal Hemorrhage"}),
+        (["DR", "PDR"], {"Severe NPDR", "Vitreous Hemorrhage"}, {"Mild NPDR", "Moderate NPDR"}),
+        (["DR", "No DME"], {"No DME", "PDR"}, {"DME"}),
+        (["No DME"], {"Health", "DR"}, {"DME"}),
+        (["DME"], {"DR", "CME", "Maculopathy"}, {"No DME"}),
+        (["Drusen"], {"AMD", "Dry AMD", "No AMD", "Maculopathy"}, {"Health", "CSR"}),
+        (["AMD"], {"Drusen", "Wet AMD", "CN"}, {"No AMD"}),
+        (["Dry AMD"], {"Drusen"}, {"Wet AMD", "CN", "No AMD"}),
+        (["CN"], {"AMD", "Wet AMD", "Myopia"}, {"Dry AMD"}),
+        (["ODC"], {"Glaucoma"}, {"ODE"}),
+        (["Glaucoma"], {"ODC"}, {"No Glaucoma", "Health"}),
+        (["HR"], {"AR", "Cotton Wool Spots", "Hemorrhagic Retinopathy", "ODE"}, {"DR", "CRVO"}),
+        (["BRVO"], {"Hemorrhagic Retinopathy", "CME"}, {"CRVO", "HR"}),
+        (["Cotton Wool Spots"], {"DR", "HR", "BRVO", "CRVO", "Other"}, {"Mild NPDR", "Drusen"}),
+        (["Retinitis"], {"Chorioretinitis", "MH"}, {"DR"}),
+        (["Cataract"], {"MH"}, {"Vitreous Hemorrhage", "VD"}),
+        (["MH"], {"Cataract", "VD", "Vitreous Hemorrhage"}, {"Health"}),
+        (["ERM"], {"Other"}, {"DR"}),
+        (["Other"], {"ERM", "Vasculitis"}, {"DR", "Moderate NPDR"}),
+    ],
+)
+def test_what_may_hold_for_an_image(labels, possible, impossible):
+    assert possible <= possible_codes(labels)
+    assert not impossible & possible_codes(labels)
+
+
+def test_the_table_of_overlaps_is_sound():
+    assert overlaps().keys() == diseases().keys()  # and no code in it is unknown
+    for code, others in overlaps().items():
+        assert code not in others
+        assert all(code in overlaps()[other] for other in others)
+        # Health overlaps with nothing, and a disease never with its own negative.
+        assert "Health" not in others
+        assert NEGATIVE_OF.get(code) not in others
+        assert true_codes([code]) <= possible_codes([code])
+        # A pair that `implies` covers already is not said twice.
+        assert not {other for other in others if other in diseases()[code].implies}
+    with (files("mgll") / "disease_overlaps.csv").open(encoding="utf-8") as file:
+        assert all(row["because"].strip() for row in csv.DictReader(file))
 
 
 def test_texts_at_two_granularities():

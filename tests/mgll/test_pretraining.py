@@ -209,8 +209,8 @@ def test_clip_sees_the_same_words_as_mgll(settings):
     ]
     separate, caption = text_levels(records, captions=False), text_levels(records, captions=True)["caption"]
     for row, record in enumerate(records):
-        words = ", ".join(separate[level].unique[text] for level in separate for text in separate[level].of_record[row])
-        assert caption.unique[caption.of_record[row][0]] == words == record.caption
+        words = ", ".join(separate[level].unique[text] for level in separate for text in separate[level].of_record(row))
+        assert caption.unique[caption.of_record(row)[0]] == words == record.caption
     pretrain(replace(settings, objective="clip", epochs=1))
     assert read_header(Path(settings.out) / "mgll.ckpt").origin["objective"]["levels"] == "caption"
 
@@ -231,7 +231,7 @@ def test_batches_hold_each_image_once_an_epoch_and_resume_anywhere():
 
 
 def test_incidence_counts_repeats_and_keeps_rows_without_texts():
-    level = TextLevel(("a", "b", "c"), ((0, 0), (), (2,)))
+    level = TextLevel(("a", "b", "c"), np.array([0, 0, 2]), np.array([0, 2, 2, 3]))
     unique, incidence = level.batch([2, 0, 1])
     assert unique.tolist() == [0, 2]
     assert incidence.tolist() == [[0, 1], [2, 0], [0, 0]]

@@ -1,0 +1,87 @@
+"""Any folder of images with a CSV file -> manifest; flags say which columns are what.
+
+A level takes its texts from one column or several; rows of the same image are merged.
+
+    python -m mgll.readers.folder_csv FOLDER --table labels.csv --image file --group patient
+        --level disease=finding,grade --level report=impression --separator "disease=;" --out manifest.jsonl
+"""
+
+import argparse
+import os
+from collections import Counter
+from pathlib import Path
+
+from mgll.formats import FormatError
+from mgll.manifest import Record
+from mgll.readers.columns import Columns, add_column_arguments, chosen_columns
+from mgll.readers.tables import read_table
+from mgll.readers.writing import Found, write_found
+
+
+def read_folder_csv(
+    folder: str | os.PathLike[str], table: str | os.PathLike[str], image: str, columns: Columns, delimiter: str = ","
+) -> Found:
+    """Records of the images of `table`, and notes; several rows of one image are merged.
+
+    Args:
+        folder: images are relative to it.
+        table: the CSV file.
+        image: column of the image's path.
+        columns: what the other columns become.
+        delimiter: between cells.
+
+    Raises:
+        FormatError: naming the line of an unknown split, a missing group or image, or an image whose rows disagree about them.
+    """
+    records: dict[str, Record] = {}
+    notes: Counter[str] = Counter()
+    for number, row in read_table(table, [image, *columns.names], delimiter):
+        if not row[image]:
+            raise FormatError(table, number, f"field {image}: empty")
+        try:
+            record = columns.record(row, row[image], notes)
+            known = records.get(record.image)
+            records[record.image] = _merged(known, record) if known else record
+        except ValueError as error:
+            raise FormatError(table, number, str(error)) from None
+    if textless := sum(not record.texts for record in records.values()):
+        notes["kept without any text"] = textless
+    return [record.model_copy(update={"image": str(Path(folder) / record.image)}) for record in records.values()], notes
+
+
+def _merged(first: Record, second: Record) -> Record:
+    """Two rows of one image: the texts of both."""
+    if (first.group, first.split) != (second.group, second.split):
+        raise ValueError(f"{first.image!r} has another group or split here than in a line above")
+    texts = {
+        level: tuple(dict.fromkeys([*first.texts.get(level, ()), *second.texts.get(level, ())]))
+        for level in dict.fromkeys([*first.texts, *second.texts])
+    }
+    return first.model_copy(update={"texts": texts, "labels": tuple(dict.fromkeys([*first.labels, *second.labels]))})
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m mgll.readers.folder_csv",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", help="images are relative to it")
+    parser.add_argument("--table", required=True, help="CSV file; .gz is fine")
+    parser.add_argument("--image", required=True, metavar="COLUMN", help="path of the image")
+    parser.add_argument("--delimiter", default=",", help="between cells (default: a comma)")
+    parser.add_argument("--out", required=True, help="manifest to write")
+    add_column_arguments(parser)
+    options = parser.parse_args(arguments)
+
+    def read() -> Found:
+        if not options.level:
+            raise ValueError("no --level: name at least one granularity and its columns, as --level disease=finding")
+        columns = chosen_columns(options)
+        return read_folder_csv(options.folder, options.table, options.image, columns, options.delimiter)
+
+    return write_found(options.out, read, made_from=str(options.folder))
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

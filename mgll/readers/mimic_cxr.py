@@ -1,0 +1,139 @@
+"""MIMIC-CXR-JPG with its CheXpert labels, the reports of MIMIC-CXR and the official split -> manifest.
+
+The folder is laid out as PhysioNet gives it: `mimic-cxr-2.0.0-chexpert.csv`, `-split.csv` (and `-metadata.csv` for `--views`),
+gzipped or not, `files/p10/p10000032/s50414267/DICOM_ID.jpg`, and `files/p10/p10000032/s50414267.txt`, which may lie in a folder of
+their own. Two levels (Table 12): `disease` names the positive labels, `report` holds findings and impression as two texts.
+
+    python -m mgll.readers.mimic_cxr FOLDER --reports REPORTS_FOLDER --out manifest.jsonl
+"""
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+
+from mgll.formats import FormatError
+from mgll.manifest import Record
+from mgll.readers.report_sections import findings_and_impression
+from mgll.readers.splits import NAMES
+from mgll.readers.tables import read_table
+from mgll.readers.writing import Found, write_found
+from mgll.texts import DISEASE, REPORT
+
+IDS = {"subject_id", "study_id"}
+VALUES = {"1.0": True, "1": True, "-1.0": None, "-1": None, "0.0": False, "0": False, "": False}
+Study = tuple[str, str]  # subject, study
+
+
+def read_mimic_cxr(
+    folder: str | os.PathLike[str],
+    reports: str | os.PathLike[str] | None = None,
+    labeller: str = "chexpert",
+    uncertain_is_positive: bool = False,
+    views: Collection[str] = (),
+) -> Found:
+    """Records of all images of the official split, one group a subject, and notes.
+
+    Args:
+        folder: of MIMIC-CXR-JPG.
+        reports: folder of the reports; None looks beside the images.
+        labeller: `chexpert` or `negbio`, whose table is read.
+        uncertain_is_positive: also name labels of value -1; they are left out otherwise, as are 0 and blank.
+        views: keep only these values of `ViewPosition`, such as PA and AP; empty keeps all.
+
+    Raises:
+        FormatError: for a table that is missing or wrong.
+    """
+    folder, notes = Path(folder), Counter[str]()
+    labels = _labels(_table(folder, labeller), uncertain_is_positive)
+    kept = _images_of_views(_table(folder, "metadata"), views) if views else None
+    texts: dict[Study, dict[str, tuple[str, ...]]] = {}
+    records = []
+    split_table = _table(folder, "split")
+    for number, row in read_table(split_table, {"dicom_id", "study_id", "subject_id", "split"}):
+        if row["split"].lower() not in NAMES:
+            raise FormatError(split_table, number, f"field split: expected {', '.join(NAMES)}, found {row['split']!r}")
+        if kept is not None and row["dicom_id"] not in kept:
+            notes["of another view"] += 1
+            continue
+        study = row["subject_id"], row["study_id"]
+        if study not in texts:
+            texts[study] = _texts(labels.get(study), _study_folder(Path(reports or folder), study).with_suffix(".txt"))
+        for level in {DISEASE, REPORT} - texts[study].keys():
+            notes[f"kept without a text at level {level}"] += 1
+        records.append(
+            Record(
+                image=str(_study_folder(folder, study) / f"{row['dicom_id']}.jpg"),
+                split=NAMES[row["split"].lower()],
+                group=row["subject_id"],
+                texts=texts[study],
+                source="MIMIC-CXR",
+                licence="PhysioNet Credentialed Health Data License 1.5.0",
+            )
+        )
+    return records, notes
+
+
+def _table(folder: Path, kind: str) -> Path:
+    found = sorted(folder.glob(f"mimic-cxr-*-{kind}.csv*"))
+    if not found:
+        raise FormatError(folder / f"mimic-cxr-2.0.0-{kind}.csv.gz", None, "no such file; MIMIC-CXR-JPG has it")
+    return found[0]
+
+
+def _labels(table: Path, uncertain_is_positive: bool) -> dict[Study, tuple[str, ...]]:
+    """Names of the positive labels of every study."""
+    labels: dict[Study, tuple[str, ...]] = {}
+    for number, row in read_table(table, IDS):
+        for name, value in row.items():
+            if name not in IDS and value not in VALUES:
+                raise FormatError(table, number, f"field {name}: expected 1, 0, -1 or nothing, found {value!r}")
+        named = (True, None) if uncertain_is_positive else (True,)
+        positive = tuple(name for name, value in row.items() if name not in IDS and VALUES[value] in named)
+        labels[row["subject_id"], row["study_id"]] = positive
+    return labels
+
+
+def _images_of_views(table: Path, views: Collection[str]) -> set[str]:
+    return {
+        row["dicom_id"] for _, row in read_table(table, {"dicom_id", "ViewPosition"}) if row["ViewPosition"] in views
+    }
+
+
+def _study_folder(folder: Path, study: Study) -> Path:
+    subject, number = study
+    return folder / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{number}"
+
+
+def _texts(labels: tuple[str, ...] | None, report: Path) -> dict[str, tuple[str, ...]]:
+    texts = {DISEASE: labels} if labels else {}
+    if report.is_file():
+        sections = findings_and_impression(report.read_text(encoding="utf-8", errors="replace"))
+        if sections:
+            texts[REPORT] = sections
+    return texts
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m mgll.readers.mimic_cxr", description=__doc__)
+    parser.add_argument("folder", help="of MIMIC-CXR-JPG")
+    parser.add_argument("--reports", help="folder that holds files/p10/... with the reports (default: the same)")
+    parser.add_argument("--labeller", default="chexpert", choices=["chexpert", "negbio"])
+    parser.add_argument(
+        "--uncertain", default="leave-out", choices=["leave-out", "positive"], help="labels of value -1"
+    )
+    parser.add_argument("--views", default="", help="keep only these view positions, such as PA,AP")
+    parser.add_argument("--out", required=True, help="manifest to write")
+    options = parser.parse_args(arguments)
+
+    def read() -> Found:
+        views = [view for view in options.views.split(",") if view]
+        uncertain = options.uncertain == "positive"
+        return read_mimic_cxr(options.folder, options.reports, options.labeller, uncertain, views)
+
+    return write_found(options.out, read, made_from=options.folder)
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

@@ -1,0 +1,94 @@
+"""WebDataset shards -> a manifest that points into them; nothing is unpacked.
+
+Shards of `mgll.shards` need no flags: their JSON files are records. In other people's shards each sample's JSON file is a row whose
+fields the flags choose (those of nested objects are `outer.inner`); `txt` is the content of its `.txt` file and `key` its name.
+No other file is opened: a `.pkl` or `.pyd` is not unpickled, and no URL or pipe is followed.
+
+    python -m mgll.readers.webdataset_shards shards/*.tar --level report=txt --group patient --out manifest.jsonl
+"""
+
+import argparse
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mgll.formats import FormatError
+from mgll.manifest import Record
+from mgll.readers.columns import Columns, add_column_arguments, chosen_columns
+from mgll.readers.writing import Found, write_found
+from mgll.shards import Sample, read_shard
+
+
+def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Found:
+    """Records of the samples of the shards, and what could not be used.
+
+    Args:
+        shards: paths of uncompressed tar files.
+        columns: what the fields of the JSON files become; None takes each for a record.
+
+    Raises:
+        FormatError: naming the shard and the sample that is wrong, or the chosen field that no sample has.
+    """
+    records: list[Record] = []
+    notes: Counter[str] = Counter()
+    seen: set[str] = set()
+    for shard in shards:
+        for sample in read_shard(shard):
+            notes.update(f"ignored {Path(name).suffix or name} file in its sample" for name in sample.ignored)
+            if sample.image is None:
+                notes["left out: a sample without an image"] += 1
+                continue
+            try:
+                records.append(_record(sample, str(sample.image), columns, seen, notes))
+            except ValueError as error:
+                raise FormatError(shard, None, f"sample {sample.key}: {error}") from None
+    if columns and records and (unknown := sorted(set(columns.names) - seen)):
+        raise FormatError(shards[0], None, f"no sample has {', '.join(unknown)}; they have {', '.join(sorted(seen))}")
+    return records, notes
+
+
+def _record(sample: Sample, image: str, columns: Columns | None, seen: set[str], notes: Counter[str]) -> Record:
+    if columns is None:
+        record = Record.model_validate_json(sample.texts.get(".json", b"{}"))
+        return record.model_copy(update={"image": image})
+    row: defaultdict[str, str | list[str]] = defaultdict(str, key=sample.key)
+    if ".txt" in sample.texts:
+        row["txt"] = sample.texts[".txt"].decode().strip()
+    if ".json" in sample.texts:
+        row |= _flat(json.loads(sample.texts[".json"]))
+    seen.update(row)
+    return columns.record(row, image, notes)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str | list[str]]:
+    """Fields of a JSON value as strings, or lists of strings; those of nested objects by dotted names."""
+    if isinstance(value, dict):
+        return {k: v for key, own in value.items() for k, v in _flat(own, f"{name}.{key}" if name else key).items()}
+    if not name:
+        raise ValueError(f"its JSON file holds no object, found {value!r:.80}")
+    if isinstance(value, list):
+        return {name: [_text(item) for item in value]}
+    return {name: _text(value)}
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else value.strip() if isinstance(value, str) else json.dumps(value)
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m mgll.readers.webdataset_shards", description=__doc__)
+    parser.add_argument("shards", nargs="+")
+    parser.add_argument("--out", required=True, help="manifest to write")
+    add_column_arguments(parser)
+    options = parser.parse_args(arguments)
+
+    def read() -> Found:
+        return read_webdataset(options.shards, chosen_columns(options) if options.level else None)
+
+    return write_found(options.out, read)
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

@@ -1,0 +1,93 @@
+"""WebDataset shards of this package and of others become manifests that point into them."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+
+from mgll.manifest import Record, read_manifest, write_manifest
+from mgll.preprocessing import open_image
+from mgll.readers.webdataset_shards import _main
+from mgll.shards import pack
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """Three samples in somebody else's form: a list, a nested field, a text file, a pickle that nobody may open."""
+    picture = io.BytesIO()
+    Image.new("RGB", (5, 4), (200, 10, 10)).save(picture, format="JPEG")
+    rows = [
+        {"labels": ["Drusen", "Cataract"], "meta": {"patient": 17, "part": "train"}},
+        {"labels": [], "meta": {"patient": "18", "part": "val"}},
+    ]
+    with tarfile.open(tmp_path / "shard-0.tar", "w") as tar:
+
+        def add(name: str, data: bytes) -> None:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+        for number, row in enumerate(rows):
+            add(f"eyes/{number}.jpg", picture.getvalue())
+            add(f"eyes/{number}.json", json.dumps(row).encode())
+            add(f"eyes/{number}.txt", f" Report {number}; clear. ".encode())
+        add("eyes/2.pkl", b"cos\nsystem\n(S'touch owned'\ntR.")
+    return tmp_path / "shard-0.tar"
+
+
+FLAGS = (
+    "--level",
+    "disease=labels",
+    "--level",
+    "report=txt",
+    "--group",
+    "meta.patient",
+    "--split",
+    "meta.part",
+    "--labels",
+    "labels",
+)
+
+
+def read(shard, *flags):
+    out = shard.with_name("m.jsonl")
+    return list(read_manifest(out)) if _main([str(shard), "--out", str(out), *flags]) == 0 else None
+
+
+def test_fields_of_foreign_shards_are_chosen_by_flags(shard, capsys):
+    first, second = read(shard, *FLAGS)
+    assert first.texts == {"disease": ("Drusen", "Cataract"), "report": ("Report 0; clear.",)}
+    assert second.texts == {"report": ("Report 1; clear.",)}
+    assert (first.group, first.split, first.labels, second.split) == ("17", "train", ("Drusen", "Cataract"), "val")
+    assert open_image(first.image).size == (5, 4)
+    told = capsys.readouterr().out
+    assert "left out: a sample without an image: 1" in told
+    assert "ignored .pkl file" in told
+
+
+def test_shards_of_this_package_need_no_flags(tmp_path):
+    Image.new("RGB", (3, 3)).save(tmp_path / "a.png")
+    record = Record(
+        image="a.png", split="test", group="p", texts={"disease": ("Drusen",)}, labels=("Drusen",), source="S"
+    )
+    write_manifest(tmp_path / "m.jsonl", [record])
+    packed = pack(tmp_path / "m.jsonl", tmp_path / "shards")
+    assert read(tmp_path / "shards" / "000000.tar") == list(read_manifest(packed))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--level", "disease=label"), "no sample has label; they have key, labels, meta.part, meta.patient, txt"),
+        (
+            ("--level", "disease=labels", "--group", "labels"),
+            "sample eyes/0: field labels: expected one value, found 2",
+        ),
+        ((), "sample eyes/0: "),
+    ],
+)
+def test_what_is_wrong_is_named(shard, capsys, flags, message):
+    assert read(shard, *flags) is None
+    assert message in capsys.readouterr().out

@@ -1,0 +1,98 @@
+"""Opening a manifest as long as MGLL-Fundus and giving the first batch, against reading the same lines with pandas.
+
+python tests/speed/manifest.py
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mgll.contrastive_data import Augmentation, TrainingImages, global_batches, text_levels
+from mgll.manifest import Record, Records, read_manifest, write_manifest
+from mgll.preprocessing import Preprocessing
+from mgll.synthetic import sample_eye
+from mgll.texts import describe_labels
+
+LINES, BATCH, ROUNDS = 246_389, 32, 3
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def write(folder: Path) -> Path:
+    random = np.random.default_rng(0)
+    eyes = [sample_eye(random) for _ in range(2000)]
+    texts = [describe_labels(labels) for labels in eyes]
+    for number in range(64):
+        Image.fromarray(random.integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(folder / f"{number}.jpg")
+    write_manifest(
+        folder / "manifest.jsonl",
+        (
+            Record(
+                image=f"{line % 64}.jpg",
+                split="train",
+                group=f"patient-{line:07d}",
+                texts=texts[line % 2000],
+                labels=eyes[line % 2000],
+                source=f"data-set-{line % 49}",
+            )
+            for line in range(LINES)
+        ),
+    )
+    return folder / "manifest.jsonl"
+
+
+def first_batch(manifest: Path) -> None:
+    records = read_manifest(manifest, "train")
+    levels = text_levels(records, captions=False)
+    images = TrainingImages(records, Preprocessing(), Augmentation(0.7, 0.5, 0.1, 0))
+    (batch,) = (batch for batch, _ in zip(global_batches(len(records), BATCH, 0, 0), range(1), strict=False))
+    next(iter(DataLoader(images, batch_sampler=[[(0, index) for index in batch]])))
+    for level in levels.values():
+        level.batch(batch)
+
+
+def private_megabytes(records: Sequence[Record]) -> float:
+    """Memory that a forked process has of its own after it has looked at every record, Linux only."""
+    reading, writing = os.pipe()
+    if not os.fork():
+        for record in records:
+            _ = record.image
+        rollup = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+        kilobytes = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_"))
+        os.write(writing, str(kilobytes).encode())
+        os._exit(0)
+    os.wait()
+    return int(os.read(reading, 32)) / 1024
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write(Path(folder))
+        pairs = [
+            (seconds(lambda: pd.read_json(manifest, lines=True)), seconds(lambda: first_batch(manifest)))
+            for _ in range(ROUNDS)
+        ]
+        print(
+            f"{LINES} lines: pandas {np.median(pairs, axis=0)[0]:.1f} s, checked and the first batch of {BATCH} given"
+            f" {np.median(pairs, axis=0)[1]:.1f} s"
+        )
+        print(f"opening a manifest, pandas.read_json / ours: {np.median([a / b for a, b in pairs]):.2f} x")
+        if Path("/proc/self/smaps_rollup").is_file():
+            records: Records = read_manifest(manifest)
+            ours, objects = private_megabytes(records), private_megabytes(list(records))
+            print(f"memory of a worker's own: {ours:.0f} MB, with a list of record objects {objects:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
