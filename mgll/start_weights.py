@@ -20,10 +20,8 @@ from mgll.tower import read_header, read_tensors
 from mgll.tower_config import CLIP, TIMM, at_size
 from mgll.tower_model import build_model, config_of
 from mgll.vision_encoders import open_clip_config
-from mgll.weights import is_torchscript, misfits, read_weights
+from mgll.weights import file_in, is_torchscript, misfits, read_weights
 
-#: The weights of a folder, the first that is there.
-_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 #: Settings that do not change what a trained model computes, or that its tensors tell.
 _IDLE = r"image_size|img_size|projection_dim|initializer.*|.*dropout.*|drop.*|.*_drop_rate|global_pool|encoder_stride"
 
@@ -81,10 +79,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Json]:
 
         model = read_transformers(folder)
         return model.state_dict(), config_of(model)
-    path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
-    if path is None:
-        raise FormatError(folder, None, f"none of {', '.join(_FILES)} in it")
-    tensors, config = _read_file(path)
+    tensors, config = _read_file(file_in(folder))
     if "model_cfg" in said["open_clip_config.json"]:
         config = open_clip_config(said["open_clip_config.json"]["model_cfg"], 224, {})
     elif "architecture" in said["config.json"]:

@@ -11,7 +11,10 @@ from mgll.formats import FormatError
 from mgll.tower_model import PLAIN_VITS, build_options
 
 #: Tensors beside the vision tower: the text side of a CLIP, and what a task put on top.
-_ELSEWHERE = r"(?:text_model|text_projection|visual_projection|logit_scale|logit_bias|.*classifier|pooler|decoder)\b.*"
+_ELSEWHERE = (
+    r"(?:text_model|text(?:_filip)?_projection|visual_projection|logit_scale(?:_\w+)?|logit_bias"
+    r"|.*classifier|pooler|decoder)\b.*"
+)
 
 
 def read_transformers(folder: Path) -> PreTrainedModel:

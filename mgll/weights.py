@@ -1,6 +1,8 @@
 """Tensors of files: read without running anything, and compared with those that a model wants."""
 
+import argparse
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Under these names the tensors lie in files that hold more than them.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+#: The weights of a folder, the first that is there.
+_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
 
 def misfits(found: Mapping[str, Any], expected: Mapping[str, Any], wanted_by: str) -> list[str]:
@@ -36,22 +40,12 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def read_weights(path: Path) -> "dict[str, Tensor]":
-    """The tensors of a safetensors file, or of one that `torch.save` or OpenAI's CLIP wrote, on the CPU. No code in it is run.
+    """The tensors of a safetensors file, or of one that `torch.save` or OpenAI's CLIP wrote, on the CPU.
 
     Raises:
         FormatError: if there is no such file, it is damaged, or it holds anything but tensors and plain values.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise FormatError(path, None, "no such file of weights")
-    if _is_pickle(path):
-        return read_pickle(path)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise FormatError(path, None, f"no whole file of tensors ({error})") from None
+    return read_pickle(path) if path.is_file() and _is_pickle(path) else tensors_of(path, read_content(path))
 
 
 def read_pickle(path: Path) -> "dict[str, Tensor]":
@@ -60,29 +54,72 @@ def read_pickle(path: Path) -> "dict[str, Tensor]":
     Raises:
         FormatError: if it is damaged, or holds anything but tensors and plain values.
     """
-    import torch
-
-    content: Any
-    try:
-        if is_torchscript(path):
-            content = _torchscript(path)
-        else:
-            try:
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError:  # files older than torch 1.6 are no zip archives and cannot be mapped
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's own message advises to run whatever is in there
-        raise FormatError(path, None, "damaged, or holds more than tensors; nothing in it was run") from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise FormatError(path, None, f"no whole file of tensors ({str(error).splitlines()[0]})") from None
+    content = read_content(path)
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
+    return tensors_of(path, content)
+
+
+def read_content(path: Path) -> Any:
+    """What a file of safetensors, `torch.save` or OpenAI's CLIP holds, on the CPU, mapped where possible. No code in it is run.
+
+    Of Python's classes only `argparse.Namespace` is allowed in it: many training scripts put their settings beside the weights.
+
+    Raises:
+        FormatError: if there is no such file, it is damaged, or it wants another class.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FormatError(path, None, "no such file of weights")
+    try:
+        if not _is_pickle(path):
+            return load_file(path)
+        if is_torchscript(path):
+            return _torchscript(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError:  # files older than torch 1.6 are no zip archives and cannot be mapped
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except FormatError:
+        raise
+    except pickle.UnpicklingError as error:  # torch's own message advises to run whatever is in there
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        more = f" (it wants {wanted[1]}; to make one means to run code that the file names)" if wanted else ""
+        raise FormatError(path, None, f"damaged, or holds more than tensors; nothing in it was run{more}") from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise FormatError(path, None, f"no whole file of tensors ({str(error).splitlines()[0]})") from None
+
+
+def tensors_of(path: Path, content: Any) -> "dict[str, Tensor]":
+    """The tensors among the entries of what a file holds, without the `module.` that training in parallel puts before a name.
+
+    Raises:
+        FormatError: if there are none.
+    """
+    import torch
+
     named = content.items() if isinstance(content, dict) else ()
     tensors = {str(n).removeprefix("module."): t.detach() for n, t in named if isinstance(t, torch.Tensor)}
     if not tensors:
         raise FormatError(path, None, "holds no tensors")
     return tensors
+
+
+def file_in(folder: Path) -> Path:
+    """The file of weights in a folder as open_clip, timm and transformers fill it.
+
+    Raises:
+        FormatError: if there is none.
+    """
+    path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise FormatError(folder, None, f"none of {', '.join(_FILES)} in it")
+    return path
 
 
 def is_torchscript(path: Path) -> bool:
@@ -101,9 +138,23 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _torchscript(path: Path) -> "dict[str, Tensor]":
-    """The tensors of such an archive. Its reader is torch's own and knows no class of Python; the program in it is not called."""
+    """The tensors of such an archive. Its reader is torch's own and knows no class of Python; the program in it is not called.
+
+    Raises:
+        FormatError: if a class in it brings code that its reader runs.
+    """
+    import zipfile
+
     import torch
 
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(set(names)) < len(names) or any(
+            b"__setstate__" in archive.read(name) for name in names if "/code/" in name
+        ):
+            raise FormatError(
+                path, None, "an archive of TorchScript with code that runs when it is opened; nothing in it was run"
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # nobody will publish these weights in another form
         program: Any = torch.jit.load(path, map_location="cpu")

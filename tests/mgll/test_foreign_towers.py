@@ -1,0 +1,257 @@
+"""Published encoders as tower files: the same features as the original's, every tensor accounted for, nothing run."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import timm
+import torch
+from published import CASES, below, clip_model, kad, mgll, openai, other, retfound, timm_model, with_torch
+
+from mgll.foreign_layouts import LAYOUTS
+from mgll.foreign_shapes import config_from_tensors
+from mgll.foreign_towers import convert, main
+from mgll.formats import FormatError
+from mgll.open_clip_names import tower_names
+from mgll.tower import load_tower, read_header, tower_shapes
+from mgll.tower_model import pooled
+from mgll.vision_encoders import encoder_config
+from mgll.weights import misfits
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_feature_is_that_of_the_original(case: str, tmp_path: Path) -> None:
+    build, layout, said = CASES[case]
+    path, feature, size = build(tmp_path)
+    convert(path, layout, tmp_path / "tower.ckpt", **said)
+    model, header = load_tower(tmp_path / "tower.ckpt")
+    assert header.preprocessing.size == size
+    pixels = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        found, expected = pooled(model, pixels, header.pooling), feature(pixels)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3  # the image matters
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_every_family_is_tried() -> None:
+    assert {layout for _, layout, _ in CASES.values()} == set(LAYOUTS)
+
+
+@pytest.mark.parametrize(
+    ("layout", "heads"),
+    [
+        ("retfound", 16),
+        ("visionfm", 12),
+        ("mrm", 12),
+        ("biomedclip", 12),
+        ("conceptclip", 16),
+        ("flair", None),
+        ("kad", None),
+        ("lvm-med", None),
+    ],
+)
+def test_the_published_size_is_read_off_the_tensors(layout: str, heads: int | None) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(LAYOUTS[layout].architecture, num_classes=0)
+    tensors = below("timm_model.", model.state_dict())
+    config, size = config_from_tensors(LAYOUTS[layout], tensors)
+    assert size == (model.patch_embed.img_size[0] if heads else LAYOUTS[layout].size)
+    assert config["model_args"].get("num_heads") == heads
+    assert not misfits(tensors, tower_shapes(config), "the tower wants")
+
+
+@pytest.mark.parametrize(("layout", "name"), [("mgll", "ViT-L-14"), ("ret-clip", "ViT-B-16"), ("chexzero", "ViT-B-32")])
+def test_the_published_size_of_a_clip_is_that_of_open_clip(layout: str, name: str) -> None:
+    visual = open_clip.create_model(name, device="meta").visual.state_dict()
+    found, size = config_from_tensors(LAYOUTS[layout], tower_names(visual))
+    assert found == encoder_config(f"open_clip:{name}", size, {"hidden_act": LAYOUTS[layout].hidden_act})
+
+
+def test_the_tower_says_where_it_comes_from_and_what_was_assumed(tmp_path: Path) -> None:
+    path, _, _ = mgll(tmp_path)
+    done = convert(path, "mgll", tmp_path / "tower.ckpt", hidden_act="quick_gelu", mean=(0.5, 0.5, 0.5))
+    header = read_header(tmp_path / "tower.ckpt")
+    assert header == done.header
+    assert header.config["hidden_act"] == "quick_gelu"
+    assert header.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert header.preprocessing.std == (0.229, 0.224, 0.225)
+    assert header.origin["layout"] == "mgll"
+    assert len(header.origin["files"]["pretrain.pth"]) == 64
+    assert header.origin["from_layout"].keys() == done.from_layout.keys() == {"std", "resize", "pooling"}
+    assert done.left_out[r"clip\.visual\.proj"] == 1
+    assert done.left_out[r"(text_model|text2visual|visual2text|adapter_text|text_linear)\..*"] == 3
+
+
+def test_the_activation_matters_and_is_the_callers(tmp_path: Path) -> None:
+    path, feature, size = mgll(tmp_path)
+    convert(path, "mgll", tmp_path / "tower.ckpt", hidden_act="quick_gelu")
+    pixels = torch.randn(1, 3, size, size)
+    assert (pooled(load_tower(tmp_path / "tower.ckpt")[0], pixels, "cls") - feature(pixels)).abs().max() > 1e-3
+
+
+def test_another_size_interpolates_the_positions(tmp_path: Path) -> None:
+    path, _, _ = retfound(tmp_path)
+    done = convert(path, "retfound", tmp_path / "tower.ckpt", size=64)
+    assert (done.header.geometry.grid, done.header.preprocessing.size) == (8, 64)
+
+
+def damaged(build: Callable[[Path], Any], change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], Path]:
+    def damage(folder: Path) -> Path:
+        path = build(folder)[0]
+        content = torch.load(path, weights_only=False)
+        change(content)
+        return with_torch(path, content)
+
+    return damage
+
+
+class Own:
+    """A class that a file of weights should not need."""
+
+
+class OwnOpening(torch.nn.Module):
+    """A program with a step that runs when its archive is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = 0
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[int, bool]:
+        return self.opened, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[int, bool]) -> None:
+        self.opened, self.training = state
+
+
+def program(folder: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.jit.script(OwnOpening()).save(folder / "ViT-L-14.pt")
+    return folder / "ViT-L-14.pt"
+
+
+@pytest.mark.parametrize(
+    ("build", "layout", "message"),
+    [
+        (
+            damaged(mgll, lambda content: content["model"].update(other("clip.adapter.weight"))),
+            "mgll",
+            "tensors that this layout does not have: clip.adapter.weight",
+        ),
+        (
+            damaged(mgll, lambda content: content["model"].pop("clip.visual.ln_pre.bias")),
+            "mgll",
+            "pre_layrnorm.bias is missing",
+        ),
+        (
+            damaged(mgll, lambda content: content["model"].update(other("clip.visual.ln_pre.bias"))),
+            "mgll",
+            r"pre_layrnorm.bias is \(2,\), the tower wants \(128,\)",
+        ),
+        (
+            damaged(mgll, lambda content: content["model"].update(other("clip.visual.attn_pool.query"))),
+            "mgll",
+            "attn_pool.query is surplus",
+        ),
+        (damaged(mgll, lambda content: content.update(args=Own())), "mgll", r"nothing in it was run .*\.Own"),
+        (damaged(kad, lambda content: None), "mgll", "no tensor of this layout .clip.visual"),
+        (damaged(mgll, lambda content: None), "kad", "no entry image_encoder .* found args, epoch, model"),
+        (
+            damaged(
+                kad,
+                lambda content: [
+                    content["image_encoder"].pop(name)
+                    for name in list(content["image_encoder"])
+                    if name.startswith("res_features.7.")
+                ],
+            ),
+            "kad",
+            r"layer4",
+        ),
+        (
+            lambda folder: with_torch(folder / "x.pt", {"model": timm_model("vit_base_patch16_224")}),
+            "mrm",
+            "nothing in it was run",
+        ),
+        (program, "openai", "code that runs when it is opened"),
+        (lambda folder: folder / "none.pt", "mgll", "no such file"),
+        (lambda folder: folder, "biomedclip", "none of open_clip_model.safetensors"),
+        (lambda folder: folder, "rad-dino", "say --mean, --std, --resize"),
+    ],
+)
+def test_anything_else_is_refused_with_what_it_is(
+    build: Callable[[Path], Path], layout: str, message: str, tmp_path: Path
+) -> None:
+    path = build(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        convert(path, layout, tmp_path / "tower.ckpt")
+    assert not (tmp_path / "tower.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("layout", "settings", "message"),
+    [
+        ("clop", {}, "unknown layout 'clop'; known: mgll, retfound"),
+        ("openai", {"heads": 2}, "unknown settings heads; there are mean"),
+        ("kad", {"hidden_act": "gelu"}, "hidden_act is for CLIP's own ViT"),
+        ("fg-clip", {"architecture": "vit"}, "config.json says the architecture"),
+        ("open_clip", {}, "states hidden_act; say --hidden-act"),
+        ("timm", {}, "say --mean, --std, --resize, --pooling, --architecture"),
+        ("openai", {"head_width": 48}, "heads of 48 channels do not divide 128"),
+        ("openai", {"resize": "stretch"}, "resize"),
+    ],
+)
+def test_settings_are_checked(layout: str, settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path, _, _ = openai(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        convert(path, layout, tmp_path / "tower.ckpt", **settings)
+
+
+def test_an_open_clip_tower_with_other_parts_is_refused(tmp_path: Path) -> None:
+    vision = {"layers": 1, "width": 64, "patch_size": 8, "image_size": 32, "ls_init_value": 0.1}
+    path = with_torch(tmp_path / "clip.pt", clip_model(vision=vision).state_dict())
+    with pytest.raises(FormatError, match=r"ls_1.gamma is surplus"):
+        convert(path, "open_clip", tmp_path / "tower.ckpt", hidden_act="gelu")
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _, _ = retfound(tmp_path)
+    out = str(tmp_path / "tower.ckpt")
+    assert main([str(path), "--layout", "retfound", "--out", out, "--std", "0.2", "0.3", "0.4"]) == 0
+    said = capsys.readouterr().out
+    assert "4 x 4 tokens of 128 from 32 px" in said
+    assert r"left out: 4 like decoder_.*|mask_token" in said
+    assert "mean (0.485, 0.456, 0.406)" in said
+    assert "std" not in said.split("as the published code has it")[1].split("\n")[0]
+    assert "licence: CC BY-NC 4.0" in said
+    assert read_header(out).preprocessing.std == (0.2, 0.3, 0.4)
+    assert main([str(path), "--layout", "kad", "--out", out]) == 1
+    assert "no entry image_encoder" in capsys.readouterr().out
+
+
+def test_the_list_says_what_is_only_recalled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n{name}: " in f"\n{said}" for name in LAYOUTS)
+    assert said.count("UNVERIFIED") == sum(not layout.seen for layout in LAYOUTS.values()) > 0
+
+
+def test_the_page_has_every_family_as_the_table_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "towers.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if line.startswith("| `") and not line.startswith("| `--layout`")
+    ]
+    assert {name.strip("`"): (published, names, licence) for name, published, _, names, licence in rows} == {
+        name: (layout.published, "read" if layout.seen else "**unverified**", layout.licence)
+        for name, layout in LAYOUTS.items()
+    }
