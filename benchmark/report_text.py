@@ -107,9 +107,9 @@ def holding(report: Report) -> str:
     else:
         stored, every = (after.readings[Reading(view, way)].overall for way in ("stored", "all"))
         text = (
-            f"Each of the {after.overall.n:,} questions was asked in {after.rotations} orders of its options, and the answer that counts is the option"
-            f" ahead on average: {percent(after.overall.accuracy)} ({interval(after.overall)}) are right, against"
-            f" {percent(stored.accuracy)} ({interval(stored)}) in the stored order alone. In every order right are"
+            f"Each of the {after.overall.n:,} questions was asked in {after.rotations} orders of its options. The answer that"
+            f" counts is the option ahead on average: {percent(after.overall.accuracy)} ({interval(after.overall)}) are right,"
+            f" against {percent(stored.accuracy)} ({interval(stored)}) in the stored order alone. In every order right are"
             f" {percent(every.accuracy)} ({interval(every)}); {percent(after.consistency[view])} keep their answer in all orders."
         )
     if after.replies:
