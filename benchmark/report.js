@@ -28,7 +28,7 @@
     unnamed: ["Reply names no option", (i) => after.said && after.said[i][4] > 0],
     disagree: ["Letters and words disagree", (i) => after.split && after.split[i]],
     unsteady: ["Answer depends on the order", (i) => after.orders && Math.max(...after.orders[i]) < after.rotations],
-    tied: ["Several options tie", (i) => after.picked[i] < 0 && !after.said],
+    tied: ["Several options tie", (i) => after.picked[i] < 0 && Math.max(...after.permille[i]) > 0],
   };
 
   const votes = (counts, rotations) => {

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from benchmark.report import Report
-from benchmark.report_tables import Table, narrow_table, rows_of
+from benchmark.report_tables import Table, narrow_table
 from benchmark.report_text import DISCLAIMER, answer, holding, looking, verdict
 from benchmark.report_views import letter_table
 
@@ -33,8 +33,8 @@ def _printed(table: Table, title: str) -> "Printed":
     printed = Printed(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for number, name in enumerate(table.columns):
         printed.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for number, row in enumerate(rows_of(table)):
+    for number, row in enumerate(table.rows):
         if number in table.strong and number - 1 not in table.strong:
             printed.add_section()
-        printed.add_row(*map(Text, row))
+        printed.add_row(*(Text(cell.text) for cell in row))
     return printed

@@ -129,6 +129,7 @@ def test_terminal_fits_eighty_columns(report, capsys, monkeypatch):
     print_report(report)
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
+    assert "…" not in printed
     assert "Macro average" in printed
     assert "Research use only" in printed
 
