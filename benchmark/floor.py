@@ -77,7 +77,7 @@ def floor_of(
 
 
 def expected_floor(cases: Mapping[str, int], names: Iterable[str] | None = None, clean: bool = False) -> Floor:
-    """Floor of the paper's options in expectation over all ways to draw the distractors: for published rows, whose options are unknown.
+    """Floor of the paper's options in expectation over all ways to draw them: for published rows, whose options are unknown.
 
     With Table 14's counts (`class_counts.table14_counts`) and its 25 names: 75.1 % overall and 33.1 % for the ten classes; with 50
     names 85.7 % and 56.9 %.
