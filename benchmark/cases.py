@@ -241,7 +241,9 @@ def _main(arguments: list[str] | None = None) -> int:
         "--pretraining-split", choices=["train", "val", "test", "all"], default="train", help="what the pretraining saw"
     )
     validate.add_argument("--pairs", metavar="CSV", help="write every pair found there, with both paths")
-    validate.add_argument("--threshold", type=int, help="bits of 256 that may differ in the same photograph (default: 52)")
+    validate.add_argument(
+        "--threshold", type=int, help="bits of 256 that may differ in the same photograph (default: 52)"
+    )
     options = parser.parse_args(arguments)
     try:
         return _validate(options) if options.command == "validate" else _build(options)
