@@ -27,8 +27,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from benchmark.bootstrap import Resampling
 from benchmark.rotations import expected_correct
-from benchmark.significance import DRAWS, Estimate, bootstrap, resamples, wilson
+from benchmark.significance import DRAWS, Estimate, wilson
 
 BINS = 10
 _CHANCE_BRIER = 0.75  # of 25 % each: 0.75^2 + 3 * 0.25^2
@@ -68,6 +69,7 @@ def calibrate(
     bins: int = BINS,
     draws: int = DRAWS,
     seed: int = 0,
+    resampling: Resampling | None = None,
 ) -> Calibration:
     """All figures of one run.
 
@@ -78,19 +80,21 @@ def calibrate(
         bins: of both ECEs.
         draws: of bootstrap and simulation.
         seed: of both.
+        resampling: draws of these cases that are at hand.
     """
     values, true = _checked(probabilities, answers)
     confidence, correct = values.max(axis=1), expected_correct(values, true)
-    brier = bootstrap(brier_scores(values, true), groups, draws=draws, seed=seed)
+    drawn = resampling or Resampling(groups, draws=draws, seed=seed)
+    brier = drawn.mean(brier_scores(values, true))
     mass, width = equal_mass_bins(confidence, bins), equal_width_bins(confidence, bins)
     return Calibration(
         n=len(true),
-        groups=len(pd.unique(np.asarray(groups))),
+        groups=drawn.groups,
         brier=brier,
         brier_skill=Estimate(_skill(brier.value), _skill(brier.high), _skill(brier.low)),
-        overconfidence=bootstrap(confidence - correct, groups, draws=draws, seed=seed),
-        ece=_ece_interval(confidence - correct, mass, groups, draws, seed),
-        ece_equal_width=_ece_interval(confidence - correct, width, groups, draws, seed),
+        overconfidence=drawn.mean(confidence - correct),
+        ece=_ece_interval(confidence - correct, mass, drawn),
+        ece_equal_width=_ece_interval(confidence - correct, width, drawn),
         ece_if_calibrated=_ece_if_calibrated(confidence, mass, draws, seed),
         reliability=reliability_table(values, true, bins),
     )
@@ -146,19 +150,11 @@ def _skill(brier: float) -> float:
     return 1 - brier / _CHANCE_BRIER
 
 
-def _ece_interval(
-    gaps: np.ndarray, bins: np.ndarray, groups: Sequence[str] | ArrayLike, draws: int, seed: int
-) -> Estimate:
+def _ece_interval(gaps: np.ndarray, bins: np.ndarray, resampling: Resampling) -> Estimate:
     """ECE from confidence less correctness [cases], with its basic bootstrap interval over groups, not below 0."""
-    cluster, names = pd.factorize(np.asarray(groups))
-    table = np.zeros((len(names), int(bins.max()) + 1))
-    np.add.at(table, (cluster, bins), gaps)
-    sizes = np.bincount(cluster).astype(float)
-    value = float(np.abs(table.sum(axis=0)).sum() / len(gaps))
-    drawn = [
-        np.abs(times @ table).sum(axis=1) / (times @ sizes) for times in resamples(len(names), draws=draws, seed=seed)
-    ]
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    value = float(np.abs(np.bincount(bins, weights=gaps)).sum() / len(gaps))
+    drawn = np.abs(resampling.sums(gaps, bins)).sum(axis=0) / resampling.sizes
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(value, max(2 * value - float(high), 0.0), max(2 * value - float(low), 0.0))
 
 

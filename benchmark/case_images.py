@@ -14,8 +14,8 @@ from mgll.image_files import image_sha256
 BLANK_COLOUR, BLANK_SIZE = (123, 117, 104), (336, 336)
 
 
-def open_case_image(case: Case) -> Image.Image:
-    """The image of a case as upright RGB.
+def open_case_image(case: Case, at_least: int | None = None) -> Image.Image:
+    """The image of a case as upright RGB; `at_least` as in `mgll.preprocessing.open_image`.
 
     Raises:
         ImageError: naming the case, if the image is missing, damaged or has changed since the case was made.
@@ -23,7 +23,7 @@ def open_case_image(case: Case) -> Image.Image:
     from mgll.preprocessing import ImageError, open_image
 
     try:
-        image = open_image(case.image)
+        image = open_image(case.image, at_least=at_least)
     except ImageError as error:
         raise ImageError(f"case {case.id}: {error}") from None
     if image_sha256(case.image) != case.image_sha256:

@@ -124,6 +124,9 @@ def check_images(path: str | os.PathLike[str]) -> list[FormatError]:
     for line, case in _numbered_cases(path):
         try:
             if case.image not in hashes:
+                # Not a pipe or a device: reading one may never end.
+                if Path(case.image).exists() and not Path(case.image).is_file():
+                    raise ValueError("not a file")
                 hashes[case.image] = image_sha256(case.image)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -238,6 +241,9 @@ def _main(arguments: list[str] | None = None) -> int:
         "--pretraining-split", choices=["train", "val", "test", "all"], default="train", help="what the pretraining saw"
     )
     validate.add_argument("--pairs", metavar="CSV", help="write every pair found there, with both paths")
+    validate.add_argument(
+        "--threshold", type=int, help="bits of 256 that may differ in the same photograph (default: 52)"
+    )
     options = parser.parse_args(arguments)
     try:
         return _validate(options) if options.command == "validate" else _build(options)
@@ -258,10 +264,11 @@ def _validate(options: argparse.Namespace) -> int:
     if (chance := position_test(cases)) < 0.01:
         print(f"warning: answers are not spread evenly over A to D (p = {chance:.2g}): a constant letter beats 25 %")
     if options.pretraining:
-        from benchmark.overlap import report_overlaps
+        from benchmark.overlap import THRESHOLD, report_overlaps
 
         split = None if options.pretraining_split == "all" else options.pretraining_split
-        return report_overlaps(cases, options.pretraining, split, options.pairs)
+        threshold = THRESHOLD if options.threshold is None else options.threshold
+        return report_overlaps(cases, options.pretraining, split, options.pairs, threshold)
     return 0
 
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from PIL import Image
 
 if TYPE_CHECKING:
-    import torch
     from lmms_eval.models.registry_v2 import ModelManifest
 
     from mllm_adapters.encoded_prompts import EncodedPrompts
@@ -88,11 +88,12 @@ class MgllGraft(lmms):
         self._loaded = load(str(pretrained), device if device and alone else self.accelerator.device, dtype)
 
     @property
-    def device(self) -> "torch.device":
+    def device(self) -> torch.device:
         """Where the model is."""
         found: torch.device = self._loaded.model.device
         return found
 
+    @torch.inference_mode()
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """Write a reply to each request: greedily unless the task samples.
 
@@ -108,6 +109,7 @@ class MgllGraft(lmms):
                 said += [cut(text, decoding.stops) for (text,) in found]
         return said
 
+    @torch.inference_mode()
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Loss of each continuation and whether the model would write it; wrapped, since lmms-eval makes strings of bare tuples.
 
@@ -147,11 +149,9 @@ class MgllGraft(lmms):
         self, questions: Sequence[list[Instance]], what: str
     ) -> "Iterator[tuple[list[list[Instance]], list[EncodedPrompts]]]":
         """Batches of questions (each the requests about it) with their prompts; no batch mixes those with and without image."""
-        import torch
         from tqdm import tqdm
 
-        bar = tqdm(total=len(questions), desc=what, disable=self.rank != 0)
-        with torch.inference_mode(), bar:
+        with tqdm(total=len(questions), desc=what, disable=self.rank != 0) as bar:
             for start in range(0, len(questions), self.batch_size):
                 batch = questions[start : start + self.batch_size]
                 pairs = [(question, self._encode(question[0])) for question in batch]

@@ -1,51 +1,42 @@
 """One report from predictions: how good a model is, and how much better or worse than another, with the uncertainty.
 
-`python -m benchmark.report --after RUN --cases cases.jsonl --out DIR [--before RUN] [--blind RUN]` makes it again from finished
-runs; `benchmark/run_mcq.py` makes it at the end of scoring.
+`python -m benchmark.report --after RUN --cases cases.jsonl --out DIR [--before RUN] [--blind RUN] [--shuffled RUN]
+[--paper HOST]` makes it again from finished runs; `benchmark/run_mcq.py` makes it at the end of scoring.
 """
 
 import argparse
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-
+from benchmark.answers import Answers, answers_of
+from benchmark.bootstrap import DRAWS, Resampling
 from benchmark.cases import Case, read_cases
+from benchmark.confusion import Confusion, confusion
 from benchmark.floor import Floor, prior_floor
-from benchmark.predictions import Prediction, Run, cases_sha256, differences, read_run
-from benchmark.significance import DRAWS
-from benchmark.summary import Change, ComparisonError, RunSummary, compare, summarise
+from benchmark.paper import PAPER_HOSTS
+from benchmark.predictions import Run, Shown, cases_sha256, differences, read_run
+from benchmark.summary import Change, ComparisonError, RunSummary, check_comparable, compare, summarise
 from mgll.files import write_text
-from mgll.formats import FormatError
 
-#: Cases embedded in the page, and how many of them at most show a fixed (and as many a broken) answer.
-SHOWN, FLIPPED = 60, 20
+#: What each run of a report is: the one reported on, the one before it, and the same model shown other images.
+Role = Literal["before", "after", "blind", "shuffled"]
 
-#: What became of a case, in the order of the filter. The first four are of two runs, the others of one.
-OUTCOMES = {
-    "fixed": "Fixed",
-    "broken": "Broken",
-    "both-wrong": "Both wrong",
-    "both-right": "Both right",
-    "wrong": "Wrong",
-    "right": "Right",
-}
+ControlRole = Literal["blind", "shuffled"]
+
+#: The images that a control run must have been shown.
+CONTROLS: Mapping[ControlRole, Shown] = {"blind": "blank", "shuffled": "shuffled"}
 
 
 @dataclass(frozen=True)
-class ShownCase:
-    """A case of the browser with what both runs (or the one) said."""
+class Control:
+    """The same model on other images than the cases' own, and what the own images gain over it."""
 
-    case: Case
-    before: Prediction | None
-    after: Prediction
-
-    @property
-    def outcome(self) -> str:
-        """A key of `OUTCOMES`."""
-        return outcome(self.before, self.after)
+    run: RunSummary
+    gain: Change
 
 
 @dataclass(frozen=True)
@@ -53,33 +44,37 @@ class Report:
     """All that a report says, whatever its form.
 
     Attributes:
+        cases: in the order of `answers`.
+        answers: the answers of each run.
         after: the run reported on.
         before: the run it is compared with.
         change: after minus before.
-        blind: the same model on blank images.
+        controls: the runs of the same model on blank and on shuffled images.
+        confusions: of `before` and `after`.
         floor: accuracy without looking, from class frequency alone.
         source_floors: data set -> the same over its cases, with its frequencies.
-        shown: cases of the browser.
-        outcomes: how many cases fell under each outcome, shown or not.
         headers: of the predictions files, under the role each plays.
+        paper: our name of the host whose published figures stand beside these; None for none.
         notes: what a reader must know beside the numbers.
     """
 
+    cases: tuple[Case, ...]
+    answers: Mapping[Role, Answers]
     after: RunSummary
     before: RunSummary | None
     change: Change | None
-    blind: RunSummary | None
+    controls: Mapping[ControlRole, Control]
+    confusions: Mapping[Role, Confusion]
     floor: Floor
-    source_floors: dict[str, float]
-    shown: tuple[ShownCase, ...]
-    outcomes: dict[str, int]
-    headers: dict[str, dict[str, object]]
+    source_floors: Mapping[str, float]
+    headers: Mapping[Role, Mapping[str, object]]
+    paper: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
-    def header(self) -> dict[str, object]:
+    def header(self) -> Mapping[str, object]:
         """Header of the run reported on."""
-        return self.headers["after" if self.before else "model"]
+        return self.headers["after"]
 
 
 def build_report(
@@ -89,6 +84,8 @@ def build_report(
     blind: Run | None = None,
     any_prompt: bool = False,
     draws: int = DRAWS,
+    shuffled: Run | None = None,
+    paper: str | None = None,
 ) -> Report:
     """Compute a report.
 
@@ -99,52 +96,71 @@ def build_report(
         blind: a run of the same model on blank images.
         any_prompt: compare runs whose hosts wrap the same question differently; the report says so.
         draws: of the bootstrap.
+        shuffled: a run of the same model on the images of other cases.
+        paper: host whose published figures to set beside, by our name of it; default the run's own host where there are any.
 
     Raises:
         ComparisonError: if the runs are not of these cases, or not comparable; names what differs.
+        ValueError: if a run lacks a rotation of a case, or there are no published figures for `paper`.
     """
+    check_published(paper)
     if cases_sha256(cases) != after.header["cases_sha256"]:
         raise ComparisonError(f"{after.name!r} answered other cases than the {len(cases)} given")
-    if blind is not None:
-        _check_blind(after, blind)
-    change = compare(before, after, draws, any_prompt) if before else None
-    notes = []
-    if before and (wrapped := [text for text in differences(before, after) if text.startswith("prompts")]):
-        notes.append(f"Not the same prompts: {wrapped[0].removeprefix('prompts: ')}.")
-    asked = {case.id: case for case in cases}
-    earlier = {row.case: row for row in before.predictions if row.rotation == 0} if before else {}
-    answered = [
-        ShownCase(asked[row.case], earlier.get(row.case), row) for row in after.predictions if row.rotation == 0
-    ]
-    counts = [item.outcome for item in answered]
-    runs = {"before": before, "after" if before else "model": after, "blind": blind}
+    if before:
+        check_comparable(before, after, any_prompt)
+    found: dict[ControlRole, Run | None] = {"blind": blind, "shuffled": shuffled}
+    controls = {role: run for role, run in found.items() if run}
+    given: dict[Role, Run] = {"before": before, "after": after} if before else {"after": after}
+    for control, run in controls.items():
+        _check_control(after, control, run)
+        given[control] = run
+    second = answers_of(after)
+    answers = {role: second if role == "after" else answers_of(run, second.cases) for role, run in given.items()}
+    by_id = {case.id: case for case in cases}
+    asked = tuple(by_id[case] for case in second.cases)
+    drawn = Resampling(second.groups, second.codes, draws)
     return Report(
-        after=summarise(after, draws),
-        before=summarise(before, draws) if before else None,
-        change=change,
-        blind=summarise(blind, draws) if blind else None,
+        cases=asked,
+        answers=answers,
+        after=summarise(second, drawn),
+        before=summarise(answers["before"], drawn) if before else None,
+        change=compare(answers["before"], second, drawn) if before else None,
+        controls={role: _control(answers[role], second, drawn) for role in controls},
+        confusions={role: _confusion(asked, answers[role]) for role in given if role not in controls},
         floor=prior_floor(cases),
         source_floors={
             source: prior_floor([case for case in cases if case.source == source]).overall
             for source in dict.fromkeys(case.source for case in cases)
         },
-        shown=choose_cases(answered),
-        outcomes={name: counts.count(name) for name in OUTCOMES if name in counts},
-        headers={role: run.header for role, run in runs.items() if run},
-        notes=tuple(notes),
+        headers={role: run.header for role, run in given.items()},
+        paper=paper or _published_host(after),
+        notes=tuple(_notes(after, before)),
     )
 
 
-def write_report(out: str | os.PathLike[str], report: Report) -> dict[str, Path]:
-    """Write `report.md`, `per_class.csv` and `report.html` into a directory, each atomically; return their paths by name."""
-    from benchmark.report_html import page
-    from benchmark.report_tables import csv_table
-    from benchmark.report_text import markdown
+def check_published(host: str | None) -> None:
+    """Refuse a host without published figures.
 
-    texts = {"report.md": markdown(report), "per_class.csv": csv_table(report), "report.html": page(report)}
+    Raises:
+        ValueError: naming those that have some.
+    """
+    if host is not None and host not in PAPER_HOSTS:
+        raise ValueError(f"the paper has no figures for {host!r}; it has them for {', '.join(PAPER_HOSTS)}")
+
+
+def write_report(out: str | os.PathLike[str], report: Report) -> dict[str, Path]:
+    """Write the page, the Markdown and the tables into a directory, each atomically; return their paths by name."""
+    from benchmark.report_data import case_table, class_table, write_table
+    from benchmark.report_html import page
+    from benchmark.report_markdown import markdown
+
+    out = Path(out)
+    texts = {"report.html": page(report), "report.md": markdown(report)}
     for name, text in texts.items():
-        write_text(Path(out) / name, text)
-    return {name: Path(out) / name for name in texts}
+        write_text(out / name, text)
+    tables = {"per_class": class_table(report), "per_case": case_table(report)}
+    written = [path for name, table in tables.items() for path in write_table(out / name, table)]
+    return {path.name: path for path in (*(out / name for name in texts), *written)}
 
 
 def report_runs(
@@ -154,84 +170,87 @@ def report_runs(
     before: str | os.PathLike[str] | None = None,
     blind: str | os.PathLike[str] | None = None,
     any_prompt: bool = False,
+    shuffled: str | os.PathLike[str] | None = None,
+    paper: str | None = None,
 ) -> Report:
     """Make and write the report of finished runs (output directories of run_mcq, or their predictions files).
 
     Raises:
         FormatError: if a file is not what it should be.
+        ImageError: if an image is missing or has changed.
         ComparisonError: as `build_report`.
     """
     asked = read_cases(cases) if isinstance(cases, str | os.PathLike) else cases
-    before_run, blind_run = (read_run(path) if path else None for path in (before, blind))
-    report = build_report(asked, read_run(after), before_run, blind_run, any_prompt)
+    before_run, blind_run, shuffled_run = (read_run(path) if path else None for path in (before, blind, shuffled))
+    report = build_report(asked, read_run(after), before_run, blind_run, any_prompt, shuffled=shuffled_run, paper=paper)
     write_report(out, report)
     return report
 
 
-def choose_cases(answered: Sequence[ShownCase], count: int = SHOWN, flipped: int = FLIPPED) -> tuple[ShownCase, ...]:
-    """Cases worth looking at, in their own order; the same every time.
-
-    Up to `flipped` fixed and as many broken ones, then the rest up to `count`, each time class by class in turn.
-    """
-    generator = np.random.default_rng(0)
-    order = [answered[index] for index in generator.permutation(len(answered))]
-    fixed, broken = (_in_turn([item for item in order if item.outcome == name]) for name in ("fixed", "broken"))
-    taken = [*fixed[:flipped], *broken[:flipped]]
-    others = _in_turn([item for item in order if item.outcome not in ("fixed", "broken")])
-    taken += [*others, *fixed[flipped:], *broken[flipped:]][: max(count - len(taken), 0)]
-    chosen = {item.case.id for item in taken[:count]}
-    return tuple(item for item in answered if item.case.id in chosen)
+def _control(control: Answers, after: Answers, drawn: Resampling) -> Control:
+    return Control(summarise(control, drawn), compare(control, after, drawn))
 
 
-def outcome(before: Prediction | None, after: Prediction) -> str:
-    """What became of a case: a key of `OUTCOMES`."""
+def _confusion(cases: Sequence[Case], answers: Answers) -> Confusion:
+    return confusion([case.option_codes for case in cases], answers.truth.tolist(), answers.picked(answers.primary))
+
+
+def _published_host(run: Run) -> str | None:
+    host = run.header.get("host")
+    return host if isinstance(host, str) and host in PAPER_HOSTS else None
+
+
+def _notes(after: Run, before: Run | None) -> list[str]:
     if before is None:
-        return "right" if after.correct else "wrong"
-    if before.correct == after.correct:
-        return "both-right" if after.correct else "both-wrong"
-    return "fixed" if after.correct else "broken"
+        return []
+    notes = [
+        f"Not the same prompts: {text.removeprefix('prompts: ')}."
+        for text in differences(before, after)
+        if text.startswith("prompts")
+    ]
+    views = [", ".join(str(view) for view in run.header.get("views", ())) for run in (before, after)]
+    if views[0] != views[1]:
+        notes.append(f"Not read in the same views: {views[0]} before, {views[1]} after.")
+    return notes
 
 
-def _in_turn(items: Sequence[ShownCase]) -> list[ShownCase]:
-    seen: dict[str, int] = {}
-    turns = []
-    for position, item in enumerate(items):
-        turns.append((seen.get(item.case.code, 0), position))
-        seen[item.case.code] = turns[-1][0] + 1
-    return [items[position] for _, position in sorted(turns)]
+def _check_control(after: Run, role: ControlRole, control: Run) -> None:
+    shown = CONTROLS[role]
+    if control.header["images"] != shown:
+        raise ComparisonError(
+            f"{control.name!r} was given as {role} run, but it saw {control.header['images']} images instead of {shown} ones"
+        )
+    if found := differences(after, control):
+        raise ComparisonError(f"the {role} run and {after.name!r} differ in " + "; ".join(found))
+    if control.header["model_sha256"] != after.header["model_sha256"]:
+        raise ComparisonError(f"the {role} run is of another model than {after.name!r}")
 
 
-def _check_blind(after: Run, blind: Run) -> None:
-    if blind.header["images"] != "blank":
-        raise ComparisonError(f"{blind.name!r} was given as blind run, but it saw the images")
-    if found := differences(after, blind):
-        raise ComparisonError(f"the blind run and {after.name!r} differ in " + "; ".join(found))
-    if blind.header["model_sha256"] != after.header["model_sha256"]:
-        raise ComparisonError(f"the blind run is of another model than {after.name!r}")
-
-
-def _main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 where all went well."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.report", description=__doc__)
     parser.add_argument("--after", required=True, metavar="RUN", help="output directory of run_mcq to report on")
     parser.add_argument("--before", metavar="RUN", help="run over the same cases to compare it with")
     parser.add_argument("--blind", metavar="RUN", help="run of the same model with --blind")
+    parser.add_argument("--shuffled", metavar="RUN", help="run of the same model with --shuffled")
+    parser.add_argument(
+        "--paper", metavar="HOST", help="published figures to set beside (default: those of the run's host)"
+    )
     parser.add_argument("--cases", required=True, metavar="FILE", help="the cases that were answered")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where report.md, per_class.csv, report.html go")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the page and the tables go")
     parser.add_argument("--any-prompt", action="store_true", help="compare hosts with different prompt templates")
-    options = parser.parse_args(arguments)
-    from benchmark.report_text import print_report
+    options = vars(parser.parse_args(arguments))
+    from benchmark.report_terminal import print_report
 
     try:
-        report = report_runs(
-            options.out, options.cases, options.after, options.before, options.blind, options.any_prompt
-        )
-    except (FormatError, ComparisonError) as error:
-        print(error)
+        report = report_runs(**options)
+    except ValueError as error:  # FormatError, ImageError and ComparisonError among them
+        print(error, file=sys.stderr)
         return 1
     print_report(report)
-    print(f"wrote {Path(options.out) / 'report.html'}, report.md and per_class.csv")
+    print(f"wrote {Path(options['out']) / 'report.html'}, report.md, and per_class and per_case as .csv and .parquet")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

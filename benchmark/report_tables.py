@@ -1,58 +1,65 @@
-"""The report's table, one line a class and then the averages, as CSV and on the terminal; and how numbers are printed."""
+"""The report's tables: lines of numbers by class, total and source, and the form that every table takes before it is printed."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Literal, NamedTuple
 
+from benchmark.bootstrap import Estimate
 from benchmark.report import Report
-from benchmark.significance import Estimate
+from benchmark.report_numbers import disease_name, interval, p_number, percent, points, points_interval
 from benchmark.summary import Change, Flips, RunSummary, Share
-from mgll.vocabulary import diseases
+
+OVERALL = "Overall"
 
 
-def percent(value: float) -> str:
-    """0.613 -> `61.3 %` (with a narrow space that does not break)."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f}\u202f%"
+class Cell(NamedTuple):
+    """What stands in a cell: the figure and, smaller, its interval."""
+
+    text: str
+    detail: str = ""
 
 
-def points(value: float) -> str:
-    """0.063 -> `+6.3`, a difference in percentage points."""
-    return (
-        "–"
-        if math.isnan(value)
-        else f"{100 * value:+.1f}".replace("-", "−").replace("−0.0", "0.0").replace("+0.0", "0.0")
-    )
+@dataclass(frozen=True)
+class Table:
+    """A table in words.
+
+    Attributes:
+        columns: headings.
+        rows: the lines.
+        strong: numbers of the lines that stand out.
+        labels: so many columns at the left name a line; the others hold figures.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    strong: frozenset[int] = frozenset()
+    labels: int = 1
 
 
-def interval(share: Share | Estimate) -> str:
-    """Ends of an interval: `56.9 to 65.6`."""
-    return "–" if math.isnan(share.low) else f"{100 * share.low:.1f} to {100 * share.high:.1f}"
+def accuracy_cell(share: Share | Estimate | None) -> Cell:
+    """An accuracy with its interval; a dash where there is none."""
+    if share is None:
+        return Cell("–")
+    value = share.accuracy if isinstance(share, Share) else share.value
+    return Cell(percent(value), "" if math.isnan(share.low) else interval(share))
 
 
-def points_interval(estimate: Estimate) -> str:
-    """Ends of a difference's interval: `+1.2 to +11.4`."""
-    return "–" if math.isnan(estimate.low) else f"{points(estimate.low)} to {points(estimate.high)}"
-
-
-def p_value(p: float) -> str:
-    """`p = 0.012`, `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def disease_name(code: str) -> str:
-    """Name of a class; the code itself where the table has no such class."""
-    return diseases()[code].name if code in diseases() else code
+def change_cell(change: Estimate | None) -> Cell:
+    """A difference in points with its interval; empty where there is none."""
+    if change is None:
+        return Cell("")
+    return Cell(points(change.value), "" if math.isnan(change.low) else points_interval(change))
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table.
+    """One line of the main table.
 
     Attributes:
-        code: class code or source; empty for overall and averages.
+        part: what the line is about.
+        code: class code or source; empty for totals.
         name: what to call it.
         n: number of cases; of an average, the number of classes.
         floor: accuracy from class frequency alone.
@@ -60,8 +67,10 @@ class Line:
         after: accuracy (after) with its interval.
         change: after minus before; its interval is NaN for single classes.
         flips: answers fixed and broken; None for averages.
+        p: of the exact McNemar test within the class, corrected over the classes; None elsewhere.
     """
 
+    part: Literal["class", "total", "source"]
     code: str
     name: str
     n: int
@@ -70,18 +79,25 @@ class Line:
     after: Estimate
     change: Estimate | None
     flips: Flips | None
+    p: float | None = None
 
 
 def class_lines(report: Report) -> list[Line]:
     """One line a class, the most frequent first."""
     before, change = report.before, report.change
-    return [
-        _share_line(
-            code, disease_name(code), report.floor.by_class[code], before.classes[code] if before else None, share,
+    lines = []
+    for code, share in report.after.classes.items():
+        line = _share_line(
+            "class",
+            code,
+            disease_name(code),
+            report.floor.by_class[code],
+            before.classes[code] if before else None,
+            share,
             change.classes[code] if change else None,
         )
-        for code, share in report.after.classes.items()
-    ]  # fmt: skip
+        lines.append(replace(line, p=change.class_p[code]) if change else line)
+    return lines
 
 
 def source_lines(report: Report) -> list[Line]:
@@ -91,19 +107,25 @@ def source_lines(report: Report) -> list[Line]:
         return []
     return [
         _share_line(
-            name, name or "not stated", report.source_floors[name], before.sources[name] if before else None, share,
+            "source",
+            name,
+            name or "not stated",
+            report.source_floors[name],
+            before.sources[name] if before else None,
+            share,
             change.sources[name] if change else None,
         )
         for name, share in sources.items()
-    ]  # fmt: skip
+    ]
 
 
 def total_lines(report: Report) -> list[Line]:
     """Overall (Wilson interval; its change from the bootstrap), macro and ten-class average (bootstrap intervals)."""
     before, change, after, floor = report.before, report.change, report.after, report.floor
     overall = _share_line(
+        "total",
         "",
-        "Overall",
+        OVERALL,
         floor.overall,
         before.overall if before else None,
         after.overall,
@@ -111,7 +133,9 @@ def total_lines(report: Report) -> list[Line]:
     )
 
     def average(name: str, n: int, floor: float, of: Callable[[RunSummary | Change], Estimate]) -> Line:
-        return Line("", name, n, floor, of(before) if before else None, of(after), of(change) if change else None, None)
+        return Line(
+            "total", "", name, n, floor, of(before) if before else None, of(after), of(change) if change else None, None
+        )
 
     lines = [replace(overall, change=change.overall if change else None)]
     lines.append(average("Macro average", len(after.classes), floor.macro, attrgetter("macro")))
@@ -120,84 +144,79 @@ def total_lines(report: Report) -> list[Line]:
     return lines
 
 
-def histogram(report: Report) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """How often each letter is true, and how often each run chose it."""
-    yield "true answer", report.after.answers
+def main_table(report: Report) -> Table:
+    """Classes, then totals."""
+    classes, totals = class_lines(report), total_lines(report)
+    strong = frozenset(range(len(classes), len(classes) + len(totals)))
+    return Table(_columns(report, "Disease"), tuple(map(_cells, [*classes, *totals])), strong)
+
+
+def source_table(report: Report) -> Table | None:
+    """By source of the images; None where there is but one."""
+    lines = source_lines(report)
+    return (
+        Table(_columns(report, "Source")[: 8 if report.before else None], tuple(map(_cells, lines))) if lines else None
+    )
+
+
+def narrow_table(report: Report) -> Table:
+    """The main table for a terminal 80 columns wide: class codes, accuracy and interval in one cell, no per-cent signs."""
+    classes, totals = class_lines(report), total_lines(report)
+    columns = ("class", "n", "floor", *(("before", "after", "change", "flips") if report.before else ("accuracy",)))
+    strong = frozenset(range(len(classes), len(classes) + len(totals)))
+    return Table(columns, tuple(map(_narrow_cells, [*classes, *totals])), strong)
+
+
+def _columns(report: Report, first: str) -> tuple[str, ...]:
     if report.before:
-        yield "chosen before", report.before.letters
-    yield "chosen after" if report.before else "chosen", report.after.letters
-    if report.blind:
-        yield "chosen for a blank image", report.blind.letters
+        return (first, "n", "without looking", "before", "after", "change", "fixed", "broken", "p (Holm)")
+    return (first, "n", "without looking", "accuracy")
 
 
-def csv_table(report: Report) -> str:
-    """The table as CSV: fractions, empty where there is no number; `part` says what a line is."""
-    file = io.StringIO()
-    parts = {"class": class_lines(report), "total": total_lines(report), "source": source_lines(report)}
-    rows = [{"part": part, **_csv_row(line)} for part, lines in parts.items() for line in lines]
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
-
-
-def cells(line: Line) -> list[str]:
-    """A line as printed: name, n, floor, accuracies with intervals, change, fixed, broken."""
-    texts = [line.name, f"{line.n:,}", percent(line.floor)]
-    for estimate in (line.before, line.after):
-        if estimate:
-            texts += [percent(estimate.value), interval(estimate)]
+def _cells(line: Line) -> tuple[Cell, ...]:
+    cells = [
+        Cell(line.name),
+        Cell(f"{line.n:,}" if line.part != "total" or line.name == OVERALL else f"{line.n} classes"),
+        Cell(percent(line.floor)),
+    ]
+    cells += [accuracy_cell(estimate) for estimate in (line.before, line.after) if estimate]
     if line.change:
-        texts += [
-            points(line.change.value),
-            *((str(line.flips.fixed), str(line.flips.broken)) if line.flips else ("", "")),
-        ]
-    return texts
+        fixed, broken = (str(line.flips.fixed), str(line.flips.broken)) if line.flips else ("", "")
+        cells += [change_cell(line.change), Cell(fixed), Cell(broken)]
+        if line.part != "source":
+            cells.append(Cell("" if line.p is None else p_number(line.p)))
+    return tuple(cells)
 
 
-def columns(report: Report, first: str = "class") -> list[str]:
-    """Headings over `cells`."""
-    if report.before:
-        return [first, "n", "floor", "before", "interval", "after", "interval", "change", "fixed", "broken"]
-    return [first, "n", "floor", "accuracy", "interval"]
-
-
-def narrow_cells(line: Line) -> list[str]:
-    """A line for a terminal 80 columns wide: class codes, accuracy and interval in one cell, no per-cent signs."""
+def _narrow_cells(line: Line) -> tuple[Cell, ...]:
     texts = [line.code or line.name, str(line.n), f"{100 * line.floor:.0f}"]
     for estimate in (line.before, line.after):
         if estimate:
             texts.append(f"{100 * estimate.value:.1f} [{100 * estimate.low:.0f}–{100 * estimate.high:.0f}]")
     if line.change:
         texts += [points(line.change.value), f"{line.flips.fixed}/{line.flips.broken}" if line.flips else ""]
-    return texts
+    return tuple(map(Cell, texts))
 
 
-def narrow_columns(report: Report) -> list[str]:
-    """Headings over `narrow_cells`."""
-    return ["class", "n", "floor", *(["before", "after", "change", "flips"] if report.before else ["accuracy"])]
-
-
-def _share_line(code: str, name: str, floor: float, before: Share | None, after: Share, flips: Flips | None) -> Line:
+def _share_line(
+    part: Literal["class", "total", "source"],
+    code: str,
+    name: str,
+    floor: float,
+    before: Share | None,
+    after: Share,
+    flips: Flips | None,
+) -> Line:
     change = Estimate(after.accuracy - before.accuracy, math.nan, math.nan) if before else None
-    return Line(code, name, after.n, floor, _estimate(before) if before else None, _estimate(after), change, flips)
+    return Line(
+        part, code, name, after.n, floor, _estimate(before) if before else None, _estimate(after), change, flips
+    )
 
 
 def _estimate(share: Share) -> Estimate:
     return Estimate(share.accuracy, share.low, share.high)
 
 
-def _csv_row(line: Line) -> Mapping[str, str | int | float]:
-    row: dict[str, str | int | float] = {"code": line.code, "name": line.name, "n": line.n, "floor": line.floor}
-    prefix = "after_" if line.before else ""
-    estimates = {"before_accuracy": line.before, f"{prefix}accuracy": line.after, "change": line.change}
-    for name, estimate in estimates.items():
-        if estimate:
-            start = name.removesuffix("accuracy") if name != "change" else "change_"
-            row |= {name: estimate.value, f"{start}low": estimate.low, f"{start}high": estimate.high}
-    if line.change:
-        row |= {"fixed": line.flips.fixed, "broken": line.flips.broken} if line.flips else {"fixed": "", "broken": ""}
-    return {
-        k: "" if isinstance(v, float) and math.isnan(v) else round(v, 6) if isinstance(v, float) else v
-        for k, v in row.items()
-    }
+def rows_of(table: Table) -> Sequence[tuple[str, ...]]:
+    """The rows as plain texts, intervals in brackets."""
+    return [tuple(f"{cell.text} ({cell.detail})" if cell.detail else cell.text for cell in row) for row in table.rows]

@@ -4,8 +4,8 @@
     accelerate launch benchmark/run_mcq.py ...    # the same over several devices or nodes
 
 Answers are scored by the probability of the option letters. The output directory gets predictions.jsonl (one line a case and
-rotation, from which the rest can be made again), report.html, report.md, per_class.csv and run.json. A run that was killed goes on
-where it was.
+rotation, from which the rest can be made again), report.html, report.md, per_class and per_case as .csv and .parquet, and run.json.
+A run that was killed goes on where it was.
 """
 
 import argparse
@@ -58,6 +58,8 @@ def run(
     against: str | os.PathLike[str] | None = None,
     asking: "Asking | None" = None,
     blind_run: str | os.PathLike[str] | None = None,
+    shuffled_run: str | os.PathLike[str] | None = None,
+    paper: str | None = None,
     device: str | None = None,
     name: str | None = None,
     any_prompt: bool = False,
@@ -73,6 +75,8 @@ def run(
         against: output directory of a finished run over the same cases: "before"; this run is "after".
         asking: rotations, views, images shown, batch size.
         blind_run: output directory of a finished run of this model on blank images, for the report.
+        shuffled_run: the same on the images of other cases.
+        paper: host whose published figures stand in the report; default the model's own where there are any.
         device: torch device; default a GPU where there is one.
         name: what reports call the model; default the directory's name.
         any_prompt: compare hosts even if they wrap the question in different templates.
@@ -88,7 +92,7 @@ def run(
         ImageError: naming the case whose image is missing, damaged or another one.
         ValueError: if the model cannot be asked like this.
     """
-    from benchmark.report import build_report, write_report
+    from benchmark.report import build_report, check_published, write_report
     from benchmark.scoring import Asking, Processes, score_cases
     from benchmark.summary import ComparisonError
     from mgll.provenance import provenance
@@ -100,8 +104,10 @@ def run(
         processes.wait()
         cases = demo_cases()
     asked = read_cases(cases)
-    others = {role: read_run(path) for role, path in (("against", against), ("blind_run", blind_run)) if path}
-    for other in others.values():  # before hours of scoring, not after
+    given = {"against": against, "blind_run": blind_run, "shuffled_run": shuffled_run}
+    others = {role: read_run(path) for role, path in given.items() if path}
+    check_published(paper)  # before hours of scoring, not after
+    for other in others.values():
         hashes = (other.header["cases_sha256"], other.header["questions_sha256"])
         if hashes != (cases_sha256(asked), questions_sha256(asked)):
             raise ComparisonError(f"{other.name!r} answered other cases or questions than those of {cases}")
@@ -110,6 +116,8 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     versions = provenance()
     header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": versions}
+    if host := getattr(scorer, "host", None):
+        header["host"] = host
     result = score_cases(asked, scorer, out, asking, header, processes)
     if processes.index:
         return None
@@ -117,9 +125,9 @@ def run(
         "model": model,
         "cases": str(cases),
         "out": str(out),
-        "against": against and str(against),
+        **{role: path and str(path) for role, path in given.items()},
         **asdict(asking),
-        "blind_run": blind_run and str(blind_run),
+        "paper": paper,
         "device": str(getattr(scorer, "device", "none")),
         "processes": processes.count,
         "name": scorer.name,
@@ -130,7 +138,8 @@ def run(
     inputs |= {role: other.header["model_sha256"] for role, other in others.items()}
     record: dict[str, Any] = {"settings": settings, "inputs_sha256": inputs, "provenance": versions}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    report = build_report(asked, result, others.get("against"), others.get("blind_run"), any_prompt)
+    before, blind, shuffled = (others.get(role) for role in given)
+    report = build_report(asked, result, before, blind, any_prompt, shuffled=shuffled, paper=paper)
     write_report(out, report)
     return report
 
@@ -262,6 +271,8 @@ def _parser() -> argparse.ArgumentParser:
         help="show each case the image of another one with another answer",
     )
     add("--blind-run", metavar="OUT", help="finished --blind run of the same model, shown in the report")
+    add("--shuffled-run", metavar="OUT", help="finished --shuffled run of the same model, shown in the report")
+    add("--paper", metavar="HOST", help="published figures to set beside (default: those of the model's host, if any)")
     add("--batch-size", type=int, default=8, metavar="N", help="cases at a time (default %(default)s)")
     add("--device", help="torch device (default: a GPU where there is one)")
     add("--name", help="what reports call the model (default: the directory's name)")
@@ -282,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{' and '.join(missing)} must be given; without any argument the script explains itself")
     if options["batch_size"] < 1:
         parser.error(f"--batch-size is {options['batch_size']}; it must be at least 1")
-    from benchmark.report_text import print_report
+    from benchmark.report_terminal import print_report
     from benchmark.scoring import Asking
     from benchmark.summary import ComparisonError
     from mgll.preprocessing import ImageError

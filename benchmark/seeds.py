@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark import significance
+from benchmark.answers import answers_of
 from benchmark.predictions import Run, differences
 from benchmark.significance import Comparison, Summary
 from benchmark.summary import ComparisonError
@@ -32,7 +33,7 @@ class Averaged:
 
 
 def average(name: str, runs: Sequence[Run], draws: int = significance.DRAWS) -> Averaged:
-    """Average runs of the same cases in the same order.
+    """Average runs of the same cases.
 
     Raises:
         ComparisonError: if they are not over the same cases and questions.
@@ -40,17 +41,18 @@ def average(name: str, runs: Sequence[Run], draws: int = significance.DRAWS) -> 
     for run in runs[1:]:
         if found := differences(runs[0], run, prompts=False):
             raise ComparisonError(f"runs of {name} differ in " + "; ".join(found))
-    correct = np.array([[row.correct for row in run.predictions if row.rotation == 0] for run in runs], dtype=float)
+    first = answers_of(runs[0])
+    answered = [answers_of(run, first.cases) for run in runs]
+    correct = np.array([answers.correct(answers.primary) for answers in answered], dtype=float)
     values = significance.average_seeds(correct)
-    codes, groups = _labels(runs[0])
-    summary = significance.summarise(values, codes, groups, draws)
+    summary = significance.summarise(values, first.codes, first.groups, draws)
     return Averaged(name, tuple(float(row.mean()) for row in correct), summary, values)
 
 
 def compare(before: Averaged, after: Averaged, cases: Run, draws: int = significance.DRAWS) -> Comparison:
     """Difference of two averages; `cases` is any of the runs, for classes and groups."""
-    codes, groups = _labels(cases)
-    return significance.compare(before.values, after.values, codes, groups, draws)
+    labels = answers_of(cases)
+    return significance.compare(before.values, after.values, labels.codes, labels.groups, draws)
 
 
 def table(averages: Sequence[Averaged]) -> str:
@@ -74,8 +76,3 @@ def sentence(before: Averaged, after: Averaged, difference: Comparison) -> str:
         f" ({100 * overall.low:+.1f} to {100 * overall.high:+.1f}), p = {p:.2g} ({test},"
         f" {before.summary.n} cases of {before.summary.groups} groups, {len(before.by_seed)} seeds)"
     )
-
-
-def _labels(run: Run) -> tuple[list[str], list[str]]:
-    rows = [row for row in run.predictions if row.rotation == 0]
-    return [row.code for row in rows], [row.group for row in rows]

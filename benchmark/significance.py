@@ -8,7 +8,7 @@ What the p of a difference is: for two single runs the exact McNemar test, whose
 share a group, or values are means over seeds, the sign-flip permutation test over groups, whose unit is the group.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,20 +19,12 @@ from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from benchmark.bootstrap import DRAWS, Estimate, Resampling
+
 #: The ten classes of the paper's Table 2; its headline figures are their unweighted mean.
 TEN_CLASSES = ("AMD", "Cataract", "CSR", "DR", "Glaucoma", "MH", "Myopia", "Retinitis", "DME", "Tessellation")
 
-DRAWS = 10_000
-_CHUNK = 500  # bootstrap draws at a time: keeps the resampling matrix at a few MB
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with the ends of its 95 % interval (all NaN where there is nothing to average)."""
-
-    value: float
-    low: float
-    high: float
+_BATCH = 500  # permutations at a time: keeps their matrix at a few MB
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,7 @@ def sign_flip(difference: ArrayLike, groups: Sequence[str] | ArrayLike, draws: i
         lambda sample, axis: np.sum(sample, axis=axis),
         permutation_type="samples",
         n_resamples=draws,
-        batch=_CHUNK,
+        batch=_BATCH,
         vectorized=True,
         rng=np.random.default_rng(seed),
     )
@@ -183,38 +175,9 @@ def bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Estimate:
-    """Mean of `values` with a 95 % percentile interval from drawing groups with replacement.
-
-    Both means are linear in the values, so with `after - before` this is the paired bootstrap of a difference.
-
-    Args:
-        values: [cases].
-        groups: [cases] cluster of each case.
-        codes: [cases] class of each case for the macro average; None for the mean over cases. A class that a draw lacks is
-            left out of that draw's average.
-        draws: number of resamples.
-        seed: of the resampling.
-    """
-    scores, clusters = _same_length(values, groups)
-    if not len(scores):
-        return Estimate(np.nan, np.nan, np.nan)
-    cluster, clusters_n = _codes(clusters)
-    column, columns_n = _codes(_same_length(values, codes)[1]) if codes is not None else (np.zeros_like(cluster), 1)
-    cell, shape = cluster * columns_n + column, (clusters_n, columns_n)
-    totals = np.bincount(cell, weights=scores, minlength=clusters_n * columns_n).reshape(shape)
-    sizes = np.bincount(cell, minlength=clusters_n * columns_n).reshape(shape).astype(float)
-    means = [_class_mean(times @ totals, times @ sizes) for times in resamples(clusters_n, draws, seed)]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return Estimate(float(_class_mean(totals.sum(axis=0)[None], sizes.sum(axis=0)[None])[0]), float(low), float(high))
-
-
-def resamples(groups: int, draws: int = DRAWS, seed: int = 0) -> Iterator[np.ndarray]:
-    """How often each group is drawn in each of `draws` bootstrap samples, in chunks [rows, groups]."""
-    rng = np.random.default_rng(seed)
-    for start in range(0, draws, _CHUNK):
-        rows = min(_CHUNK, draws - start)
-        picks = rng.integers(0, groups, (rows, groups)) + np.arange(rows)[:, None] * groups
-        yield np.bincount(picks.ravel(), minlength=rows * groups).reshape(rows, groups).astype(float)
+    """Mean over cases, or with `codes` over classes, from a `Resampling` of its own."""
+    resampling = Resampling(groups, codes, draws, seed)
+    return resampling.mean(values) if codes is None else resampling.class_mean(values)
 
 
 def per_class(values: ArrayLike, codes: Sequence[str] | ArrayLike) -> pd.DataFrame:
@@ -265,18 +228,21 @@ def summarise(
     groups: Sequence[str] | ArrayLike,
     draws: int = DRAWS,
     seed: int = 0,
+    resampling: Resampling | None = None,
 ) -> Summary:
-    """Overall, macro and ten-class accuracy of one run (or of several averaged per case) with intervals."""
+    """Overall, macro and ten-class accuracy of one run (or of several averaged per case) with intervals.
+
+    A `resampling` of these cases that is at hand spares the drawing.
+    """
     scores, classes = _same_length(values, codes)
-    clusters = _same_length(values, groups)[1]
-    ten = np.isin(classes, TEN_CLASSES)
+    drawn = resampling or Resampling(_same_length(values, groups)[1], classes, draws, seed)
     return Summary(
         n=len(scores),
-        groups=_codes(clusters)[1],
-        overall=bootstrap(scores, clusters, draws=draws, seed=seed),
+        groups=drawn.groups,
+        overall=drawn.mean(scores),
         wilson=wilson(float(scores.sum()), len(scores)),
-        macro=bootstrap(scores, clusters, classes, draws, seed),
-        ten_class=bootstrap(scores[ten], clusters[ten], classes[ten], draws, seed),
+        macro=drawn.class_mean(scores),
+        ten_class=drawn.class_mean(scores, TEN_CLASSES),
         ten_class_present=tuple(code for code in TEN_CLASSES if code in set(classes)),
     )
 
@@ -288,26 +254,20 @@ def compare(
     groups: Sequence[str] | ArrayLike,
     draws: int = DRAWS,
     seed: int = 0,
+    resampling: Resampling | None = None,
 ) -> Comparison:
-    """Difference of two runs on the same cases in the same order, with intervals and p."""
+    """Difference of two runs on the same cases in the same order, with intervals and p; `resampling` as in `summarise`."""
     first, second = _same_length(before, after)
     classes, clusters = _same_length(before, codes)[1], _same_length(before, groups)[1]
     difference = second.astype(float) - first.astype(float)
-    ten = np.isin(classes, TEN_CLASSES)
+    drawn = resampling or Resampling(clusters, classes, draws, seed)
     return Comparison(
-        overall=bootstrap(difference, clusters, draws=draws, seed=seed),
-        macro=bootstrap(difference, clusters, classes, draws, seed),
-        ten_class=bootstrap(difference[ten], clusters[ten], classes[ten], draws, seed),
+        overall=drawn.mean(difference),
+        macro=drawn.class_mean(difference),
+        ten_class=drawn.class_mean(difference, TEN_CLASSES),
         mcnemar=mcnemar(first, second) if _is_binary(first) and _is_binary(second) else None,
         sign_flip_p=sign_flip(difference, clusters, draws, seed),
     )
-
-
-def _class_mean(totals: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """[rows, classes] sums and counts -> [rows] mean over the classes present of each."""
-    present = sizes > 0
-    means = np.divide(totals, sizes, out=np.zeros_like(totals), where=present)
-    return np.asarray(means.sum(axis=1) / present.sum(axis=1))
 
 
 def _codes(names: np.ndarray) -> tuple[np.ndarray, int]:

@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from benchmark import significance
-from benchmark.predictions import Prediction, Run, differences
-from benchmark.prompts import LETTERS
-from benchmark.significance import DRAWS, Estimate, McNemar
+from benchmark.agreement import Agreement, agreement
+from benchmark.answers import NONE, Answers, Reading
+from benchmark.bootstrap import Estimate, Resampling
+from benchmark.calibration import Calibration, calibrate
+from benchmark.power import Detectable, detectable
+from benchmark.predictions import Run, differences
+from benchmark.rotations import LetterPreference, consistency
+from benchmark.scorer import View
+from benchmark.significance import McNemar
 
 
 class ComparisonError(ValueError):
@@ -17,10 +24,10 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class Share:
-    """Correct answers among n, with the Wilson 95 % interval."""
+    """Correct answers among n, with the Wilson 95 % interval; a tie between options counts as its expectation."""
 
     n: int
-    correct: int
+    correct: float
     low: float
     high: float
 
@@ -28,6 +35,14 @@ class Share:
     def accuracy(self) -> float:
         """Correct over n."""
         return self.correct / self.n
+
+
+@dataclass(frozen=True)
+class Score:
+    """The two accuracies that always stand side by side: of all cases (Wilson), and the mean over classes (bootstrap)."""
+
+    overall: Share
+    macro: Estimate
 
 
 @dataclass(frozen=True)
@@ -39,12 +54,39 @@ class Flips:
 
 
 @dataclass(frozen=True)
+class Unnamed:
+    """A reply that names no option: which case, in which order of its options, and the reply."""
+
+    case: str
+    rotation: int
+    reply: str
+
+
+@dataclass(frozen=True)
+class ViewPair:
+    """Two views of the same run, answer by answer over all orders.
+
+    Attributes:
+        first, second: the views.
+        agreement: how far they choose alike.
+        equal: its share of equal choices, with a bootstrap interval over groups.
+    """
+
+    first: View
+    second: View
+    agreement: Agreement
+    equal: Estimate
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """One run.
 
     Attributes:
         name: what the model is called.
         groups: number of patients or eyes.
+        rotations: number of orders in which each case was asked.
+        primary: how the answers are read for all that follows up to `sources`.
         overall: all cases, with the Wilson interval.
         clustered: the same accuracy with a bootstrap interval over groups.
         macro: mean over classes, bootstrap over groups.
@@ -52,12 +94,20 @@ class RunSummary:
         ten_present: which these are.
         classes: class code -> share, the most frequent class first.
         sources: data set -> share, the largest first.
-        letters: how often A, B, C and D were chosen.
-        answers: how often A, B, C and D were true.
+        readings: every way to read the answers -> its accuracies.
+        letters: view -> how often A, B, C and D, as asked, were picked over all orders.
+        consistency: view -> share of the cases in which all orders lead to the same option.
+        answers: how often A, B, C and D were true over all orders.
+        unnamed: replies of the text view that name no option.
+        replies: number of replies of the text view.
+        pairs: every two views.
+        calibration: of the probabilities that count; None where the answers are read from words.
     """
 
     name: str
     groups: int
+    rotations: int
+    primary: Reading
     overall: Share
     clustered: Estimate
     macro: Estimate
@@ -65,8 +115,28 @@ class RunSummary:
     ten_present: tuple[str, ...]
     classes: Mapping[str, Share]
     sources: Mapping[str, Share]
-    letters: tuple[int, ...]
+    readings: Mapping[Reading, Score]
+    letters: Mapping[View, LetterPreference]
+    consistency: Mapping[View, float]
     answers: tuple[int, ...]
+    unnamed: tuple[Unnamed, ...]
+    replies: int
+    pairs: tuple[ViewPair, ...]
+    calibration: Calibration | None
+
+    @property
+    def majority_letter(self) -> float:
+        """Accuracy of always answering the letter that is true most often."""
+        return max(self.answers) / sum(self.answers)
+
+
+@dataclass(frozen=True)
+class ReadingChange:
+    """After minus before in one way of reading both runs."""
+
+    overall: Estimate
+    macro: Estimate
+    mcnemar: McNemar
 
 
 @dataclass(frozen=True)
@@ -77,8 +147,11 @@ class Change:
         overall, macro, ten_class: differences as fractions, with bootstrap intervals over groups.
         mcnemar: exact test over cases.
         sign_flip_p: permutation test over groups; the one to trust where several cases share a group.
+        detectable: the smallest difference that these cases could have shown.
         flips: of all cases.
         classes, sources: flips by class code and by data set.
+        class_p: class code -> p of the exact McNemar test within the class, with Holm's correction over all classes.
+        readings: the ways that both runs can be read -> the difference.
     """
 
     overall: Estimate
@@ -86,9 +159,12 @@ class Change:
     ten_class: Estimate
     mcnemar: McNemar
     sign_flip_p: float
+    detectable: Detectable
     flips: Flips
     classes: Mapping[str, Flips]
     sources: Mapping[str, Flips]
+    class_p: Mapping[str, float]
+    readings: Mapping[Reading, ReadingChange]
 
     @property
     def settled(self) -> bool:
@@ -97,76 +173,110 @@ class Change:
         return excludes_zero and max(self.mcnemar.p, self.sign_flip_p) < 0.05
 
 
-def summarise(run: Run, draws: int = DRAWS) -> RunSummary:
-    """Numbers of one run, from its answers in stored order (rotation 0)."""
-    rows = _stored_order(run)
-    values, codes = _correct(rows), [row.code for row in rows]
-    numbers = significance.summarise(values, codes, [row.group for row in rows], draws)
+def summarise(answers: Answers, drawn: Resampling) -> RunSummary:
+    """Numbers of one run; `drawn` is a resampling of its cases in the same order."""
+    values = answers.correct(answers.primary)
+    numbers = significance.summarise(values, answers.codes, answers.groups, resampling=drawn)
     return RunSummary(
-        name=run.name,
+        name=answers.name,
         groups=numbers.groups,
-        overall=Share(numbers.n, int(values.sum()), numbers.wilson.low, numbers.wilson.high),
+        rotations=answers.rotations,
+        primary=answers.primary,
+        overall=Share(numbers.n, float(values.sum()), numbers.wilson.low, numbers.wilson.high),
         clustered=numbers.overall,
         macro=numbers.macro,
         ten_class=numbers.ten_class,
         ten_present=numbers.ten_class_present,
-        classes=_shares(values, codes),
-        sources=_shares(values, [row.source for row in rows]),
-        letters=_histogram([row.chosen for row in rows]),
-        answers=_histogram([row.answer for row in rows]),
+        classes=_shares(values, answers.codes),
+        sources=_shares(values, answers.sources),
+        readings={reading: _score(answers.correct(reading), drawn) for reading in answers.readings},
+        letters={view: answers.letters(view) for view in answers.scores},
+        consistency={view: consistency(answers.picked_in_each_order(view)) for view in answers.scores},
+        answers=answers.true_letters(),
+        unnamed=_unnamed(answers),
+        replies=answers.truth.size * answers.rotations if "text" in answers.scores else 0,
+        pairs=tuple(_pair(answers, *views, drawn) for views in combinations(answers.scores, 2)),
+        calibration=_calibration(answers, drawn),
     )
 
 
-def compare(before: Run, after: Run, draws: int = DRAWS, any_prompt: bool = False) -> Change:
-    """Difference of two runs over the same cases.
-
-    Args:
-        before: one run.
-        after: the other.
-        draws: of the bootstrap.
-        any_prompt: compare even where the two hosts wrap the same question in different templates.
+def check_comparable(before: Run, after: Run, any_prompt: bool = False) -> None:
+    """Refuse two runs that are not of the same cases, rotations, questions and, without `any_prompt`, prompts.
 
     Raises:
-        ComparisonError: if cases, questions or prompts differ.
+        ComparisonError: naming what differs.
     """
     if found := differences(before, after, prompts=not any_prompt):
         raise ComparisonError(
             f"{before.name!r} (before) and {after.name!r} (after) can't be compared; they differ in " + "; ".join(found)
         )
-    rows = _stored_order(after)
-    by_case = {row.case: row for row in _stored_order(before)}
-    first, second = _correct([by_case[row.case] for row in rows]), _correct(rows)
-    codes = [row.code for row in rows]
-    numbers = significance.compare(first, second, codes, [row.group for row in rows], draws)
+
+
+def compare(before: Answers, after: Answers, drawn: Resampling) -> Change:
+    """The difference of answers about the same cases in the same order; `drawn` as in `summarise`."""
+    numbers = significance.compare(
+        before.correct(before.primary), after.correct(after.primary), after.codes, after.groups, resampling=drawn
+    )
+    first, second = before.right(before.primary), after.right(after.primary)
+    tests = significance.mcnemar_by_class(first, second, after.codes)
     return Change(
         overall=numbers.overall,
         macro=numbers.macro,
         ten_class=numbers.ten_class,
         mcnemar=significance.mcnemar(first, second),
         sign_flip_p=numbers.sign_flip_p,
+        detectable=detectable(first, second, after.groups),
         flips=_flips(first, second),
-        classes=_flips_by(first, second, codes),
-        sources=_flips_by(first, second, [row.source for row in rows]),
+        classes=_flips_by(first, second, after.codes),
+        sources=_flips_by(first, second, after.sources),
+        class_p=dict(zip(tests["code"], tests["p_holm"], strict=True)),
+        readings={
+            reading: _reading_change(before, after, reading, drawn)
+            for reading in after.readings
+            if reading in before.readings
+        },
     )
 
 
-def _stored_order(run: Run) -> list[Prediction]:
-    return [row for row in run.predictions if row.rotation == 0]
+def _score(values: np.ndarray, drawn: Resampling) -> Score:
+    interval = significance.wilson(float(values.sum()), len(values))
+    return Score(Share(len(values), float(values.sum()), interval.low, interval.high), drawn.class_mean(values))
 
 
-def _correct(rows: Sequence[Prediction]) -> np.ndarray:
-    return np.array([row.correct for row in rows], dtype=int)
+def _pair(answers: Answers, first: View, second: View, drawn: Resampling) -> ViewPair:
+    one, other = answers.picked_in_each_order(first), answers.picked_in_each_order(second)
+    found = agreement(*([None if pick == NONE else pick for pick in picks.ravel().tolist()] for picks in (one, other)))
+    equal = ((one == other) & (one != NONE)).mean(axis=1)
+    return ViewPair(first, second, found, drawn.mean(equal))
+
+
+def _calibration(answers: Answers, drawn: Resampling) -> Calibration | None:
+    if answers.primary.view != "letter":
+        return None
+    return calibrate(answers.table(answers.primary), answers.truth, answers.groups, resampling=drawn)
+
+
+def _reading_change(before: Answers, after: Answers, reading: Reading, drawn: Resampling) -> ReadingChange:
+    difference = after.correct(reading) - before.correct(reading)
+    return ReadingChange(
+        drawn.mean(difference),
+        drawn.class_mean(difference),
+        significance.mcnemar(before.right(reading), after.right(reading)),
+    )
+
+
+def _unnamed(answers: Answers) -> tuple[Unnamed, ...]:
+    if "text" not in answers.scores:
+        return ()
+    rows = zip(*np.nonzero(answers.picked_in_each_order("text") == NONE), strict=True)
+    return tuple(Unnamed(answers.cases[case], int(order), answers.replies[case][order]) for case, order in rows)
 
 
 def _shares(values: np.ndarray, names: Sequence[str]) -> dict[str, Share]:
     shares = {}
     for code, n, accuracy, low, high in significance.per_class(values, names).itertuples(index=False, name=None):
-        shares[str(code)] = Share(n, round(accuracy * n), low, high)
+        shares[str(code)] = Share(n, accuracy * n, low, high)
     return shares
-
-
-def _histogram(positions: Sequence[int | None]) -> tuple[int, ...]:
-    return tuple(positions.count(position) for position in range(len(LETTERS)))
 
 
 def _flips(first: np.ndarray, second: np.ndarray) -> Flips:

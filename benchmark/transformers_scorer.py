@@ -37,6 +37,7 @@ class TransformersScorer:
         self.name = name or Path(directory).resolve().name
         self.fingerprint = directory_fingerprint(directory)
         self.device = torch.device(device)
+        self.host = self._loaded.host.name  # tells the report which published figures belong beside
         self._letters: tuple[int, ...] | None = None
         self._options: dict[tuple[str, str], list[int]] = {}
 

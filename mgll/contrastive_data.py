@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tvf
 
+from mgll.image_files import tar_member
 from mgll.manifest import Record
 from mgll.preprocessing import ImageError, Preprocessing, normalise, open_image, to_square
 
@@ -48,7 +49,11 @@ class TextLevel:
 
 
 def text_levels(records: Iterable[Record], captions: bool) -> dict[str, TextLevel]:
-    """The levels of a manifest; with `captions` one level whose text joins all texts of the image."""
+    """The levels of a manifest; with `captions` one level whose text joins all texts of the image.
+
+    Raises:
+        ValueError: if there is no text at all.
+    """
     index: defaultdict[str, dict[str, int]] = defaultdict(dict)
     texts: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
     rows: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
@@ -57,9 +62,12 @@ def text_levels(records: Iterable[Record], captions: bool) -> dict[str, TextLeve
         count = row + 1
         own_levels = {"caption": tuple(filter(None, [record.caption]))} if captions else record.texts
         for level, own in own_levels.items():
-            unique = index[level]
-            texts[level].extend(unique.setdefault(text, len(unique)) for text in own)
-            rows[level].extend([row] * len(own))
+            if own:
+                unique = index[level]
+                texts[level].extend(unique.setdefault(text, len(unique)) for text in own)
+                rows[level].extend([row] * len(own))
+    if not index:
+        raise ValueError("no image has a text; there is nothing to train against")
     return {
         level: TextLevel(
             tuple(index[level]),
@@ -84,13 +92,20 @@ class TrainingImages(Dataset[tuple[Tensor, bool]]):
     """Augmented training images; a key is (epoch, index).
 
     An item is (pixels float32 [3, size, size], whether the image could be read). A damaged image gives zeros, so that the
-    batch keeps its shape and the step can leave it out.
+    batch keeps its shape and the step can leave it out. With `source_resolution` an image is first scaled down to that longest
+    side, in pixels, as if its file held no more.
     """
 
     def __init__(
-        self, records: Sequence[Record], preprocessing: Preprocessing, augmentation: Augmentation, cache: bool = True
+        self,
+        records: Sequence[Record],
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        cache: bool = True,
+        source_resolution: int | None = None,
     ) -> None:
         self.records, self.preprocessing, self.augmentation = records, preprocessing, augmentation
+        self._source_resolution = source_resolution
         self._cache: dict[int, Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -111,7 +126,10 @@ class TrainingImages(Dataset[tuple[Tensor, bool]]):
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         larger = self.preprocessing.model_copy(update={"size": self.preprocessing.size * 5 // 4})
-        pixels = to_square(open_image(self.records[index].image), larger)
+        image = open_image(self.records[index].image)
+        if self._source_resolution:
+            image.thumbnail((self._source_resolution, self._source_resolution))
+        pixels = to_square(image, larger)
         if self._cache is not None:
             self._cache[index] = pixels
         return pixels
@@ -137,9 +155,36 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def global_batches(count: int, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[list[int]]:
-    """Record indices of every global batch of an epoch from batch `first` on; the incomplete last one is left out."""
-    order = epoch_order(count, seed, epoch)
+def shards_of(records: Iterable[Record]) -> np.ndarray:
+    """Number of the shard, or else of the folder, that each image lies in [records]."""
+    numbers: dict[str, int] = {}
+    paths = (record.image for record in records)
+    places = (member.shard if (member := tar_member(path)) else path.rpartition("/")[0] for path in paths)
+    return np.fromiter((numbers.setdefault(place, len(numbers)) for place in places), dtype=np.int64)
+
+
+def epoch_order_by_shards(shards: np.ndarray, at_once: int, seed: int, epoch: int) -> np.ndarray:
+    """A permutation like `epoch_order` that goes through the shards, in random order, `at_once` at a time.
+
+    Args:
+        shards: number of the shard of each image [images].
+        at_once: shards whose images are mixed.
+        seed: of the run.
+        epoch: another epoch mixes other shards.
+    """
+    random = np.random.default_rng([seed, epoch])
+    turn = random.permutation(shards.max() + 1)[shards] // at_once
+    return np.lexsort((random.random(len(shards)), turn))
+
+
+def global_batches(
+    count: int, batch_size: int, seed: int, epoch: int, first: int = 0, order: np.ndarray | None = None
+) -> Iterator[list[int]]:
+    """Record indices of every global batch of an epoch from batch `first` on; the incomplete last one is left out.
+
+    The order is that of `epoch_order` where none is given.
+    """
+    order = epoch_order(count, seed, epoch) if order is None else order
     for start in range(first * batch_size, count - batch_size + 1, batch_size):
         yield order[start : start + batch_size].tolist()
 

@@ -111,8 +111,12 @@ def _header(path: str | os.PathLike[str], line: str, schema: str) -> dict[str, A
 
 def _describe(error: ValidationError) -> str:
     parts = []
-    for item in error.errors():
-        field = ".".join(str(step) for step in item["loc"]) or "the line"
+    for item in error.errors()[:5]:
+        field = ".".join(str(step) for step in item["loc"])[:80] or "the line"
+        if not field.isprintable():  # a name from the file: no control character of it may reach a terminal
+            field = repr(field)
         found = "" if item["type"] == "missing" else f", found {item['input']!r:.80}"
         parts.append(f"field {field}: {item['msg']}{found}")
+    if error.error_count() > len(parts):
+        parts.append(f"and {error.error_count() - len(parts)} more")
     return "; ".join(parts)

@@ -16,8 +16,10 @@ from mgll.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.contrastive_data import (
     Augmentation,
     TrainingImages,
+    epoch_order_by_shards,
     global_batches,
     process_share,
+    shards_of,
     text_levels,
 )
 from mgll.contrastive_model import ContrastiveModel
@@ -26,6 +28,7 @@ from mgll.files import sha256, write_text
 from mgll.manifest import Record, read_manifest
 from mgll.provenance import provenance
 from mgll.settings import PretrainSettings
+from mgll.text_corruption import corrupt_texts
 from mgll.text_encoder import TextEncoder
 from mgll.tower import save_tower
 from mgll.training_texts import TrainingTexts
@@ -68,7 +71,10 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     out = Path(settings.out)
     if accelerator.is_main_process:
         _claim(out, settings)
-    levels = text_levels(records, captions=settings.resolved_objective.levels == "caption")
+    trained_on = corrupt_texts(
+        records, settings.wrong_texts, settings.missing_texts, settings.granularity, settings.seed
+    )
+    levels = text_levels(trained_on, captions=settings.resolved_objective.levels == "caption")
     text_encoder = TextEncoder(
         settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
     )
@@ -78,7 +84,8 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         records,
         preprocessing,
         Augmentation(settings.crop_scale, settings.flip, settings.colour_jitter, settings.seed),
-        settings.cache_images,
+        settings.cache_images and not settings.workers,
+        settings.source_resolution,
     )
     torch.manual_seed(settings.seed)
     tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
@@ -201,9 +208,11 @@ def _batches(
 ) -> Iterator[tuple[_Step, Tensor, Tensor]]:
     """This process's share of every global batch from step `done` on."""
     per_epoch = steps_per_epoch(len(images), settings.batch_size)
+    shards = shards_of(images.records) if settings.shards_at_once else None
     for epoch in range(done // per_epoch, settings.epochs):
         first = done % per_epoch if epoch == done // per_epoch else 0
-        batches = list(global_batches(len(images), settings.batch_size, settings.seed, epoch, first))
+        order = None if shards is None else epoch_order_by_shards(shards, settings.shards_at_once, settings.seed, epoch)
+        batches = list(global_batches(len(images), settings.batch_size, settings.seed, epoch, first, order))
         keys = [
             [(epoch, index) for index in process_share(b, accelerator.process_index, accelerator.num_processes)]
             for b in batches

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 Objective = Literal["mgll", "mgll-paper", "clip", "siglip", "supcon"]
 TextTraining = Literal["frozen", "full"] | int
 TextPooling = Literal["auto", "cls", "mean", "last"]
+Half = Literal["A", "B", "AB"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,13 @@ class PretrainSettings:
         colour_jitter: brightness, contrast and saturation factors are drawn from 1 plus or minus this.
         seed: of weights, order and augmentation.
         workers: processes that decode images; 0 decodes in this one.
-        cache_images: keep the decoded, resized images in memory.
+        cache_images: keep the decoded, resized images in memory; only where no other process decodes them.
+        shards_at_once: draw each stretch of an epoch from so many shards (or folders), so that a slow disk reads few at a time;
+            other shards come together in every epoch. 0 draws from all.
+        source_resolution: scale images down to this longest side first, in pixels (Table 7).
+        wrong_texts: share of the images' levels that get another image's texts (Table 8), see `mgll.text_corruption`.
+        missing_texts: share of the images' levels that are taken away (Tables 8 and 37).
+        granularity: level -> the half of the images that keeps it, `A`, `B` or `AB` (Table 38); levels not named are kept.
         max_bad_share: share of damaged training images that is survived; beyond it the run stops with their list.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
@@ -144,6 +151,11 @@ class PretrainSettings:
     seed: int = 0
     workers: int = 0
     cache_images: bool = True
+    shards_at_once: int = 0
+    source_resolution: int | None = None
+    wrong_texts: float = 0.0
+    missing_texts: float = 0.0
+    granularity: Mapping[str, Half] | None = None
     max_bad_share: float = 0.01
     checkpoint_every: int = 100
     log_every: int = 10

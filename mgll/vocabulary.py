@@ -1,9 +1,11 @@
 """The disease table: codes, names, clinical explanations (Table 10), benchmark counts (Table 14), and which names go together.
 
-`diseases.csv` serves the reader of real labels, the synthetic generator and the benchmark. Its column `implies` says what
-always holds with a disease (a grade is the disease, glaucoma has a cupped disk). `disease_overlaps.csv` says what may hold too
-without being listed: another name of the same look, a sign, a neighbouring grade, a consequence that data sets seldom label. It
-does not list what merely comes in the same patients (cataract beside glaucoma): there the labels are taken at their word.
+`diseases.csv` serves the readers of real labels, the generator and the benchmark. It has every row of Table 10, two of them
+corrected: the paper explains a branch vein occlusion by that of the central vein, and misspells asteroid bodies. Its column
+`implies` says what always holds with a disease (a grade is the disease, glaucoma has a cupped disk). `disease_overlaps.csv` says
+what may hold too without being listed: another name of the same look, a sign, a neighbouring grade, a consequence that data sets
+seldom label. It does not list what merely comes in the same patients (cataract beside glaucoma): there the labels are taken at
+their word.
 """
 
 import csv

@@ -7,13 +7,14 @@ Columns: image, dataset, split, group, labels (separated by `;`), grade, text, l
 """
 
 import argparse
-import csv
 import os
 from collections import Counter
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.manifest import Record, write_manifest
+from mgll.manifest import Record
+from mgll.readers.tables import read_table
+from mgll.readers.writing import Found, write_found
 from mgll.texts import describe_labels
 from mgll.vocabulary import diseases, synonyms
 
@@ -28,20 +29,13 @@ def read_fundus_folder(folder: str | os.PathLike[str]) -> tuple[list[Record], Co
         FormatError: if the CSV is missing or lacks a column, or a row names an unknown split.
     """
     table = Path(folder) / "labels.csv"
-    if not table.is_file():
-        raise FormatError(table, None, "no such file; a fundus folder holds images/ and labels.csv")
     records: list[Record] = []
     unmapped: Counter[str] = Counter()
-    with table.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := COLUMNS - set(reader.fieldnames or ()):
-            raise FormatError(table, 1, f"columns {sorted(missing)} are missing, found {reader.fieldnames}")
-        for number, row in enumerate(reader, start=2):
-            if row["split"] not in ("train", "val", "test"):
-                raise FormatError(table, number, f"field split: expected train, val or test, found {row['split']!r}")
-            labels = _labels(row, unmapped)
-            if labels:
-                records.append(_record(Path(folder), row, labels))
+    for number, row in read_table(table, COLUMNS):
+        if row["split"] not in ("train", "val", "test"):
+            raise FormatError(table, number, f"field split: expected train, val or test, found {row['split']!r}")
+        if labels := _labels(row, unmapped):
+            records.append(_record(Path(folder), row, labels))
     return records, unmapped
 
 
@@ -54,7 +48,7 @@ def _labels(row: dict[str, str], unmapped: Counter[str]) -> list[str]:
             codes[synonyms()[name]] = None
         elif name:
             unmapped[name] += 1
-    grade = synonyms().get(row["grade"].strip().lower())
+    grade = synonyms().get(row["grade"].lower())
     if grade:
         parents = [parent for parent in diseases()[grade].implies if parent in codes and parent in GRADED]
         if parents:
@@ -67,7 +61,7 @@ def _labels(row: dict[str, str], unmapped: Counter[str]) -> list[str]:
 def _record(folder: Path, row: dict[str, str], labels: list[str]) -> Record:
     # A text that only repeats the label ("moderate non proliferative retinopathy") adds nothing to the disease level;
     # a sentence about this very image is an explanation of its own.
-    own_words = [row["text"].strip()] if len(row["text"].split()) > 8 else []
+    own_words = [row["text"]] if len(row["text"].split()) > 8 else []
     return Record(
         image=str((folder / row["image"]).resolve()),
         split=row["split"],  # type: ignore[arg-type]  # checked by the caller, and again by pydantic
@@ -84,16 +78,13 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder")
     parser.add_argument("--out", required=True, help="manifest to write")
     options = parser.parse_args(arguments)
-    try:
+
+    def read() -> Found:
         records, unmapped = read_fundus_folder(options.folder)
-    except FormatError as error:
-        print(error)
-        return 1
-    write_manifest(options.out, records, made_from=str(options.folder))
-    print(f"{options.out}: {len(records)} images")
-    for name, count in unmapped.most_common():
-        print(f"  no class for label {name!r} ({count} images); add a synonym to mgll/diseases.csv")
-    return 0
+        hint = "add a synonym to mgll/diseases.csv"
+        return records, Counter({f"no class for label {name!r}; {hint}": n for name, n in unmapped.items()})
+
+    return write_found(options.out, read, made_from=str(options.folder))
 
 
 if __name__ == "__main__":

@@ -62,11 +62,12 @@ def test_help_needs_neither_torch_nor_pandas():
     assert "--against OUT" in said.stdout
 
 
-def test_a_run_from_anywhere_writes_its_five_files(cases_file, tmp_path):
+def test_a_run_from_anywhere_writes_its_files(cases_file, tmp_path):
     said = script("--model", "constant:B", "--cases", cases_file, "--out", "b", folder=tmp_path)
     assert said.returncode == 0, said.stderr
     assert "12 of 48 questions correctly" in " ".join(said.stdout.split())
-    names = {"predictions.jsonl", "report.html", "report.md", "per_class.csv", "run.json"}
+    tables = {f"{name}.{kind}" for name in ("per_class", "per_case") for kind in ("csv", "parquet")}
+    names = {"predictions.jsonl", "report.html", "report.md", "run.json", *tables}
     assert {path.name for path in (tmp_path / "b").iterdir()} == names
     record = json.loads((tmp_path / "b" / "run.json").read_text())
     assert record["settings"]["batch_size"] == 8

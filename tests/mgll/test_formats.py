@@ -1,6 +1,9 @@
 """Manifests say which line and which field is wrong; files are written whole or not at all."""
 
 import json
+import pickle
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -12,6 +15,8 @@ from mgll.files import atomic_path, write_text
 from mgll.formats import FormatError
 from mgll.manifest import SCHEMA, Record, _main, levels, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
+
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
 
 def record(**changes) -> dict:
@@ -31,6 +36,22 @@ def test_a_manifest_survives_writing_and_reading(tmp_path):
     assert list(found) == [records[0].model_copy(update={"image": str(tmp_path / "a.png")})]
     assert found[0].caption == "a, b, c"
     assert levels(found) == ("disease", "explanation")
+
+
+def test_records_are_parsed_when_asked_for(tmp_path):
+    write_lines(
+        tmp_path / "m.jsonl",
+        *(record(image=f"{n}.png", split="val" if n % 3 else "train", group=f"{n}") for n in range(9)),
+    )
+    found = read_manifest(tmp_path / "m.jsonl", "val")
+    names = [f"{n}.png" for n in range(9) if n % 3]
+    assert [Path(row.image).name for row in found] == names
+    assert [Path(row.image).name for row in found[1:4]] == names[1:4]
+    assert Path(found[-1].image).name == names[-1]
+    assert found[0] == found[0]
+    with pytest.raises(IndexError):
+        found[6]
+    assert list(pickle.loads(pickle.dumps(found))) == list(found)  # a worker process that is spawned gets them so
 
 
 @pytest.mark.parametrize(
@@ -115,6 +136,15 @@ def test_flags_override_yaml_and_yaml_overrides_defaults(tmp_path):
     assert (settings.epochs, settings.betas) == (5, (0.8, 0.9))
     assert settings.resolved_objective.sclip == 0.7
     assert settings.batch_size == PretrainSettings().batch_size
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("robustness/*.yaml")), ids=lambda path: path.stem)
+def test_robustness_settings_go_over_a_recipe(path):
+    recipe = ["--config", str(CONFIGS / "paper_fundus.yaml")]
+    plain = asdict(parse_settings(PretrainSettings, "", recipe))
+    changed = asdict(parse_settings(PretrainSettings, "", [*recipe, "--config", str(path)]))
+    (name,) = (name for name in plain if plain[name] != changed[name])
+    assert name in ("source_resolution", "wrong_texts", "missing_texts", "granularity")
 
 
 def test_a_wrong_flag_names_itself(capsys):

@@ -21,6 +21,25 @@ def test_the_table_holds_table_14():
     assert all(disease.explanation and disease.name for disease in diseases().values())
 
 
+TABLE_10 = """Mild Non-Proliferative Diabetic Retinopathy; Moderate Non-Proliferative Diabetic Retinopathy;
+Severe Non-Proliferative Diabetic Retinopathy; Proliferative Diabetic Retinopathy; Cataract; Myopia; Media Haze;
+Branch Retinal Vein Occlusion; Tessellation; Laser Scars; Central Serous Retinopathy; Optic Disk Cupping;
+Central Retinal Vein Occlusion; Tortuous Vessels; Asteroid Hyalosis; Optic Disc Pallor; Optic Disc Edema; Optociliary Shunt;
+Anterior Ischemic Optic Neuropathy; Parafoveal Telangiectasia; Retinal Traction; Retinitis; Chorioretinitis; Macular Hole;
+Retinitis Pigmentosa; Cotton Wool Spots; Coloboma; Preretinal Hemorrhage; Myelinated Nerve Fibers; Hemorrhagic Retinopathy;
+Central Retinal Artery Occlusion; Tilted Disk; Cystoid Macular Edema; Post-traumatic Choroidal Rupture; Choroidal Folds;
+Vitreous Hemorrhage; Macroaneurysm; Vasculitis; Healthy"""
+
+
+def test_the_table_holds_table_10():
+    names = [" ".join(name.split()) for name in TABLE_10.split(";")]
+    assert len(names) == 39
+    codes = [synonyms()[name.lower()] for name in names]
+    assert len({diseases()[code].explanation for code in codes}) == 39
+    assert diseases()[codes[names.index("Tessellation")]].explanation.startswith("The choroidal vessels are visible")
+    assert "branch retinal vein" in diseases()["BRVO"].explanation
+
+
 def test_no_synonym_names_two_diseases():
     names = [name for disease in diseases().values() for name in disease.synonyms]
     assert len(names) == len(set(names)) == len(synonyms())

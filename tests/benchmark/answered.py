@@ -1,0 +1,38 @@
+"""Predictions made by hand: what a run picks in each order, without a model."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmark.predictions import Prediction, Run, most_probable
+
+
+def row(
+    case: str,
+    rotation: int = 0,
+    letters: Sequence[float] | None = None,
+    said: int | None = None,
+    options: Sequence[float] | None = None,
+    answer: int = 0,
+    code: str = "DR",
+    group: str | None = None,
+    text: str = "",
+) -> Prediction:
+    """One row; `letters` and `options` are weights of the options in stored order."""
+    log_probs, likelihoods = (
+        None if weights is None else tuple(float(value) for value in np.log(np.array(weights) / np.sum(weights)))
+        for weights in (letters, options)
+    )
+    return Prediction(
+        case=case, rotation=rotation, log_probs=log_probs, text=text, said=said, option_log_probs=likelihoods,
+        chosen=said if log_probs is None else most_probable(log_probs), answer=answer, code=code, group=group or case,
+        source="s", prompt_sha256=hashlib.sha256(b"p").hexdigest(),
+    )  # fmt: skip
+
+
+def run_of(rows: Sequence[Prediction], views: Sequence[str] = ("letter",), **header: object) -> Run:
+    """The rows as a run."""
+    made = {"model": "m", "model_sha256": "m", "cases_sha256": "c", "questions_sha256": "q", "images": "own"}
+    rotations = 1 + max(row.rotation for row in rows)
+    return Run({**made, "rotations": rotations, "views": list(views), **header}, tuple(rows))

@@ -1,0 +1,154 @@
+"""Overlap with a pretraining manifest: copies are found by file, pixels, look and patient, and strangers are not."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from benchmark.cases import Case, _main, write_cases
+from benchmark.fundus_hash import MIRRORED_VIEWS, THRESHOLD, VIEWS, distances, fundus_hashes
+from benchmark.fundus_hash_calibration import copy_bits, plain_hashes, stranger_bits
+from benchmark.overlap import find_overlaps
+from mgll.files import sha256
+from mgll.manifest import Record, read_manifest, write_manifest
+from mgll.preprocessing import open_image
+from mgll.readers.fundus_folder import read_fundus_folder
+from mgll.synthetic import draw_eye
+
+
+def eye(seed: int, *labels: str) -> Image.Image:
+    return draw_eye(labels or ("Health",), seed, 256, laterality="left", person=seed)
+
+
+def case_of(path: Path, number: int, group: str) -> Case:
+    return Case(
+        id=str(number),
+        image=str(path),
+        image_sha256=sha256(path),
+        group=group,
+        source="S",
+        question="What diagnosis is most likely?",
+        options=("Health", "Drusen", "Glaucoma", "Cataract"),
+        option_codes=("Health", "Drusen", "Glaucoma", "Cataract"),
+        answer=number % 4,
+        code=("Health", "Drusen", "Glaucoma", "Cataract")[number % 4],
+    )
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Cases about eyes 0 to 7; a manifest of strangers and of copies of 1 to 5; 6 shares its patient, 7 is in its test split."""
+    folder = tmp_path_factory.mktemp("overlap")
+    pictures = [eye(seed) for seed in range(20)]
+    for number in range(8):
+        pictures[number].save(folder / f"asked{number}.png")
+    shutil.copy(folder / "asked1.png", folder / "file.png")
+    pictures[2].save(folder / "pixels.bmp")
+    ImageEnhance.Brightness(pictures[3]).enhance(0.8).resize((200, 200)).save(folder / "darker.jpg", quality=80)
+    pictures[4].crop((10, 10, 246, 246)).save(folder / "cropped.jpg", quality=80)
+    ImageOps.mirror(pictures[5]).save(folder / "mirrored.jpg", quality=80)
+    for number in range(8, 20):
+        pictures[number].save(folder / f"stranger{number}.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    Image.new("RGB", (64, 64)).save(folder / "black.png")
+    names = ["file.png", "pixels.bmp", "darker.jpg", "cropped.jpg", "mirrored.jpg", "broken.jpg", "black.png"]
+    records = [
+        Record(image=name, split="train", group=f"copy{number}", texts={}, source="S")
+        for number, name in enumerate(names)
+    ]
+    records += [
+        Record(
+            image=f"stranger{number}.png",
+            split="train",
+            group="patient6" if number == 19 else f"patient{number}",
+            texts={},
+            # The same name in another data set is another patient.
+            source="T" if number == 8 else "S",
+        )
+        for number in range(8, 20)
+    ]
+    records[7] = records[7].model_copy(update={"group": "patient0"})
+    records.append(Record(image="asked7.png", split="test", group="patient7", texts={}, source="S"))
+    write_manifest(folder / "manifest.jsonl", records)
+    cases = [case_of(folder / f"asked{number}.png", number, f"patient{number}") for number in range(8)]
+    write_cases(folder / "cases.jsonl", cases)
+    return folder / "cases.jsonl", folder / "manifest.jsonl"
+
+
+def test_each_copy_is_found_by_its_surest_sign_and_nothing_else(seen):
+    folder = seen[0].parent
+    cases = [case_of(folder / f"asked{number}.png", number, f"patient{number}") for number in range(8)]
+    overlaps, unreadable = find_overlaps(cases, read_manifest(seen[1], "train"))
+    assert [(overlap.kind, Path(overlap.image).name, Path(overlap.seen).name) for overlap in overlaps[:2]] == [
+        ("same file", "asked1.png", "file.png"),
+        ("same pixels", "asked2.png", "pixels.bmp"),
+    ]
+    assert {(overlap.kind, Path(overlap.image).name, Path(overlap.seen).name) for overlap in overlaps[2:]} == {
+        ("same photograph", "asked3.png", "darker.jpg"),
+        ("same photograph", "asked4.png", "cropped.jpg"),
+        ("same photograph", "asked5.png", "mirrored.jpg"),
+        ("same patient", "asked6.png", "stranger19.png"),
+    }
+    assert all(overlap.bits <= THRESHOLD for overlap in overlaps if overlap.kind == "same photograph")
+    assert len(unreadable) == 1
+    assert "broken.jpg" in unreadable[0]
+
+
+def test_validate_fails_and_writes_the_pairs(seen, tmp_path, capsys):
+    command = ["validate", str(seen[0]), "--pretraining", str(seen[1])]
+    assert _main([*command, "--pairs", str(tmp_path / "pairs.csv")]) == 1
+    shown = capsys.readouterr().out
+    assert "6 of 8 images asked about were seen" in shown
+    assert "same photograph: 3 pairs" in shown
+    assert "1 of its images can't be read" in shown
+    pairs = pd.read_csv(tmp_path / "pairs.csv")
+    assert list(pairs.columns) == ["kind", "image", "seen", "bits"]
+    assert len(pairs) == 6
+    assert _main([*command, "--pretraining-split", "test"]) == 1
+    assert "same file: 1 pairs" in capsys.readouterr().out
+
+
+def test_validate_passes_where_nothing_was_seen(seen, tmp_path, capsys):
+    strangers = [record for record in read_manifest(seen[1], "train") if record.group == "patient12"]
+    write_manifest(tmp_path / "manifest.jsonl", strangers)
+    assert _main(["validate", str(seen[0]), "--pretraining", str(tmp_path / "manifest.jsonl")]) == 0
+    assert "0 of 8 images asked about were seen" in capsys.readouterr().out
+
+
+def test_an_image_without_structure_has_no_hash():
+    assert fundus_hashes(Image.new("RGB", (300, 200))) is None
+    assert fundus_hashes(Image.new("RGB", (5, 3), (200, 10, 10))) is None
+    assert fundus_hashes(eye(3)).shape == (4, 4)
+
+
+def test_distances_equal_counting_bit_by_bit():
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 2**63, (number, 4, 4), dtype=np.uint64) for number in (5, 7))
+    for row in range(5):
+        for column in range(7):
+            naive = min(
+                sum((int(a) ^ int(b)).bit_count() for a, b in zip(first[row, mine], second[column, its], strict=True))
+                for mine, its in VIEWS + MIRRORED_VIEWS
+            )
+            assert distances(first, second)[row, column] == naive
+
+
+def test_the_threshold_parts_copies_from_strangers_on_real_photographs(fundus_folder):
+    records = read_fundus_folder(fundus_folder)[0]
+    chosen = [records[index] for index in np.random.default_rng(5).permutation(len(records))[:500]]
+    images = [open_image(record.image) for record in chosen]
+    groups = [record.group for record in chosen]
+    bits, strangers = stranger_bits(np.stack([fundus_hashes(image) for image in images]), groups)
+    assert bits[strangers].min() > THRESHOLD + 4  # of 124,000 pairs
+    found = {name: (copies <= THRESHOLD).mean() for name, copies in copy_bits(images[:40]).items()}
+    assert found.pop("cropped by 8 %") < 0.9  # what is known not to be found
+    assert min(found.values()) > 0.75
+    assert np.mean(list(found.values())) > 0.93
+
+    # Plain phash: every threshold that finds half of the cropped copies takes strangers for one photograph.
+    plain = copy_bits(images[:40], plain_hashes)
+    bits, strangers = stranger_bits(np.stack([plain_hashes(image) for image in images]), groups)
+    assert (bits[strangers] <= np.median(plain["cropped by 4 %"])).mean() > 0.01

@@ -1,0 +1,141 @@
+"""The report of two runs over 2,233 cases in 4 orders, with 10,000 bootstrap draws and every case's image: seconds and size.
+
+Beside it, the statistics with each number drawing its own bootstrap samples, as before they were shared.
+
+python tests/speed/report.py [OUT]    # with OUT the report is kept there
+"""
+
+import hashlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmark import bootstrap
+from benchmark.cases import Case, write_cases
+from benchmark.predictions import (
+    FILE,
+    Prediction,
+    Run,
+    cases_sha256,
+    most_probable,
+    questions_sha256,
+    read_run,
+    write_run,
+)
+from benchmark.prompts import LETTERS, QUESTIONS
+from benchmark.report import build_report, report_runs
+from benchmark.rotations import as_asked, as_stored
+from mgll.files import sha256
+from mgll.manifest import Record, read_manifest
+from mgll.readers.fundus_folder import read_fundus_folder
+from mgll.synthetic.dataset import generate
+from mgll.vocabulary import diseases
+
+CASES, ROTATIONS = 2233, 4
+FUNDUS = Path(__file__).resolve().parents[2] / "shared" / "fundus"
+
+
+@contextmanager
+def timed(what: str, seconds: dict[str, float]) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[what] = time.perf_counter() - started
+    print(f"{what}: {seconds[what]:.1f} s")
+
+
+def photographs(folder: Path) -> list[Record]:
+    """As many images as cases: real ones where they are, else drawn ones."""
+    if FUNDUS.is_dir():
+        return read_fundus_folder(FUNDUS)[0][:CASES]
+    return list(read_manifest(generate(folder, count=CASES, seed=0, size=256, workers=2)))
+
+
+def cases_about(records: list[Record]) -> list[Case]:
+    """One case an image, its first label against three other names."""
+    random = np.random.default_rng(0)
+    names = {code: disease.name for code, disease in diseases().items()}
+    cases = []
+    for number, record in enumerate(records):
+        code = record.labels[0]
+        codes = [str(other) for other in random.choice([c for c in names if c not in record.labels], 3, replace=False)]
+        codes.insert(number % 4, code)
+        cases.append(
+            Case(
+                id=f"case-{number:04d}", image=record.image, image_sha256=sha256(record.image), group=record.group,
+                source=record.source, question=QUESTIONS[number % 3], options=tuple(names[c] for c in codes),
+                option_codes=tuple(codes), answer=number % 4, code=code,
+            )
+        )  # fmt: skip
+    return cases
+
+
+def run_over(cases: list[Case], name: str, skill: float, seed: int, images: str = "own") -> Run:
+    """A model of some skill that likes the letter A, asked in every order, with a reply in words."""
+    random = np.random.default_rng(seed)
+    liking = np.array([0.5, 0.1, 0.0, -0.3])
+    rows = []
+    for case in cases:
+        belief = random.normal(0, 1.2, 4) + skill * (np.arange(4) == case.answer)
+        for rotation in range(ROTATIONS):
+            logits = np.array(as_asked(belief, rotation)) + liking + random.normal(0, 0.4, 4)
+            asked = logits - np.log(np.exp(logits).sum())
+            log_probs = as_stored(tuple(float(value) for value in asked), rotation)
+            letter, hesitant = int(logits.argmax()), random.random() < 0.03
+            said = None if hesitant else as_asked(range(4), rotation)[letter]
+            text = (
+                "It could be any of these."
+                if hesitant
+                else f"{LETTERS[letter]}. {as_asked(case.options, rotation)[letter]}"
+            )
+            rows.append(
+                Prediction(
+                    case=case.id, rotation=rotation, log_probs=log_probs, text=text, said=said,
+                    chosen=most_probable(log_probs), answer=case.answer, code=case.code, group=case.group,
+                    source=case.source, prompt_sha256=hashlib.sha256(case.question.encode()).hexdigest(),
+                )
+            )  # fmt: skip
+    header = {
+        "model": name, "model_sha256": "0" * 64, "cases_sha256": cases_sha256(cases),
+        "questions_sha256": questions_sha256(cases), "images": images, "rotations": ROTATIONS, "views": ["letter", "text"],
+        "host": "llava", "options": "paper",
+    }  # fmt: skip
+    return Run(header, tuple(rows))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        cases = cases_about(photographs(folder / "eyes"))
+        write_cases(folder / "cases.jsonl", cases)
+        runs = {"host": run_over(cases, "llava-1.5-7b", 0.8, 1), "graft": run_over(cases, "llava-1.5-7b-mgll", 1.1, 2)}
+        runs["blind"] = run_over(cases, "llava-1.5-7b-mgll", 0.05, 3, "blank")
+        runs["shuffled"] = run_over(cases, "llava-1.5-7b-mgll", 0.0, 4, "shuffled")
+        for name, run in runs.items():
+            write_run(folder / name / FILE, run)
+        print(f"2 x {len(cases):,} cases x {ROTATIONS} orders, {len({case.image_sha256 for case in cases}):,} images")
+        seconds: dict[str, float] = {}
+        before, after = (read_run(folder / name) for name in ("host", "graft"))
+        with timed("numbers only", seconds):
+            build_report(cases, after, before)
+        kept, bootstrap._KEPT = bootstrap._KEPT, 0
+        with timed("numbers only, draws not shared", seconds):
+            build_report(cases, after, before)
+        bootstrap._KEPT = kept
+        with timed("whole report from files", seconds):
+            report_runs(folder / "report", folder / "cases.jsonl", folder / "graft", folder / "host")
+        size = (folder / "report" / "report.html").stat().st_size
+        print(f"draws shared: {seconds['numbers only, draws not shared'] / seconds['numbers only']:.1f} x faster")
+        print(f"report.html: {size / 1e6:.1f} MB ({'under' if size < 15e6 else 'OVER'} 15 MB)")
+        with timed("with blind and shuffled runs", seconds):
+            others = {name: folder / name for name in ("blind", "shuffled")}
+            report_runs(folder / "report", folder / "cases.jsonl", folder / "graft", folder / "host", **others)
+
+
+if __name__ == "__main__":
+    main()
