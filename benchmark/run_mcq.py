@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmark.cases import SCHEMA, read_cases
+from benchmark.cases import SCHEMA, Case, read_cases
 from benchmark.predictions import cases_sha256, questions_sha256, read_run
 from benchmark.scorer import VIEWS, Scorer, dummy
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
 
 if TYPE_CHECKING:
-    from benchmark.predictions import Shown
+    from benchmark.predictions import Run, Shown
     from benchmark.report import Report
     from benchmark.scoring import Asking, Processes
 
@@ -38,7 +38,7 @@ run_mcq asks a model four-option questions about fundus images and reports its a
 as macro average, and beside what can be scored without looking. With a second run it reports the difference.
 Research use only, not for diagnosis.
 
-Try it now, without a model or data (draws 160 synthetic eyes, then answers A to everything):
+Try it now, without a model or data (draws 100 synthetic eyes, then answers A to everything):
 
     python benchmark/run_mcq.py --model constant:A --cases demo
 
@@ -94,23 +94,15 @@ def run(
     """
     from benchmark.report import build_report, check_published, write_report
     from benchmark.scoring import Asking, Processes, score_cases
-    from benchmark.summary import ComparisonError
     from mgll.provenance import provenance
 
     asking, processes = asking or Asking(), processes or Processes()
     if str(cases) == DEMO:
-        if processes.index == 0:
-            demo_cases()
-        processes.wait()
-        cases = demo_cases()
+        cases = _shared_demo_cases(processes)
     asked = read_cases(cases)
     given = {"against": against, "blind_run": blind_run, "shuffled_run": shuffled_run}
-    others = {role: read_run(path) for role, path in given.items() if path}
+    others = {role: _same_questions(read_run(path), asked, cases) for role, path in given.items() if path}
     check_published(paper)  # before hours of scoring, not after
-    for other in others.values():
-        hashes = (other.header["cases_sha256"], other.header["questions_sha256"])
-        if hashes != (cases_sha256(asked), questions_sha256(asked)):
-            raise ComparisonError(f"{other.name!r} answered other cases or questions than those of {cases}")
     scorer = load_scorer(model, device, name, endpoint)
     out = Path(out or default_out(scorer.name, asking.images))
     out.mkdir(parents=True, exist_ok=True)
@@ -126,22 +118,40 @@ def run(
         "cases": str(cases),
         "out": str(out),
         **{role: path and str(path) for role, path in given.items()},
+    }
+    settings |= {
         **asdict(asking),
         "paper": paper,
         "device": str(getattr(scorer, "device", "none")),
         "processes": processes.count,
-        "name": scorer.name,
-        "any_prompt": any_prompt,
-        "endpoint": endpoint,
     }
+    settings |= {"name": scorer.name, "any_prompt": any_prompt, "endpoint": endpoint}
     inputs = {"model": scorer.fingerprint, "cases": sha256(cases)}
     inputs |= {role: other.header["model_sha256"] for role, other in others.items()}
-    record: dict[str, Any] = {"settings": settings, "inputs_sha256": inputs, "provenance": versions}
+    record = {"settings": settings, "inputs_sha256": inputs, "provenance": versions}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     before, blind, shuffled = (others.get(role) for role in given)
     report = build_report(asked, result, before, blind, any_prompt, shuffled=shuffled, paper=paper)
     write_report(out, report)
     return report
+
+
+def _shared_demo_cases(processes: "Processes") -> Path:
+    """The demo's cases, drawn by the first process alone."""
+    from benchmark.demo_cases import demo_cases
+
+    if processes.index == 0:
+        demo_cases(RUNS)
+    processes.wait()
+    return demo_cases(RUNS)
+
+
+def _same_questions(run: "Run", asked: Sequence[Case], cases: str | os.PathLike[str]) -> "Run":
+    from benchmark.summary import ComparisonError
+
+    if (run.header["cases_sha256"], run.header["questions_sha256"]) != (cases_sha256(asked), questions_sha256(asked)):
+        raise ComparisonError(f"{run.name!r} answered other cases or questions than those of {cases}")
+    return run
 
 
 def load_scorer(model: str, device: str | None = None, name: str | None = None, endpoint: str | None = None) -> Scorer:
@@ -201,25 +211,6 @@ def end(processes: "Processes") -> None:
 def default_out(model: str, images: "Shown" = "own") -> Path:
     """Where a model's output goes if nothing is said: `runs/mcq/` and its name."""
     return RUNS / (re.sub(r"[^\w.-]+", "-", model) + {"own": "", "blank": "-blind", "shuffled": "-shuffled"}[images])
-
-
-def demo_cases(folder: str | os.PathLike[str] = RUNS / "demo_cases") -> Path:
-    """A file of 96 balanced cases about 160 drawn eyes, made on first use; the same bytes everywhere."""
-    from benchmark.case_building import build_cases
-    from mgll.manifest import read_manifest, write_manifest
-    from mgll.synthetic.dataset import generate
-
-    folder = Path(folder)
-    if not (folder / "cases.jsonl").is_file():
-        drawn = generate(folder, count=160, seed=2233, size=160, workers=min(4, os.cpu_count() or 1))
-        # Nothing is trained on these eyes, so all of them may be asked about.
-        eyes = [
-            record.model_copy(update={"split": "test", "image": os.path.relpath(record.image, folder)})
-            for record in read_manifest(drawn)
-        ]
-        write_manifest(folder / "asked.jsonl", eyes)
-        build_cases(folder / "asked.jsonl", folder / "cases.jsonl", count=96, min_images=3)
-    return folder / "cases.jsonl"
 
 
 def _parser() -> argparse.ArgumentParser:
