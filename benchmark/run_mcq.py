@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.cases import SCHEMA, Case, read_cases
 from benchmark.predictions import cases_sha256, questions_sha256, read_run
@@ -113,7 +113,7 @@ def run(
     result = score_cases(asked, scorer, out, asking, header, processes)
     if processes.index:
         return None
-    settings = {
+    settings: dict[str, Any] = {
         "model": model,
         "cases": str(cases),
         "out": str(out),
