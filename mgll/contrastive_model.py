@@ -1,6 +1,7 @@
 """What is trained: a tower and a text encoder, each with a projection into the shared space, and the objective."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +60,8 @@ class ContrastiveModel(nn.Module):
 
         In float32 also where the encoders are not. An image that is not kept loses its texts, which takes it out of every term.
         """
-        with torch.autocast(images.device.type, enabled=False):
+        device = images.device.type
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             levels = {
                 name: Level(features[columns], texts.incidences[name] * keep.unsqueeze(1))
                 for name, columns in texts.columns.items()

@@ -43,11 +43,11 @@ class ImageGroups:
 
     Attributes:
         group: of each image [N].
-        means: how much each text weighs in a group's mean text [K, U_g], for each level g.
+        counts: how often an image of the group carries each text [K, U_g], for each level g.
     """
 
     group: Tensor
-    means: Sequence[Tensor]
+    counts: Sequence[Tensor]
 
 
 class Objective(nn.Module):
@@ -59,7 +59,9 @@ class Objective(nn.Module):
         # Each [1], since DeepSpeed sends no tensor without a dimension.
         log_scale, bias = torch.tensor([[-math.log(self.settings.temperature)], [self.settings.pointwise_bias]])
         self.log_scale = nn.Parameter(log_scale.clone(), requires_grad=self.settings.learn_temperature)
-        self.bias = nn.Parameter(bias.clone(), requires_grad=self.settings.learn_bias)
+        # A bias that no term takes would have no gradient, for which processes of a distributed run wait.
+        learn_bias = self.settings.learn_bias and self.settings.pointwise != 0
+        self.bias = nn.Parameter(bias.clone(), requires_grad=learn_bias)
 
     def logit_scale(self) -> Tensor:
         """1 / tau, at most 100 [1]."""
@@ -165,8 +167,7 @@ def group_images(incidences: Sequence[Tensor]) -> ImageGroups:
     complete = torch.stack([incidence.sum(1) > 0 for incidence in incidences]).all(0)
     texts = torch.cat(list(incidences), dim=1) * complete.unsqueeze(1)
     columns, group = torch.unique(texts, dim=0, return_inverse=True)
-    counts = columns.split([incidence.shape[1] for incidence in incidences], dim=1)
-    return ImageGroups(group, [own / own.sum(1, keepdim=True).clamp(min=1) for own in counts])
+    return ImageGroups(group, columns.split([incidence.shape[1] for incidence in incidences], dim=1))
 
 
 def smooth_kl(logits: Sequence[Tensor], incidences: Sequence[Tensor], groups: ImageGroups | None = None) -> Tensor:
@@ -187,20 +188,19 @@ def smooth_kl(logits: Sequence[Tensor], incidences: Sequence[Tensor], groups: Im
         return logits[0].sum() * 0  # a distribution against itself
     groups = groups or group_images(incidences)
     complete = torch.stack([incidence.sum(1) > 0 for incidence in incidences]).all(0).to(logits[0].dtype)
-    counts = complete.new_zeros(len(groups.means[0])).index_add(0, groups.group, complete)
-    log_counts = _log_count(counts)
+    sizes = complete.new_zeros(len(groups.counts[0])).index_add(0, groups.group, complete)
+    log_sizes = _log_count(sizes)
+    counts = [own.to(logits[0].dtype) for own in groups.counts]
+    means = [own / own.sum(1, keepdim=True).clamp(min=1) for own in counts]
 
     def divergence(takes_part: Tensor, *rows: Tensor) -> Tensor:
         """Summed over rows and levels, for the levels' logits [n, U_g]."""
-        log_p = [
-            F.log_softmax(logit @ mean.T.to(logit.dtype) + log_counts, dim=1)
-            for logit, mean in zip(rows, groups.means, strict=True)
-        ]
+        log_p = [F.log_softmax(logit @ mean.T + log_sizes, dim=1) for logit, mean in zip(rows, means, strict=True)]
         levels = torch.stack(log_p)  # [G, n, K]
         log_mean = torch.logsumexp(levels, dim=0) - math.log(len(log_p))
         return (levels.exp() * (levels - log_mean)).sum(dim=(0, 2)) @ takes_part
 
-    return _sum_over_rows(divergence, [complete, *logits], len(counts)) / complete.sum().clamp(min=1)
+    return _sum_over_rows(divergence, [complete, *logits], len(sizes)) / complete.sum().clamp(min=1)
 
 
 def supcon(images: Tensor, scale: Tensor, incidence: Tensor) -> Tensor:

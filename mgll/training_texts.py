@@ -59,7 +59,5 @@ class TrainingTexts:
             {name: to_device(column, self.device) for name, column in zip(parts, columns, strict=True)},
             {name: to_device(incidence, self.device) for name, (_, incidence) in parts.items()},
             groups
-            and ImageGroups(
-                to_device(groups.group, self.device), [to_device(mean, self.device) for mean in groups.means]
-            ),
+            and ImageGroups(to_device(groups.group, self.device), [to_device(c, self.device) for c in groups.counts]),
         )
