@@ -40,9 +40,9 @@ class ContrastiveModel(nn.Module):
         if self.chunk and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules()):
             raise ValueError("the tower's batch norms need the whole batch at once; leave `chunk` out")
         if settings.gradient_checkpointing:
-            _keep_layer_inputs_only(tower)
+            keep_layer_inputs_only(tower)
             if not text_encoder.frozen:
-                _keep_layer_inputs_only(text_encoder.model)
+                keep_layer_inputs_only(text_encoder.model)
 
     def forward(self, pixels: Tensor, readable: Tensor, texts: TextBatch) -> dict[str, Tensor]:
         """The terms of the global batch.
@@ -98,7 +98,8 @@ def _unit(features: Tensor) -> Tensor:
     return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
 
 
-def _keep_layer_inputs_only(model: PreTrainedModel) -> None:
+def keep_layer_inputs_only(model: PreTrainedModel) -> None:
+    """Let every layer compute its activations again for the gradient."""
     trunk = getattr(model, "timm_model", None)
     if trunk is not None:
         trunk.set_grad_checkpointing()

@@ -163,7 +163,7 @@ def pointwise(
 
 
 def group_images(incidences: Sequence[Tensor]) -> ImageGroups:
-    """The groups of images by their texts; on a GPU this waits for it, so training does it where the incidences [N, U_g] are made."""
+    """The groups of images by their texts. On a GPU this waits for it, so training does it where incidences [N, U_g] are made."""
     complete = torch.stack([incidence.sum(1) > 0 for incidence in incidences]).all(0)
     texts = torch.cat(list(incidences), dim=1) * complete.unsqueeze(1)
     columns, group = torch.unique(texts, dim=0, return_inverse=True)
