@@ -13,20 +13,34 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mgll.files import atomic_path
+from mgll.split_optimizer import gather_moments, is_split, scatter_moments
 
 
 def save_checkpoint(
-    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int = 2
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int = 2,
+    write: bool = True,
 ) -> None:
     """Write the checkpoint of `step` and remove all but the newest `keep`.
 
     Only what training changes is stored, parameters and the statistics of batch norms: the rest comes from where it came from.
+    Where ZeRO has split the optimizer, all processes call this, and one of them with `write`; the file is that of a whole one.
     """
+    if is_split(optimizer):
+        moments = gather_moments(model, optimizer, write)
+    elif write:
+        moments = _optimizer_tensors(model, optimizer)
+    if not write:
+        return
     with atomic_path(folder / f"step-{step:08d}") as temporary:
         temporary.mkdir()
         stored = {name: tensor.cpu().contiguous() for name, tensor in _changing(model).items()}
         save_file(stored, temporary / "model.safetensors")
-        save_file(_optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
+        save_file(moments, temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
@@ -38,7 +52,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a checkpoint into model and optimizer, bit for bit; returns its state.
+    """Put a checkpoint into model and optimizer, bit for bit; returns its state. All processes call this.
 
     Raises:
         ValueError: if its tensors are not those of this model.
@@ -51,7 +65,11 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     with torch.no_grad():
         for name, tensor in expected.items():
             tensor.copy_(tensors[name])
-    _load_optimizer(model, optimizer, load_file(path / "optimizer.safetensors"))
+    moments = load_file(path / "optimizer.safetensors")
+    if is_split(optimizer):
+        scatter_moments(model, optimizer, moments)
+    else:
+        _load_optimizer(model, optimizer, moments)
     return dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
 
 

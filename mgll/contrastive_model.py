@@ -1,6 +1,7 @@
 """What is trained: a tower and a text encoder, each with a projection into the shared space, and the objective."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -39,9 +40,9 @@ class ContrastiveModel(nn.Module):
         if self.chunk and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules()):
             raise ValueError("the tower's batch norms need the whole batch at once; leave `chunk` out")
         if settings.gradient_checkpointing:
-            _keep_layer_inputs_only(tower)
+            keep_layer_inputs_only(tower)
             if not text_encoder.frozen:
-                _keep_layer_inputs_only(text_encoder.model)
+                keep_layer_inputs_only(text_encoder.model)
 
     def forward(self, pixels: Tensor, readable: Tensor, texts: TextBatch) -> dict[str, Tensor]:
         """The terms of the global batch.
@@ -55,19 +56,25 @@ class ContrastiveModel(nn.Module):
         return self.compare(images, keep, self.encode_all_texts(texts), texts)
 
     def compare(self, images: Tensor, keep: Tensor, features: Tensor, texts: TextBatch) -> dict[str, Tensor]:
-        """The terms, from the features of the global batch: images [N, width] of which some are kept [N], texts [U, width]."""
-        levels = {
-            name: Level(features[columns], texts.incidences[name][keep]) for name, columns in texts.columns.items()
-        }
-        return self.objective(images[keep], levels)
+        """The terms, from the features of the global batch: images [N, width] of which some are kept [N], texts [U, width].
+
+        In float32 also where the encoders are not. An image that is not kept loses its texts, which takes it out of every term.
+        """
+        device = images.device.type
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+            levels = {
+                name: Level(features[columns], texts.incidences[name] * keep.unsqueeze(1))
+                for name, columns in texts.columns.items()
+            }
+            return self.objective(images, levels, texts.groups)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Features [n, feature width], L2-normalised."""
-        return F.normalize(self.image_projection(pooled(self.tower, pixels, self.pooling)), dim=1)
+        return _unit(self.image_projection(pooled(self.tower, pixels, self.pooling)))
 
     def encode_texts(self, *inputs: Tensor) -> Tensor:
         """The same of what the text encoder takes."""
-        return F.normalize(self.text_projection(self.text_encoder(*inputs)), dim=1)
+        return _unit(self.text_projection(self.text_encoder(*inputs)))
 
     def encode_all_texts(self, texts: TextBatch) -> Tensor:
         """Features of the unique texts [U, feature width]: every process encodes its share of them, each text once in all."""
@@ -86,7 +93,13 @@ class ContrastiveModel(nn.Module):
         return torch.cat([torch.as_tensor(checkpoint(encode, *own, use_reentrant=False)) for own in chunks])
 
 
-def _keep_layer_inputs_only(model: PreTrainedModel) -> None:
+def _unit(features: Tensor) -> Tensor:
+    """Features L2-normalised, in float32 where autocast gave less."""
+    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
+
+
+def keep_layer_inputs_only(model: PreTrainedModel) -> None:
+    """Let every layer compute its activations again for the gradient."""
     trunk = getattr(model, "timm_model", None)
     if trunk is not None:
         trunk.set_grad_checkpointing()

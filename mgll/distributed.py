@@ -22,14 +22,40 @@ def start_accelerator(**settings: Any) -> Accelerator:
     return Accelerator(**settings)
 
 
-def configure_deepspeed(accelerator: Accelerator, batch_size: int, clip_grad: float) -> None:
-    """Tell DeepSpeed, where the launcher chose it, what it would else ask a data loader or do itself."""
+def refuse_small_batches(accelerator: Accelerator) -> None:
+    """Raise `ValueError` where the launcher asks to add up gradients of smaller batches, which would have fewer negatives."""
     plugin = accelerator.state.deepspeed_plugin
-    if plugin is not None:
-        plugin.deepspeed_config |= {
-            "train_micro_batch_size_per_gpu": batch_size // accelerator.num_processes,
-            "gradient_clipping": clip_grad,
-        }
+    asked = plugin.deepspeed_config.get("gradient_accumulation_steps", 1) if plugin else 1
+    if {str(asked), str(accelerator.gradient_accumulation_steps)} - {"1", "auto"}:
+        raise ValueError(
+            "gradient accumulation over smaller batches is another objective: each sees fewer texts and images. Set"
+            " gradient_accumulation_steps to 1 in the launcher's configuration and give --chunk, which holds the"
+            " activations of so many images at once and has the gradient of the whole batch"
+        )
+
+
+def configure_deepspeed(accelerator: Accelerator, batch_size: int, clip_grad: float, mixed_precision: str) -> None:
+    """Tell DeepSpeed, where the launcher chose it, what it would else ask a data loader or do itself.
+
+    Its bf16 is autocast over float32 weights, as without DeepSpeed, so that checkpoints and the tower are float32 too.
+
+    Raises:
+        ValueError: for what a run cannot be resumed from: weights in parts (ZeRO-3), or fp16.
+    """
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is None:
+        return
+    if plugin.zero_stage == 3:
+        raise ValueError("ZeRO-3 splits the weights, which a tower does not need; take recipes/configs/zero2.json")
+    if mixed_precision == "fp16":
+        raise ValueError("under DeepSpeed mixed_precision is `no` or `bf16`")
+    plugin.deepspeed_config |= {
+        "train_micro_batch_size_per_gpu": batch_size // accelerator.num_processes,
+        "train_batch_size": batch_size,
+        "gradient_clipping": clip_grad,
+        "bf16": {"enabled": False},
+        "torch_autocast": {"enabled": mixed_precision == "bf16", "dtype": "bfloat16"},
+    }
 
 
 def _process_group() -> dict[str, str]:
@@ -76,6 +102,22 @@ def gather_flags(local: Tensor) -> Tensor:
     parts = [torch.empty_like(local, dtype=torch.uint8) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, local.to(torch.uint8).contiguous())
     return torch.cat(parts).bool()
+
+
+def gather_names(own: set[str]) -> set[str]:
+    """Those of all processes; they wait for each other."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return own
+    every: list[set[str]] = [set()] * dist.get_world_size()
+    dist.all_gather_object(every, own)
+    return set().union(*every)
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor there; a GPU copies it from pinned memory when its turn comes, and nobody waits for that."""
+    if torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def own_share(rows: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The MGLL objective (Eq. 1 to 7) on the unique texts of a batch; CLIP, SigLIP and SupCon are settings of the same class.
 
 Every text of the batch is encoded once. How often it occurs enters as weights, which gives the same numbers as the sums over all
-occurrences (`mgll.naive_objective` has those) at a fraction of the work and memory: nothing of the size N x N is held.
+occurrences (`mgll.naive_objective` has those) at a fraction of the work and memory: nothing of the size N x N is held. No value
+of a tensor is read, so a GPU is never waited for: images that do not take part have weight 0 instead of being picked out.
 
 Symbols: N images, U unique texts of a level, D feature width; the incidence A [N, U] counts how often image i carries text u.
 """
@@ -19,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from mgll.settings import OBJECTIVES, ObjectiveSettings
 
 MAX_LOGIT_SCALE = 100.0  # CLIP's ceiling for a learned scale
+LOW = -1e6  # so low a logit that its exp is exactly 0, yet finite, so that no gradient turns into NaN
 BLOCK = 2**19  # largest number of elements of a matrix of images by images that is held at once
 
 
@@ -35,26 +37,45 @@ class Level:
     incidence: Tensor
 
 
+@dataclass(frozen=True)
+class ImageGroups:
+    """Images that have the same texts at every level, K groups of them; those that lack a level are one group.
+
+    Attributes:
+        group: of each image [N].
+        counts: how often an image of the group carries each text [K, U_g], for each level g.
+    """
+
+    group: Tensor
+    counts: Sequence[Tensor]
+
+
 class Objective(nn.Module):
     """The weighted sum of the terms, with the temperature and the point-wise bias as parameters where they are learned."""
 
     def __init__(self, settings: ObjectiveSettings | str = "mgll") -> None:
         super().__init__()
         self.settings = OBJECTIVES[settings] if isinstance(settings, str) else settings
-        log_scale = torch.tensor(-math.log(self.settings.temperature))
-        self.log_scale = nn.Parameter(log_scale, requires_grad=self.settings.learn_temperature)
-        self.bias = nn.Parameter(torch.tensor(self.settings.pointwise_bias), requires_grad=self.settings.learn_bias)
+        # Each [1], since DeepSpeed sends no tensor without a dimension.
+        log_scale, bias = torch.tensor([[-math.log(self.settings.temperature)], [self.settings.pointwise_bias]])
+        self.log_scale = nn.Parameter(log_scale.clone(), requires_grad=self.settings.learn_temperature)
+        # A bias that no term takes would have no gradient, for which processes of a distributed run wait.
+        learn_bias = self.settings.learn_bias and self.settings.pointwise != 0
+        self.bias = nn.Parameter(bias.clone(), requires_grad=learn_bias)
 
     def logit_scale(self) -> Tensor:
-        """1 / tau, at most 100."""
+        """1 / tau, at most 100 [1]."""
         return self.log_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
-    def forward(self, images: Tensor, levels: Mapping[str, Level]) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, levels: Mapping[str, Level], groups: ImageGroups | None = None
+    ) -> dict[str, Tensor]:
         """All terms of a batch and their weighted sum.
 
         Args:
             images: features [N, D], L2-normalised.
             levels: granularity -> its texts. With `pooled` the levels are taken as one; joining captions is the data's work.
+            groups: of the images, by `group_images`; made here where None.
 
         Returns:
             Scalars `sclip`, `pointwise`, `smooth_kl`, `supcon` (those with a weight) and `loss`.
@@ -74,7 +95,7 @@ class Objective(nn.Module):
                 for s, a in zip(logits, incidences, strict=True)
             )
         if settings.smooth_kl:
-            terms["smooth_kl"] = smooth_kl(logits, incidences)
+            terms["smooth_kl"] = smooth_kl(logits, incidences, groups)
         if settings.supcon:
             terms["supcon"] = _mean(supcon(images, self.logit_scale(), incidence) for incidence in incidences)
         # every feature takes part, if only with 0: processes of a distributed run wait for each gradient
@@ -141,38 +162,45 @@ def pointwise(
     return total / occurrences.sum().clamp(min=1) if reduction == "mean" else total
 
 
-def smooth_kl(logits: list[Tensor], incidences: list[Tensor]) -> Tensor:
+def group_images(incidences: Sequence[Tensor]) -> ImageGroups:
+    """The groups of images by their texts. On a GPU this waits for it, so training does it where incidences [N, U_g] are made."""
+    complete = torch.stack([incidence.sum(1) > 0 for incidence in incidences]).all(0)
+    texts = torch.cat(list(incidences), dim=1) * complete.unsqueeze(1)
+    columns, group = torch.unique(texts, dim=0, return_inverse=True)
+    return ImageGroups(group, columns.split([incidence.shape[1] for incidence in incidences], dim=1))
+
+
+def smooth_kl(logits: Sequence[Tensor], incidences: Sequence[Tensor], groups: ImageGroups | None = None) -> Tensor:
     """Smooth KL divergence between the levels' image distributions and their mean (Eq. 5 and 6).
 
-    Rows and columns are the n images that have every level. Images with the same texts at every level are one column with the log
-    of their number added, so K <= n columns are computed.
+    Rows and columns are the images that have every level. Images with the same texts at every level are one column with the log
+    of their number added, so K <= N columns are computed.
 
     Args:
         logits: s * sim [N, U_g] of each level g.
         incidences: [N, U_g] of each level.
+        groups: of the images, by `group_images`, where it is known; it may group by texts that an image has lost since.
 
     Returns:
         Scalar: sum over levels, mean over rows; 0 where fewer than two images have every level.
     """
-    complete = torch.stack([incidence.sum(1) > 0 for incidence in incidences]).all(0)
-    if complete.sum() < 2:
-        return sum((logit.sum() * 0 for logit in logits), start=logits[0].new_zeros(()))
-    texts_of_image = torch.cat([incidence[complete] for incidence in incidences], dim=1)
-    columns, counts = torch.unique(texts_of_image, dim=0, return_counts=True)
-    log_counts = counts.to(logits[0].dtype).log()
-    means = [own / own.sum(1, keepdim=True) for own in columns.split([i.shape[1] for i in incidences], dim=1)]
+    if len(logits) == 1:
+        return logits[0].sum() * 0  # a distribution against itself
+    groups = groups or group_images(incidences)
+    complete = torch.stack([incidence.sum(1) > 0 for incidence in incidences]).all(0).to(logits[0].dtype)
+    sizes = complete.new_zeros(len(groups.counts[0])).index_add(0, groups.group, complete)
+    log_sizes = _log_count(sizes)
+    counts = [own.to(logits[0].dtype) for own in groups.counts]
+    means = [own / own.sum(1, keepdim=True).clamp(min=1) for own in counts]
 
-    def divergence(*rows: Tensor) -> Tensor:
+    def divergence(takes_part: Tensor, *rows: Tensor) -> Tensor:
         """Summed over rows and levels, for the levels' logits [n, U_g]."""
-        log_p = [
-            F.log_softmax(logit @ mean.T.to(logit.dtype) + log_counts, dim=1)
-            for logit, mean in zip(rows, means, strict=True)
-        ]
+        log_p = [F.log_softmax(logit @ mean.T + log_sizes, dim=1) for logit, mean in zip(rows, means, strict=True)]
         levels = torch.stack(log_p)  # [G, n, K]
         log_mean = torch.logsumexp(levels, dim=0) - math.log(len(log_p))
-        return (levels.exp() * (levels - log_mean)).sum()
+        return (levels.exp() * (levels - log_mean)).sum(dim=(0, 2)) @ takes_part
 
-    return _sum_over_rows(divergence, [logit[complete] for logit in logits], len(columns)) / complete.sum()
+    return _sum_over_rows(divergence, [complete, *logits], len(sizes)) / complete.sum().clamp(min=1)
 
 
 def supcon(images: Tensor, scale: Tensor, incidence: Tensor) -> Tensor:
@@ -189,15 +217,14 @@ def supcon(images: Tensor, scale: Tensor, incidence: Tensor) -> Tensor:
         Scalar: the mean over images that have a positive; 0 where none has.
     """
     has_level = incidence.sum(1) > 0
-    images, incidence = images[has_level], incidence[has_level]
     numbers = torch.arange(len(images), device=images.device)
-    shared = (incidence > 0).sum(0) > 1
-    anchors = (incidence[:, shared].sum(1) > 0).sum()
+    shared = ((incidence > 0).sum(0) > 1).to(incidence.dtype)
+    anchors = (incidence @ shared > 0).sum()
 
     def loss(own: Tensor, texts: Tensor, row: Tensor) -> Tensor:
         """Summed over these rows."""
-        others = row.unsqueeze(1) != numbers
-        logits = (scale * own @ images.T).masked_fill(~others, -math.inf)
+        others = (row.unsqueeze(1) != numbers) & has_level
+        logits = (scale * own @ images.T).masked_fill(~others, LOW)
         positive = (texts @ incidence.T > 0) & others
         log_p = (logits - torch.logsumexp(logits, dim=1, keepdim=True)).masked_fill(~positive, 0)
         return -(log_p.sum(1) / positive.sum(1).clamp(min=1)).sum()
@@ -215,8 +242,7 @@ def _sum_over_rows(of_rows: Callable[..., Tensor], rows: Sequence[Tensor], colum
 
 
 def _log_count(counts: Tensor) -> Tensor:
-    """Log of counts; 0 becomes so low that exp is exactly 0, yet finite, so that no gradient turns into NaN."""
-    return torch.where(counts > 0, counts.clamp(min=1).log(), -1e6)
+    return torch.where(counts > 0, counts.clamp(min=1).log(), LOW)
 
 
 def _mean(terms: Iterable[Tensor]) -> Tensor:

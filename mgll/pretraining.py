@@ -23,7 +23,13 @@ from mgll.contrastive_data import (
     text_levels,
 )
 from mgll.contrastive_model import ContrastiveModel
-from mgll.distributed import configure_deepspeed, gather_flags, start_accelerator
+from mgll.distributed import (
+    configure_deepspeed,
+    gather_names,
+    refuse_small_batches,
+    start_accelerator,
+    to_device,
+)
 from mgll.files import sha256, write_text
 from mgll.manifest import Record, read_manifest
 from mgll.provenance import provenance
@@ -44,6 +50,7 @@ class _Step:
     number: int
     epoch: int
     records: list[int]  # of the global batch
+    own: list[int]  # those of them that this process loads
 
 
 def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | None = None) -> Path:
@@ -64,6 +71,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     accelerator = start_accelerator(
         mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
     )
+    refuse_small_batches(accelerator)
     if settings.manifest is None:
         raise ValueError("settings.manifest is None: name a manifest")
     records = read_manifest(settings.manifest, split="train")
@@ -104,7 +112,8 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         }
         save_tower(path, tower, preprocessing, settings.pooling, **origin)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:  # `end_training` would end the processes' group too, and with it the next run
+        tracker.finish()
     return path
 
 
@@ -154,12 +163,12 @@ def _train(
     after_step: Callable[[int], None] | None,
 ) -> None:
     optimizer = adamw(model.train(), settings)
-    configure_deepspeed(accelerator, settings.batch_size, settings.clip_grad)
+    configure_deepspeed(accelerator, settings.batch_size, settings.clip_grad, settings.mixed_precision)
     wrapped, prepared = accelerator.prepare(model, optimizer)
     folder = Path(settings.out) / "checkpoints"
     done, bad = 0, set()
     if newest := newest_checkpoint(folder):
-        state = load_checkpoint(newest, model, optimizer)
+        state = load_checkpoint(newest, model, prepared.optimizer)
         done, bad = state["step"], set(state["bad_images"])
         accelerator.print(f"resuming after step {done}")
     total = settings.epochs * steps_per_epoch(len(images), settings.batch_size)
@@ -174,15 +183,18 @@ def _train(
         rate = settings.learning_rate * learning_rate_factor(step.number, total, settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        bad |= _damaged(step, gather_flags(readable), images.records)
-        _stop_if_too_many(bad, len(images), settings.max_bad_share)
-        terms = wrapped(pixels, readable, texts.batch(step.records))
+        done = step.number + 1
+        reports, saves = (done % n == 0 or done == total for n in (settings.log_every, settings.checkpoint_every))
+        bad |= _damaged(step.own, readable, images.records)
+        if reports or saves:  # in other steps no process waits for another's list
+            bad = gather_names(bad)
+            _stop_if_too_many(bad, len(images), settings.max_bad_share)
+        terms = wrapped(pixels, to_device(readable, accelerator.device), texts.batch(step.records))
         accelerator.backward(terms["loss"])
         accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
         prepared.step()
         prepared.zero_grad()
-        done = step.number + 1
-        if done % settings.log_every == 0 or done == total:
+        if reports:
             values = {name: float(value.detach()) for name, value in terms.items()}
             accelerator.log(values, step=done)
             if accelerator.is_main_process:
@@ -191,9 +203,9 @@ def _train(
                     file.write(json.dumps(line) + "\n")
             bar.set_postfix(loss=f"{values['loss']:.3f}")
         bar.update()
-        if done % settings.checkpoint_every == 0 or done == total:
-            if accelerator.is_main_process:
-                save_checkpoint(folder, done, model, optimizer, {"bad_images": sorted(bad)})
+        if saves:
+            kept = {"bad_images": sorted(bad)}
+            save_checkpoint(folder, done, model, prepared.optimizer, kept, write=accelerator.is_main_process)
             accelerator.wait_for_everyone()
         if after_step:
             after_step(done)
@@ -206,7 +218,7 @@ def _train(
 def _batches(
     accelerator: Accelerator, settings: PretrainSettings, images: TrainingImages, done: int
 ) -> Iterator[tuple[_Step, Tensor, Tensor]]:
-    """This process's share of every global batch from step `done` on."""
+    """This process's share of every global batch from step `done` on: pixels on its device, which were readable on the CPU."""
     per_epoch = steps_per_epoch(len(images), settings.batch_size)
     shards = shards_of(images.records) if settings.shards_at_once else None
     for epoch in range(done // per_epoch, settings.epochs):
@@ -221,8 +233,9 @@ def _batches(
             images, batch_sampler=keys, num_workers=settings.workers, pin_memory=torch.cuda.is_available()
         )
         for position, (pixels, readable) in enumerate(loader):
-            step = _Step(epoch * per_epoch + first + position, epoch, batches[position])
-            yield step, pixels.to(accelerator.device), readable.to(accelerator.device)
+            own = [index for _, index in keys[position]]
+            step = _Step(epoch * per_epoch + first + position, epoch, batches[position], own)
+            yield step, to_device(pixels, accelerator.device), readable
 
 
 def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
@@ -235,11 +248,8 @@ def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, settings.learning_rate, settings.betas, settings.eps, fused=True)
 
 
-def _damaged(step: _Step, readable: Tensor, records: Sequence[Record]) -> set[str]:
-    if bool(readable.all()):
-        return set()
-    flags = readable.tolist()
-    return {records[index].image for index, ok in zip(step.records, flags, strict=True) if not ok}
+def _damaged(own: list[int], readable: Tensor, records: Sequence[Record]) -> set[str]:
+    return {records[index].image for index, ok in zip(own, readable.tolist(), strict=True) if not ok}
 
 
 def _stop_if_too_many(bad: set[str], images: int, share: float) -> None:

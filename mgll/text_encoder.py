@@ -15,6 +15,8 @@ from mgll.tokens import Tokens, tokenise
 
 EMBEDDED = "embedded"
 LONGEST = 256  # tokens, where the model does not take fewer
+#: `model_type` of encoders that take a mask of pairs of tokens [B, 1, L, L] as it is; those with windows would lose them by it.
+_TAKES_PAIRS = ("bert", "roberta")
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -66,10 +68,10 @@ class TextEncoder(nn.Module):
         super().__init__()
         folder = str(embedded_text_encoder()) if name == EMBEDDED else name
         self.model, self.tokenizer = _load(folder, dropout)
-        causal = _is_causal(self.model)
-        if causal and pooling == "cls":
+        self.causal = _is_causal(self.model)
+        if self.causal and pooling == "cls":
             raise ValueError(f"the first token of {name} sees no other; text_pooling must be `last` or `mean`")
-        self.pooling = pooling if pooling != "auto" else "last" if causal else "mean"
+        self.pooling = pooling if pooling != "auto" else "last" if self.causal else "mean"
         self.frozen = training == "frozen"
         if self.frozen:
             self.requires_grad_(False)
@@ -91,13 +93,21 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Features [B, width] of tokens and their mask [B, L], filled up on the right."""
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = self.model(input_ids=ids, attention_mask=self._attention(mask)).last_hidden_state
         if self.pooling == "cls":
             return torch.as_tensor(hidden[:, 0])
         if self.pooling == "last":
             return torch.as_tensor(hidden[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1])
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return torch.as_tensor((hidden * weights).sum(1) / weights.sum(1))
+
+    def _attention(self, mask: Tensor) -> Tensor | None:
+        """What each token sees. Of a mask [B, L] transformers reads whether it hides anything, and so waits for the GPU."""
+        if self.causal:
+            return None  # what fills up is on the right, where no token looks
+        if self.model.config.model_type in _TAKES_PAIRS and self.model.config._attn_implementation == "sdpa":
+            return mask.bool()[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
+        return mask
 
     @torch.no_grad()
     def features(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from mgll.contrastive_data import TextLevel
+from mgll.distributed import to_device
+from mgll.objective import ImageGroups, group_images
 from mgll.text_encoder import TextEncoder
 
 
@@ -18,11 +20,13 @@ class TextBatch:
         inputs: what the model's text encoder takes: (ids, mask) [U, L] each, or, where it is frozen, (features [U, width],).
         columns: level -> which of them are the level's unique texts [U_level].
         incidences: level -> how often each image carries each of those [N, U_level].
+        groups: images with the same texts at every level; None where there is one level.
     """
 
     inputs: tuple[Tensor, ...]
     columns: Mapping[str, Tensor]
     incidences: Mapping[str, Tensor]
+    groups: ImageGroups | None
 
 
 class TrainingTexts:
@@ -39,7 +43,7 @@ class TrainingTexts:
         self._tokens = None if encoder.frozen else encoder.tokenise(list(index))
 
     def batch(self, records: Sequence[int]) -> TextBatch:
-        """The texts of these records, each once, also where two levels share it."""
+        """The texts of these records, each once, also where two levels share it; made on the CPU, so that no GPU is waited for."""
         parts = {name: level.batch(records) for name, level in self.levels.items()}
         rows = [self._rows[name][used] for name, (used, _) in parts.items()]
         unique, inverse = torch.unique(torch.cat(rows), return_inverse=True)
@@ -48,9 +52,12 @@ class TrainingTexts:
             inputs: tuple[Tensor, ...] = self._tokens.batch(unique)
         else:
             assert self._features is not None
-            inputs = (self._features[unique.to(self._features.device)],)
+            inputs = (self._features[to_device(unique, self.device)],)
+        groups = group_images([incidence for _, incidence in parts.values()]) if len(parts) > 1 else None
         return TextBatch(
-            tuple(tensor.to(self.device) for tensor in inputs),
-            {name: column.to(self.device) for name, column in zip(parts, columns, strict=True)},
-            {name: incidence.to(self.device) for name, (_, incidence) in parts.items()},
+            tuple(to_device(tensor, self.device) for tensor in inputs),
+            {name: to_device(column, self.device) for name, column in zip(parts, columns, strict=True)},
+            {name: to_device(incidence, self.device) for name, (_, incidence) in parts.items()},
+            groups
+            and ImageGroups(to_device(groups.group, self.device), [to_device(c, self.device) for c in groups.counts]),
         )

@@ -1,0 +1,57 @@
+"""AdamW's moments under DeepSpeed ZeRO-1 and ZeRO-2, where every process holds a part of them, as whole tensors by parameter.
+
+So a checkpoint is the same file however many processes wrote it, and as many others, or one without DeepSpeed, resume from it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def is_split(optimizer: Any) -> bool:
+    """Whether ZeRO holds this optimizer in parts."""
+    return hasattr(optimizer, "single_partition_of_fp32_groups")
+
+
+def gather_moments(model: nn.Module, optimizer: Any, keep: bool) -> dict[str, Tensor]:
+    """What a checkpoint stores of the optimizer: `parameter/moment` -> tensor. All processes take part; empty unless `keep`."""
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    _link(optimizer)
+    flat = optimizer.single_partition_of_fp32_groups[0]
+    step = torch.as_tensor(optimizer.optimizer.state[flat]["step"]).cpu()
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            whole = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
+            if keep:
+                tensors |= {f"{name}/{moment}": tensor.cpu() for moment, tensor in whole.items()}
+                tensors[f"{name}/step"] = step.clone()
+    return tensors
+
+
+def scatter_moments(model: nn.Module, optimizer: Any, tensors: dict[str, Tensor]) -> None:
+    """Put what `gather_moments` gave into this process's part, and the model's weights into ZeRO's own copy of them."""
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    step = next(value for key, value in tensors.items() if key.endswith("/step"))
+    for flat in optimizer.single_partition_of_fp32_groups:
+        zeros = {moment: torch.zeros_like(flat) for moment in MOMENTS}
+        optimizer.optimizer.state[flat] = {"step": step.clone(), **zeros}
+    _link(optimizer)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            safe_set_full_fp32_param(parameter, parameter.detach())
+            for moment in MOMENTS:
+                safe_set_full_optimizer_state(parameter, tensors[f"{name}/{moment}"], moment)
+
+
+def _link(optimizer: Any) -> None:
+    """Let every parameter know where its moments lie: ZeRO 0.19 does so in its first step, and of the first group only."""
+    from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+    for parameters, flat in zip(optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True):
+        lazy_init_hp_params_optimizer_state(parameters, flat, optimizer.optimizer.state)
