@@ -1,4 +1,4 @@
-"""Whether an encoder goes the whole way: some steps of pretraining, a tower file, a graft into a LLaVA, an answer about a photograph.
+"""Whether an encoder goes the whole way: steps of pretraining, a tower file, a graft into a LLaVA, an answer about a photograph.
 
 `recipes/check_encoders.py` asks it of every encoder there is, and of yours before you rent a machine for it.
 """
@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,7 @@ def check_encoder(settings: PretrainSettings, steps: int, host: Path) -> Encoder
         text_parameters=text_parameters,
         text_trained=text_trained,
         losses=tuple(losses),
-        seconds=min(end - start for start, end in zip(ends, ends[1:], strict=False)),
+        seconds=min(end - start for start, end in pairwise(ends)),
         memory=memory,
         grid=header.geometry.grid,
         tokens=tokens,

@@ -1,12 +1,12 @@
-"""Does an encoder go the whole way? Some real steps of pretraining, a tower file, a graft into a small LLaVA, an answer.
+r"""Does an encoder go the whole way? Some real steps of pretraining, a tower file, a graft into a small LLaVA, an answer.
 
     python recipes/check_encoders.py --manifest fundus.jsonl                      # every encoder of the table, hours on a CPU
     python recipes/check_encoders.py --manifest fundus.jsonl --encoders '[vit-large-14, timm:resnet50]' --image_sizes '[224, 336]'
-    python recipes/check_encoders.py --manifest fundus.jsonl --encoders '[vit-tiny-16]' --text_encoders '[DIR_OR_HUB_ID]' \\
+    python recipes/check_encoders.py --manifest fundus.jsonl --encoders '[vit-tiny-16]' --text_encoders '[DIR_OR_HUB_ID]' \
         --text_trainings '[frozen, 2, full]' --text_poolings '[mean, last]'
 
 Every combination is a process of its own, so that its peak memory is its own and one that is killed leaves the others alone.
-`random:NAME` is a model of transformers at its class's default (base) size with random weights, for where nothing can be downloaded.
+`random:NAME` is a model of transformers at its class's default (base) size with random weights, for where there is no network.
 Research use only, not for diagnosis.
 """
 
@@ -126,59 +126,46 @@ def _check(run: PretrainSettings, steps: int, cache: Path) -> "EncoderCheck":
     from mllm_adapters.encoder_check import check_encoder
 
     folders = Path(run.out).parent
-    for field, make in (("encoder", random_encoder), ("text_encoder", random_text_encoder)):
-        source, _, kind = getattr(run, field).partition(":")
-        if source == "random":
-            run = replace(run, **{field: make(kind, folders / field)})
+    if run.encoder.startswith("random:"):
+        run = replace(run, encoder=random_encoder(run.encoder, folders / "encoder"))
+    if run.text_encoder.startswith("random:"):
+        run = replace(run, text_encoder=random_text_encoder(run.text_encoder, folders / "text_encoder"))
     return check_encoder(run, steps, demo_checkpoint(cache))
 
 
-def random_encoder(kind: str, folder: Path) -> str:
-    """The encoder's name for a folder with a vision model of transformers."""
-    import transformers
+def random_encoder(name: str, folder: Path) -> str:
+    """The encoder's name for a folder, made here, with a vision model of transformers."""
+    from transformers import CLIPVisionConfig, Dinov2Config, SiglipVisionConfig, ViTConfig
 
-    configurations = {
-        "clip": "CLIPVisionConfig",
-        "siglip": "SiglipVisionConfig",
-        "dinov2": "Dinov2Config",
-        "vit": "ViTConfig",
-    }
-    return f"hf:{_save_random(kind, configurations, folder, transformers)}"
+    kinds = {"clip": CLIPVisionConfig, "siglip": SiglipVisionConfig, "dinov2": Dinov2Config, "vit": ViTConfig}
+    return f"hf:{_save_random(name, kinds, folder)}"
 
 
-def random_text_encoder(kind: str, folder: Path) -> str:
-    """A folder with a text model of transformers and a real tokenizer of its kind."""
-    import transformers
+def random_text_encoder(name: str, folder: Path) -> str:
+    """A folder, made here, with a text model of transformers and a real tokenizer of its kind."""
+    from open_clip.tokenizer import SimpleTokenizer
+    from transformers import AutoTokenizer, BertConfig, CLIPTextConfig, CLIPTokenizer
 
-    configurations = {"bert": "BertConfig", "clip": "CLIPTextConfig"}
-    saved = _save_random(kind, configurations, folder, transformers)
-    if kind == "bert":
-        from mgll.text_encoder import embedded_text_encoder
+    from mgll.text_encoder import embedded_text_encoder
 
-        transformers.AutoTokenizer.from_pretrained(embedded_text_encoder()).save_pretrained(saved)
+    saved = _save_random(name, {"bert": BertConfig, "clip": CLIPTextConfig}, folder)
+    if name == "random:bert":
+        AutoTokenizer.from_pretrained(embedded_text_encoder()).save_pretrained(folder)
     else:
-        from open_clip.tokenizer import SimpleTokenizer
-
-        theirs = SimpleTokenizer()
-        transformers.CLIPTokenizer(
-            vocab=theirs.encoder,
-            merges=list(theirs.bpe_ranks),
-            bos_token="<start_of_text>",
-            eos_token="<end_of_text>",
-            unk_token="<end_of_text>",
-            pad_token="<end_of_text>",
-        ).save_pretrained(saved)
-    return str(saved)
+        pairs, (start, end) = SimpleTokenizer(), ("<start_of_text>", "<end_of_text>")
+        special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
+        CLIPTokenizer(vocab=pairs.encoder, merges=list(pairs.bpe_ranks), **special).save_pretrained(folder)
+    return saved
 
 
-def _save_random(kind: str, configurations: dict[str, str], folder: Path, transformers: Any) -> Path:
-    if kind not in configurations:
-        raise ValueError(
-            f"random:{kind} is not known; known: {', '.join(f'random:{known}' for known in configurations)}"
-        )
-    configuration = getattr(transformers, configurations[kind])()
-    transformers.AutoModel.from_config(configuration).save_pretrained(folder)
-    return folder
+def _save_random(name: str, kinds: dict[str, Any], folder: Path) -> str:
+    from transformers import AutoModel
+
+    kind = name.removeprefix("random:")
+    if kind not in kinds:
+        raise ValueError(f"no {name} is known; known: {', '.join(f'random:{known}' for known in kinds)}")
+    AutoModel.from_config(kinds[kind]()).save_pretrained(folder)
+    return str(folder)
 
 
 def _cells(check: "EncoderCheck") -> list[str]:
