@@ -73,7 +73,7 @@ def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = 
     """The tower configuration of an encoder that is known by name.
 
     Raises:
-        ValueError: for an unknown name, or an open_clip tower that is neither a plain ViT nor a timm trunk.
+        ValueError: for an unknown name, or an open_clip tower that is neither a plain ViT, a ResNet of CLIP nor a timm trunk.
     """
     options, (source, _, inside) = options or {}, name.partition(":")
     if source == "timm" and inside:
@@ -119,7 +119,7 @@ def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict
     """The image tower of an open_clip model, by its name or by its configuration.
 
     Raises:
-        ValueError: if open_clip has none of that name, or the tower is neither a plain ViT nor a timm trunk.
+        ValueError: if open_clip has none of that name, or the tower is neither a plain ViT, a ResNet of CLIP nor a timm trunk.
     """
     import open_clip
 
@@ -134,9 +134,13 @@ def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict
                 f"{model} pools by a layer of open_clip's own ({pool}); take its trunk, timm:{vision['timm_model_name']}"
             )
         return timm_config(vision["timm_model_name"], image_size, ({"global_pool": pool} if pool else {}) | options)
+    if not isinstance(vision["layers"], int) and (*vision["layers"], vision["width"]) in _RESNETS:
+        return timm_config(_RESNETS[*vision["layers"], vision["width"]], image_size, options)
     other = sorted(vision.keys() - _PLAIN)
     if other or not isinstance(vision["layers"], int):
-        raise ValueError(f"the image tower of {model} is no plain CLIP ViT ({', '.join(other) or 'a ResNet'})")
+        raise ValueError(
+            f"the image tower of {model} is no plain CLIP ViT ({', '.join(other) or 'a ResNet of its own'})"
+        )
     width = vision["width"]
     shape = {
         "hidden_size": width,
@@ -150,6 +154,14 @@ def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict
     return clip_config(image_size, shape | options)
 
 
+#: The ResNets of CLIP by their blocks and width: in timm they are there without the attention that pools for the texts.
+_RESNETS = {
+    (3, 4, 6, 3, 64): "resnet50_clip_gap",
+    (3, 4, 23, 3, 64): "resnet101_clip_gap",
+    (4, 6, 10, 6, 80): "resnet50x4_clip_gap",
+    (6, 8, 18, 8, 96): "resnet50x16_clip_gap",
+    (3, 15, 36, 10, 128): "resnet50x64_clip_gap",
+}
 #: Settings of an open_clip ViT that leave it what a `CLIPVisionModel` is; all others change what is computed.
 _PLAIN = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "patch_dropout", "output_tokens"}
 _PLAIN |= {"norm_kwargs", "timm_pool", "timm_proj"}

@@ -10,6 +10,7 @@ import open_clip
 import pytest
 import timm
 import torch
+from open_clip.modified_resnet import ModifiedResNet
 from safetensors.torch import save_file
 from torch import nn
 from transformers import (
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from mgll.formats import FormatError
+from mgll.open_clip_names import tower_names
 from mgll.preprocessing import Preprocessing
 from mgll.tower import save_tower
 from mgll.tower_model import build_model, config_of, hidden_state, measure, normed, pooled
@@ -94,7 +96,6 @@ def test_a_quick_gelu_model_has_that_activation() -> None:
         ("vit-giant", "unknown encoder 'vit-giant'; known: vit-nano-16"),
         ("timm:convnext_bass", "no model called 'convnext_bass'; it has convnext_"),
         ("open_clip:ViT-Z-1", "no model called 'ViT-Z-1'"),
-        ("open_clip:RN50", "no plain CLIP ViT"),
         ("open_clip:ViT-L-14-CLIPA", "no plain CLIP ViT .*no_ln_pre"),
         ("open_clip:coca_ViT-B-32", "no plain CLIP ViT .*attentional_pool"),
     ],
@@ -166,6 +167,32 @@ def test_a_trunk_in_an_open_clip_model(open_clip_model, tmp_path: Path) -> None:
         pixels = torch.randn(2, 3, 64, 64)
         found = reference.visual.head(pooled(model, pixels, "head"))
         torch.testing.assert_close(found, reference.encode_image(pixels))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "torchscript"])
+@torch.no_grad()
+def test_a_resnet_of_clip(form: str, tmp_path: Path) -> None:
+    visual, path = moved(ModifiedResNet([3, 4, 6, 3], 1024, 32, image_size=SIZE, width=64)), tmp_path / f"RN50.{form}"
+    for name, buffer in visual.named_buffers():
+        if "running" in name:
+            buffer.add_(torch.rand_like(buffer))
+    if form == "safetensors":
+        save_file({f"visual.{name}": tensor for name, tensor in visual.state_dict().items()}, path)
+    else:
+        save_program(visual, path)
+    model, pixels = vision_encoder("open_clip:RN50", SIZE, str(path)).eval(), torch.randn(1, 3, SIZE, SIZE)
+    grid = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(pixels)))))
+    torch.testing.assert_close(hidden_state(model, pixels), grid.flatten(2).mT, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["RN50-quickgelu", "RN101", "RN50x4", "RN50x16", "RN50x64"])
+def test_the_resnets_of_clip_are_those_of_open_clip(name: str) -> None:
+    vision = open_clip.get_model_config(name)["vision_cfg"]
+    with torch.device("meta"):
+        theirs = ModifiedResNet(vision["layers"], 1024, 32, vision["image_size"], vision["width"]).state_dict()
+        ours = build_model(encoder_config(f"open_clip:{name}", 224)).state_dict()
+    named = tower_names(theirs)
+    assert {key: tensor.shape for key, tensor in ours.items()} == {key: tensor.shape for key, tensor in named.items()}
 
 
 def test_openais_weights_need_quick_gelu(open_clip_model, tmp_path: Path) -> None:
