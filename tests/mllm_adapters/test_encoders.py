@@ -89,7 +89,7 @@ def test_every_image_encoder_goes_from_training_to_an_answer(
         AutoModel.from_config(FOLDERS[name.split()[-1]]).save_pretrained(tmp_path / "folder")
         encoder = f"hf:{tmp_path / 'folder'}"
     chosen: Any = {"encoder": encoder, "encoder_options": options, "image_size": size, "pooling": pooling}
-    found = check_encoder(replace(settings, **chosen, out=str(tmp_path / "run")), 4, host_directory)
+    found = check_encoder(replace(settings, **chosen, out=str(tmp_path / "run")), 8, host_directory)
     assert found.problems == ()
     assert found.losses[-1] < found.losses[0]
     assert (found.tokens, found.grid**2) == (tokens, tokens)
@@ -110,7 +110,7 @@ def test_every_text_encoder_goes_from_training_to_an_answer(
     kind: str, training: Any, pooling: Any, settings: PretrainSettings, host_directory: Path, tmp_path: Path
 ) -> None:
     texts: Any = {"text_encoder": TEXTS[kind](tmp_path / kind), "text_training": training, "text_pooling": pooling}
-    found = check_encoder(replace(settings, **texts, out=str(tmp_path / "run")), 4, host_directory)
+    found = check_encoder(replace(settings, **texts, out=str(tmp_path / "run")), 8, host_directory)
     assert found.problems == ()
     assert found.losses[-1] < found.losses[0]
     assert (found.text_trained > 0) == (training != "frozen")
@@ -123,8 +123,9 @@ def test_an_encoder_that_learns_nothing_is_found(
     texts: Any = {"text_encoder": bert(tmp_path / "bert"), "text_training": 1}
     run = replace(settings, **texts, learning_rate=0.0, out=str(tmp_path / "run"))
     found = check_encoder(run, 2, host_directory)
-    assert len(found.problems) == 2  # one for each encoder
-    assert all(re.match(r"(\d+) of \1 trained tensors did not move: ", problem) for problem in found.problems)
+    assert len(found.problems) == 3  # the losses, and one for each encoder
+    assert found.problems[0].startswith("losses [")
+    assert all(re.match(r"(\d+) of \1 trained tensors did not move: ", problem) for problem in found.problems[1:])
 
 
 def test_a_batch_has_as_many_texts_as_it_can(settings: PretrainSettings) -> None:
