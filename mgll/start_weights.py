@@ -37,7 +37,9 @@ def load_start_weights(model: PreTrainedModel, path: Path) -> None:
     """
     tensors, said = _read_folder(path) if path.is_dir() else _read_file(path)
     if differing := _differences(config_of(model), said):
-        raise ValueError(f"{path} holds another model than the encoder: {'; '.join(differing)}")
+        raise ValueError(
+            f"{path} holds another model than the encoder: {'; '.join(differing)}. Choose the encoder that it holds"
+        )
     _fill(model, _of_this_model(model, tensors), str(path))
 
 
@@ -60,7 +62,8 @@ def _fill(model: PreTrainedModel, tensors: dict[str, Tensor], source: str) -> No
     for name in expected.keys() & tensors.keys() & set(POSITION_TABLES):
         tensors[name] = _positions(tensors[name], expected[name])
     if problems := misfits(tensors, expected, "the encoder has"):
-        raise ValueError(f"{source} does not hold the weights of this encoder: {'; '.join(problems[:6])}")
+        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise ValueError(f"{source} does not hold the weights of this encoder: {'; '.join(problems[:6])}{more}")
     model.load_state_dict(tensors, strict=True)
 
 

@@ -93,9 +93,10 @@ def test_a_quick_gelu_model_has_that_activation() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vit-giant", "unknown encoder 'vit-giant'; known: vit-nano-16"),
-        ("timm:convnext_bass", "no model called 'convnext_bass'; it has convnext_"),
-        ("open_clip:ViT-Z-1", "no model called 'ViT-Z-1'"),
+        ("vit-giant", "unknown encoder 'vit-giant'; .*known: vit-nano-16"),
+        ("vit_base_16", "unknown encoder 'vit_base_16'; did you mean vit-base-16"),
+        ("timm:convnext_bass", "no model called 'convnext_bass'; did you mean convnext_base"),
+        ("open_clip:ViT-B16", "no model called 'ViT-B16'; did you mean ViT-B-16"),
         ("open_clip:ViT-L-14-CLIPA", "no plain CLIP ViT .*no_ln_pre"),
         ("open_clip:coca_ViT-B-32", "no plain CLIP ViT .*attentional_pool"),
     ],
@@ -105,9 +106,27 @@ def test_an_encoder_that_there_is_not_is_refused(name: str, message: str) -> Non
         vision_encoder(name, 224)
 
 
-def test_patches_must_tile_the_image() -> None:
-    with pytest.raises(ValueError, match="do not tile 40 px"):
-        vision_encoder("vit-nano-16", 40)
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("vit-nano-16", 40, "patches of 16 px, which do not tile 40 px; 32 or 48 would do"),
+        ("timm:test_vit", 100, "patches of 16 px, which do not tile 100 px; 96 or 112 would do"),
+    ],
+)
+def test_patches_must_tile_the_image(name: str, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vision_encoder(name, size)
+
+
+def test_an_option_that_there_is_not_is_refused() -> None:
+    for options, message in [
+        ({"hiden_act": "gelu"}, "a ViT has no option hiden_act"),
+        ({"hidden_act": "gelo"}, "'gelo' is not known"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            vision_encoder("vit-nano-16", 32, **options)
+    with pytest.raises(ValueError, match="unexpected keyword argument 'drop_pth'"):
+        vision_encoder("timm:resnet10t", 32, drop_pth=0.1)
 
 
 def test_a_trunk_of_timm_starts_as_timm_starts_it() -> None:
@@ -253,6 +272,13 @@ def test_weights_that_a_folder_does_not_have_are_not_made_up(tmp_path: Path) -> 
     reference.config.num_hidden_layers -= 2
     reference.save_pretrained(tmp_path / "more")
     with pytest.raises(FormatError, match=r"unexpected_keys: .*layers\.1\."):
+        vision_encoder(f"hf:{tmp_path / 'more'}", SIZE)
+    reference.config.intermediate_size = 48
+    reference.config.save_pretrained(tmp_path / "more")
+    with pytest.raises(FormatError, match=r"misshapen: .*\.weight is \(64, 32\), its config.json says \(48, 32\)"):
+        vision_encoder(f"hf:{tmp_path / 'more'}", SIZE)
+    (tmp_path / "more" / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(FormatError, match="its weights cannot be read"):
         vision_encoder(f"hf:{tmp_path / 'more'}", SIZE)
 
 
