@@ -1,6 +1,7 @@
 """Every kind of image and text encoder trains some steps on photographs, and its tower goes into a LLaVA that answers."""
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -155,3 +156,18 @@ def test_a_tower_goes_on_where_another_stopped(settings: PretrainSettings, tmp_p
     one, two = (load_tower(path)[0].state_dict() for path in (first, second))
     assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
     assert len(read_header(second).origin["start_weights_sha256"]) == 64
+
+
+@pytest.mark.slow
+def test_the_recipe_prints_a_row_for_every_combination(settings: PretrainSettings, tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "check_encoders.py"
+    flags = ["--manifest", str(settings.manifest), "--out", str(tmp_path), "--image_sizes", "[32]", "--batch_size", "3"]
+    command = [sys.executable, str(recipe), *flags, "--encoders", "[vit-nano-16, vit_nano_16]"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    table = (tmp_path / "encoders.md").read_text()
+    _, _, passed, failed = table.splitlines()
+    assert passed.startswith("| vit-nano-16 | 32 | embedded, frozen, auto | 0.2 + 22.7 (0.0 trained) |")
+    assert passed.endswith("| 2 x 2 | 4 | passed |")
+    assert "**unknown encoder 'vit_nano_16'; did you mean vit-nano-16" in failed
+    assert done.returncode == 1
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("tmp")]
