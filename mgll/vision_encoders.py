@@ -7,6 +7,8 @@
 | `open_clip:ViT-B-16` | the image tower of an open_clip model; names as `open_clip.list_models()` has them |
 | `timm:convnext_base` | a timm trunk; names as `timm.list_models()` has them |
 | `hf:FOLDER` | the vision model in a local folder of transformers, with its weights |
+
+CLIP's ResNets (`open_clip:RN50`) come without the attention by which they pool for the texts; pool by `mean`.
 """
 
 from difflib import get_close_matches

@@ -61,7 +61,7 @@ class CheckSettings:
         text_poolings: as `PretrainSettings.text_pooling`.
         batch_size: images a step.
         steps: of AdamW, all on the same images.
-        learning_rate: AdamW's.
+        learning_rate: AdamW's; small, because at first it changes all of a large encoder by as much at once.
         gradient_checkpointing: as in `PretrainSettings`.
     """
 
@@ -74,7 +74,7 @@ class CheckSettings:
     text_poolings: tuple[TextPooling, ...] = ("auto",)
     batch_size: int = 4
     steps: int = 3
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-5
     gradient_checkpointing: bool = False
 
 
