@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mllm_adapters.loading import LoadedHost
 
 QUESTION = "What does this fundus photograph show?"
-#: Share of the trained tensors that may stay as they were: a branch that starts at 0 keeps those behind it still at first.
+#: Less than this share of the trained tensors may stay as they were: a branch that starts at 0 at first stops what is behind it.
 _STILL = 0.25
 
 
@@ -92,6 +92,8 @@ def check_encoder(settings: PretrainSettings, steps: int, host: Path) -> Encoder
     from mgll.pretraining import pretrain
     from mgll.tower import load_tower
 
+    if steps < 2:
+        raise ValueError(f"steps {steps}: it takes two or more to see whether the loss falls")
     out = Path(settings.out)
     records = one_batch(str(settings.manifest), settings.batch_size)
     write_manifest(out / "manifest.jsonl", records)
@@ -141,10 +143,10 @@ def _what_moved(settings: PretrainSettings, checkpoint: Path) -> tuple[int, int,
     trained, problems = load_file(checkpoint / "model.safetensors"), []
     start = {f"tower.{name}": tensor for name, tensor in tower.state_dict().items()}
     start |= {f"text_encoder.{name}": tensor for name, tensor in texts.state_dict().items()}
-    for kind in ("tower.", "text_encoder."):
+    for kind in ("tower.", *(() if texts.frozen else ("text_encoder.",))):
         own = {name for name in trained if name.startswith(kind)}
         same = sorted(name for name in own if torch.equal(trained[name], start[name]))
-        if len(same) > _STILL * len(own):
+        if len(same) >= _STILL * len(own):
             problems.append(f"{len(same)} of {len(own)} trained tensors did not move: {', '.join(same[:3])}")
     sizes = {name: tensor.numel() for name, tensor in texts.named_parameters()}
     moving = {name.removeprefix("text_encoder.") for name in trained}

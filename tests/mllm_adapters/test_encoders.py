@@ -123,6 +123,8 @@ def test_an_encoder_that_learns_nothing_is_found(
 ) -> None:
     texts: Any = {"text_encoder": bert(tmp_path / "bert"), "text_training": 1}
     run = replace(settings, **texts, learning_rate=0.0, out=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match="steps 1: it takes two or more"):
+        check_encoder(run, 1, host_directory)
     found = check_encoder(run, 2, host_directory)
     assert len(found.problems) == 3  # the losses, and one for each encoder
     assert found.problems[0].startswith("losses [")
