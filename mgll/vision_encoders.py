@@ -62,8 +62,9 @@ def vision_encoder(name: str, image_size: int, start_weights: str | None = None,
         model = build_model(encoder_config(name, image_size, options))
     if image_size % (patch := patch_size(model)):
         near = image_size - image_size % patch
+        would_do = " or ".join(str(size) for size in (near, near + patch) if size)
         raise ValueError(
-            f"encoder {name!r} has patches of {patch} px, which do not tile {image_size} px; {near} or {near + patch} would do"
+            f"encoder {name!r} has patches of {patch} px, which do not tile {image_size} px; {would_do} would do"
         )
     if start_weights is not None:
         from mgll.start_weights import load_start_weights

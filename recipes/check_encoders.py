@@ -35,6 +35,7 @@ ENCODERS = (
     "open_clip:ViT-B-16-quickgelu",
     "open_clip:ViT-B-16-SigLIP",
     "open_clip:convnext_base",
+    "open_clip:RN50",
     "timm:vit_base_patch16_224",
     "timm:resnet50",
     "timm:swin_base_patch4_window7_224",
@@ -53,7 +54,7 @@ class CheckSettings:
 
     Attributes:
         manifest: manifest from whose `train` split one batch is taken.
-        out: folder for the table, `encoders.md`; each check needs four times its encoder on the disk meanwhile.
+        out: folder for the table, `encoders.md`; each check needs six times its encoder on the disk meanwhile.
         encoders: as `PretrainSettings.encoder`, or `random:` and clip, siglip, dinov2 or vit.
         image_sizes: sides of the towers' input in pixels.
         text_encoders: as `PretrainSettings.text_encoder`, or `random:` and bert or clip.
