@@ -1,7 +1,7 @@
 """Image towers of open_clip and OpenAI's CLIP under the names of a tower file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +19,15 @@ _NAMES = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
     (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
 )
+#: Of a CLIP's ResNet, under timm's names. What it pools by, a layer of attention, leads to the texts like a projection.
+_RESNET_NAMES = (
+    (r"^(conv|bn)(\d)\.", r"stem.conv\2.\1."),
+    (r"^layer(\d)\.(\d+)\.(conv|bn)([13])\.", r"stages.\1.\2.conv\4_1x1.\3."),
+    (r"^layer(\d)\.(\d+)\.(conv|bn)2\.", r"stages.\1.\2.conv2_kxk.\3."),
+    (r"^layer(\d)\.(\d+)\.downsample\.0\.", r"stages.\1.\2.shortcut.conv.conv."),
+    (r"^layer(\d)\.(\d+)\.downsample\.1\.", r"stages.\1.\2.shortcut.conv.bn."),
+    (r"^stages\.(\d)", lambda found: f"stages.{int(found[1]) - 1}"),
+)
 
 
 def tower_names(visual: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
@@ -30,12 +39,14 @@ def tower_names(visual: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
         return {
             f"timm_model.{name.removeprefix('trunk.')}": t for name, t in visual.items() if name.startswith("trunk.")
         }
+    if is_resnet(visual):
+        named = {_renamed(name, _RESNET_NAMES): t for name, t in visual.items() if not name.startswith("attnpool.")}
+        return {f"timm_model.{name}": tensor for name, tensor in named.items()}
     found: dict[str, Tensor] = {}
     for name, tensor in visual.items():
         if name == "proj":
             continue
-        for old, new in _NAMES:
-            name = re.sub(old, new, name)
+        name = _renamed(name, _NAMES)
         block, joined, kind = name.partition(".attn.in_proj_")
         if not joined:
             found[name] = tensor
@@ -43,3 +54,14 @@ def tower_names(visual: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
         for letter, part in zip("qkv", tensor.chunk(3), strict=True):
             found[f"{block}.self_attn.{letter}_proj.{kind}"] = part
     return found
+
+
+def is_resnet(visual: "Mapping[str, Tensor]") -> bool:
+    """Whether it is one of CLIP's ResNets."""
+    return "layer1.0.conv1.weight" in visual
+
+
+def _renamed(name: str, names: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]) -> str:
+    for old, new in names:
+        name = re.sub(old, new, name)
+    return name

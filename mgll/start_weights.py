@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mgll.formats import FormatError
-from mgll.open_clip_names import tower_names
+from mgll.open_clip_names import is_resnet, tower_names
 from mgll.position_tables import POSITION_TABLES, resize_positions
 from mgll.stored import read_stored
 from mgll.tower import read_header, read_tensors
@@ -37,7 +37,9 @@ def load_start_weights(model: PreTrainedModel, path: Path) -> None:
     """
     tensors, said = _read_folder(path) if path.is_dir() else _read_file(path)
     if differing := _differences(config_of(model), said):
-        raise ValueError(f"{path} holds another model than the encoder: {'; '.join(differing)}")
+        raise ValueError(
+            f"{path} holds another model than the encoder: {'; '.join(differing)}. Choose the encoder that it holds"
+        )
     _fill(model, _of_this_model(model, tensors), str(path))
 
 
@@ -60,7 +62,8 @@ def _fill(model: PreTrainedModel, tensors: dict[str, Tensor], source: str) -> No
     for name in expected.keys() & tensors.keys() & set(POSITION_TABLES):
         tensors[name] = _positions(tensors[name], expected[name])
     if problems := misfits(tensors, expected, "the encoder has"):
-        raise ValueError(f"{source} does not hold the weights of this encoder: {'; '.join(problems[:6])}")
+        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise ValueError(f"{source} does not hold the weights of this encoder: {'; '.join(problems[:6])}{more}")
     model.load_state_dict(tensors, strict=True)
 
 
@@ -92,7 +95,7 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], Json]:
     if path.is_file() and _is_tower(path):
         return read_tensors(path), read_header(path).config
     tensors = read_weights(path)
-    is_openai = is_torchscript(path)
+    is_openai = is_torchscript(path) and not is_resnet(_below_visual(tensors))
     return tensors, {"model_type": CLIP, "hidden_act": "quick_gelu"} if is_openai else {}
 
 
@@ -123,7 +126,7 @@ def _differences(own: Json, said: Json) -> list[str]:
 
 def _of_this_model(model: PreTrainedModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under the encoder's names: of a CLIP its image side, of a classifier of timm all but its last layer."""
-    if visual := {name.removeprefix("visual."): t for name, t in tensors.items() if name.startswith("visual.")}:
+    if visual := _below_visual(tensors):
         return tower_names(visual)
     if any(name.startswith("vision_model.") for name in tensors):
         found = {n.removeprefix("vision_model."): t for n, t in tensors.items() if n.startswith("vision_model.")}
@@ -134,3 +137,8 @@ def _of_this_model(model: PreTrainedModel, tensors: dict[str, Tensor]) -> dict[s
     last = trunk.pretrained_cfg.get("classifier") or ()
     heads = tuple(f"{name}." for name in ((last,) if isinstance(last, str) else last))
     return {f"timm_model.{name}": tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+
+
+def _below_visual(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The image side of open_clip's and OpenAI's models."""
+    return {name.removeprefix("visual."): t for name, t in tensors.items() if name.startswith("visual.")}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mgll.files import sha256
 from mgll.settings import TextPooling, TextTraining
 from mgll.tokens import Tokens, tokenise
+from mgll.transformers_folder import misshapen
 
 EMBEDDED = "embedded"
 LONGEST = 256  # tokens, where the model does not take fewer
@@ -66,6 +67,10 @@ class TextEncoder(nn.Module):
             dropout: of every dropout in the model; active while it is trained.
         """
         super().__init__()
+        if pooling not in get_args(TextPooling):
+            raise ValueError(f"text_pooling {pooling!r}; choose {', '.join(get_args(TextPooling))}")
+        if isinstance(training, str) and training not in ("frozen", "full"):
+            raise ValueError(f"text_training {training!r}; choose frozen, full or a number of layers")
         folder = str(embedded_text_encoder()) if name == EMBEDDED else name
         self.model, self.tokenizer = _load(folder, dropout)
         self.causal = _is_causal(self.model)
@@ -87,9 +92,19 @@ class TextEncoder(nn.Module):
         return int(self.model.config.hidden_size)
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
-        """The texts as this encoder's tokens."""
+        """The texts as this encoder's tokens.
+
+        Raises:
+            ValueError: for a text without a token, or a token that the model does not know.
+        """
         known = [LONGEST, self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None)]
-        return tokenise(texts, self.tokenizer, min(limit for limit in known if limit))
+        tokens = tokenise(texts, self.tokenizer, min(limit for limit in known if limit))
+        rows = self.model.get_input_embeddings().num_embeddings
+        if (highest := max(int(tokens.ids.max()), tokens.pad)) >= rows:
+            raise ValueError(
+                f"the tokenizer gives a token number {highest}, the text encoder knows {rows}: it is another model's tokenizer"
+            )
+        return tokens
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Features [B, width] of tokens and their mask [B, L], filled up on the right."""
@@ -130,25 +145,46 @@ class TextEncoder(nn.Module):
 
 def _load(folder: str, dropout: float) -> tuple[Any, Any]:
     """Model in float32 and tokenizer."""
-    from transformers import MODEL_MAPPING, AutoConfig, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
+    if Path(folder).is_absolute() and not Path(folder).is_dir():
+        raise FileNotFoundError(f"text encoder {folder!r}: no such folder")
     try:
         config: Any = AutoConfig.from_pretrained(folder)
-        config = getattr(config, "text_config", config)
-        if type(config) not in MODEL_MAPPING or config.is_encoder_decoder:
-            raise ValueError(f"{folder}: a {config.model_type!r} is no text encoder; BERT-like models and decoders are")
-        for key, value in config.to_dict().items():
-            if isinstance(value, float) and ("dropout" in key or key.endswith("pdrop")):
-                setattr(config, key, dropout)
-        config.use_cache = False
-        kind: Any = MODEL_MAPPING[type(config)]
-        model, said = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
+        model = _load_model(folder, getattr(config, "text_config", config), dropout)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except OSError as error:
-        raise FileNotFoundError(f"text encoder {folder!r}: {error}") from error
-    if missing := sorted(name for name in said["missing_keys"] if "pooler" not in name):
-        raise ValueError(f"{folder} does not hold the weights of a {kind.__name__}: it lacks {', '.join(missing[:6])}")
+        raise FileNotFoundError(
+            f"text encoder {folder!r}: {error}\nGive a local folder, the id of a model on the hub, or `{EMBEDDED}`"
+        ) from error
+    # transformers makes an empty tokenizer of its own where a folder has none
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ValueError(
+            f"{folder} has no tokenizer: put the files of its tokenizer there (tokenizer.json, or vocab.txt and the like)"
+        )
     return model, tokenizer
+
+
+def _load_model(folder: str, config: Any, dropout: float) -> Any:
+    from safetensors import SafetensorError
+    from transformers import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING or config.is_encoder_decoder or not hasattr(config, "vocab_size"):
+        raise ValueError(f"{folder}: a {config.model_type!r} is no text encoder; BERT-like models and decoders are")
+    for key, value in config.to_dict().items():
+        if isinstance(value, float) and ("dropout" in key or key.endswith("pdrop")):
+            setattr(config, key, dropout)
+    config.use_cache = False
+    kind: Any = MODEL_MAPPING[type(config)]
+    options: Any = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        model, said = kind.from_pretrained(folder, config=config, **options)
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"the weights in {folder} cannot be read: {error}") from error
+    lacks = [f"it lacks {name}" for name in sorted(said["missing_keys"]) if "pooler" not in name]
+    if problems := misshapen(said["mismatched_keys"]) + lacks:
+        raise ValueError(f"{folder} does not hold the weights of a {kind.__name__}: {'; '.join(problems[:6])}")
+    return model
 
 
 @torch.no_grad()

@@ -70,6 +70,8 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
         settings = AutoConfig.for_model(kind, **arguments)
         kind_of_model: Any = MODEL_MAPPING[type(settings)]
         model: PreTrainedModel = kind_of_model(settings, **build_options(kind))
+    except KeyError as error:
+        raise ValueError(f"no {kind} can be built of this configuration: {error} is not known") from error
     except (TypeError, ValueError, AssertionError, RuntimeError, ImportError) as error:
         raise ValueError(f"no {kind} can be built of this configuration: {error}") from error
     return model
@@ -110,7 +112,7 @@ def measure(model: PreTrainedModel, size: int) -> Geometry:
     finally:
         model.train(training)
     trunk, config, prefix = _trunk(model), model.config, prefix_tokens(model)
-    stride = config.patch_size if trunk is None else trunk.feature_info[-1]["reduction"]
+    stride = patch_size(model) if trunk is None or _is_vit(trunk) else trunk.feature_info[-1]["reduction"]
     depth = config.num_hidden_layers if trunk is None else len(trunk.feature_info) if _is_vit(trunk) else 1
     grid = math.isqrt(tokens.shape[1] - prefix)
     if grid**2 != tokens.shape[1] - prefix:
@@ -162,6 +164,14 @@ def prefix_tokens(model: PreTrainedModel) -> int:
     if trunk is None:
         return PLAIN_VITS[model.config.model_type].prefix + getattr(model.config, "num_register_tokens", 0)
     return int(trunk.num_prefix_tokens) if _is_vit(trunk) else 0
+
+
+def patch_size(model: PreTrainedModel) -> int:
+    """Side in pixels of the patches of a ViT, which leave out what they do not tile; 1 for a trunk that takes any size."""
+    trunk = _trunk(model)
+    if trunk is None:
+        return int(model.config.patch_size)
+    return int(trunk.feature_info[-1]["reduction"]) if _is_vit(trunk) else 1
 
 
 def last_norm(model: PreTrainedModel) -> nn.Module:

@@ -1,10 +1,12 @@
 """The vision model in a local folder of transformers."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
 
 from mgll.formats import FormatError
@@ -42,11 +44,18 @@ def read_transformers(folder: Path) -> PreTrainedModel:
         model, said = kind.from_pretrained(
             folder, ignore_mismatched_sizes=True, **options, **build_options(config.model_type)
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise FormatError(folder, None, f"its weights cannot be read: {error}") from None
     left = {name for name in said.pop("unexpected_keys") if not re.fullmatch(_ELSEWHERE, name)}
-    problems = {what: sorted(map(str, names)) for what, names in [*said.items(), ("unexpected_keys", left)] if names}
+    wrong = misshapen(said.pop("mismatched_keys"))
+    found = [*said.items(), ("unexpected_keys", left), ("misshapen", wrong)]
+    problems = {what: sorted(map(str, names)) for what, names in found if names}
     if problems:
         listed = "; ".join(f"{what}: {', '.join(names[:6])}" for what, names in problems.items())
         raise FormatError(folder, None, f"its weights are not exactly those of {kind.__name__}: {listed}")
     return model
+
+
+def misshapen(mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]]) -> list[str]:
+    """A phrase for each tensor that has another shape in the file than the configuration gives it, sorted."""
+    return sorted(f"{name} is {(*there,)}, its config.json says {(*wanted,)}" for name, there, wanted in mismatched)

@@ -7,16 +7,19 @@
 | `open_clip:ViT-B-16` | the image tower of an open_clip model; names as `open_clip.list_models()` has them |
 | `timm:convnext_base` | a timm trunk; names as `timm.list_models()` has them |
 | `hf:FOLDER` | the vision model in a local folder of transformers, with its weights |
+
+CLIP's ResNets (`open_clip:RN50`) come without the attention by which they pool for the texts; pool by `mean`.
 """
 
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import CLIPVisionConfig, PreTrainedModel
 
 from mgll.tower_config import CLIP, TIMM, at_size
-from mgll.tower_model import build_model
+from mgll.tower_model import build_model, patch_size
 from mgll.vision_initialisation import initialise
 
 #: name -> width, depth, heads, patch size in pixels
@@ -57,9 +60,12 @@ def vision_encoder(name: str, image_size: int, start_weights: str | None = None,
         model = resized(read_transformers(Path(inside)), image_size)
     else:
         model = build_model(encoder_config(name, image_size, options))
-    patch = getattr(model.config, "patch_size", 1)
-    if image_size % patch:
-        raise ValueError(f"encoder {name!r} has patches of {patch} px, which do not tile {image_size} px")
+    if image_size % (patch := patch_size(model)):
+        near = image_size - image_size % patch
+        would_do = " or ".join(str(size) for size in (near, near + patch) if size)
+        raise ValueError(
+            f"encoder {name!r} has patches of {patch} px, which do not tile {image_size} px; {would_do} would do"
+        )
     if start_weights is not None:
         from mgll.start_weights import load_start_weights
 
@@ -73,7 +79,7 @@ def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = 
     """The tower configuration of an encoder that is known by name.
 
     Raises:
-        ValueError: for an unknown name, or an open_clip tower that is neither a plain ViT nor a timm trunk.
+        ValueError: for an unknown name, or an open_clip tower that is neither a plain ViT, a ResNet of CLIP nor a timm trunk.
     """
     options, (source, _, inside) = options or {}, name.partition(":")
     if source == "timm" and inside:
@@ -83,15 +89,27 @@ def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = 
     if name in CONVNEXTS:
         return timm_config(CONVNEXTS[name], image_size, options)
     if name not in VITS:
-        known = ", ".join([*VITS, *CONVNEXTS, "timm:NAME", "open_clip:NAME", "hf:FOLDER"])
-        raise ValueError(f"unknown encoder {name!r}; known: {known}")
+        known = [*VITS, *CONVNEXTS, "timm:NAME", "open_clip:NAME", "hf:FOLDER"]
+        raise ValueError(f"unknown encoder {name!r}{_like(name, known)}; known: {', '.join(known)}")
     width, depth, heads, patch = VITS[name]
     shape = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads, "patch_size": patch}
     return clip_config(image_size, {"intermediate_size": 4 * width, **shape, **options})
 
 
+def _like(name: str, known: list[str]) -> str:
+    """What may have been meant."""
+    close = get_close_matches(name, known, 4, 0.7)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
 def clip_config(image_size: int, shape: dict[str, Any]) -> dict[str, Any]:
-    """A CLIP ViT; its activation is GELU unless the shape says otherwise, and its projection is not part of a tower."""
+    """A CLIP ViT; its activation is GELU unless the shape says otherwise, and its projection is not part of a tower.
+
+    Raises:
+        ValueError: for a setting that `CLIPVisionConfig`, which ignores what it does not know, has not.
+    """
+    if unknown := sorted(shape.keys() - CLIPVisionConfig().to_dict().keys()):
+        raise ValueError(f"a ViT has no option {', '.join(unknown)}; it has what transformers' CLIPVisionConfig has")
     defaults = {
         "model_type": CLIP,
         "hidden_act": "gelu",
@@ -110,8 +128,7 @@ def timm_config(architecture: str, image_size: int, options: dict[str, Any]) -> 
     import timm
 
     if architecture not in timm.list_models():
-        close = ", ".join(timm.list_models(f"*{architecture.split('_')[0]}*")[:6])
-        raise ValueError(f"timm has no model called {architecture!r}{f'; it has {close}' if close else ''}")
+        raise ValueError(f"timm has no model called {architecture!r}{_like(architecture, timm.list_models())}")
     return at_size({"model_type": TIMM, "architecture": architecture, "model_args": dict(options)}, image_size)
 
 
@@ -119,13 +136,14 @@ def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict
     """The image tower of an open_clip model, by its name or by its configuration.
 
     Raises:
-        ValueError: if open_clip has none of that name, or the tower is neither a plain ViT nor a timm trunk.
+        ValueError: if open_clip has none of that name, or the tower is neither a plain ViT, a ResNet of CLIP nor a timm trunk.
     """
     import open_clip
 
     found = open_clip.get_model_config(model) if isinstance(model, str) else model
     if found is None:
-        raise ValueError(f"open_clip has no model called {model!r}; open_clip.list_models() names all of them")
+        likely = _like(str(model), open_clip.list_models())
+        raise ValueError(f"open_clip has no model called {model!r}{likely}; open_clip.list_models() names all of them")
     vision = {key: value for key, value in found["vision_cfg"].items() if value not in (None, False, "")}
     if "timm_model_name" in vision:
         pool = found["vision_cfg"].get("timm_pool", "avg")
@@ -134,9 +152,13 @@ def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict
                 f"{model} pools by a layer of open_clip's own ({pool}); take its trunk, timm:{vision['timm_model_name']}"
             )
         return timm_config(vision["timm_model_name"], image_size, ({"global_pool": pool} if pool else {}) | options)
+    if not isinstance(vision["layers"], int) and (*vision["layers"], vision["width"]) in _RESNETS:
+        return timm_config(_RESNETS[*vision["layers"], vision["width"]], image_size, options)
     other = sorted(vision.keys() - _PLAIN)
     if other or not isinstance(vision["layers"], int):
-        raise ValueError(f"the image tower of {model} is no plain CLIP ViT ({', '.join(other) or 'a ResNet'})")
+        raise ValueError(
+            f"the image tower of {model} is no plain CLIP ViT ({', '.join(other) or 'a ResNet of its own'})"
+        )
     width = vision["width"]
     shape = {
         "hidden_size": width,
@@ -150,6 +172,14 @@ def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict
     return clip_config(image_size, shape | options)
 
 
+#: The ResNets of CLIP by their blocks and width: in timm they are there without the attention that pools for the texts.
+_RESNETS = {
+    (3, 4, 6, 3, 64): "resnet50_clip_gap",
+    (3, 4, 23, 3, 64): "resnet101_clip_gap",
+    (4, 6, 10, 6, 80): "resnet50x4_clip_gap",
+    (6, 8, 18, 8, 96): "resnet50x16_clip_gap",
+    (3, 15, 36, 10, 128): "resnet50x64_clip_gap",
+}
 #: Settings of an open_clip ViT that leave it what a `CLIPVisionModel` is; all others change what is computed.
 _PLAIN = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "patch_dropout", "output_tokens"}
 _PLAIN |= {"norm_kwargs", "timm_pool", "timm_proj"}

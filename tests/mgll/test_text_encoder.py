@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_text_models import bert, clip, llama
-from transformers import AutoModel, AutoTokenizer, CLIPModel, T5Config
+from transformers import AutoModel, AutoTokenizer, BertModel, CLIPModel, CLIPVisionConfig, CLIPVisionModel, T5Config
 
 from mgll.contrastive_data import text_levels
 from mgll.contrastive_model import ContrastiveModel
@@ -102,6 +102,15 @@ def test_what_is_no_text_encoder_is_refused(folders, tmp_path):
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}))
     with pytest.raises(ValueError, match=r"does not hold the weights of a BertModel: it lacks encoder\.layer\.3"):
         TextEncoder(str(folder))
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+    with pytest.raises(
+        ValueError,
+        match=r"encoder\.layer\.0\.intermediate\.dense\.weight is \(64, 32\), its config.json says \(48, 32\)",
+    ):
+        TextEncoder(str(folder))
+    (folder / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(ValueError, match=r"the weights in .* cannot be read"):
+        TextEncoder(str(folder))
     T5Config().save_pretrained(tmp_path / "t5")
     with pytest.raises(ValueError, match="a 't5' is no text encoder"):
         TextEncoder(str(tmp_path / "t5"))
@@ -109,6 +118,26 @@ def test_what_is_no_text_encoder_is_refused(folders, tmp_path):
     encoder.tokenizer.backend_tokenizer.post_processor = None
     with pytest.raises(ValueError, match="1 of 2 texts have no token"):
         encoder.tokenise(["normal", ""])
+
+
+def test_a_folder_without_its_own_tokenizer_is_refused(folders, tmp_path):
+    BertModel.from_pretrained(folders["bert"]).save_pretrained(tmp_path / "bare")
+    with pytest.raises(ValueError, match=r"bare has no tokenizer: put .*tokenizer\.json"):
+        TextEncoder(str(tmp_path / "bare"))
+    CLIPVisionModel(CLIPVisionConfig(num_hidden_layers=1)).save_pretrained(tmp_path / "images")
+    with pytest.raises(ValueError, match="a 'clip_vision_model' is no text encoder"):
+        TextEncoder(str(tmp_path / "images"))
+    encoder = TextEncoder(folders["bert"])
+    encoder.tokenizer.add_tokens(["drusen"])
+    with pytest.raises(ValueError, match="gives a token number 99, the text encoder knows 99"):
+        encoder.tokenise(["drusen"])
+
+
+def test_settings_that_there_are_not_are_refused(folders):
+    with pytest.raises(ValueError, match="text_pooling 'max'; choose auto, cls, mean, last"):
+        TextEncoder(folders["bert"], pooling="max")
+    with pytest.raises(ValueError, match="text_training 'last'; choose frozen, full or a number"):
+        TextEncoder(folders["bert"], "last")
 
 
 def test_a_text_that_is_cut_is_counted(folders):

@@ -10,6 +10,7 @@ import open_clip
 import pytest
 import timm
 import torch
+from open_clip.modified_resnet import ModifiedResNet
 from safetensors.torch import save_file
 from torch import nn
 from transformers import (
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from mgll.formats import FormatError
+from mgll.open_clip_names import tower_names
 from mgll.preprocessing import Preprocessing
 from mgll.tower import save_tower
 from mgll.tower_model import build_model, config_of, hidden_state, measure, normed, pooled
@@ -91,10 +93,10 @@ def test_a_quick_gelu_model_has_that_activation() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vit-giant", "unknown encoder 'vit-giant'; known: vit-nano-16"),
-        ("timm:convnext_bass", "no model called 'convnext_bass'; it has convnext_"),
-        ("open_clip:ViT-Z-1", "no model called 'ViT-Z-1'"),
-        ("open_clip:RN50", "no plain CLIP ViT"),
+        ("vit-giant", "unknown encoder 'vit-giant'; .*known: vit-nano-16"),
+        ("vit_base_16", "unknown encoder 'vit_base_16'; did you mean vit-base-16"),
+        ("timm:convnext_bass", "no model called 'convnext_bass'; did you mean convnext_base"),
+        ("open_clip:ViT-B16", "no model called 'ViT-B16'; did you mean ViT-B-16"),
         ("open_clip:ViT-L-14-CLIPA", "no plain CLIP ViT .*no_ln_pre"),
         ("open_clip:coca_ViT-B-32", "no plain CLIP ViT .*attentional_pool"),
     ],
@@ -104,9 +106,27 @@ def test_an_encoder_that_there_is_not_is_refused(name: str, message: str) -> Non
         vision_encoder(name, 224)
 
 
-def test_patches_must_tile_the_image() -> None:
-    with pytest.raises(ValueError, match="do not tile 40 px"):
-        vision_encoder("vit-nano-16", 40)
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("vit-nano-16", 40, "patches of 16 px, which do not tile 40 px; 32 or 48 would do"),
+        ("timm:test_vit", 100, "patches of 16 px, which do not tile 100 px; 96 or 112 would do"),
+    ],
+)
+def test_patches_must_tile_the_image(name: str, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vision_encoder(name, size)
+
+
+def test_an_option_that_there_is_not_is_refused() -> None:
+    for options, message in [
+        ({"hiden_act": "gelu"}, "a ViT has no option hiden_act"),
+        ({"hidden_act": "gelo"}, "'gelo' is not known"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            vision_encoder("vit-nano-16", 32, **options)
+    with pytest.raises(ValueError, match="unexpected keyword argument 'drop_pth'"):
+        vision_encoder("timm:resnet10t", 32, drop_pth=0.1)
 
 
 def test_a_trunk_of_timm_starts_as_timm_starts_it() -> None:
@@ -168,6 +188,32 @@ def test_a_trunk_in_an_open_clip_model(open_clip_model, tmp_path: Path) -> None:
         torch.testing.assert_close(found, reference.encode_image(pixels))
 
 
+@pytest.mark.parametrize("form", ["safetensors", "torchscript"])
+@torch.no_grad()
+def test_a_resnet_of_clip(form: str, tmp_path: Path) -> None:
+    visual, path = moved(ModifiedResNet([3, 4, 6, 3], 1024, 32, image_size=SIZE, width=64)), tmp_path / f"RN50.{form}"
+    for name, buffer in visual.named_buffers():
+        if "running" in name:
+            buffer.add_(torch.rand_like(buffer))
+    if form == "safetensors":
+        save_file({f"visual.{name}": tensor for name, tensor in visual.state_dict().items()}, path)
+    else:
+        save_program(visual, path)
+    model, pixels = vision_encoder("open_clip:RN50", SIZE, str(path)).eval(), torch.randn(1, 3, SIZE, SIZE)
+    grid = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(pixels)))))
+    torch.testing.assert_close(hidden_state(model, pixels), grid.flatten(2).mT, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["RN50-quickgelu", "RN101", "RN50x4", "RN50x16", "RN50x64"])
+def test_the_resnets_of_clip_are_those_of_open_clip(name: str) -> None:
+    vision = open_clip.get_model_config(name)["vision_cfg"]
+    with torch.device("meta"):
+        theirs = ModifiedResNet(vision["layers"], 1024, 32, vision["image_size"], vision["width"]).state_dict()
+        ours = build_model(encoder_config(f"open_clip:{name}", 224)).state_dict()
+    named = tower_names(theirs)
+    assert {key: tensor.shape for key, tensor in ours.items()} == {key: tensor.shape for key, tensor in named.items()}
+
+
 def test_openais_weights_need_quick_gelu(open_clip_model, tmp_path: Path) -> None:
     save_program(open_clip_model("tiny-vit").visual, tmp_path / "ViT.pt")
     with pytest.raises(ValueError, match="hidden_act is 'quick_gelu' there, 'gelu' here"):
@@ -226,6 +272,13 @@ def test_weights_that_a_folder_does_not_have_are_not_made_up(tmp_path: Path) -> 
     reference.config.num_hidden_layers -= 2
     reference.save_pretrained(tmp_path / "more")
     with pytest.raises(FormatError, match=r"unexpected_keys: .*layers\.1\."):
+        vision_encoder(f"hf:{tmp_path / 'more'}", SIZE)
+    reference.config.intermediate_size = 48
+    reference.config.save_pretrained(tmp_path / "more")
+    with pytest.raises(FormatError, match=r"misshapen: .*\.weight is \(64, 32\), its config.json says \(48, 32\)"):
+        vision_encoder(f"hf:{tmp_path / 'more'}", SIZE)
+    (tmp_path / "more" / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(FormatError, match="its weights cannot be read"):
         vision_encoder(f"hf:{tmp_path / 'more'}", SIZE)
 
 
