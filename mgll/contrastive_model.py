@@ -55,11 +55,15 @@ class ContrastiveModel(nn.Module):
         return self.compare(images, keep, self.encode_all_texts(texts), texts)
 
     def compare(self, images: Tensor, keep: Tensor, features: Tensor, texts: TextBatch) -> dict[str, Tensor]:
-        """The terms, from the features of the global batch: images [N, width] of which some are kept [N], texts [U, width]."""
+        """The terms, from the features of the global batch: images [N, width] of which some are kept [N], texts [U, width].
+
+        An image that is not kept loses its texts, which takes it out of every term; perhaps all are.
+        """
         levels = {
-            name: Level(features[columns], texts.incidences[name][keep]) for name, columns in texts.columns.items()
+            name: Level(features[columns], texts.incidences[name] * keep.unsqueeze(1))
+            for name, columns in texts.columns.items()
         }
-        return self.objective(images[keep], levels)
+        return self.objective(images, levels)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Features [n, feature width], L2-normalised."""
