@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -244,11 +245,20 @@ def _batches(
             for b in batches
         ]
         loader = DataLoader(
-            images, batch_sampler=keys, num_workers=settings.workers, pin_memory=torch.cuda.is_available()
+            images,
+            batch_sampler=keys,
+            num_workers=settings.workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_end_on_sigterm,
         )
         for position, (pixels, readable) in enumerate(loader):
             step = _Step(epoch * per_epoch + first + position, epoch, batches[position])
             yield step, pixels.to(accelerator.device), readable.to(accelerator.device)
+
+
+def _end_on_sigterm(worker: int) -> None:
+    """Schedulers send SIGTERM to workers too: they end by it as by Ctrl-C, without a complaint about a worker that died."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
