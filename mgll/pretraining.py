@@ -88,7 +88,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     trained_on = corrupt_texts(
         records, settings.wrong_texts, settings.missing_texts, settings.granularity, settings.seed
     )
-    levels = text_levels(trained_on, captions=settings.resolved_objective.levels == "caption")
+    levels = text_levels(trained_on, settings.resolved_objective.levels == "caption", settings.join_levels)
     text_encoder = TextEncoder(
         settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
     )

@@ -59,7 +59,7 @@ def lines(out: Path) -> int:
 def writing(out: Path) -> bool:
     """Whether a checkpoint is half written."""
     folder = out / "checkpoints"
-    return folder.is_dir() and any(name.startswith(".step-") for name in os.listdir(folder))
+    return folder.is_dir() and any(path.name.startswith(".step-") for path in folder.iterdir())
 
 
 def wait(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
