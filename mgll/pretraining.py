@@ -109,6 +109,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     except BadImagesError as error:
         if accelerator.is_main_process:
             write_damaged(out, error.paths)
+        accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
         raise
     path = out / "mgll.ckpt"
     if accelerator.is_main_process:
@@ -123,7 +124,8 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         }
         save_tower(path, tower, preprocessing, settings.pooling, **origin)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:  # `end_training` would end the processes' group too, and with it the next run
+        tracker.finish()
     return path
 
 

@@ -1,6 +1,9 @@
 """The paper's ablation tables: each row trains, differs from the others as it says, and carries the paper's numbers."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,6 +232,26 @@ def test_the_recipe_runs_rows_and_tells_of_all_that_are_done(tmp_path, monkeypat
     ):
         with pytest.raises(SystemExit, match=message):
             main(arguments)
+
+
+@pytest.mark.slow
+def test_rows_follow_each_other_on_two_processes(manifest, tmp_path, text_models):
+    table = read_table(TABLES["table8_text_quality"])
+    size = {"manifest": manifest / "fundus.jsonl", "out": tmp_path / "two", "text_encoder": text_models["bert"]}
+    size |= {"encoder": "vit-nano-16", "image_size": 32, "batch_size": 8, "epochs": 1, "feature_width": 8}
+    flags = [part for name, value in size.items() for part in (f"--{name}", str(value))]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    rows = ["--only", "Error", "--only", "Missing"]
+    command = [*launcher, str(CONFIGS.parent / "ablation.py"), str(TABLES["table8_text_quality"]), *rows, *flags]
+    said = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ).stdout
+    assert said.count("no class to probe for") == 2
+    for row in ("Error", "Missing"):
+        one = load_file(pretrain(replace(row_settings(table, row, flags), out=str(tmp_path / row))))
+        two = load_file(tmp_path / "two" / row.lower() / "mgll.ckpt")
+        for name, tensor in one.items():
+            torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=2e-5)
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path):
