@@ -6,7 +6,7 @@ batches, and every process of a distributed run knows the whole global batch wit
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,12 +48,21 @@ class TextLevel:
         return torch.from_numpy(used.astype(np.int64)), torch.from_numpy(incidence)
 
 
-def text_levels(records: Iterable[Record], captions: bool) -> dict[str, TextLevel]:
+def text_levels(
+    records: Iterable[Record], captions: bool, join: Mapping[str, str] | None = None
+) -> dict[str, TextLevel]:
     """The levels of a manifest; with `captions` one level whose text joins all texts of the image.
 
+    Args:
+        records: of the manifest.
+        captions: one caption an image instead of levels.
+        join: level -> the level that its texts count as; levels not named are kept.
+
     Raises:
-        ValueError: if there is no text at all.
+        ValueError: if there is no text at all, or none at a level that is to be joined.
     """
+    joined: Mapping[str, str] = {} if captions or not join else join
+    waiting = set(joined)
     index: defaultdict[str, dict[str, int]] = defaultdict(dict)
     texts: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
     rows: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
@@ -61,13 +70,17 @@ def text_levels(records: Iterable[Record], captions: bool) -> dict[str, TextLeve
     for row, record in enumerate(records):
         count = row + 1
         own_levels = {"caption": tuple(filter(None, [record.caption]))} if captions else record.texts
-        for level, own in own_levels.items():
+        for name, own in own_levels.items():
             if own:
+                waiting.discard(name)
+                level = joined.get(name, name)
                 unique = index[level]
                 texts[level].extend(unique.setdefault(text, len(unique)) for text in own)
                 rows[level].extend([row] * len(own))
     if not index:
         raise ValueError("no image has a text; there is nothing to train against")
+    if waiting:
+        raise ValueError(f"join_levels: no image has level {', '.join(sorted(waiting))}; there are {', '.join(index)}")
     return {
         level: TextLevel(
             tuple(index[level]),

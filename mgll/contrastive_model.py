@@ -58,7 +58,8 @@ class ContrastiveModel(nn.Module):
     def compare(self, images: Tensor, keep: Tensor, features: Tensor, texts: TextBatch) -> dict[str, Tensor]:
         """The terms, from the features of the global batch: images [N, width] of which some are kept [N], texts [U, width].
 
-        In float32 also where the encoders are not. An image that is not kept loses its texts, which takes it out of every term.
+        In float32 also where the encoders are not. An image that is not kept loses its texts, which takes it out of
+        every term; perhaps all are.
         """
         device = images.device.type
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():

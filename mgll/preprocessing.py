@@ -43,31 +43,44 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
             faster, for small copies only.
 
     Raises:
-        ImageError: if the file is missing, empty, truncated, too large or not an image.
+        ImageError: if the file is missing, empty, truncated, too large, too narrow or not an image.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         warnings.warn("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: truncated images will pass", stacklevel=2)
     try:
         name, file = locate(path)
         if name.endswith(".npz"):
-            return Image.fromarray(read_npz(path, file, max_pixels)).convert("RGB")
+            array = read_npz(path, file, max_pixels)
+            _check_size(path, array.shape[1], array.shape[0], max_pixels)
+            return Image.fromarray(array).convert("RGB")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter and says more
             with Image.open(file) as image:
-                if image.width * image.height > max_pixels:
-                    raise ImageError(
-                        f"{path}: {image.width} x {image.height} is over the limit of {max_pixels / 1e6:.0f} megapixels;"
-                        " scale it down"
-                    )
+                _check_size(path, image.width, image.height, max_pixels)
                 if at_least:
                     image.draft(None, (at_least, at_least))  # None keeps the mode
                 return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: {error}; scale it down") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image that Pillow can read") from None
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ImageError(f"{path}: damaged image ({error})") from None
+    except (
+        Exception
+    ) as error:  # whatever a decoder trips over: ValueError, RuntimeError, AttributeError, MemoryError, ...
+        raise ImageError(f"{path}: damaged image ({error or type(error).__name__})") from None
+
+
+def _check_size(path: str | os.PathLike[str], width: int, height: int, max_pixels: int) -> None:
+    """Raise `ImageError` for an image that would fill the memory, if not now then as a square."""
+    short, long = sorted((width, height))
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{path}: {width} x {height} is over the limit of {max_pixels / 1e6:.0f} megapixels; scale it down"
+        )
+    if long > 100 * short or long * long > 4 * max_pixels:
+        raise ImageError(f"{path}: {width} x {height} is too narrow a strip to be made a square; cut it")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from mgll.contrastive_data import (
     text_levels,
 )
 from mgll.contrastive_model import ContrastiveModel
+from mgll.damaged_images import write_damaged
 from mgll.distributed import (
     configure_deepspeed,
     gather_names,
@@ -30,7 +32,7 @@ from mgll.distributed import (
     start_accelerator,
     to_device,
 )
-from mgll.files import sha256, write_text
+from mgll.files import remove_leftovers, sha256, write_text
 from mgll.manifest import Record, read_manifest
 from mgll.provenance import provenance
 from mgll.settings import PretrainSettings
@@ -40,9 +42,20 @@ from mgll.tower import save_tower
 from mgll.training_texts import TrainingTexts
 from mgll.vision_encoders import vision_encoder
 
+#: Settings that a run may be resumed with another value of: they decide nothing about its weights.
+MAY_CHANGE = {"max_bad_share", "workers", "cache_images", "checkpoint_every", "log_every", "trackers"}
+
 
 class BadImagesError(RuntimeError):
-    """More training images are damaged than the settings allow; the message lists them."""
+    """More training images are damaged than the settings allow.
+
+    Attributes:
+        paths: of those that were found.
+    """
+
+    def __init__(self, message: str, paths: Collection[str]) -> None:
+        super().__init__(message)
+        self.paths = paths
 
 
 @dataclass(frozen=True)
@@ -65,8 +78,9 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
 
     Raises:
         FormatError: for a bad manifest.
-        BadImagesError: when more than `max_bad_share` of the training images are damaged.
-        ValueError: when `out` holds a run with other settings, or the batch does not divide by the processes.
+        BadImagesError: when more than `max_bad_share` of the training images are damaged; `damaged_images.txt` lists them.
+        ValueError: when `out` holds a run with other settings (but for `MAY_CHANGE`), or the batch does not divide by the
+            processes.
     """
     accelerator = start_accelerator(
         mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
@@ -82,7 +96,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     trained_on = corrupt_texts(
         records, settings.wrong_texts, settings.missing_texts, settings.granularity, settings.seed
     )
-    levels = text_levels(trained_on, captions=settings.resolved_objective.levels == "caption")
+    levels = text_levels(trained_on, settings.resolved_objective.levels == "caption", settings.join_levels)
     text_encoder = TextEncoder(
         settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
     )
@@ -98,7 +112,13 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     torch.manual_seed(settings.seed)
     tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
     model = ContrastiveModel(tower, text_encoder, settings)
-    _train(accelerator, settings, model, images, texts, after_step)
+    try:
+        _train(accelerator, settings, model, images, texts, after_step)
+    except BadImagesError as error:
+        if accelerator.is_main_process:
+            write_damaged(out, error.paths)
+        accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
+        raise
     path = out / "mgll.ckpt"
     if accelerator.is_main_process:
         origin = {
@@ -143,13 +163,20 @@ def _check(settings: PretrainSettings, images: int, processes: int) -> None:
 def _claim(out: Path, settings: PretrainSettings) -> None:
     """Write the resolved settings into the folder, or refuse a folder that holds another run's checkpoints."""
     path, resolved = out / "settings.json", json.dumps(asdict(settings), indent=2)
-    if newest_checkpoint(out / "checkpoints") and path.is_file() and path.read_text(encoding="utf-8") != resolved:
+    if newest_checkpoint(out / "checkpoints") and path.is_file():
         old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(resolved)
-        changed = [f"{key}: {old.get(key)!r} -> {new[key]!r}" for key in new if old.get(key) != new[key]]
-        raise ValueError(
-            f"{out} holds checkpoints of a run with other settings ({'; '.join(changed)});"
-            " choose another --out or remove the folder"
-        )
+        changed = [
+            f"{key}: {old.get(key)!r} -> {new[key]!r}"
+            for key in new
+            if key not in MAY_CHANGE and old.get(key) != new[key]
+        ]
+        if changed:
+            raise ValueError(
+                f"{out} holds checkpoints of a run with other settings ({'; '.join(changed)});"
+                " choose another --out or remove the folder"
+            )
+    remove_leftovers(out)
+    remove_leftovers(out / "checkpoints")
     write_text(path, resolved)
     write_text(out / "provenance.json", json.dumps(provenance(), indent=2))
 
@@ -210,9 +237,10 @@ def _train(
         if after_step:
             after_step(done)
     bar.close()
-    if bad and accelerator.is_main_process:
-        write_text(Path(settings.out) / "damaged_images.txt", "\n".join(sorted(bad)) + "\n")
-        print(f"{len(bad)} damaged images were left out; damaged_images.txt lists them")
+    if accelerator.is_main_process:
+        listed = write_damaged(Path(settings.out), bad)
+        if bad:
+            print(f"{len(bad)} damaged images were left out; {listed} lists them")
 
 
 def _batches(
@@ -230,12 +258,21 @@ def _batches(
             for b in batches
         ]
         loader = DataLoader(
-            images, batch_sampler=keys, num_workers=settings.workers, pin_memory=torch.cuda.is_available()
+            images,
+            batch_sampler=keys,
+            num_workers=settings.workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_end_on_sigterm,
         )
         for position, (pixels, readable) in enumerate(loader):
             own = [index for _, index in keys[position]]
             step = _Step(epoch * per_epoch + first + position, epoch, batches[position], own)
             yield step, to_device(pixels, accelerator.device), readable
+
+
+def _end_on_sigterm(worker: int) -> None:
+    """Schedulers send SIGTERM to workers too: they end by it as by Ctrl-C, without a complaint about a worker that died."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
@@ -253,11 +290,12 @@ def _damaged(own: list[int], readable: Tensor, records: Sequence[Record]) -> set
 
 
 def _stop_if_too_many(bad: set[str], images: int, share: float) -> None:
-    if len(bad) > share * images:
-        shown = "\n  ".join(sorted(bad)[:100])
+    if len(bad) / images > share:
+        first = "\n  ".join(sorted(bad)[:10])
         raise BadImagesError(
             f"{len(bad)} of {images} training images are damaged, more than the allowed share of {share:.1%}"
-            f" (--max_bad_share):\n  {shown}"
+            f" (--max_bad_share); damaged_images.txt in the folder of the run lists them, the first:\n  {first}",
+            bad,
         )
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 Objective = Literal["mgll", "mgll-paper", "clip", "siglip", "supcon"]
 TextTraining = Literal["frozen", "full"] | int
 TextPooling = Literal["auto", "cls", "mean", "last"]
-Half = Literal["A", "B", "AB"]
+Half = Literal["A", "B", "AB", "none"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ class PretrainSettings:
         source_resolution: scale images down to this longest side first, in pixels (Table 7).
         wrong_texts: share of the images' levels that get another image's texts (Table 8), see `mgll.text_corruption`.
         missing_texts: share of the images' levels that are taken away (Tables 8 and 37).
-        granularity: level -> the half of the images that keeps it, `A`, `B` or `AB` (Table 38); levels not named are kept.
+        granularity: level -> the half of the images that keeps it, `A`, `B`, `AB` or `none` (Table 38); levels not named are kept.
+        join_levels: level -> the level that its texts are trained as (Table 4's two granularities); after all of the above.
         max_bad_share: share of damaged training images that is survived; beyond it the run stops with their list.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
@@ -156,6 +157,7 @@ class PretrainSettings:
     wrong_texts: float = 0.0
     missing_texts: float = 0.0
     granularity: Mapping[str, Half] | None = None
+    join_levels: Mapping[str, str] | None = None
     max_bad_share: float = 0.01
     checkpoint_every: int = 100
     log_every: int = 10

@@ -29,7 +29,7 @@ def corrupt_texts(
         wrong: share of these that get another image's texts of the same level, drawn as often as they occur, but not the same
             ones. A level at which all images say the same has no wrong text; it is left as it is and not counted.
         missing: share of these that are taken away, none of them a wrong one.
-        granularity: level -> the half of the images that keeps it, `A`, `B` or both (`AB`); levels not named are kept.
+        granularity: level -> the half of the images that keeps it, `A`, `B`, both (`AB`) or `none`; levels not named are kept.
         seed: of the halves and of what is drawn.
 
     Raises:
@@ -75,8 +75,8 @@ class _Table:
         count = self.held.shape[1]
         in_a = random.permutation(count) < count // 2
         for level, half in granularity.items():
-            if half != "AB":
-                self.held[self.levels.index(level), in_a != (half == "A")] = -1
+            keeps = {"A": in_a, "B": ~in_a, "AB": in_a | ~in_a, "none": in_a & ~in_a}[half]
+            self.held[self.levels.index(level), ~keeps] = -1
 
     def exchange_and_remove(self, wrong: float, missing: float, random: np.random.Generator) -> None:
         """Exact shares, drawn over all levels together."""

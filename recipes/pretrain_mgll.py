@@ -7,6 +7,7 @@
 Killed runs resume from the newest checkpoint in `--out` when started again with the same settings.
 """
 
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,18 @@ EMBEDDED_IMAGES = 640
 
 
 def main() -> None:
-    """Parse the settings, make the embedded photographs if no manifest is named, train."""
+    """Parse the settings and train; SIGTERM, as schedulers send it, ends the run like Ctrl-C."""
     settings = parse_settings(PretrainSettings, __doc__ or "")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        train(settings)
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on from the newest checkpoint in {settings.out}", file=sys.stderr)
+        sys.exit(130)
+
+
+def train(settings: PretrainSettings) -> None:
+    """Make the embedded photographs if no manifest is named, and train."""
     from mgll.distributed import first_process
     from mgll.formats import FormatError
     from mgll.pretraining import BadImagesError, pretrain

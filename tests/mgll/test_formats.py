@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from mgll.files import atomic_path, write_text
 from mgll.formats import FormatError
 from mgll.manifest import SCHEMA, Record, _main, levels, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
+from mllm_adapters.settings import FinetuneSettings
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
@@ -138,13 +138,21 @@ def test_flags_override_yaml_and_yaml_overrides_defaults(tmp_path):
     assert settings.batch_size == PretrainSettings().batch_size
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("robustness/*.yaml")), ids=lambda path: path.stem)
-def test_robustness_settings_go_over_a_recipe(path):
-    recipe = ["--config", str(CONFIGS / "paper_fundus.yaml")]
-    plain = asdict(parse_settings(PretrainSettings, "", recipe))
-    changed = asdict(parse_settings(PretrainSettings, "", [*recipe, "--config", str(path)]))
-    (name,) = (name for name in plain if plain[name] != changed[name])
-    assert name in ("source_resolution", "wrong_texts", "missing_texts", "granularity")
+def test_every_recipe_parses(monkeypatch):
+    """Those of the ablations are in test_ablations.py."""
+    monkeypatch.syspath_prepend(str(CONFIGS.parent))
+    from compare_towers import CompareSettings
+
+    comparison = ["--manifest", "m.jsonl", "--out", "out"]
+    read = {
+        "paper_fundus.yaml": (PretrainSettings, []),
+        "demo.yaml": (CompareSettings, comparison),
+        "compare_fundus.yaml": (CompareSettings, comparison),
+        "finetune_demo.yaml": (FinetuneSettings, []),
+    }
+    assert {path.name for path in CONFIGS.glob("*.yaml")} == read.keys()
+    for name, (kind, flags) in read.items():
+        assert parse_settings(kind, "", [*flags, "--config", str(CONFIGS / name)])
 
 
 def test_a_wrong_flag_names_itself(capsys):

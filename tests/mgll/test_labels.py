@@ -9,6 +9,7 @@ from mgll.formats import FormatError
 from mgll.linear_probe import fold_grades
 from mgll.manifest import read_manifest, write_manifest
 from mgll.readers.fundus_folder import COLUMNS, read_fundus_folder
+from mgll.synthetic import generate
 from mgll.texts import describe_labels
 from mgll.vocabulary import NEGATIVE_OF, benchmark_classes, diseases, overlaps, possible_codes, synonyms, true_codes
 
@@ -161,6 +162,18 @@ def test_messy_labels_are_mapped_graded_and_listed(tmp_path):
     assert unmapped == {"mystery": 2}
     assert long in records[1].texts["explanation"]
     assert "short" not in records[0].texts["explanation"]
+
+
+def test_the_reader_of_real_labels_and_the_generator_share_the_table(tmp_path):
+    """Both say the same of the same labels, in the words of `diseases.csv`."""
+    drawn = list(read_manifest(generate(tmp_path / "drawn", 60, seed=0, size=64, progress=False)))
+    read, unmapped = read_fundus_folder(folder_with(tmp_path, *({"labels": "; ".join(own.labels)} for own in drawn)))
+    assert not unmapped
+    assert [own.texts for own in read] == [own.texts for own in drawn]
+    assert len({label for own in drawn for label in own.labels}) > 15
+    with (files("mgll") / "diseases.csv").open() as file:
+        explanations = {row["explanation"] for row in csv.DictReader(file)}
+    assert {text for own in drawn for text in own.texts["explanation"]} <= explanations
 
 
 def test_a_bad_table_is_named(tmp_path):

@@ -74,6 +74,35 @@ def test_unusable_images_say_why(tmp_path, gradient, damage):
     assert "a.png" in str(error.value)
 
 
+@pytest.mark.parametrize("size", [(60_000, 1), (101, 1), (300, 20_001)])
+def test_strips_that_would_fill_the_memory_as_squares_are_refused(tmp_path, size):
+    Image.new("L", size).save(tmp_path / "a.png")
+    np.savez_compressed(tmp_path / "a.npz", np.zeros(size[::-1], np.uint8))
+    for name in ("a.png", "a.npz"):
+        with pytest.raises(ImageError, match=f"{name}: {size[0]} x {size[1]} is too narrow a strip"):
+            open_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp", "bmp", "gif", "ppm", "dds", "qoi", "sgi", "im", "jp2"])
+def test_nothing_but_an_image_error_comes_out_of_a_decoder(tmp_path, gradient, ending):
+    """Pillow's decoders raise ValueError, RuntimeError and more where bytes are wrong; a run must not end by them."""
+    path, random = tmp_path / f"a.{ending}", np.random.default_rng(0)
+    Image.fromarray(gradient).save(path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = []
+    for attempt in range(60):
+        broken = whole.copy()
+        places = random.integers(0, min(len(whole), 150) if attempt % 2 else len(whole), 6)
+        broken[places] = random.integers(0, 256, 6)
+        path.write_bytes(broken[: len(whole) if attempt % 3 else random.integers(len(whole))].tobytes())
+        try:
+            assert open_image(path).mode == "RGB"
+        except ImageError as error:
+            refused.append(str(error))
+    assert len(refused) > 10
+    assert all(message.startswith(str(path)) for message in refused)
+
+
 @pytest.mark.parametrize("rule", ["pad", "squash", "crop"])
 def test_tensors_equal_the_llava_processor(gradient, rule):
     preprocessing = Preprocessing(size=32, resize=rule, mean=(0.4, 0.3, 0.2), std=(0.3, 0.2, 0.1))

@@ -64,6 +64,7 @@ def test_halves_keep_their_levels():
     assert len(in_a) == 150
     assert {row.image for row in after if "modality" in row.texts} == {row.image for row in rows} - in_a
     assert sum("series" in row.texts for row in after) == 200
+    assert not any("study" in row.texts for row in corrupt_texts(rows, granularity={"study": "none"}))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""The paper's ablation tables as files: the rows of a table, each a few settings over a recipe, with what the paper reports."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from mgll.commandline import parse_settings
+from mgll.formats import FormatError, Row
+from mgll.settings import PretrainSettings
+
+
+class AblationRow(Row):
+    """One row of a table.
+
+    Attributes:
+        settings: of `PretrainSettings`, which replace those of the recipe.
+        probe: what the paper reports for a linear probe: AUC, accuracy and mAP in percent.
+        tuned: the same after full fine-tuning.
+    """
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    probe: tuple[float, float, float]
+    tuned: tuple[float, float, float]
+
+
+class AblationTable(Row):
+    """One table.
+
+    Attributes:
+        title: what is varied.
+        paper: which table of the paper this is.
+        data: what the paper evaluates on.
+        shared: parts of settings that rows take over by YAML anchors; read by nothing else.
+        rows: by the paper's names, in its order.
+    """
+
+    title: str
+    paper: str
+    data: str
+    shared: dict[str, Any] = Field(default_factory=dict)
+    rows: dict[str, AblationRow] = Field(min_length=1)
+
+
+def read_table(path: str | os.PathLike[str]) -> AblationTable:
+    """Read a file of `recipes/configs/ablations/`, or one like it.
+
+    Raises:
+        FormatError: if it is not such a file.
+    """
+    try:
+        return AblationTable.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise FormatError(path, None, "no such file") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise FormatError(path, None, f"field {field}: {first['msg']}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FormatError(path, None, f"not YAML ({error})") from None
+
+
+def row_settings(table: AblationTable, name: str, flags: Sequence[str]) -> PretrainSettings:
+    """The settings of a row's run: its own over those of the flags, which may name a recipe by `--config`.
+
+    It gets a folder in the `out` of the flags. Exits with a message where a setting is wrong.
+    """
+    row = yaml.safe_dump(table.rows[name].settings)
+    settings = parse_settings(PretrainSettings, "", [*flags, "--config", row])
+    folder = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    return replace(settings, out=str(Path(settings.out) / folder))
+
+
+def summary(table: AblationTable, measured: Mapping[str, str]) -> str:
+    """A Markdown table: what was measured of each row, beside what the paper reports."""
+    lines = [
+        f"# {table.title.capitalize()} ({table.paper} of the paper)",
+        "",
+        f"| row | linear probe here | paper, linear probe on {table.data}: AUC, ACC, mAP | paper, fine-tuned |",
+        "|---|---|---|---|",
+    ]
+    for name, row in table.rows.items():
+        probe, tuned = (", ".join(f"{value:.2f}" for value in reported) for reported in (row.probe, row.tuned))
+        lines.append(f"| {name} | {measured.get(name, '-')} | {probe} | {tuned} |")
+    lines += [
+        "",
+        "Other data, other numbers: what can be compared is the order of the rows. Research use only, not for diagnosis.",
+    ]
+    return "\n".join([*lines, ""])

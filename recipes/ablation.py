@@ -1,0 +1,79 @@
+r"""Train the rows of one of the paper's ablation tables, probe each tower, and set the results beside the paper's.
+
+    accelerate launch recipes/ablation.py recipes/configs/ablations/table3_loss_terms.yaml \
+        --config recipes/configs/paper_fundus.yaml --manifest fundus.jsonl --out runs/table3
+
+All flags of `pretrain_mgll.py` are taken; a row's settings go over them. `--only ROW` trains one row, so that rows can be shared
+out over machines. Started again, rows that are done are not trained again. summary.md tells of all that are.
+
+Research use only, not for diagnosis.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgll.ablations import AblationTable, read_table, row_settings, summary
+from mgll.commandline import parse_settings
+from mgll.formats import FormatError
+from mgll.settings import PretrainSettings
+
+PROBE = "probe.txt"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the flags and run the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", help="a file of recipes/configs/ablations/")
+    parser.add_argument("--only", action="append", metavar="ROW", help="may be given several times; default: all rows")
+    options, flags = parser.parse_known_args(arguments)
+    try:
+        table = read_table(options.table)
+        if unknown := set(options.only or ()) - table.rows.keys():
+            raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
+        run(table, options.only or list(table.rows), flags)
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def run(table: AblationTable, rows: Sequence[str], flags: Sequence[str]) -> None:
+    """Train and probe the rows, and write summary.md."""
+    shared = parse_settings(PretrainSettings, "", list(flags))
+    if shared.manifest is None:
+        raise ValueError("name a manifest: --manifest FILE")
+    settings = {name: row_settings(table, name, flags) for name in rows}  # all of them before hours of training
+
+    from mgll.distributed import first_process
+    from mgll.files import write_text
+    from mgll.pretraining import pretrain
+
+    for own in settings.values():
+        tower = pretrain(own)
+        with first_process() as is_first:
+            if is_first:
+                write_text(Path(own.out) / PROBE, _probe(tower, shared.manifest))
+    with first_process() as is_first:
+        if is_first:
+            found = {name: Path(row_settings(table, name, flags).out) / PROBE for name in table.rows}
+            measured = {name: file.read_text(encoding="utf-8") for name, file in found.items() if file.is_file()}
+            write_text(path := Path(shared.out) / "summary.md", summary(table, measured))
+            print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
+
+
+def _probe(tower: Path, manifest: str) -> str:
+    """What a linear probe finds on the test split, or the validation split of a manifest that has no other."""
+    from mgll.linear_probe import macro_auc, probe_tower
+
+    for split in ("test", "val"):
+        try:
+            results = probe_tower(tower, manifest, split)
+        except FormatError:
+            continue
+        if results:
+            return f"macro AUC {macro_auc(results):.3f} over {len(results)} classes of {split}"
+    return "no class to probe for"
+
+
+if __name__ == "__main__":
+    main()
