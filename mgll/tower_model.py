@@ -108,7 +108,9 @@ def measure(model: PreTrainedModel, size: int) -> Geometry:
     try:
         tokens = hidden_state(model.eval(), _black(model, size))
     except (RuntimeError, AssertionError, IndexError, TypeError) as error:
-        raise ValueError(f"{_name(model)} does not take an RGB image of {size} px: {error}") from error
+        trunk = _trunk(model)
+        tried = "" if trunk is None else f"; try a multiple of {trunk.feature_info[-1]['reduction']} px"
+        raise ValueError(f"{_name(model)} does not take an RGB image of {size} px: {error}{tried}") from error
     finally:
         model.train(training)
     trunk, config, prefix = _trunk(model), model.config, prefix_tokens(model)
