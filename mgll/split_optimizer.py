@@ -23,7 +23,7 @@ def gather_moments(model: nn.Module, optimizer: Any, keep: bool) -> dict[str, Te
     _link(optimizer)
     flat = optimizer.single_partition_of_fp32_groups[0]
     step = torch.as_tensor(optimizer.optimizer.state[flat]["step"]).cpu()
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             whole = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}

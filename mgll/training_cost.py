@@ -245,7 +245,7 @@ def describe(settings: CostSettings) -> str:
 def table() -> str:
     """The rows of docs/scale.md."""
     plain = CostSettings()
-    forms = {
+    forms: dict[str, dict[str, Any]] = {
         "bf16": {},
         "bf16, checkpointing": {"gradient_checkpointing": True},
         "bf16, chunk 64": {"chunk": 64},
