@@ -40,7 +40,8 @@ def scatter_moments(model: nn.Module, optimizer: Any, tensors: dict[str, Tensor]
     step = next(value for key, value in tensors.items() if key.endswith("/step"))
     for flat in optimizer.single_partition_of_fp32_groups:
         zeros = {moment: torch.zeros_like(flat) for moment in MOMENTS}
-        optimizer.optimizer.state[flat] = {"step": step.clone(), **zeros}
+        place = flat.device if optimizer.optimizer.defaults.get("fused") else "cpu"
+        optimizer.optimizer.state[flat] = {"step": step.clone().to(place), **zeros}
     _link(optimizer)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
