@@ -96,5 +96,6 @@ def _load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors:
     for key, value in tensors.items():
         name, moment = key.rsplit("/", 1)
         parameter = parameters[name]
-        # AdamW keeps its step counter on the CPU whatever the device
-        optimizer.state[parameter][moment] = value if moment == "step" else value.to(parameter.device)
+        # a step counter lies with the parameter where AdamW is fused, else on the CPU whatever the device
+        beside = moment != "step" or optimizer.defaults.get("fused")
+        optimizer.state[parameter][moment] = value.to(parameter.device) if beside else value

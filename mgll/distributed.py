@@ -115,9 +115,9 @@ def gather_names(own: set[str]) -> set[str]:
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     """The tensor there; a GPU copies it from pinned memory when its turn comes, and nobody waits for that."""
-    if torch.device(device).type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def own_share(rows: Tensor) -> Tensor:

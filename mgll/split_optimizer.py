@@ -23,7 +23,7 @@ def gather_moments(model: nn.Module, optimizer: Any, keep: bool) -> dict[str, Te
     _link(optimizer)
     flat = optimizer.single_partition_of_fp32_groups[0]
     step = torch.as_tensor(optimizer.optimizer.state[flat]["step"]).cpu()
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             whole = {moment: safe_get_full_optimizer_state(parameter, moment) for moment in MOMENTS}
@@ -40,7 +40,8 @@ def scatter_moments(model: nn.Module, optimizer: Any, tensors: dict[str, Tensor]
     step = next(value for key, value in tensors.items() if key.endswith("/step"))
     for flat in optimizer.single_partition_of_fp32_groups:
         zeros = {moment: torch.zeros_like(flat) for moment in MOMENTS}
-        optimizer.optimizer.state[flat] = {"step": step.clone(), **zeros}
+        place = flat.device if optimizer.optimizer.defaults.get("fused") else "cpu"
+        optimizer.optimizer.state[flat] = {"step": step.clone().to(place), **zeros}
     _link(optimizer)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

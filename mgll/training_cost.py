@@ -136,6 +136,7 @@ def text_encoder_cost(settings: CostSettings) -> EncoderCost:
     config = BertConfig(
         vocab_size=settings.vocabulary, hidden_size=width, num_hidden_layers=settings.text_layers,
         num_attention_heads=max(1, width // 64), intermediate_size=4 * width,
+        use_cache=False,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
 
@@ -209,11 +210,11 @@ def cost(settings: CostSettings, image: EncoderCost, text: EncoderCost) -> Cost:
     share = n if settings.zero2 else 1
     memory = {
         "weights, float32": 4.0 * parameters,
-        "their gradients": 4.0 * parameters,
+        "their gradients": 4.0 * parameters / share,
         "AdamW's two moments": 8.0 * parameters / share,
-        "ZeRO-2's own weights and gradients" if settings.zero2 else "buckets of gradients between GPUs": (
-            min(BUCKET, 4.0 * parameters) + 8.0 * parameters / n if settings.zero2 else 4.0 * parameters * (n > 1)
-        ),
+        "ZeRO-2's part of the weights": 4.0 * parameters / n * settings.zero2,
+        "gradients on their way between GPUs": (min(BUCKET, 4.0 * parameters) if settings.zero2 else 4.0 * parameters)
+        * (n > 1 or settings.zero2),
         "weights in bfloat16": float(image.kept_once + text.kept_once),
         "activations": at_once[0] * (image.kept + image.layer) + at_once[1] * (text.kept + text.layer),
         "pixels and features": own_images * 12.0 * settings.image_size**2
@@ -244,13 +245,13 @@ def describe(settings: CostSettings) -> str:
 def table() -> str:
     """The rows of docs/scale.md."""
     plain = CostSettings()
-    forms = {
+    forms: dict[str, dict[str, Any]] = {
         "bf16": {},
         "bf16, checkpointing": {"gradient_checkpointing": True},
         "bf16, chunk 64": {"chunk": 64},
         "bf16, checkpointing, chunk 256": {"gradient_checkpointing": True, "chunk": 256},
     }
-    rows = ["| encoder | batch | GPUs | settings | GB a GPU | s a step, A100 / H100 | h an epoch, A100 / H100 |"]
+    rows = ["| encoder | batch | GPUs | settings | GB a GPU | s a step, A100 / H100 | min an epoch, A100 / H100 |"]
     rows += ["|---|---|---|---|---|---|---|"]
     for encoder in ("vit-large-14", "vit-huge-14"):
         for form, changes in forms.items():
@@ -260,18 +261,19 @@ def table() -> str:
                 for processes in (1, 8):
                     own = replace(settings, batch_size=batch, processes=processes)
                     if not own.chunk or own.chunk < batch / processes:
-                        rows.append(_row(own, form, *measured))
+                        rows.append(row(own, form, *measured))
     return "\n".join(rows)
 
 
-def _row(settings: CostSettings, form: str, image: EncoderCost, text: EncoderCost) -> str:
+def row(settings: CostSettings, form: str, image: EncoderCost, text: EncoderCost) -> str:
+    """Of the table: one encoder, batch, number of GPUs and form, on both GPUs."""
     each = [cost(replace(settings, gpu=gpu), image, text) for gpu in PEAKS]
     fits = "" if each[0].total <= 80 * GB else " (too much)"
     seconds = " / ".join(f"{one.seconds:.2g}" for one in each)
-    hours = " / ".join(f"{one.seconds * settings.images / settings.batch_size / 3600:.1f}" for one in each)
+    minutes = " / ".join(f"{one.seconds * settings.images / settings.batch_size / 60:.1f}" for one in each)
     return (
         f"| {settings.encoder} | {settings.batch_size:,} | {settings.processes} | {form} |"
-        f" {each[0].total / GB:,.0f}{fits} | {seconds} | {hours} |"
+        f" {each[0].total / GB:,.0f}{fits} | {seconds} | {minutes} |"
     )
 
 
