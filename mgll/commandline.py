@@ -1,5 +1,9 @@
 """Settings dataclasses on the command line: `--config FILE.yaml` fills them, flags override it."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from jsonargparse import ArgumentParser
@@ -18,3 +22,16 @@ def parse_settings(settings: type[SettingsT], description: str, arguments: list[
     values = parser.parse_args(arguments)
     del values["config"]
     return settings(**vars(parser.instantiate_classes(values)))
+
+
+@contextmanager
+def stopped_by_signals(out: str) -> Iterator[None]:
+    """Let SIGTERM, as schedulers send it, and Ctrl-C end a run that resumes with a message that says so, and status 130."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on from the newest checkpoint in {out}", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)

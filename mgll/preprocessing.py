@@ -66,9 +66,8 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
         raise ImageError(f"{path}: {error}; scale it down") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image that Pillow can read") from None
-    except (
-        Exception
-    ) as error:  # whatever a decoder trips over: ValueError, RuntimeError, AttributeError, MemoryError, ...
+    except Exception as error:
+        # What a decoder trips over may be an OSError, but also a ValueError, RuntimeError, AttributeError or MemoryError.
         raise ImageError(f"{path}: damaged image ({error or type(error).__name__})") from None
 
 

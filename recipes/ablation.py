@@ -11,15 +11,13 @@ Research use only, not for diagnosis.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mgll.ablations import AblationTable, read_table, row_settings, summary
-from mgll.commandline import parse_settings
+from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.formats import FormatError
 from mgll.settings import PretrainSettings
-
-PROBE = "probe.txt"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -28,37 +26,42 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("table", help="a file of recipes/configs/ablations/")
     parser.add_argument("--only", action="append", metavar="ROW", help="may be given several times; default: all rows")
     options, flags = parser.parse_known_args(arguments)
+    shared = parse_settings(PretrainSettings, "", flags)
     try:
         table = read_table(options.table)
         if unknown := set(options.only or ()) - table.rows.keys():
             raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
-        run(table, options.only or list(table.rows), flags)
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        if shared.manifest is None:
+            raise ValueError("name a manifest: --manifest FILE")
+    except ValueError as error:
         sys.exit(f"error: {error}")
+    settings = {name: row_settings(table, name, flags) for name in table.rows}
+    with stopped_by_signals(shared.out):
+        run(table, settings, options.only or list(settings), shared.manifest, Path(shared.out))
 
 
-def run(table: AblationTable, rows: Sequence[str], flags: Sequence[str]) -> None:
-    """Train and probe the rows, and write summary.md."""
-    shared = parse_settings(PretrainSettings, "", list(flags))
-    if shared.manifest is None:
-        raise ValueError("name a manifest: --manifest FILE")
-    settings = {name: row_settings(table, name, flags) for name in rows}  # all of them before hours of training
-
+def run(
+    table: AblationTable, settings: Mapping[str, PretrainSettings], rows: Sequence[str], manifest: str, out: Path
+) -> None:
+    """Train and probe some rows, and write summary.md of all that are done."""
     from mgll.distributed import first_process
     from mgll.files import write_text
-    from mgll.pretraining import pretrain
+    from mgll.pretraining import BadImagesError, pretrain
 
-    for own in settings.values():
-        tower = pretrain(own)
+    probes = {name: Path(own.out) / "probe.txt" for name, own in settings.items()}
+    for name in rows:
+        try:
+            tower = pretrain(settings[name])
+        except (FormatError, BadImagesError, ValueError, FileNotFoundError) as error:
+            sys.exit(f"error in row {name}: {error}")
         with first_process() as is_first:
             if is_first:
-                write_text(Path(own.out) / PROBE, _probe(tower, shared.manifest))
+                write_text(probes[name], _probe(tower, manifest))
     with first_process() as is_first:
         if is_first:
-            found = {name: Path(row_settings(table, name, flags).out) / PROBE for name in table.rows}
-            measured = {name: file.read_text(encoding="utf-8") for name, file in found.items() if file.is_file()}
-            write_text(path := Path(shared.out) / "summary.md", summary(table, measured))
-            print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
+            measured = {name: file.read_text(encoding="utf-8") for name, file in probes.items() if file.is_file()}
+            write_text(out / "summary.md", summary(table, measured))
+            print(f"\n{summary(table, measured)}\n{out / 'summary.md'}")
 
 
 def _probe(tower: Path, manifest: str) -> str:

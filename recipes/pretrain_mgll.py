@@ -7,26 +7,21 @@
 Killed runs resume from the newest checkpoint in `--out` when started again with the same settings.
 """
 
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from mgll.commandline import parse_settings
+from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.settings import PretrainSettings
 
 EMBEDDED_IMAGES = 640
 
 
 def main() -> None:
-    """Parse the settings and train; SIGTERM, as schedulers send it, ends the run like Ctrl-C."""
+    """Parse the settings and train."""
     settings = parse_settings(PretrainSettings, __doc__ or "")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with stopped_by_signals(settings.out):
         train(settings)
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from the newest checkpoint in {settings.out}", file=sys.stderr)
-        sys.exit(130)
 
 
 def train(settings: PretrainSettings) -> None:

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mgll.commandline import parse_settings
-from mgll.files import atomic_path, write_text
+from mgll.files import atomic_path, remove_leftovers, write_text
 from mgll.formats import FormatError
 from mgll.manifest import SCHEMA, Record, _main, levels, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
@@ -119,6 +119,19 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         interrupted()
     assert [path.name for path in tmp_path.iterdir()] == ["f.txt"]
     assert (tmp_path / "f.txt").read_text() == "old"
+
+
+def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "d") as temporary:
+        raise KeyboardInterrupt
+    temporary.mkdir()
+    (temporary / "half").touch()
+    temporary.with_name(temporary.name.replace(".d.", ".f.")).touch()
+    for name in ("f.tmp", ".f.tmp", "f.12.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"f.tmp", ".f.tmp", "f.12.tmp"}
+    remove_leftovers(tmp_path / "nowhere")
 
 
 def test_a_directory_is_replaced_whole(tmp_path):
