@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from mllm_adapters.card import write_card
 from mllm_adapters.checkpoint_source import open_source, take_apart
-from mllm_adapters.graft import GRAFT, Donor, Graft, check_count, read_graft
+from mllm_adapters.graft import GRAFT, Donor, Graft, WarmStart, check_count, read_graft
 from mllm_adapters.graft_weights import write_kept, write_weights
 from mllm_adapters.host import GraftSettings, Host, HostError, Json, Plan, Source
 from mllm_adapters.surgery import place, write_index
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mgll.tower import TowerHeader
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx")
@@ -52,7 +54,6 @@ def graft(
     """
     from mgll import tower as tower_file
     from mgll.files import atomic_path, sha256
-    from mllm_adapters.warm_graft import fit
 
     directory, out = Path(source), Path(out)
     settings = (settings or GraftSettings()).model_copy(update={"warm": warm is not None})
@@ -60,7 +61,7 @@ def graft(
     anatomy = take_apart(host, open_source(host, directory, parts))
     _check_out(out, directory)
     plan = plan_graft(host, anatomy.source, header, settings)
-    fitted, start = ({}, None) if warm is None else fit(host, anatomy.source, Path(encoder), plan, warm)
+    fitted, start = ({}, None) if warm is None else _fit(host, anatomy.source, Path(encoder), plan, warm)
     with atomic_path(out) as temporary:
         temporary.mkdir()
         tensors = write_weights(anatomy, tower_file.read_tower(encoder), plan, settings, temporary, copy, fitted)
@@ -116,6 +117,14 @@ def convert(
             connector_needs_training=False,
             tensors=(),
         )
+
+
+def _fit(
+    host: Host, source: Source, encoder: Path, plan: Plan, images: Sequence[Path]
+) -> "tuple[dict[str, Tensor], WarmStart]":
+    from mllm_adapters.warm_graft import fit  # brings torch, which no other graft needs
+
+    return fit(host, source, encoder, plan, images)
 
 
 def _write_record(folder: Path, host: Host, plan: Plan, **facts: Any) -> Graft:
