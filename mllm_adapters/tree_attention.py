@@ -54,8 +54,8 @@ def _attend(
     for row, (start, *endings) in enumerate(limbs):
         q, k, v, mask = (tensor[row : row + 1] for tensor in (query, key, value, attention_mask))
         common = slice(start.start, start.stop)
-        cut = (tensor[:, :, common] for tensor in (q, k, v))
-        found = [sdpa_attention_forward(module, *cut, None, is_causal=True, **options)[0]]
+        keys, values = k[:, :, common], v[:, :, common]
+        found = [sdpa_attention_forward(module, q[:, :, common], keys, values, None, is_causal=True, **options)[0]]
         for ending in endings:
             own = slice(ending.start, ending.stop)
             keys, values = (torch.cat((tensor[:, :, common], tensor[:, :, own]), dim=2) for tensor in (k, v))

@@ -43,7 +43,6 @@ def main() -> None:
     os.environ["TQDM_DISABLE"] = "1"  # before transformers is imported: bars would cross the lines printed here
     with tempfile.TemporaryDirectory() as folder:
         llava(Path(folder), options.cases, options.rounds)
-        other_hosts(Path(folder), options.rounds)
         memory(Path(folder))
 
 
@@ -77,35 +76,6 @@ def llava(folder: Path, count: int, rounds: int) -> None:
     print(
         f"cases/s, letter scoring in 4 orders / lmms-eval's llava_hf, an answer for each order: {theirs / ours:.1f} x (goal 5)"
     )
-
-
-def other_hosts(folder: Path, rounds: int) -> None:
-    """Four orders against one on the tests' tiny instance of every other host, beside the bound that its tokens set."""
-    from tiny.any_host import save_tiny
-
-    from benchmark.rotations import as_asked
-    from benchmark.scorer import Ask
-    from benchmark.transformers_scorer import TransformersScorer
-    from mllm_adapters.encoded_prompts import encode_prompts
-    from mllm_adapters.loading import load
-    from mllm_adapters.registry import HOSTS
-
-    orders = tuple(as_asked(("Drusen", "Glaucoma", "Media Haze", "Cataract"), rotation) for rotation in range(4))
-    asks = [Ask(noise(number), "What is it?", orders) for number in range(8)]
-    single = [ask._replace(orders=orders[:1]) for ask in asks]
-    for name in HOSTS:
-        directory = save_tiny(name, folder / f"tiny-{name}")
-        loaded = load(directory)
-        case = encode_prompts(loaded, asks[0].image, [loaded.host.prompt(text) for text in asks[0].texts])
-        start, whole = (0 if loaded.host.second_text else case.shared), len(case.ids[0])
-        scorer = TransformersScorer(directory)
-        four, one = side_by_side(
-            rounds, lambda s=scorer: s.score(asks, ["letter"]), lambda s=scorer: s.score(single, ["letter"])
-        )
-        bound = (start + 4 * (whole - start)) / whole
-        print(
-            f"{name}: 4 orders / 1 order {four / one:.2f} x, by tokens {bound:.2f} x: {four / one / bound:.2f} of it (goal 1.1)"
-        )
 
 
 def memory(folder: Path) -> None:
