@@ -1,7 +1,7 @@
 """Attention over prompt trees that leaves out what no token sees: endings never meet, so their common square is not computed.
 
-With a mask alone the work of attention grows with the square of all endings together, and on long prompts that is the larger part of
-what four orders cost more than one.
+With a mask alone the work of attention grows with the square of all endings together: on long prompts the larger part of what four
+orders cost beyond their share of tokens.
 """
 
 from collections.abc import Iterator, Sequence

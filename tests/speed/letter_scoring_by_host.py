@@ -11,18 +11,15 @@ import argparse
 import importlib
 import logging
 import os
-import statistics
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
 
-from letter_scoring import noise
+from letter_scoring import noise, ratio_of
 
 #: What the builders in `tiny` are told, so that an image becomes as many tokens as in the real host.
 IMAGES: dict[str, dict[str, int]] = {
@@ -79,18 +76,6 @@ def compare(name: str, directory: Path, count: int, rounds: int) -> None:
         f" {ratio / bound:.2f} of it (goal 1.1{'; its Q-Former reads the options' if loaded.host.second_text else ''})",
         flush=True,
     )
-
-
-def ratio_of(rounds: int, first: Callable[[], object], second: Callable[[], object]) -> float:
-    """Median over the rounds of the ratio of processor time, the two taken in turn after one go of each."""
-    first(), second()
-    return statistics.median(processor_seconds(first) / processor_seconds(second) for _ in range(rounds))
-
-
-def processor_seconds(work: Callable[[], object]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 def save_large(name: str, directory: Path) -> Path:
