@@ -87,6 +87,8 @@ def expected_floor(cases: Mapping[str, int], names: Iterable[str] | None = None,
         names: codes that distractors are drawn from uniformly, by default the classes themselves.
         clean: draw only from names that cannot hold for an image whose only label is the answer.
     """
+    if not any(cases.values()):
+        raise ValueError("no class has a case")
     names = list(dict.fromkeys([*cases, *(names or ())]))
     by_class, rarest = {}, {}
     for code in (code for code, number in cases.items() if number):
@@ -104,7 +106,7 @@ def expected_floor(cases: Mapping[str, int], names: Iterable[str] | None = None,
         ten_class=float(np.mean(ten)) if ten else float("nan"),
         rarest_macro=float(np.mean(list(rarest.values()))),
         by_class=by_class,
-        frequencies_of="the classes' own counts",
+        frequencies_of=f"the class counts, expected over distractors from {len(names)} names",
     )
 
 

@@ -232,14 +232,16 @@ def summarise_row(row: PaperRow) -> RowSummary:
     )
 
 
-def paper_floor(all_names: bool = False) -> Floor:
+def paper_floor(names: Literal[25, 50] = 25) -> Floor:
     """Expected score of class frequency alone on the paper's cases.
 
     Args:
-        all_names: distractors come from all 50 disease names (Table 10's without the grades), not from the 25 classes of Table 14.
+        names: how many distractors were drawn from: the 25 classes, or all 50 names but the grades of a disease.
     """
-    names = [code for code, disease in diseases().items() if disease.cases or not disease.implies] if all_names else []
-    return expected_floor({disease.code: disease.cases for disease in benchmark_classes()}, names)
+    fifty = [code for code, disease in diseases().items() if disease.cases or not disease.implies]
+    return expected_floor(
+        {disease.code: disease.cases for disease in benchmark_classes()}, fifty if names == 50 else ()
+    )
 
 
 def _row(line: Mapping[str, str], table2: Mapping[str, str]) -> PaperRow:
@@ -308,7 +310,7 @@ def _main(arguments: list[str] | None = None) -> int:
         summary = summarise_row(row)
         rows.add_row(row.host, row.tower, *map(_with_interval, (summary.overall, summary.ten_class, summary.macro)))
     rows.add_section()
-    for names, floor in {25: paper_floor(), 50: paper_floor(all_names=True)}.items():
+    for names, floor in ((25, paper_floor(25)), (50, paper_floor(50))):
         values = (f"{100 * value:.1f}" for value in (floor.overall, floor.ten_class, floor.macro))
         rows.add_row(f"floor, {names} names", "", *values)
     console.print(rows)

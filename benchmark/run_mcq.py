@@ -13,14 +13,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cases import SCHEMA, Case, read_cases
-from benchmark.predictions import cases_sha256, questions_sha256, read_run
+from benchmark.predictions import Run, cases_sha256, questions_sha256, read_run
 from benchmark.scorer import VIEWS, Scorer, dummy
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
@@ -66,7 +66,7 @@ def run(
     processes: "Processes | None" = None,
     endpoint: str | None = None,
 ) -> "Report | None":
-    """Score a model and write its report.
+    """Score a model and write its report; returns it, or None in all processes but the first.
 
     Args:
         model: directory that `mllm_adapters.load` reads, or a dummy such as `constant:A`.
@@ -83,9 +83,6 @@ def run(
         processes: this process among those that share the work.
         endpoint: address of the server that an `openai:` model is behind.
 
-    Returns:
-        The report; None in all processes but the first.
-
     Raises:
         FormatError: if a file is not what it should be.
         ComparisonError: if the runs are not over the same cases and questions.
@@ -94,64 +91,69 @@ def run(
     """
     from benchmark.report import build_report, check_published, write_report
     from benchmark.scoring import Asking, Processes, score_cases
-    from mgll.provenance import provenance
 
     asking, processes = asking or Asking(), processes or Processes()
-    if str(cases) == DEMO:
-        cases = _shared_demo_cases(processes)
+    cases = _demo(processes) if str(cases) == DEMO else cases
     asked = read_cases(cases)
     given = {"against": against, "blind_run": blind_run, "shuffled_run": shuffled_run}
-    others = {role: _same_questions(read_run(path), asked, cases) for role, path in given.items() if path}
+    others = _finished_runs(given, asked)
     check_published(paper)  # before hours of scoring, not after
     scorer = load_scorer(model, device, name, endpoint)
     out = Path(out or default_out(scorer.name, asking.images))
-    out.mkdir(parents=True, exist_ok=True)
-    versions = provenance()
-    header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": versions}
-    if host := getattr(scorer, "host", None):
-        header["host"] = host
-    result = score_cases(asked, scorer, out, asking, header, processes)
+    result = score_cases(asked, scorer, out, asking, _header(cases, scorer), processes)
     if processes.index:
         return None
-    settings: dict[str, Any] = {
-        "model": model,
-        "cases": str(cases),
-        "out": str(out),
-        **{role: path and str(path) for role, path in given.items()},
-    }
-    settings |= {
-        **asdict(asking),
-        "paper": paper,
-        "device": str(getattr(scorer, "device", "none")),
-        "processes": processes.count,
-    }
-    settings |= {"name": scorer.name, "any_prompt": any_prompt, "endpoint": endpoint}
-    inputs = {"model": scorer.fingerprint, "cases": sha256(cases)}
-    inputs |= {role: other.header["model_sha256"] for role, other in others.items()}
-    record = {"settings": settings, "inputs_sha256": inputs, "provenance": versions}
-    write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    before, blind, shuffled = (others.get(role) for role in given)
+    how = {"paper": paper, "any_prompt": any_prompt, "endpoint": endpoint, "processes": processes.count}
+    settings = {"model": model, "cases": cases, "out": out} | given | asdict(asking) | how
+    _write_record(out, settings, scorer, sha256(cases), others)
+    before, blind, shuffled = map(others.get, given)
     report = build_report(asked, result, before, blind, any_prompt, shuffled=shuffled, paper=paper)
     write_report(out, report)
     return report
 
 
-def _shared_demo_cases(processes: "Processes") -> Path:
-    """The demo's cases, drawn by the first process alone."""
+def _demo(processes: "Processes") -> Path:
+    """The demo's cases, drawn by the first process."""
     from benchmark.demo_cases import demo_cases
 
     if processes.index == 0:
-        demo_cases(RUNS)
+        demo_cases(RUNS / "demo_cases")
     processes.wait()
-    return demo_cases(RUNS)
+    return demo_cases(RUNS / "demo_cases")
 
 
-def _same_questions(run: "Run", asked: Sequence[Case], cases: str | os.PathLike[str]) -> "Run":
+def _finished_runs(given: Mapping[str, "str | os.PathLike[str] | None"], asked: Sequence[Case]) -> dict[str, Run]:
+    """The finished runs to set beside, by their role."""
     from benchmark.summary import ComparisonError
 
-    if (run.header["cases_sha256"], run.header["questions_sha256"]) != (cases_sha256(asked), questions_sha256(asked)):
-        raise ComparisonError(f"{run.name!r} answered other cases or questions than those of {cases}")
-    return run
+    runs = {role: read_run(path) for role, path in given.items() if path}
+    hashes = {"cases_sha256": cases_sha256(asked), "questions_sha256": questions_sha256(asked)}
+    for run in runs.values():
+        if not hashes.items() <= run.header.items():
+            raise ComparisonError(f"{run.name!r} answered other cases or questions than those to be asked")
+    return runs
+
+
+def _header(cases: str | os.PathLike[str], scorer: Scorer) -> dict[str, Any]:
+    """What the predictions say beside what tells runs apart."""
+    from mgll.provenance import provenance
+
+    header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": provenance()}
+    host = getattr(scorer, "host", None)
+    return {**header, "host": host} if host else header
+
+
+def _write_record(
+    out: Path, settings: Mapping[str, Any], scorer: Scorer, cases_hash: str, others: Mapping[str, Run]
+) -> None:
+    """Write run.json: resolved settings, hashes of all inputs, versions."""
+    from mgll.provenance import provenance
+
+    settings = {**settings, "name": scorer.name, "device": getattr(scorer, "device", "none")}
+    inputs = {"model": scorer.fingerprint, "cases": cases_hash}
+    inputs |= {role: run.header["model_sha256"] for role, run in others.items()}
+    record = {"settings": settings, "inputs_sha256": inputs, "provenance": provenance()}
+    write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def load_scorer(model: str, device: str | None = None, name: str | None = None, endpoint: str | None = None) -> Scorer:

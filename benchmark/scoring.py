@@ -81,7 +81,7 @@ def score_cases(
     Args:
         cases: what to ask; their images must be readable and be the ones that were asked about.
         scorer: who is asked.
-        out: output directory, one for all processes.
+        out: output directory, one for all processes; made where it is missing.
         asking: how.
         header: further entries of the file's header, e.g. package versions.
         processes: which part of the work is this process's; all of it by default.
@@ -103,6 +103,7 @@ def score_cases(
         **(header or {}),
     }
     batches = _Batches(cases, scorer, asking)
+    out.mkdir(parents=True, exist_ok=True)
     if processes.index == 0:
         _prepare(out, header, batches)
     processes.wait()

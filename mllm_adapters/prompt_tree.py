@@ -7,12 +7,14 @@ distance from the root. So every ending gets the numbers that it gets alone, and
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from mllm_adapters.encoded_prompts import EncodedPrompts
+from mllm_adapters.tree_attention import tree_attention
 
 if TYPE_CHECKING:
     from mllm_adapters.loading import LoadedHost
@@ -42,6 +44,11 @@ class PromptTree:
         self.places.append(range(first, first + len(ids)))
         self.leading.append(() if parent is None else (*self.leading[parent], parent))
         return len(self.places) - 1
+
+    def limbs(self) -> list[range]:
+        """Places of the common start, and of each ending with all that follows it."""
+        starts = [own.start for own, leading in zip(self.places, self.leading, strict=True) if leading in ((), (0,))]
+        return [range(*ends) for ends in pairwise([*starts, len(self.ids)])]
 
     def visible(self) -> Tensor:
         """Which token sees which, bool [length, length]."""
@@ -126,7 +133,9 @@ def _forward(
     places = sorted({place for case in slots for prompt in case for branch in prompt for place in branch})
     inputs["logits_to_keep"] = torch.tensor(places)
     moved = {name: value.to(model.device) for name, value in inputs.items()}
-    return model(**moved, use_cache=False).logits, {place: index for index, place in enumerate(places)}
+    with tree_attention(model, [tree.limbs() for tree in trees]):
+        logits = model(**moved, use_cache=False).logits
+    return logits, {place: index for index, place in enumerate(places)}
 
 
 def _positions(

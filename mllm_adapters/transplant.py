@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mllm_adapters.card import write_card
 from mllm_adapters.checkpoint_source import open_source, take_apart
@@ -45,8 +45,7 @@ def graft(
         copy: copy untouched shards even where a hard link would do.
         named: how the user named the checkpoint, for the record; `source` when None.
         parts: further checkpoints that the published one leaves out (`Host.parts`).
-        warm: unlabelled images from which a linear map of the donor's tokens to the old tower's is fitted
-            (`mllm_adapters.warm_graft`).
+        warm: unlabelled images on which the donor's tokens are fitted to the old tower's (`mllm_adapters.warm_graft`).
 
     Raises:
         FormatError: if checkpoint or tower are damaged or incomplete.
@@ -55,47 +54,32 @@ def graft(
     """
     from mgll import tower as tower_file
     from mgll.files import atomic_path, sha256
-    from mgll.provenance import provenance
 
-    settings, directory, out = settings or GraftSettings(), Path(source), Path(out)
-    settings = settings.model_copy(update={"warm": warm is not None})
+    directory, out = Path(source), Path(out)
+    settings = (settings or GraftSettings()).model_copy(update={"warm": warm is not None})
     header = tower_file.read_header(encoder)
     anatomy = take_apart(host, open_source(host, directory, parts))
     _check_out(out, directory)
     plan = plan_graft(host, anatomy.source, header, settings)
-    donor = tower_file.read_tower(encoder)
-    fitted: dict[str, Tensor] = {}
-    start: WarmStart | None = None
-    if warm is not None:
-        from mllm_adapters.warm_graft import fit
-
-        fitted, start = fit(host, anatomy.source, Path(encoder), plan, warm)
-
+    fitted, start = ({}, None) if warm is None else _fit(host, anatomy.source, Path(encoder), plan, warm)
     with atomic_path(out) as temporary:
         temporary.mkdir()
-        tensors = write_weights(anatomy, donor, plan, settings, temporary, copy, fitted)
+        tensors = write_weights(anatomy, tower_file.read_tower(encoder), plan, settings, temporary, copy, fitted)
         write_files(anatomy.source, plan.files, temporary)
         facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
-        record = Graft(
-            schema="mgll.graft/1",
-            host=host.name,
+        return _write_record(
+            temporary,
+            host,
+            plan,
             source=named or str(directory),
             donor=Donor(path=str(encoder), sha256=sha256(encoder), origin=header.origin),
             settings=settings,
-            features=plan.features,
-            placeholders=host.placeholders(plan.files),
-            tower=plan.tower,
-            loads_in="mllm_adapters.load" if plan.tower or ":" in host.model_class else "transformers",
             warm=start,
             connector_needs_training=not same,
             tensors=tuple(tensors),
-            files=tuple(sorted(path.name for path in temporary.iterdir())),
-            provenance=provenance(),
         )
-        (temporary / GRAFT).write_text(record.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
-    return record
 
 
 def convert(
@@ -113,34 +97,52 @@ def convert(
         HostError: if it is of another family.
     """
     from mgll.files import atomic_path
-    from mgll.provenance import provenance
 
     directory, out = Path(directory), Path(out)
     source = open_source(host, directory, parts)
     _check_out(out, directory)
-    count = host.placeholders(source.files)
     with atomic_path(out) as temporary:
         temporary.mkdir()
         written = write_kept(source, set(), temporary, copy)
         write_index(temporary, written)
         write_files(source, source.files, temporary)
         write_card(temporary, host.title, [f"converted from: {named or directory}"])
-        record = Graft(
-            schema="mgll.graft/1",
-            host=host.name,
+        return _write_record(
+            temporary,
+            host,
+            Plan(source.files, host.placeholders(source.files)),
             source=named or str(directory),
             donor=None,
             settings=GraftSettings(),
-            features=count,
-            placeholders=count,
-            tower=None,
-            loads_in="mllm_adapters.load" if ":" in host.model_class else "transformers",
             connector_needs_training=False,
             tensors=(),
-            files=tuple(sorted(path.name for path in temporary.iterdir())),
-            provenance=provenance(),
         )
-        (temporary / GRAFT).write_text(record.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
+
+
+def _fit(
+    host: Host, source: Source, encoder: Path, plan: Plan, images: Sequence[Path]
+) -> "tuple[dict[str, Tensor], WarmStart]":
+    from mllm_adapters.warm_graft import fit  # brings torch, which no other graft needs
+
+    return fit(host, source, encoder, plan, images)
+
+
+def _write_record(folder: Path, host: Host, plan: Plan, **facts: Any) -> Graft:
+    """Write graft.json beside the files that it names."""
+    from mgll.provenance import provenance
+
+    record = Graft(
+        schema="mgll.graft/1",
+        host=host.name,
+        features=plan.features,
+        placeholders=host.placeholders(plan.files),
+        tower=plan.tower,
+        loads_in="mllm_adapters.load" if plan.tower or ":" in host.model_class else "transformers",
+        files=tuple(sorted(path.name for path in folder.iterdir())),
+        provenance=provenance(),
+        **facts,
+    )
+    (folder / GRAFT).write_text(record.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
     return record
 
 

@@ -333,12 +333,13 @@ def test_missing_files_are_messages_not_tracebacks(tmp_path, capsys):
 
 
 def test_demo_cases_are_drawn_and_found_again(tmp_path):
-    path = demo_cases(tmp_path, seed=3, count=24)
-    first = path.read_bytes()
+    path = demo_cases(tmp_path / "one")
     assert check_images(path) == []
-    assert len(read_cases(path)) == 24
-    assert demo_cases(tmp_path, seed=3, count=24) == path
-    assert path.read_bytes() == first
+    assert len(read_cases(path)) == 96
+    drawn = path.stat().st_mtime_ns
+    assert demo_cases(tmp_path / "one") == path
+    assert path.stat().st_mtime_ns == drawn
+    assert demo_cases(tmp_path / "two").read_bytes() == path.read_bytes()
 
 
 def test_help_needs_no_torch():

@@ -1,13 +1,15 @@
 """The prior-only floor: the figures of the design, without images."""
 
 from itertools import combinations
+from math import isnan
 
 import pytest
 
 from benchmark.class_counts import table14_counts
 from benchmark.floor import describe_floor, expected_floor, floor_of
 from benchmark.options import class_counts, draw
-from mgll.vocabulary import benchmark_classes, diseases, possible_codes
+from benchmark.paper import paper_floor
+from mgll.vocabulary import benchmark_classes, possible_codes
 
 TABLE14 = [(disease.code,) for disease in benchmark_classes() for _ in range(disease.cases)]
 
@@ -17,10 +19,11 @@ def test_the_papers_own_rows_have_a_floor():
     assert (floor.overall, floor.ten_class) == (pytest.approx(0.751, abs=5e-4), pytest.approx(0.331, abs=5e-4))
     assert floor.by_class["Health"] == 1
     assert sum(floor.by_class.values()) == pytest.approx(25 / 4)  # of four classes the most frequent is one of them
-    fifty = [code for code, disease in diseases().items() if disease.cases or not disease.implies]  # no grades
-    assert len(fifty) == 50
-    assert expected_floor(table14_counts(), fifty).overall == pytest.approx(0.857, abs=5e-4)
-    assert expected_floor(table14_counts(), fifty).ten_class == pytest.approx(0.569, abs=5e-4)
+    assert floor.macro == floor.rarest_macro == pytest.approx(0.25)  # all sets of four are equally likely
+    assert paper_floor(25) == floor
+    fifty = paper_floor(50)
+    assert (fifty.overall, fifty.ten_class) == (pytest.approx(0.857, abs=5e-4), pytest.approx(0.569, abs=5e-4))
+    assert "50 names" in fifty.frequencies_of
 
 
 @pytest.mark.parametrize("clean", [False, True])
@@ -83,3 +86,9 @@ def test_no_question_is_an_error():
         floor_of([], [], {}, "nothing")
     with pytest.raises(ValueError, match="three are needed"):
         expected_floor({"DR": 3, "AMD": 2, "Health": 1})
+    with pytest.raises(ValueError, match="no class"):
+        expected_floor({})
+
+
+def test_without_any_of_the_ten_classes_there_is_no_average_over_them():
+    assert isnan(expected_floor({"Health": 3, "Drusen": 2}, ["DR", "AMD"]).ten_class)

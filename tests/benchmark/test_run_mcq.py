@@ -179,7 +179,7 @@ def test_against_a_run_over_other_cases_is_refused_before_scoring(cases_file, tm
     write_cases(tmp_path / "fewer.jsonl", fewer)
     arguments = ["--model", "constant:B", "--cases", str(tmp_path / "fewer.jsonl"), "--out", str(tmp_path / "after")]
     assert run_mcq.main([*arguments, "--against", str(tmp_path / "before")]) == 1
-    assert "'constant:A' answered other cases or questions than those of" in capsys.readouterr().err
+    assert "'constant:A' answered other cases or questions than those to be asked" in capsys.readouterr().err
     assert not (tmp_path / "after").exists()
 
 

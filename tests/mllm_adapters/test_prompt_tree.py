@@ -100,6 +100,24 @@ def test_rows_give_what_the_tree_gives(loaded: LoadedHost, asks: list[Ask]) -> N
                 torch.testing.assert_close(by_tree, by_row, atol=1e-4, rtol=0)
 
 
+def test_limb_by_limb_is_the_masked_attention(loaded: LoadedHost, asks: list[Ask]) -> None:
+    if loaded.host.second_text:
+        pytest.skip("its image tokens depend on the prompt, so there is no common start")
+    encoded = [encode_prompts(loaded, a.image, [loaded.host.prompt(text) for text in a.texts]) for a in asks]
+    assert len({case.shared for case in encoded}) > 1, "trees of one length would pad nothing"
+    wanted = [[[[1, 2, 3], [4]] for _ in case.prompts] for case in encoded]
+    config = loaded.model.get_decoder().config.get_text_config()
+    with torch.inference_mode():
+        by_limbs = tree_log_probs(loaded, encoded, wanted)
+        assert config._attn_implementation == "sdpa"
+        config._attn_implementation = "eager"
+        try:
+            masked = tree_log_probs(loaded, encoded, wanted)
+        finally:
+            config._attn_implementation = "sdpa"
+    torch.testing.assert_close(by_limbs, masked, atol=1e-4, rtol=0)
+
+
 def test_replies_in_a_batch_are_those_alone(loaded: LoadedHost, asks: list[Ask]) -> None:
     encoded = [encode_prompts(loaded, a.image, [loaded.host.prompt(text) for text in a.texts[:2]]) for a in asks]
     tower = loaded.model.get_submodule(loaded.host.tower)
@@ -135,6 +153,19 @@ def test_a_tree_sees_what_leads_to_it() -> None:
         [1, 1, 0, 0, 1, 1],
     ]
     assert [list(tree.places[branch]) for branch in (root, left, right, leaf)] == [[0, 1], [2, 3], [4], [5]]
+    assert tree.limbs() == [range(2), range(2, 4), range(4, 6)]
+
+
+def test_limbs_of_prompts_without_a_common_start_hold_what_leads_to_their_tokens() -> None:
+    tree = PromptTree()
+    for _ in range(3):
+        tree.grow([5], tree.grow([1, 2]))
+    first, *others = tree.limbs()
+    seen = tree.visible()
+    for limb in others:
+        hidden = [place for place in range(len(tree.ids)) if place not in first and place not in limb]
+        assert not seen[limb.start : limb.stop][:, hidden].any()
+    assert [place for limb in (first, *others) for place in limb] == list(range(9))
 
 
 def _answers(loaded: LoadedHost) -> list[str]:

@@ -1,0 +1,117 @@
+"""Letter scoring in four orders against one order for every host, beside the bound that the numbers of tokens set.
+
+    python tests/speed/letter_scoring_by_host.py [--hosts llava,qwen-vl] [--rounds 5]
+
+The tests' tiny hosts with a decoder 512 wide and 6 layers deep, and as many image tokens as the real ones have where their tiny
+builders allow it, so that arithmetic and not Python takes the time. Both are measured in turn, in seconds of one processor
+core, which other work on the machine hardly changes.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
+
+from letter_scoring import noise, ratio_of
+
+#: What the builders in `tiny` are told, so that an image becomes as many tokens as in the real host.
+IMAGES: dict[str, dict[str, int]] = {
+    "llava": {"SIZE": 192},  # 576 tokens
+    "llava-med": {"SIZE": 192},  # 576
+    "internvl": {"SIZE": 256},  # 256 a tile
+    "janus-pro": {"SIZE": 192},  # 576
+    "instructblip": {"QUERIES": 32},
+    "qwen-vl": {"SIZE": 128, "QUERY_GRID": 16},  # 256
+    "mini-gemini": {"SIZE": 768, "LOW": 192},  # 576
+}
+WIDTH, LAYERS, HEADS = 512, 6, 8
+
+
+def main() -> None:
+    from mllm_adapters.registry import HOSTS
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", default=",".join(HOSTS))
+    parser.add_argument("--cases", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"  # before transformers is imported: bars would cross the lines printed here
+    import torch
+
+    torch.set_num_threads(1)
+    for name in options.hosts.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            compare(name, save_large(name, Path(folder) / name), options.cases, options.rounds)
+
+
+def compare(name: str, directory: Path, count: int, rounds: int) -> None:
+    """Print the ratio of four orders to one, and of that ratio to its bound."""
+    from benchmark.rotations import as_asked
+    from benchmark.scorer import Ask
+    from benchmark.transformers_scorer import TransformersScorer
+    from mllm_adapters.encoded_prompts import encode_prompts
+    from mllm_adapters.loading import load
+
+    options = ("Diabetic Retinopathy", "Age-related Macular Degeneration", "Media Haze", "Optic Disk Cupping")
+    orders = tuple(as_asked(options, rotation) for rotation in range(4))
+    asks = [Ask(noise(number), "What diagnosis is most likely?", orders) for number in range(count)]
+    single = [ask._replace(orders=orders[:1]) for ask in asks]
+    loaded = load(directory)
+    case = encode_prompts(loaded, asks[0].image, [loaded.host.prompt(text) for text in asks[0].texts])
+    start, whole = (0 if loaded.host.second_text else case.shared), len(case.ids[0])
+    bound = (start + 4 * (whole - start)) / whole
+    scorer = TransformersScorer(directory)
+    ratio = ratio_of(rounds, lambda: scorer.score(asks, ["letter"]), lambda: scorer.score(single, ["letter"]))
+    print(
+        f"{name}: prompts of {whole} tokens that share {start}; 4 orders / 1 order {ratio:.2f} x, by tokens {bound:.2f} x:"
+        f" {ratio / bound:.2f} of it (goal 1.1{'; its Q-Former reads the options' if loaded.host.second_text else ''})",
+        flush=True,
+    )
+
+
+def save_large(name: str, directory: Path) -> Path:
+    """The tests' tiny host with a real number of image tokens and a larger decoder."""
+    import torch
+    from tiny.any_host import save_tiny
+
+    from mllm_adapters.loading import load
+    from mllm_adapters.registry import HOSTS
+
+    builder = importlib.import_module(f"tiny.{HOSTS[name].rpartition('.')[2]}")
+    for setting, value in IMAGES.get(name, {}).items():
+        setattr(builder, setting, value)
+    model = load(save_tiny(name, directory)).model
+    for path in [*directory.glob("*.safetensors"), *directory.glob("*.index.json")]:
+        path.unlink()
+    torch.manual_seed(0)
+    type(model)(larger(model.config)).save_pretrained(directory)
+    return directory
+
+
+def larger(config: Any) -> Any:
+    """The configuration with a larger decoder, and whatever writes vectors for it."""
+    found = config.to_dict()
+    text, vision = found["text_config"], found["vision_config"]
+    old = text["hidden_size"]
+    text |= {"hidden_size": WIDTH, "intermediate_size": 1376, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
+    text |= {"num_key_value_heads": HEADS, "head_dim": WIDTH // HEADS, "max_position_embeddings": 4096}
+    text.pop("layer_types", None)
+    if "mrope_section" in (text.get("rope_parameters") or {}):
+        text["rope_parameters"] |= {"mrope_section": [16, 8, 8]}
+    for part in (vision, found.get("vq_config") or {}):
+        widths = ("hidden_size", "out_hidden_size", "projection_dim", "image_token_embed_dim")
+        part |= {key: WIDTH for key in widths if part.get(key) == old}
+    return type(config).from_dict(found)
+
+
+if __name__ == "__main__":
+    main()
