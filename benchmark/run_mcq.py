@@ -26,7 +26,7 @@ from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
 
 if TYPE_CHECKING:
-    from benchmark.predictions import Run, Shown
+    from benchmark.predictions import Shown
     from benchmark.report import Report
     from benchmark.scoring import Asking, Processes
 
@@ -38,7 +38,7 @@ run_mcq asks a model four-option questions about fundus images and reports its a
 as macro average, and beside what can be scored without looking. With a second run it reports the difference.
 Research use only, not for diagnosis.
 
-Try it now, without a model or data (draws 100 synthetic eyes, then answers A to everything):
+Try it now, without a model or data (draws 160 synthetic eyes, then answers A to everything):
 
     python benchmark/run_mcq.py --model constant:A --cases demo
 
