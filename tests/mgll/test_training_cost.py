@@ -13,7 +13,9 @@ from mgll.text_encoder import TextEncoder
 from mgll.training_cost import CostSettings, cost, image_encoder_cost, row, text_encoder_cost
 from mgll.vision_encoders import vision_encoder
 
-SMALL = CostSettings(encoder="vit-nano-16", image_size=64, bf16=False, batch_size=6, overhead=0.0, text_width=64)
+SMALL = CostSettings(
+    encoder="vit-nano-16", image_size=64, bf16=False, batch_size=6, overhead=0.0, text_width=64, feature_width=16
+)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
