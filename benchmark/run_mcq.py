@@ -100,12 +100,13 @@ def run(
     check_published(paper)  # before hours of scoring, not after
     scorer = load_scorer(model, device, name, endpoint)
     out = Path(out or default_out(scorer.name, asking.images))
-    result = score_cases(asked, scorer, out, asking, _header(cases, scorer), processes)
+    header = _header(cases, scorer)
+    result = score_cases(asked, scorer, out, asking, header, processes)
     if processes.index:
         return None
     how = {"paper": paper, "any_prompt": any_prompt, "endpoint": endpoint, "processes": processes.count}
     settings = {"model": model, "cases": cases, "out": out} | given | asdict(asking) | how
-    _write_record(out, settings, scorer, sha256(cases), others)
+    _write_record(out, settings, scorer, sha256(cases), others, header["versions"])
     before, blind, shuffled = map(others.get, given)
     report = build_report(asked, result, before, blind, any_prompt, shuffled=shuffled, paper=paper)
     write_report(out, report)
@@ -144,15 +145,18 @@ def _header(cases: str | os.PathLike[str], scorer: Scorer) -> dict[str, Any]:
 
 
 def _write_record(
-    out: Path, settings: Mapping[str, Any], scorer: Scorer, cases_hash: str, others: Mapping[str, Run]
+    out: Path,
+    settings: Mapping[str, Any],
+    scorer: Scorer,
+    cases_hash: str,
+    others: Mapping[str, Run],
+    versions: Mapping[str, Any],
 ) -> None:
     """Write run.json: resolved settings, hashes of all inputs, versions."""
-    from mgll.provenance import provenance
-
     settings = {**settings, "name": scorer.name, "device": getattr(scorer, "device", "none")}
     inputs = {"model": scorer.fingerprint, "cases": cases_hash}
     inputs |= {role: run.header["model_sha256"] for role, run in others.items()}
-    record = {"settings": settings, "inputs_sha256": inputs, "provenance": provenance()}
+    record = {"settings": settings, "inputs_sha256": inputs, "provenance": versions}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from mgll.commandline import parse_settings
-from mgll.formats import FormatError, Row
+from mgll.formats import FormatError, Row, describe_errors
 from mgll.settings import PretrainSettings
 
 
@@ -58,9 +58,7 @@ def read_table(path: str | os.PathLike[str]) -> AblationTable:
     except FileNotFoundError:
         raise FormatError(path, None, "no such file") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise FormatError(path, None, f"field {field}: {first['msg']}") from None
+        raise FormatError(path, None, describe_errors(error)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FormatError(path, None, f"not YAML ({error})") from None
 

@@ -79,7 +79,7 @@ def parse_row(path: str | os.PathLike[str], number: int, line: str, row_type: ty
     try:
         return row_type.model_validate_json(line)
     except ValidationError as error:
-        raise FormatError(path, number, _describe(error)) from None
+        raise FormatError(path, number, describe_errors(error)) from None
 
 
 def _open(path: str | os.PathLike[str]) -> Any:
@@ -109,7 +109,8 @@ def _header(path: str | os.PathLike[str], line: str, schema: str) -> dict[str, A
     return dict(header)
 
 
-def _describe(error: ValidationError) -> str:
+def describe_errors(error: ValidationError) -> str:
+    """What is wrong with which fields, the first five in full."""
     parts = []
     for item in error.errors()[:5]:
         field = ".".join(str(step) for step in item["loc"])[:80] or "the line"

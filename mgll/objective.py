@@ -234,7 +234,7 @@ def supcon(images: Tensor, scale: Tensor, incidence: Tensor) -> Tensor:
 
 def _sum_over_rows(of_rows: Callable[..., Tensor], rows: Sequence[Tensor], columns: int) -> Tensor:
     """The sum of a function over blocks of rows that see `columns`; what its gradient needs is computed again, not kept."""
-    size = max(1, BLOCK // max(1, columns * len(rows)))
+    size = max(1, BLOCK // (columns * len(rows)))
     if size >= len(rows[0]):
         return of_rows(*rows)
     blocks = zip(*(tensor.split(size) for tensor in rows), strict=True)

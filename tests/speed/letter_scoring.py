@@ -38,44 +38,72 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    os.environ["TQDM_DISABLE"] = "1"  # before transformers is imported: bars would cross the lines printed here
-    import torch
-
-    torch.set_num_threads(1)
+    one_quiet_thread()
     with tempfile.TemporaryDirectory() as folder:
         llava(Path(folder), options.cases, options.rounds)
         memory(Path(folder))
 
 
+def one_quiet_thread() -> None:
+    """Let nothing but the lines printed here appear, and one core do all work."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"  # before transformers is imported
+    import torch
+
+    torch.set_num_threads(1)
+
+
+class FourOrders:
+    """Questions in four orders of their options, and in the first alone, that a model is asked.
+
+    Attributes:
+        asks: the questions.
+        whole: tokens of a prompt.
+        shared: of these, those that all orders have in common and read once.
+        bound: what four orders cost by tokens, of one.
+        second_text: whether another encoder reads the prompt too, so that orders share nothing.
+    """
+
+    def __init__(self, directory: Path, count: int) -> None:
+        from benchmark.rotations import as_asked
+        from benchmark.scorer import Ask
+        from benchmark.transformers_scorer import TransformersScorer
+        from mllm_adapters.encoded_prompts import encode_prompts
+        from mllm_adapters.loading import load
+
+        options = ("Diabetic Retinopathy", "Age-related Macular Degeneration", "Media Haze", "Optic Disk Cupping")
+        orders = tuple(as_asked(options, rotation) for rotation in range(4))
+        self.asks = [Ask(noise(number), "What diagnosis is most likely?", orders) for number in range(count)]
+        loaded = load(directory)
+        self.second_text = bool(loaded.host.second_text)
+        prompts = [loaded.host.prompt(text) for text in self.asks[0].texts]
+        case = encode_prompts(loaded, self.asks[0].image, prompts)
+        self.shared, self.whole = (0 if self.second_text else case.shared), len(case.ids[0])
+        self.bound = (self.shared + 4 * (self.whole - self.shared)) / self.whole
+        self.scorer = TransformersScorer(directory)
+
+    def score(self) -> object:
+        return self.scorer.score(self.asks, ["letter"])
+
+    def score_one(self) -> object:
+        return self.scorer.score([ask._replace(orders=ask.orders[:1]) for ask in self.asks], ["letter"])
+
+
 def llava(folder: Path, count: int, rounds: int) -> None:
     """Four orders against one, and against lmms-eval generating an answer for each order."""
-    from benchmark.rotations import as_asked
-    from benchmark.scorer import Ask
-    from benchmark.transformers_scorer import TransformersScorer
-    from mllm_adapters.encoded_prompts import encode_prompts
-    from mllm_adapters.loading import load
-
     directory = save_llava(folder / "llava")
-    options = ("Diabetic Retinopathy", "Age-related Macular Degeneration", "Media Haze", "Optic Disk Cupping")
-    orders = tuple(as_asked(options, rotation) for rotation in range(4))
-    asks = [Ask(noise(number), "What diagnosis is most likely?", orders) for number in range(count)]
-    single = [ask._replace(orders=orders[:1]) for ask in asks]
-    loaded = load(directory)
-    case = encode_prompts(loaded, asks[0].image, [loaded.host.prompt(text) for text in asks[0].texts])
-    start, whole = case.shared, len(case.ids[0])
-    scorer = TransformersScorer(directory)
-    ratio = ratio_of(rounds, lambda: scorer.score(asks, ["letter"]), lambda: scorer.score(single, ["letter"]))
-    bound = (start + 4 * (whole - start)) / whole
-    print(f"LLaVA: prompts of {whole} tokens that share {start}; by tokens, 4 orders cost {bound:.2f} x one")
+    orders = FourOrders(directory, count)
+    ratio = ratio_of(rounds, orders.score, orders.score_one)
+    whole, start = orders.whole, orders.shared
+    print(f"LLaVA: prompts of {whole} tokens that share {start}; by tokens, 4 orders cost {orders.bound:.2f} x one")
     print(f"letter scoring, 4 orders / 1 order: {ratio:.2f} x the time (goal 1.5)")
     try:
-        wrapper = lmms_wrapper(directory, asks)
+        wrapper = lmms_wrapper(directory, orders.asks)
     except ImportError as error:
         print(f"lmms-eval's LLaVA wrapper is not installed ({error}); not compared")
         return
-    ratio = ratio_of(rounds, wrapper, lambda: scorer.score(asks, ["letter"]))
+    ratio = ratio_of(rounds, wrapper, orders.score)
     print(
         f"cases/s, letter scoring in 4 orders / lmms-eval's llava_hf, an answer for each order: {ratio:.1f} x (goal 5)"
     )

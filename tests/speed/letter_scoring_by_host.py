@@ -9,17 +9,14 @@ core, which other work on the machine hardly changes.
 
 import argparse
 import importlib
-import logging
-import os
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
 
-from letter_scoring import noise, ratio_of
+from letter_scoring import FourOrders, one_quiet_thread, ratio_of
 
 #: What the builders in `tiny` are told, so that an image becomes as many tokens as in the real host.
 IMAGES: dict[str, dict[str, int]] = {
@@ -42,12 +39,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    os.environ["TQDM_DISABLE"] = "1"  # before transformers is imported: bars would cross the lines printed here
-    import torch
-
-    torch.set_num_threads(1)
+    one_quiet_thread()
     for name in options.hosts.split(","):
         with tempfile.TemporaryDirectory() as folder:
             compare(name, save_large(name, Path(folder) / name), options.cases, options.rounds)
@@ -55,25 +47,12 @@ def main() -> None:
 
 def compare(name: str, directory: Path, count: int, rounds: int) -> None:
     """Print the ratio of four orders to one, and of that ratio to its bound."""
-    from benchmark.rotations import as_asked
-    from benchmark.scorer import Ask
-    from benchmark.transformers_scorer import TransformersScorer
-    from mllm_adapters.encoded_prompts import encode_prompts
-    from mllm_adapters.loading import load
-
-    options = ("Diabetic Retinopathy", "Age-related Macular Degeneration", "Media Haze", "Optic Disk Cupping")
-    orders = tuple(as_asked(options, rotation) for rotation in range(4))
-    asks = [Ask(noise(number), "What diagnosis is most likely?", orders) for number in range(count)]
-    single = [ask._replace(orders=orders[:1]) for ask in asks]
-    loaded = load(directory)
-    case = encode_prompts(loaded, asks[0].image, [loaded.host.prompt(text) for text in asks[0].texts])
-    start, whole = (0 if loaded.host.second_text else case.shared), len(case.ids[0])
-    bound = (start + 4 * (whole - start)) / whole
-    scorer = TransformersScorer(directory)
-    ratio = ratio_of(rounds, lambda: scorer.score(asks, ["letter"]), lambda: scorer.score(single, ["letter"]))
+    orders = FourOrders(directory, count)
+    ratio = ratio_of(rounds, orders.score, orders.score_one)
     print(
-        f"{name}: prompts of {whole} tokens that share {start}; 4 orders / 1 order {ratio:.2f} x, by tokens {bound:.2f} x:"
-        f" {ratio / bound:.2f} of it (goal 1.1{'; its Q-Former reads the options' if loaded.host.second_text else ''})",
+        f"{name}: prompts of {orders.whole} tokens that share {orders.shared}; 4 orders / 1 order {ratio:.2f} x, by tokens"
+        f" {orders.bound:.2f} x: {ratio / orders.bound:.2f} of it"
+        f" (goal 1.1{'; its Q-Former reads the options' if orders.second_text else ''})",
         flush=True,
     )
 
