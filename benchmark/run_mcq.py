@@ -19,16 +19,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cases import SCHEMA, Case, read_cases
-from benchmark.predictions import Run, cases_sha256, questions_sha256, read_run
-from benchmark.scorer import VIEWS, Scorer, dummy
+from benchmark.cases.case import SCHEMA, Case, read_cases
+from benchmark.predictions.file import Run, cases_sha256, questions_sha256, read_run
+from benchmark.scorers.scorer import VIEWS, Scorer, dummy
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
 
 if TYPE_CHECKING:
-    from benchmark.predictions import Shown
-    from benchmark.report import Report
-    from benchmark.scoring import Asking, Processes
+    from benchmark.cases.images import Shown
+    from benchmark.predictions.scoring import Asking, Processes
+    from benchmark.report.content import Report
 
 DEMO = "demo"
 RUNS = Path("runs") / "mcq"
@@ -89,8 +89,9 @@ def run(
         ImageError: naming the case whose image is missing, damaged or another one.
         ValueError: if the model cannot be asked like this.
     """
-    from benchmark.report import build_report, check_published, write_report
-    from benchmark.scoring import Asking, Processes, score_cases
+    from benchmark.predictions.scoring import Asking, Processes, score_cases
+    from benchmark.report.content import build_report, check_published
+    from benchmark.report.writing import write_report
 
     asking, processes = asking or Asking(), processes or Processes()
     cases = _demo(processes) if str(cases) == DEMO else cases
@@ -115,7 +116,7 @@ def run(
 
 def _demo(processes: "Processes") -> Path:
     """The demo's cases, drawn by the first process."""
-    from benchmark.demo_cases import demo_cases
+    from benchmark.cases.demo import demo_cases
 
     if processes.index == 0:
         demo_cases(RUNS / "demo_cases")
@@ -125,7 +126,7 @@ def _demo(processes: "Processes") -> Path:
 
 def _finished_runs(given: Mapping[str, "str | os.PathLike[str] | None"], asked: Sequence[Case]) -> dict[str, Run]:
     """The finished runs to set beside, by their role."""
-    from benchmark.summary import ComparisonError
+    from benchmark.predictions.file import ComparisonError
 
     runs = {role: read_run(path) for role, path in given.items() if path}
     hashes = {"cases_sha256": cases_sha256(asked), "questions_sha256": questions_sha256(asked)}
@@ -171,7 +172,7 @@ def load_scorer(model: str, device: str | None = None, name: str | None = None, 
         return scorer
     kind, _, spec = model.partition(":")
     if kind == "openai":
-        from benchmark.endpoint_scorer import EndpointScorer
+        from benchmark.scorers.endpoint_scorer import EndpointScorer
 
         return EndpointScorer(spec, endpoint, name)
     if kind != "lmms-eval" and not Path(model).is_dir():
@@ -184,17 +185,17 @@ def load_scorer(model: str, device: str | None = None, name: str | None = None, 
 
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
     if kind == "lmms-eval":
-        from benchmark.lmms_eval_scorer import LmmsEvalScorer
+        from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 
         return LmmsEvalScorer(spec, device, name)
-    from benchmark.transformers_scorer import TransformersScorer
+    from benchmark.scorers.transformers_scorer import TransformersScorer
 
     return TransformersScorer(model, device, name)
 
 
 def launched_processes() -> "Processes":
     """This process among those that `accelerate launch` (or torchrun) started; alone where none did."""
-    from benchmark.scoring import Processes
+    from benchmark.predictions.scoring import Processes
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
@@ -290,11 +291,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{' and '.join(missing)} must be given; without any argument the script explains itself")
     if options["batch_size"] < 1:
         parser.error(f"--batch-size is {options['batch_size']}; it must be at least 1")
-    from benchmark.report_terminal import print_report
-    from benchmark.scoring import Asking
-    from benchmark.summary import ComparisonError
-    from mgll.preprocessing import ImageError
-    from mllm_adapters.host import HostError
+    from benchmark.predictions.file import ComparisonError
+    from benchmark.predictions.scoring import Asking
+    from benchmark.report.terminal import print_report
+    from mgll.images.preprocessing import ImageError
+    from mllm_adapters.contract.terms import HostError
 
     processes = launched_processes()
     asking = Asking(**{field.name: options.pop(field.name) for field in fields(Asking)})

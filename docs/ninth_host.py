@@ -8,14 +8,16 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllm_adapters import last_hidden_state
-from mllm_adapters.host import GraftSettings, Host, HostError, Json, NewTensor, Plan, Source
+from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.contract.host import Host, Plan
+from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
+from mllm_adapters.modules import last_hidden_state
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mgll.tower import TowerHeader
-    from mllm_adapters.tower_spec import TowerSpec
+    from mgll.tower.file import TowerHeader
+    from mllm_adapters.contract.tower_spec import TowerSpec
 
 
 def prompt(question: str) -> str:
@@ -34,8 +36,8 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     Raises:
         HostError: when the donor has no such layer, or the class token is to be kept.
     """
-    from mllm_adapters.square_images import use_squares
-    from mllm_adapters.tower_spec import tower_spec
+    from mllm_adapters.contract.tower_spec import tower_spec
+    from mllm_adapters.modules.square_images import use_squares
 
     files = copy.deepcopy(source.files)
     config, vision = files["config.json"], files["config.json"]["vision_config"]
@@ -78,7 +80,7 @@ def placeholders(files: dict[str, Json]) -> int:
 
 def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
     """The donor's tokens as the last hidden state."""
-    from mllm_adapters.donor_tower import GraftedTower
+    from mllm_adapters.modules.grafted_tower import GraftedTower
 
     return GraftedTower(spec, last_hidden_state.hand_on)
 
@@ -88,7 +90,7 @@ def processor(directory: Path) -> Any:
     from transformers import Gemma3Processor
     from transformers.processing_utils import ImagesKwargs
 
-    from mllm_adapters.square_images import load_with_squares
+    from mllm_adapters.modules.square_images import load_with_squares
 
     class OneImageAPrompt(Gemma3Processor):
         images_kwargs = ImagesKwargs()  # the stock class's are about crops, and a graft sees the whole image

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from mgll.tower.features import tower_features
 
-    from mgll.tower import TowerHeader
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def macro_auc(results: Sequence[ProbeResult], min_positives: int = 1) -> float:
 
 def fold_grades(labels: Sequence[str]) -> set[str]:
     """Class codes with grades replaced by what they grade (`Mild NPDR` -> `DR`); negatives are left out."""
-    from mgll.vocabulary import NEGATIVE_OF, diseases
+    from mgll.vocabulary.diseases import NEGATIVE_OF, diseases
 
     table = diseases()
     return {
@@ -83,42 +83,11 @@ def probe(
     return results
 
 
-def tower_features(tower: str | os.PathLike[str], images: Sequence[str], batch_size: int = 64) -> np.ndarray:
-    """Pooled features of images under a tower file: [len(images), width].
-
-    Raises:
-        ImageError: for an image that cannot be read; an evaluation never skips one.
-    """
-    from mgll.tower import load_tower
-
-    return model_features(*load_tower(tower), images, batch_size)
-
-
-def model_features(
-    model: "PreTrainedModel", header: "TowerHeader", images: Sequence[str], batch_size: int = 64
-) -> np.ndarray:
-    """The same of a tower in memory."""
-    import torch
-    from tqdm import tqdm
-
-    from mgll.preprocessing import open_image, preprocess
-    from mgll.tower_model import pooled
-
-    parts = []
-    with torch.inference_mode():
-        for start in tqdm(range(0, len(images), batch_size), desc="features", leave=False):
-            batch = [
-                preprocess(open_image(image), header.preprocessing) for image in images[start : start + batch_size]
-            ]
-            parts.append(pooled(model, torch.stack(batch), header.pooling).numpy())
-    return np.concatenate(parts)
-
-
 def probe_tower(
     tower: str | os.PathLike[str], manifest: str | os.PathLike[str], split: str = "test"
 ) -> list[ProbeResult]:
     """Probe a tower file on a manifest: fitted on its training split, evaluated on `split`."""
-    from mgll.manifest import read_manifest
+    from mgll.manifest.records import read_manifest
 
     fit, held_out = read_manifest(manifest, "train"), read_manifest(manifest, split)  # type: ignore[arg-type]
     return probe(

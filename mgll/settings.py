@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from mgll.preprocessing import Preprocessing
+    from mgll.images.preprocessing import Preprocessing
 
 Objective = Literal["mgll", "mgll-paper", "clip", "siglip", "supcon"]
 TextTraining = Literal["frozen", "full"] | int
@@ -71,7 +71,7 @@ class PretrainSettings:
         out: folder of the run; the tower is written there as `mgll.ckpt`.
         objective: `mgll`, `mgll-paper`, `clip`, `siglip` or `supcon`.
         objective_settings: replaces the named objective's settings where given (the ablations of Tables 3, 4, 35 and 36).
-        encoder: an image encoder of `mgll.vision_encoders`: `vit-base-16`, `vit-large-14`, `vit-huge-14`, `convnext-base`,
+        encoder: an image encoder of `mgll.encoders.vision`: `vit-base-16`, `vit-large-14`, `vit-huge-14`, `convnext-base`,
             `convnext-large`, `timm:NAME`, `open_clip:NAME` or `hf:FOLDER`, a local folder of transformers with its weights.
         encoder_options: arguments of the encoder that replace those of its name, such as `hidden_act` of a ViT (`quick_gelu` for
             OpenAI's weights) or `drop_path_rate` of a timm trunk.
@@ -107,7 +107,7 @@ class PretrainSettings:
         shards_at_once: draw each stretch of an epoch from so many shards (or folders), so that a slow disk reads few at a time;
             other shards come together in every epoch. 0 draws from all.
         source_resolution: scale images down to this longest side first, in pixels (Table 7).
-        wrong_texts: share of the images' levels that get another image's texts (Table 8), see `mgll.text_corruption`.
+        wrong_texts: share of the images' levels that get another image's texts (Table 8), see `mgll.training.text_corruption`.
         missing_texts: share of the images' levels that are taken away (Tables 8 and 37).
         granularity: level -> the half of the images that keeps it, `A`, `B`, `AB` or `none` (Table 38); levels not named are kept.
         join_levels: level -> the level that its texts are trained as (Table 4's two granularities); after all of the above.
@@ -169,7 +169,7 @@ class PretrainSettings:
     @property
     def preprocessing(self) -> "Preprocessing":
         """How images become the tower's input."""
-        from mgll.preprocessing import Preprocessing
+        from mgll.images.preprocessing import Preprocessing
 
         return Preprocessing(size=self.image_size, mean=self.mean, std=self.std, resize=self.resize)
 

@@ -111,8 +111,8 @@ def image_encoder_cost(settings: CostSettings) -> EncoderCost:
     """Of the tower of these settings."""
     import torch
 
-    from mgll.tower_model import build_model, freeze_unused, pooled
-    from mgll.vision_encoders import encoder_config
+    from mgll.encoders.vision_configs import encoder_config
+    from mgll.tower.model import build_model, freeze_unused, pooled
 
     size: int = settings.image_size
     pooling: Any = settings.pooling
@@ -152,7 +152,7 @@ def _encoder_cost(settings: CostSettings, build: Callable[[], Any], run: Callabl
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mgll.contrastive_model import keep_layer_inputs_only
+    from mgll.training.model import keep_layer_inputs_only
 
     def forward(inputs: int) -> tuple[Any, int]:
         """Output, and bytes kept."""

@@ -11,8 +11,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from mgll.formats import FormatError
-from mllm_adapters.host import HostError
-from mllm_adapters.loading import LoadedHost, load
+from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.contract.terms import HostError
+from mllm_adapters.loading.load import load
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,9 +35,9 @@ def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: s
     """
     import torch
 
-    from mgll.preprocessing import open_image
-    from mllm_adapters.encoded_prompts import encode_prompts
-    from mllm_adapters.prompt_rows import replies
+    from mgll.images.preprocessing import open_image
+    from mllm_adapters.prompting.encoding import encode_prompts
+    from mllm_adapters.prompting.rows import replies
 
     opened = open_image(image) if isinstance(image, (str, os.PathLike)) else image
     with torch.inference_mode():

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mllm_adapters.host import HostError
-from mllm_adapters.registry import HOSTS, get_host
-from mllm_adapters.swap import RUNS, resolve_checkpoint, resolve_parts
+from mllm_adapters.contract.terms import HostError
+from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         host = get_host(options.model)
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
-        from mllm_adapters.transplant import convert
+        from mllm_adapters.graft.transplant import convert
 
         record = convert(host, source, out, options.copy, named, parts)
     except (FormatError, HostError, OSError) as error:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgll.formats import Row
-from mgll.manifest import Record, read_manifest, write_manifest
+from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mllm_adapters.loading import LoadedHost
+    from mllm_adapters.contract.host import LoadedHost
 
 QUESTION = "What does this fundus photograph show?"
 #: Less than this share of the trained tensors may stay as they were: a branch that starts at 0 at first stops what is behind it.
@@ -89,8 +89,8 @@ def check_encoder(settings: PretrainSettings, steps: int, host: Path) -> Encoder
     """
     import torch
 
-    from mgll.pretraining import pretrain
-    from mgll.tower import load_tower
+    from mgll.tower.file import load_tower
+    from mgll.training.pretraining import pretrain
 
     if steps < 2:
         raise ValueError(f"steps {steps}: it takes two or more to see whether the loss falls")
@@ -134,8 +134,8 @@ def _what_moved(settings: PretrainSettings, checkpoint: Path) -> tuple[int, int,
     import torch
     from safetensors.torch import load_file
 
-    from mgll.text_encoder import TextEncoder
-    from mgll.vision_encoders import vision_encoder
+    from mgll.encoders.text import TextEncoder
+    from mgll.encoders.vision import vision_encoder
 
     torch.manual_seed(settings.seed)  # as `pretrain` does
     tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
@@ -160,9 +160,9 @@ def _graft_and_ask(
     import torch
 
     from mllm_adapters.ask import ask, load
-    from mllm_adapters.graft import validate
-    from mllm_adapters.registry import get_host
-    from mllm_adapters.transplant import graft
+    from mllm_adapters.graft.transplant import graft
+    from mllm_adapters.graft.validation import validate
+    from mllm_adapters.hosts.registry import get_host
 
     record = graft(get_host("llava"), host, tower, out)
     validate(out)
@@ -182,7 +182,7 @@ def _seen(loaded: "LoadedHost", photograph: str) -> tuple[int, int, bool]:
     """Features that a LLaVA makes of a photograph, their places in a question about it, and whether all numbers are finite."""
     import torch
 
-    from mgll.preprocessing import open_image
+    from mgll.images.preprocessing import open_image
 
     model = loaded.model
     inputs = loaded.processor(

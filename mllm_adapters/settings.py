@@ -11,7 +11,7 @@ class TrainingQuestion:
 
     Attributes:
         image: path of the image.
-        question: all that stands beside it (`benchmark.prompts.question_text`), without the host's own prompt.
+        question: all that stands beside it (`mgll.vocabulary.questions.question_text`), without the host's own prompt.
         letter: the right answer, `A` to `D`.
         caption: the right answer in words, for `FinetuneSettings.align`.
     """
@@ -38,7 +38,8 @@ class FinetuneSettings:
         clip_grad: largest gradient norm.
         epochs: passes over the questions.
         steps: replaces `epochs` where given.
-        align: start by fitting the connector's last linear map in closed form to the captions (`mllm_adapters.alignment`).
+        align: start by fitting the connector's last linear map in closed form to the captions
+            (`mllm_adapters.finetuning.alignment`).
         batch_size: questions a step over all processes.
         seed: of LoRA's start, order and dropout.
         dtype: of the weights; `auto` is the checkpoint's, but float32 for a float16 one, which cannot be trained.

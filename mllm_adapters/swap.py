@@ -1,25 +1,21 @@
 """Put a vision tower into a multimodal LLM: writes a new checkpoint directory, the old one stays as it is."""
 
 import argparse
-import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgll.formats import FormatError
-from mgll.preprocessing import ImageError
-from mllm_adapters.host import GraftSettings, Host, HostError
-from mllm_adapters.registry import HOSTS, get_host
-from mllm_adapters.token_policy import POLICIES
+from mgll.images.preprocessing import ImageError
+from mllm_adapters.contract.host import Host
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.contract.token_policy import POLICIES
+from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
 
 if TYPE_CHECKING:
-    from mllm_adapters.graft import Graft
-    from mllm_adapters.rehearsal import Rehearsal
-
-RUNS = Path("runs")
-DEMO = "demo"
-_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.pt", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+    from mllm_adapters.contract.graft_record import Graft
+    from mllm_adapters.graft.dry_run import Rehearsal
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         _check_encoder(options.encoder)
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
-        from mllm_adapters.rehearsal import rehearse
-        from mllm_adapters.transplant import graft
+        from mllm_adapters.graft.dry_run import rehearse
+        from mllm_adapters.graft.transplant import graft
 
         if options.dry_run:
             print(dry_run(host, named, rehearse(host, source, options.encoder, settings, parts), options.copy))
@@ -65,45 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
-    """The directory of a checkpoint, and what it is called: a folder, a hub id from cache or hub, or `demo`.
-
-    Raises:
-        HostError: if it is none of these or cannot be had; the message says what to type.
-    """
-    named = checkpoint or host.checkpoint
-    if Path(named).is_dir():
-        return Path(named), named
-    if named == DEMO:
-        from mllm_adapters.demo_host import demo_checkpoint
-
-        if host.name != "llava":
-            raise HostError(f"the embedded demo host is a LLaVA; --model {host.name} needs --checkpoint DIR")
-        return demo_checkpoint(RUNS), named
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", named) or named.startswith((".", "/")):
-        raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
-    return _from_hub(host, named), named
-
-
-def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
-    """The folders of a host's further checkpoints, from `NAME=DIR_OR_HUB_ID` on the command line.
-
-    A part that is not named is left out: the published checkpoint may hold it, and the host says so if it does not.
-
-    Raises:
-        HostError: if one is not of that form, or cannot be had.
-    """
-    found = {}
-    for item in named:
-        name, _, where = item.partition("=")
-        if not where or name not in host.parts:
-            known = ", ".join(f"{part} (such as {hub})" for part, hub in host.parts.items()) or "none"
-            raise HostError(f"--part {item}: give NAME=DIR_OR_HUB_ID; parts of {host.title}: {known}")
-        path = Path(where)
-        found[name] = path if path.exists() else _from_hub(host, where)
-    return found
-
-
 def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None:
     """The images of `--warm`; None where it was not given.
 
@@ -112,32 +69,9 @@ def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None
     """
     if folder is None:
         return None
-    from mllm_adapters.warm_graft import images_in
+    from mllm_adapters.graft.warm import images_in
 
     return images_in(folder, limit, seed)
-
-
-def _from_hub(host: Host, name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    from mllm_adapters.surgery import read_checkpoint
-
-    reason = ""
-    for cached in (True, False):
-        try:
-            directory = Path(snapshot_download(name, local_files_only=cached, allow_patterns=_PATTERNS))
-            if any(directory.glob("*.index.json")):  # a cache may hold half a checkpoint
-                read_checkpoint(directory)
-            return directory
-        except (OSError, ValueError) as error:  # what the hub's client raises, and FormatError for half a checkpoint
-            reason = str(error).strip().split("\n")[0]
-    raise HostError(
-        f"{name} is neither in the cache nor to be had from the hub ({reason}).\n"
-        "Type one of these:\n"
-        f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint DIR   (a folder you have)\n"
-        f"  python -m mllm_adapters.swap --model llava --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"
-        f"  hf download {name}   (huggingface-cli download in old versions; where there is network; then swap again)"
-    )
 
 
 def list_hosts() -> str:
@@ -221,7 +155,7 @@ def _why_ours(host: Host, record: "Graft") -> str:
 
 def _check_encoder(encoder: Path) -> None:
     """Say what is wrong with the tower file before a checkpoint of gigabytes is fetched."""
-    from mgll.tower import read_header
+    from mgll.tower.file import read_header
 
     read_header(encoder)
 

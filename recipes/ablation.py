@@ -14,10 +14,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mgll.ablations import AblationTable, read_table, row_settings, summary
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.formats import FormatError
 from mgll.settings import PretrainSettings
+from mgll.training.ablation_tables import AblationTable, read_table, row_settings, summary
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,9 +44,9 @@ def run(
     table: AblationTable, settings: Mapping[str, PretrainSettings], rows: Sequence[str], manifest: str, out: Path
 ) -> None:
     """Train and probe some rows, and write summary.md of all that are done."""
-    from mgll.distributed import first_process
     from mgll.files import write_text
-    from mgll.pretraining import BadImagesError, pretrain
+    from mgll.training.distributed import first_process
+    from mgll.training.pretraining import BadImagesError, pretrain
 
     probes = {name: Path(own.out) / "probe.txt" for name, own in settings.items()}
     for name in rows:

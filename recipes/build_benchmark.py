@@ -54,11 +54,11 @@ def main() -> None:
     settings = parse_settings(BenchmarkSettings, __doc__ or "")
     import json
 
-    from benchmark.case_building import build_cases
-    from benchmark.cases import describe
-    from benchmark.floor import describe_floor, prior_floor
+    from benchmark.cases.building import build_cases
+    from benchmark.cases.case import describe
+    from benchmark.cases.floor import describe_floor, prior_floor
     from mgll.files import sha256, write_text
-    from mgll.manifest import read_manifest
+    from mgll.manifest.records import read_manifest
     from mgll.provenance import provenance
 
     out = Path(settings.out)

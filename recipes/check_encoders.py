@@ -123,7 +123,7 @@ def _check(run: PretrainSettings, steps: int, cache: Path) -> "EncoderCheck":
     """In the process of the check."""
     from dataclasses import replace
 
-    from mllm_adapters.demo_host import demo_checkpoint
+    from mllm_adapters.demo.host import demo_checkpoint
     from mllm_adapters.encoder_check import check_encoder
 
     folders = Path(run.out).parent
@@ -147,7 +147,7 @@ def random_text_encoder(name: str, folder: Path) -> str:
     from open_clip.tokenizer import SimpleTokenizer
     from transformers import AutoTokenizer, BertConfig, CLIPTextConfig, CLIPTokenizer
 
-    from mgll.text_encoder import embedded_text_encoder
+    from mgll.encoders.text import embedded_text_encoder
 
     saved = _save_random(name, {"bert": BertConfig, "clip": CLIPTextConfig}, folder)
     if name == "random:bert":

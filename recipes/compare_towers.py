@@ -16,9 +16,9 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings
 from mgll.settings import Objective, PretrainSettings
-from mllm_adapters.demo_settings import DemoHostSettings
+from mllm_adapters.contract.token_policy import TokenPolicy
+from mllm_adapters.demo.settings import DemoHostSettings
 from mllm_adapters.settings import FinetuneSettings
-from mllm_adapters.token_policy import TokenPolicy
 
 RANDOM, CLIP, MGLL, BLIND = "random", "clip", "mgll", "mgll-blind"
 
@@ -88,8 +88,8 @@ def compare(settings: CompareSettings) -> Path:
 
 
 def _summary(out: Path, chosen: tuple[int, ...], probes: dict[str, list[str]]) -> str:
-    from benchmark import seeds
-    from benchmark.predictions import read_run
+    from benchmark.predictions.file import read_run
+    from benchmark.report import seeds
 
     folders = [out / f"seed-{seed}" for seed in chosen]
     runs = {name: [read_run(folder / f"{name}-scores") for folder in folders] for name in probes}
@@ -118,7 +118,7 @@ def _summary(out: Path, chosen: tuple[int, ...], probes: dict[str, list[str]]) -
 
 def _questions(settings: CompareSettings, split: str) -> Path:
     """Balanced questions of a split: no strategy that ignores the image beats 25 %."""
-    from benchmark.case_building import build_cases
+    from benchmark.cases.building import build_cases
 
     path = Path(settings.out) / f"{split}.jsonl"
     if not path.is_file():
@@ -129,7 +129,7 @@ def _questions(settings: CompareSettings, split: str) -> Path:
 
 def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Path]:
     """A random, a CLIP and an MGLL tower of the same architecture."""
-    from mllm_adapters.demo_host import save_random_tower
+    from mllm_adapters.demo.host import save_random_tower
 
     towers = {RANDOM: folder / "random-tower.ckpt"}
     shared = settings.pretrain
@@ -140,7 +140,7 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
     for name, objective in objectives.items():
         towers[name] = folder / f"{name}-tower" / "mgll.ckpt"
         if not towers[name].is_file():
-            from mgll.pretraining import pretrain
+            from mgll.training.pretraining import pretrain
 
             run = replace(
                 settings.pretrain,
@@ -155,8 +155,8 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
 
 def _standardised(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
     """The same towers with pooled features of mean 0 and variance 1, so that no connector starts at a disadvantage of scale."""
-    from mgll.manifest import read_manifest
-    from mgll.standardise import standardise_tower
+    from mgll.manifest.records import read_manifest
+    from mgll.tower.standardise import standardise_tower
 
     images = [record.image for record in read_manifest(settings.manifest, "train")][:1000]
     written = {name: folder / f"{name}-standardised.ckpt" for name in towers}
@@ -175,12 +175,12 @@ def _probe(tower: Path, manifest: str) -> str:
 
 def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
     """The host on the CLIP tower, and its grafts with every tower."""
-    from mgll.tower import read_header
-    from mgll.tower_config import CLIP as CLIP_KIND
-    from mllm_adapters.demo_host import build_demo_host, save_random_tower
-    from mllm_adapters.host import GraftSettings
-    from mllm_adapters.registry import get_host
-    from mllm_adapters.transplant import graft
+    from mgll.tower.config import CLIP as CLIP_KIND
+    from mgll.tower.file import read_header
+    from mllm_adapters.contract.terms import GraftSettings
+    from mllm_adapters.demo.host import build_demo_host, save_random_tower
+    from mllm_adapters.graft.transplant import graft
+    from mllm_adapters.hosts.registry import get_host
 
     own = towers[CLIP]
     if read_header(own).kind != CLIP_KIND:  # the demo host holds no other; all three arms are grafts anyway
@@ -193,9 +193,9 @@ def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) ->
 
 
 def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path, seed: int) -> Path:
-    from benchmark.cases import read_cases
-    from benchmark.prompts import question_text
-    from mllm_adapters.finetune import finetune
+    from benchmark.cases.case import read_cases
+    from mgll.vocabulary.questions import question_text
+    from mllm_adapters.finetuning.finetune import finetune
     from mllm_adapters.settings import TrainingQuestion
 
     asked = [
@@ -211,16 +211,16 @@ def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path
 
 
 def _score(model: Path, cases: Path, out: Path, name: str, against: Path | None = None, blind: bool = False) -> None:
+    from benchmark.predictions.scoring import Asking
     from benchmark.run_mcq import run
-    from benchmark.scoring import Asking
 
     asking = Asking(images="blank" if blind else "own", batch_size=32)
     run(str(model), cases, out, against, asking, out.parent / BLIND if against else None, name=name)
 
 
 def _text_only(host: Path) -> float:
-    from mllm_adapters.loading import load
-    from mllm_adapters.warm_decoder import text_only_accuracy
+    from mllm_adapters.demo.reading import text_only_accuracy
+    from mllm_adapters.loading.load import load
 
     loaded = load(host)
     return text_only_accuracy(loaded.model, loaded.processor)

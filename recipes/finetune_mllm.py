@@ -32,12 +32,12 @@ class Run(FinetuneSettings):
 def main() -> None:
     """Parse the settings, turn cases into questions, train."""
     run = parse_settings(Run, __doc__ or "")
-    from benchmark.cases import read_cases
-    from benchmark.prompts import LETTERS, question_text
-    from mgll.distributed import first_process
+    from benchmark.cases.case import read_cases
     from mgll.formats import FormatError
-    from mllm_adapters.finetune import finetune
-    from mllm_adapters.host import HostError
+    from mgll.training.distributed import first_process
+    from mgll.vocabulary.questions import LETTERS, question_text
+    from mllm_adapters.contract.terms import HostError
+    from mllm_adapters.finetuning.finetune import finetune
     from mllm_adapters.settings import TrainingQuestion
 
     settings = FinetuneSettings(**{field.name: getattr(run, field.name) for field in fields(FinetuneSettings)})

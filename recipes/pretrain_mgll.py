@@ -26,10 +26,10 @@ def main() -> None:
 
 def train(settings: PretrainSettings) -> None:
     """Make the embedded photographs if no manifest is named, and train."""
-    from mgll.distributed import first_process
     from mgll.formats import FormatError
-    from mgll.pretraining import BadImagesError, pretrain
     from mgll.synthetic import generate
+    from mgll.training.distributed import first_process
+    from mgll.training.pretraining import BadImagesError, pretrain
 
     if settings.manifest is None:
         with first_process() as is_first:

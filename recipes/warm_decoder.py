@@ -3,7 +3,7 @@
     python recipes/warm_decoder.py                        # a few minutes on two cores
     python recipes/warm_decoder.py --steps 300 --out runs/quick
 
-Writes decoder.safetensors; the weights that ship with the package are such a file, copied to mllm_adapters/demo_decoder/.
+Writes decoder.safetensors; the weights that ship with the package are such a file, copied to mllm_adapters/demo/.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings
 from mgll.files import write_text
-from mllm_adapters.demo_settings import WarmSettings
+from mllm_adapters.demo.settings import WarmSettings
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ def main() -> None:
     from tqdm import tqdm
 
     from mgll.provenance import provenance
-    from mllm_adapters.warm_decoder import build_tokenizer, save_decoder, text_only_accuracy, warm
+    from mllm_adapters.demo.decoder import build_tokenizer, save_decoder
+    from mllm_adapters.demo.decoder_training import warm
+    from mllm_adapters.demo.reading import text_only_accuracy
 
     out = Path(settings.out)
     with tqdm(total=settings.steps, desc="warming", disable=None) as bar:

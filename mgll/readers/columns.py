@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mgll.manifest import Record, Split
+from mgll.manifest.records import Record, Split
 from mgll.readers.splits import NAMES, SHARES, parse_shares, split_of_group
-from mgll.vocabulary import synonyms
+from mgll.vocabulary.diseases import synonyms
 
 #: Column -> cell; a cell of a table is one string, one of a JSON file may hold several.
 Row = Mapping[str, str | Sequence[str]]
@@ -114,7 +114,7 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--group", metavar="COLUMN", help="patient or eye; without it every image is its own group")
     add("--split", metavar="COLUMN", help="train, val or test; without it images are split by group")
-    add("--labels", metavar="COLUMN", help="class names, mapped by the synonyms of mgll/diseases.csv")
+    add("--labels", metavar="COLUMN", help="class names, mapped by the synonyms of mgll/vocabulary/diseases.csv")
     add(
         "--separator",
         action="append",

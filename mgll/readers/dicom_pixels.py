@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mgll.image_files import ImageError
-from mgll.preprocessing import MAX_PIXELS
+from mgll.images.files import ImageError
+from mgll.images.preprocessing import MAX_PIXELS
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.manifest import Record
+from mgll.manifest.records import Record
 from mgll.readers.columns import Columns, add_column_arguments, chosen_columns
 from mgll.readers.tables import read_table
 from mgll.readers.writing import Found, write_found

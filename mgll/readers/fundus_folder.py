@@ -12,11 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.manifest import Record
+from mgll.manifest.records import Record
 from mgll.readers.tables import read_table
 from mgll.readers.writing import Found, write_found
-from mgll.texts import describe_labels
-from mgll.vocabulary import diseases, synonyms
+from mgll.vocabulary.diseases import diseases, synonyms
+from mgll.vocabulary.label_texts import describe_labels
 
 COLUMNS = {"image", "dataset", "split", "group", "labels", "grade", "text", "licence"}
 GRADED = {"DR", "AMD"}
@@ -81,7 +81,7 @@ def _main(arguments: list[str] | None = None) -> int:
 
     def read() -> Found:
         records, unmapped = read_fundus_folder(options.folder)
-        hint = "add a synonym to mgll/diseases.csv"
+        hint = "add a synonym to mgll/vocabulary/diseases.csv"
         return records, Counter({f"no class for label {name!r}; {hint}": n for name, n in unmapped.items()})
 
     return write_found(options.out, read, made_from=str(options.folder))

@@ -3,7 +3,7 @@
 A folder holds `NAME_train.txt` and `NAME_val.txt`, whose lines are paths of JSON files in that folder. Each is a list of entries
 with `ImageID` and the texts: `Disease` and `Description`, or `Keyword` alone, or `modality`, `study_description_0` and
 `series_description`. A fundus image `/TOP/SET/FILE.jpg` is the array `image` of `All_data_npz/SET/FILE.npz`; an X-ray lies where
-its `ImageID` says. The manifest points into the npz files, which `mgll.preprocessing.open_image` reads: no copy, no loss.
+its `ImageID` says. The manifest points into the npz files, which `mgll.images.preprocessing.open_image` reads: no copy, no loss.
 
     python -m mgll.readers.mgll_fundus FOLDER --list 2level_multi_disease_list --out manifest.jsonl
 """
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from mgll.formats import FormatError
-from mgll.manifest import Record, Split
+from mgll.manifest.records import Record, Split
 from mgll.readers.writing import Found, write_found
-from mgll.texts import DISEASE, EXPLANATION, MODALITY, SERIES, STUDY
-from mgll.vocabulary import synonyms
+from mgll.vocabulary.diseases import synonyms
+from mgll.vocabulary.label_texts import DISEASE, EXPLANATION, MODALITY, SERIES, STUDY
 
 #: Granularity -> key of an entry, coarse to fine; `Keyword` is what `Disease` is called in the lists of one level.
 LEVELS: Mapping[str, tuple[str, ...]] = {

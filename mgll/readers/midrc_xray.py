@@ -24,12 +24,12 @@ import numpy as np
 from PIL import Image
 
 from mgll.files import atomic_path, write_text
-from mgll.image_files import ImageError
-from mgll.manifest import Record
+from mgll.images.files import ImageError
+from mgll.manifest.records import Record
 from mgll.readers.dicom_pixels import grey_pixels
 from mgll.readers.splits import SHARES, parse_shares, split_of_group
 from mgll.readers.writing import Found, write_found
-from mgll.texts import MODALITY, SERIES, STUDY
+from mgll.vocabulary.label_texts import MODALITY, SERIES, STUDY
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -14,12 +14,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.manifest import Record
+from mgll.manifest.records import Record
 from mgll.readers.report_sections import findings_and_impression
 from mgll.readers.splits import NAMES
 from mgll.readers.tables import read_table
 from mgll.readers.writing import Found, write_found
-from mgll.texts import DISEASE, REPORT
+from mgll.vocabulary.label_texts import DISEASE, REPORT
 
 IDS = {"subject_id", "study_id"}
 VALUES = {"1.0": True, "1": True, "-1.0": None, "-1": None, "0.0": False, "0": False, "": False}

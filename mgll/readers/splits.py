@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from mgll.manifest import Split
+from mgll.manifest.records import Split
 
 NAMES: dict[str, Split] = {
     "train": "train",

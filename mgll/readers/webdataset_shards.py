@@ -1,8 +1,8 @@
 """WebDataset shards -> a manifest that points into them; nothing is unpacked.
 
-Shards of `mgll.shards` need no flags: their JSON files are records. In other people's shards each sample's JSON file is a row whose
-fields the flags choose (those of nested objects are `outer.inner`); `txt` is the content of its `.txt` file and `key` its name.
-No other file is opened: a `.pkl` or `.pyd` is not unpickled, and no URL or pipe is followed.
+Shards of `mgll.manifest.shards` need no flags: their JSON files are records. In other people's shards each sample's JSON file
+is a row whose fields the flags choose (those of nested objects are `outer.inner`); `txt` is the content of its `.txt` file and
+`key` its name. No other file is opened: a `.pkl` or `.pyd` is not unpickled, and no URL or pipe is followed.
 
     python -m mgll.readers.webdataset_shards shards/*.tar --level report=txt --group patient --out manifest.jsonl
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mgll.formats import FormatError
-from mgll.manifest import Record
+from mgll.manifest.records import Record
+from mgll.manifest.shards import Sample, read_shard
 from mgll.readers.columns import Columns, add_column_arguments, chosen_columns
 from mgll.readers.writing import Found, write_found
-from mgll.shards import Sample, read_shard
 
 
 def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Found:

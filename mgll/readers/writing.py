@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.image_files import image_exists
-from mgll.manifest import Record, write_manifest
+from mgll.images.files import image_exists
+from mgll.manifest.records import Record, write_manifest
 
 #: Records, and for each reason how many images were left out or changed.
 Found = tuple[Sequence[Record], Counter[str]]

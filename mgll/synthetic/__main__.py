@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.contact_sheet:
         from mgll.files import atomic_path
         from mgll.synthetic.contact_sheet import contact_sheet
-        from mgll.vocabulary import benchmark_classes
+        from mgll.vocabulary.diseases import benchmark_classes
 
         codes = options.classes or [disease.code for disease in benchmark_classes()]
         sheet = contact_sheet(codes, options.columns, options.seed, options.size or 256)

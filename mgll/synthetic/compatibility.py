@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mgll.synthetic.findings import FINDINGS
-from mgll.vocabulary import NEGATIVE_OF, diseases, true_codes
+from mgll.vocabulary.diseases import NEGATIVE_OF, diseases, true_codes
 
 #: At most one of each of these groups: they exclude each other medically, or one would hide the other.
 EXCLUSIVE = (

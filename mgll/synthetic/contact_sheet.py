@@ -7,7 +7,7 @@ from mgll.synthetic.compatibility import check_labels
 from mgll.synthetic.drawing import draw_eye
 from mgll.synthetic.findings import GRADES
 from mgll.synthetic.sampling import main_labels
-from mgll.vocabulary import diseases
+from mgll.vocabulary.diseases import diseases
 
 
 def contact_sheet(codes: list[str], columns: int = 6, seed: int = 0, size: int = 256) -> Image.Image:

@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from mgll.formats import read_header
-from mgll.manifest import SCHEMA, Record, Split, read_manifest, write_manifest
+from mgll.manifest.records import SCHEMA, Record, Split, read_manifest, write_manifest
 from mgll.synthetic.drawing import Laterality, draw_eye
 from mgll.synthetic.sampling import class_weights, sample_eye, sample_fellow
-from mgll.texts import describe_labels
+from mgll.vocabulary.label_texts import describe_labels
 
 #: Raised whenever the same seed gives other pixels or labels, so that an old folder is not taken for a new one.
 VERSION = 2

@@ -7,7 +7,7 @@ import numpy as np
 
 from mgll.synthetic.compatibility import compatible
 from mgll.synthetic.findings import GRADES
-from mgll.vocabulary import NEGATIVE_OF, benchmark_classes
+from mgll.vocabulary.diseases import NEGATIVE_OF, benchmark_classes
 
 #: Odds of the grades and kinds in `findings.GRADES`.
 _GRADE_ODDS = MappingProxyType(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmark.predictions import Prediction, Run, most_probable
+from benchmark.predictions.file import Prediction, Run, most_probable
 
 
 def row(

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.cases import Case, write_cases
-from benchmark.prompts import QUESTIONS
+from benchmark.cases.case import Case, write_cases
 from mgll.files import sha256
-from mgll.vocabulary import diseases
+from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.questions import QUESTIONS
 
 CODES = ("Health", "DR", "AMD", "Glaucoma", "Myopia", "Cataract")
 

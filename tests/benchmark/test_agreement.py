@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.agreement import agreement
+from benchmark.stats.agreement import agreement
 
 choices = st.one_of(st.none(), st.integers(0, 3))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from answered import row, run_of
 
-from benchmark.answers import NONE, Reading, answers_of
+from benchmark.predictions.answers import NONE, Reading, answers_of
 
 # True option 0. Asked in four orders, this model gives option 0 and the letter A weight: option 0 stands at A, D, C, B in turn.
 LIKES_A = ([6, 1, 1, 2], [4, 5, 1, 1], [4, 1, 5, 1], [4, 1, 1, 5])

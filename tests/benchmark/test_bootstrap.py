@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmark import bootstrap
-from benchmark.bootstrap import Resampling, resamples
+from benchmark.stats import bootstrap
+from benchmark.stats.bootstrap import Resampling, resamples
 
 
 @pytest.fixture

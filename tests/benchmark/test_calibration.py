@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from benchmark.calibration import (
+from benchmark.stats.calibration import (
     brier_scores,
     calibrate,
     equal_mass_bins,
@@ -12,7 +12,7 @@ from benchmark.calibration import (
     expected_calibration_error,
     reliability_table,
 )
-from benchmark.significance import wilson
+from benchmark.stats.significance import wilson
 
 
 def own_groups(n: int) -> np.ndarray:

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.case_building import build_cases
-from benchmark.cases import SCHEMA, Case, _main, check_images, read_cases, write_cases
-from benchmark.demo_cases import demo_cases
-from benchmark.prompts import QUESTIONS
+from benchmark.cases.__main__ import _main
+from benchmark.cases.building import build_cases
+from benchmark.cases.case import SCHEMA, Case, check_images, read_cases, write_cases
+from benchmark.cases.demo import demo_cases
 from mgll.files import sha256
 from mgll.formats import FormatError, read_header
-from mgll.manifest import Record, read_manifest, write_manifest
-from mgll.vocabulary import diseases, true_codes
+from mgll.manifest.records import Record, read_manifest, write_manifest
+from mgll.vocabulary.diseases import diseases, true_codes
+from mgll.vocabulary.questions import QUESTIONS
 
 FINDINGS = [("Health",), ("Moderate NPDR",), ("AMD",), ("Glaucoma", "Cataract"), ("Cataract",), ("Glaucoma",), ("ERM",)]
 
@@ -343,14 +344,16 @@ def test_demo_cases_are_drawn_and_found_again(tmp_path):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; import benchmark.cases as c\ntry: c._main(['build', '--help'])\nexcept SystemExit: pass\n"
+    code = (
+        "import sys; import benchmark.cases.__main__ as c\ntry: c._main(['build', '--help'])\nexcept SystemExit: pass\n"
+    )
     code += "sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_real_photographs_make_cases_that_no_prior_answers(fundus_folder):
-    from benchmark.floor import floor_of
-    from benchmark.options import class_counts, draw
+    from benchmark.cases.floor import floor_of
+    from benchmark.options.draw import class_counts, draw
     from mgll.readers.fundus_folder import read_fundus_folder
 
     records = [record for record in read_fundus_folder(fundus_folder)[0] if record.split == "test"]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.class_counts import ShortageError, assign_images, in_proportion, table14_counts
-from benchmark.options import draw, member_codes
-from mgll.vocabulary import benchmark_classes
+from benchmark.options.counts import ShortageError, assign_images, in_proportion, table14_counts
+from benchmark.options.draw import draw, member_codes
+from mgll.vocabulary.diseases import benchmark_classes
 
 TABLE14 = {disease.code: disease.cases for disease in benchmark_classes()}
 # More images than needed, some of them of two classes, the scarce classes only beside others.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from benchmark.confusion import confusion
-from benchmark.significance import wilson
+from benchmark.stats.confusion import confusion
+from benchmark.stats.significance import wilson
 
 OPTIONS = [
     ("DR", "AMD", "MH", "CSR"),

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmark.case_images import open_case_image
-from benchmark.cases import write_cases
-from benchmark.endpoint_scorer import EndpointScorer
-from benchmark.predictions import read_run
-from benchmark.prompts import LETTERS
-from benchmark.rotations import as_asked
+from benchmark.cases.case import write_cases
+from benchmark.cases.images import open_case_image
+from benchmark.predictions.file import read_run
 from benchmark.run_mcq import main
-from benchmark.scorer import Ask, AskError
+from benchmark.scorers.endpoint_scorer import EndpointScorer
+from benchmark.scorers.scorer import Ask, AskError
+from benchmark.stats.rotations import as_asked
+from mgll.vocabulary.questions import LETTERS
 
 pytest.importorskip("openai", reason="the extra `endpoint` is not installed")
 

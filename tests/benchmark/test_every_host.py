@@ -8,8 +8,8 @@ import pytest
 from tiny_models import stirred_graft, stirred_host
 
 from benchmark import run_mcq
-from benchmark.cases import Case, write_cases
-from benchmark.predictions import FILE, Run, read_run
+from benchmark.cases.case import Case, write_cases
+from benchmark.predictions.file import FILE, Run, read_run
 
 #: A graft; a Q-Former that reads the question; tiles of an image; positions along three axes; attention across to the image.
 MODELS = ("graft", "instructblip", "internvl", "qwen2-vl", "med-flamingo")

@@ -5,11 +5,11 @@ from math import isnan
 
 import pytest
 
-from benchmark.class_counts import table14_counts
-from benchmark.floor import describe_floor, expected_floor, floor_of
-from benchmark.options import class_counts, draw
-from benchmark.paper import paper_floor
-from mgll.vocabulary import benchmark_classes, possible_codes
+from benchmark.cases.floor import describe_floor, expected_floor, floor_of
+from benchmark.options.counts import table14_counts
+from benchmark.options.draw import class_counts, draw
+from benchmark.paper.rows import paper_floor
+from mgll.vocabulary.diseases import benchmark_classes, possible_codes
 
 TABLE14 = [(disease.code,) for disease in benchmark_classes() for _ in range(disease.cases)]
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from benchmark.cases import SCHEMA, _main, check_images, describe, position_test, read_cases
+from benchmark.cases.__main__ import _main
+from benchmark.cases.case import SCHEMA, check_images, describe, position_test, read_cases
 from mgll.formats import FormatError
 
 FIELDS = {

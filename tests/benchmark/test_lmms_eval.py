@@ -16,15 +16,15 @@ from PIL import Image
 from tiny_models import stirred_graft, stirred_host
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from benchmark.case_images import open_case_image
-from benchmark.cases import Case, write_cases
-from benchmark.lmms_eval_scorer import LmmsEvalScorer
-from benchmark.lmms_export import main as export
-from benchmark.predictions import most_probable
-from benchmark.replies import parse_reply
-from benchmark.scorer import VIEWS, Ask
-from benchmark.transformers_scorer import TransformersScorer
-from mllm_adapters.llava import prompt
+from benchmark.cases.case import Case, write_cases
+from benchmark.cases.images import open_case_image
+from benchmark.harnesses.lmms_export import main as export
+from benchmark.predictions.file import most_probable
+from benchmark.replies.parsing import parse_reply
+from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
+from benchmark.scorers.scorer import VIEWS, Ask
+from benchmark.scorers.transformers_scorer import TransformersScorer
+from mllm_adapters.hosts.llava.host import prompt
 
 pytest.importorskip("lmms_eval", reason="the extra `lmms-eval` is not installed")
 pytestmark = pytest.mark.slow

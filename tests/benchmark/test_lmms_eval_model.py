@@ -17,8 +17,8 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.models import get_model
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from benchmark.lmms_eval_model import MODEL_ID, Decoding, MgllGraft, cut, decoding_of
-from mllm_adapters.llava import prompt
+from benchmark.harnesses.lmms_eval_model import MODEL_ID, Decoding, MgllGraft, cut, decoding_of
+from mllm_adapters.hosts.llava.host import prompt
 
 GREEDY = {"max_new_tokens": 20, "until": []}
 

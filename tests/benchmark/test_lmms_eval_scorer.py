@@ -17,15 +17,15 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from loguru import logger
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from benchmark.case_images import open_case_image
-from benchmark.cases import Case, write_cases
-from benchmark.lmms_eval_scorer import LmmsEvalScorer
-from benchmark.predictions import read_run
-from benchmark.rotations import as_asked
+from benchmark.cases.case import Case, write_cases
+from benchmark.cases.images import open_case_image
+from benchmark.predictions.file import read_run
 from benchmark.run_mcq import main
-from benchmark.scorer import VIEWS, Ask
-from benchmark.transformers_scorer import TransformersScorer
-from mllm_adapters.llava import prompt
+from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
+from benchmark.scorers.scorer import VIEWS, Ask
+from benchmark.scorers.transformers_scorer import TransformersScorer
+from benchmark.stats.rotations import as_asked
+from mllm_adapters.hosts.llava.host import prompt
 
 
 @pytest.fixture(scope="module")

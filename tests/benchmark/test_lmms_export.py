@@ -8,12 +8,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from benchmark import lmms_eval_tasks as tasks
-from benchmark.case_images import open_case_image
-from benchmark.cases import Case, read_cases
-from benchmark.lmms_export import main
-from benchmark.prompts import LETTERS, question_text
-from mgll.preprocessing import ImageError
+from benchmark.cases.case import Case, read_cases
+from benchmark.cases.images import open_case_image
+from benchmark.harnesses import lmms_eval_tasks as tasks
+from benchmark.harnesses.lmms_export import main
+from mgll.images.preprocessing import ImageError
+from mgll.vocabulary.questions import LETTERS, question_text
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.tree import DecisionTreeClassifier
 
-from benchmark.class_counts import table14_counts
-from benchmark.floor import floor_of
-from benchmark.option_sets import capped_shares, inclusion_of, set_design
-from benchmark.options import Drawing, draw, member_codes
-from mgll.vocabulary import benchmark_classes, diseases, possible_codes, true_codes
+from benchmark.cases.floor import floor_of
+from benchmark.options.counts import table14_counts
+from benchmark.options.draw import Drawing, draw, member_codes
+from benchmark.options.sets import capped_shares, inclusion_of, set_design
+from mgll.vocabulary.diseases import benchmark_classes, diseases, possible_codes, true_codes
 
 TABLE14 = [(disease.code,) for disease in benchmark_classes() for _ in range(disease.cases)]
 # Several findings on one eye, as in real photographs: BRVO is never seen without DR, DME seldom.

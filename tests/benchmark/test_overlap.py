@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from benchmark.cases import Case, _main, write_cases
-from benchmark.fundus_hash import MIRRORED_VIEWS, THRESHOLD, VIEWS, distances, fundus_hashes
-from benchmark.fundus_hash_calibration import copy_bits, plain_hashes, stranger_bits
-from benchmark.overlap import find_overlaps
+from benchmark.cases.__main__ import _main
+from benchmark.cases.case import Case, write_cases
+from benchmark.cases.overlap import find_overlaps
+from benchmark.fundus_hash.calibration import copy_bits, plain_hashes, stranger_bits
+from benchmark.fundus_hash.hashing import MIRRORED_VIEWS, THRESHOLD, VIEWS, distances, fundus_hashes
 from mgll.files import sha256
-from mgll.manifest import Record, read_manifest, write_manifest
-from mgll.preprocessing import open_image
+from mgll.images.preprocessing import open_image
+from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.readers.fundus_folder import read_fundus_folder
 from mgll.synthetic import draw_eye
 

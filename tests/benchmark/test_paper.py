@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from benchmark import paper
-from benchmark.paper import PAPER_HOSTS, misprints, paper_change, paper_floor, paper_row, paper_rows, recompute
-from benchmark.significance import TEN_CLASSES, mcnemar
-from mllm_adapters.registry import HOSTS
+import benchmark.paper.__main__ as main_
+from benchmark.paper import rows as paper
+from benchmark.paper.rows import PAPER_HOSTS, misprints, paper_change, paper_floor, paper_row, paper_rows, recompute
+from benchmark.stats.significance import mcnemar
+from mgll.vocabulary.diseases import TEN_CLASSES
+from mllm_adapters.hosts.registry import HOSTS
 
 ROWS = [pytest.param(row, id=f"{row.host}-{row.tower}") for row in paper_rows()]
 
@@ -139,7 +141,7 @@ def test_the_floor_lies_above_several_rows():
 
 def test_the_command_prints_every_row(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert paper._main([]) == 0
+    assert main_._main([]) == 0
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert "55.2 [53.1, 57.2]" in printed

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from benchmark.bootstrap import resamples
-from benchmark.power import design_effect, detectable, detectable_difference, mcnemar_power
-from benchmark.significance import mcnemar, sign_flip
+from benchmark.stats.bootstrap import resamples
+from benchmark.stats.power import design_effect, detectable, detectable_difference, mcnemar_power
+from benchmark.stats.significance import mcnemar, sign_flip
 
 
 def own_groups(n: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmark.predictions import FILE, Prediction, Run, differences, journal_path, read_run, write_run
+from benchmark.predictions.file import FILE, Prediction, Run, differences, journal_path, read_run, write_run
 from mgll.formats import FormatError
 
 

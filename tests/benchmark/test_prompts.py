@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmark.prompts import INSTRUCTION, QUESTIONS, question_text
+from mgll.vocabulary.questions import INSTRUCTION, QUESTIONS, question_text
 
 
 def test_question_text_is_wording_options_instruction_line_by_line():

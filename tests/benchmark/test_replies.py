@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.prompts import LETTERS, question_text
-from benchmark.replies import Reply, parse_reply
-from mgll.vocabulary import diseases
+from benchmark.replies.parsing import Reply, parse_reply
+from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.questions import LETTERS, question_text
 
 CORPUS = [json.loads(line) for line in (Path(__file__).parent / "replies.jsonl").read_text("utf-8").splitlines()]
 OPTIONS = ("Glaucoma", "Drusen", "Cataract", "Diabetic Retinopathy")

@@ -7,18 +7,18 @@ import pytest
 from answered import row, run_of
 from scipy.stats import binomtest
 
-from benchmark.answers import Reading
-from benchmark.case_images import open_case_image
-from benchmark.predictions import cases_sha256, questions_sha256
-from benchmark.report import build_report, report_runs
-from benchmark.report_cases import outcomes
-from benchmark.report_numbers import p_value, percent, points
-from benchmark.report_tables import rows_of
-from benchmark.report_text import could_have_shown, headline, holding, looking
-from benchmark.report_views import agreement_table, control_table, letter_table, reading_table
-from benchmark.scorer import Oracle, pixel_hash
-from benchmark.scoring import Asking, score_cases
-from benchmark.summary import ComparisonError
+from benchmark.cases.images import open_case_image
+from benchmark.predictions.answers import Reading
+from benchmark.predictions.file import ComparisonError, cases_sha256, questions_sha256
+from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.report.case_browser import outcomes
+from benchmark.report.content import build_report
+from benchmark.report.number_format import p_value, percent, points
+from benchmark.report.side_tables import agreement_table, control_table, letter_table, reading_table
+from benchmark.report.tables import rows_of
+from benchmark.report.wording import could_have_shown, headline, holding, looking
+from benchmark.report.writing import report_runs
+from benchmark.scorers.scorer import Oracle, pixel_hash
 
 
 class Partly(Oracle):

@@ -9,17 +9,19 @@ import re
 import pandas as pd
 import pytest
 
-from benchmark.answers import answers_of
-from benchmark.case_images import open_case_image
-from benchmark.paper import paper_change, summarise_row
-from benchmark.report import build_report, main, write_report
-from benchmark.report_data import case_table, class_table, write_table
-from benchmark.report_html import LIMIT, page
-from benchmark.report_markdown import markdown
-from benchmark.report_numbers import percent, points
-from benchmark.report_terminal import print_report
-from benchmark.scorer import ConstantLetter, Oracle, Score, pixel_hash
-from benchmark.scoring import Asking, score_cases
+from benchmark.cases.images import open_case_image
+from benchmark.paper.rows import paper_change, summarise_row
+from benchmark.predictions.answers import answers_of
+from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.report.__main__ import main
+from benchmark.report.content import build_report
+from benchmark.report.frames import case_table, class_table, write_table
+from benchmark.report.html_page import LIMIT, page
+from benchmark.report.markdown import markdown
+from benchmark.report.number_format import percent, points
+from benchmark.report.terminal import print_report
+from benchmark.report.writing import write_report
+from benchmark.scorers.scorer import ConstantLetter, Oracle, Score, pixel_hash
 
 EVERYTHING = Asking(rotations=4, views=("letter", "text", "option"))
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.report_images import SIDES, embedded_images
+from benchmark.report.thumbnails import SIDES, embedded_images
 from mgll.files import sha256
-from mgll.preprocessing import ImageError
+from mgll.images.preprocessing import ImageError
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from benchmark.rotations import (
+from benchmark.stats.rotations import (
     PERMUTATIONS,
     all_correct,
     answers_over_rotations,

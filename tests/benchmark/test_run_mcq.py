@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from benchmark import run_mcq
-from benchmark.cases import read_cases, write_cases
-from benchmark.predictions import FILE, journal_path, read_run
-from benchmark.scorer import ConstantLetter
-from benchmark.scoring import Asking, score_cases
-from benchmark.summary import ComparisonError
+from benchmark.cases.case import read_cases, write_cases
+from benchmark.predictions.file import FILE, ComparisonError, journal_path, read_run
+from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.scorers.scorer import ConstantLetter
 from mgll.formats import FormatError
-from mgll.preprocessing import ImageError
+from mgll.images.preprocessing import ImageError
 
 SCRIPT = Path(run_mcq.__file__)
 
@@ -87,8 +86,8 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(cases_file, tmp_path):
 import sys, time
 from pathlib import Path
 from benchmark.cases import read_cases
-from benchmark.scorer import ConstantLetter
-from benchmark.scoring import Asking, score_cases
+from benchmark.scorers.scorer import ConstantLetter
+from benchmark.predictions.scoring import Asking, score_cases
 
 class Slow(ConstantLetter):
     def score(self, asks, views):

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from benchmark.case_images import open_case_image
-from benchmark.prompts import LETTERS
-from benchmark.scorer import ConstantLetter, Oracle, dummy, pixel_hash
-from benchmark.scoring import Asking, score_cases
+from benchmark.cases.images import open_case_image
+from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.scorers.scorer import ConstantLetter, Oracle, dummy, pixel_hash
+from mgll.vocabulary.questions import LETTERS
 
 
 def oracle(cases):

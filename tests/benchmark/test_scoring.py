@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from benchmark import run_mcq
-from benchmark.case_images import CaseImages, exchanged, open_case_image
-from benchmark.predictions import FILE, read_run
-from benchmark.rotations import PERMUTATIONS, as_asked, as_stored
-from benchmark.scorer import ConstantLetter, Oracle, Score, pixel_hash
-from benchmark.scoring import Asking, Processes, score_cases
+from benchmark.cases.images import CaseImages, exchanged, open_case_image
+from benchmark.predictions.file import FILE, read_run
+from benchmark.predictions.scoring import Asking, Processes, score_cases
+from benchmark.scorers.scorer import ConstantLetter, Oracle, Score, pixel_hash
+from benchmark.stats.rotations import PERMUTATIONS, as_asked, as_stored
 
 SCRIPT = Path(run_mcq.__file__)
 

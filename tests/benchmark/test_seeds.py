@@ -5,9 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from benchmark import seeds
-from benchmark.predictions import Prediction, Run
-from benchmark.summary import ComparisonError
+from benchmark.predictions.file import ComparisonError, Prediction, Run
+from benchmark.report import seeds
 
 
 def run(correct, cases_sha256="c") -> Run:

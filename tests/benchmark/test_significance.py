@@ -8,9 +8,8 @@ import pytest
 from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from benchmark.options import draw
-from benchmark.significance import (
-    TEN_CLASSES,
+from benchmark.options.draw import draw
+from benchmark.stats.significance import (
     average_seeds,
     bootstrap,
     compare,
@@ -22,7 +21,7 @@ from benchmark.significance import (
     summarise,
     wilson,
 )
-from mgll.vocabulary import benchmark_classes, diseases
+from mgll.vocabulary.diseases import TEN_CLASSES, benchmark_classes, diseases
 
 RNG = np.random.default_rng(7)
 TABLE14 = [(disease.code,) for disease in benchmark_classes() for _ in range(disease.cases)]

@@ -17,13 +17,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from benchmark.case_images import open_case_image
-from benchmark.prompts import LETTERS, question_text
-from benchmark.scorer import Ask
-from benchmark.scoring import Asking, score_cases
-from benchmark.transformers_scorer import TransformersScorer, directory_fingerprint
-from mgll.vocabulary import diseases
-from mllm_adapters.llava import HOST
+from benchmark.cases.images import open_case_image
+from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.scorers.scorer import Ask
+from benchmark.scorers.transformers_scorer import TransformersScorer, directory_fingerprint
+from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.questions import LETTERS, question_text
+from mllm_adapters.hosts.llava.host import HOST
 
 SIZE, PATCH = 32, 8
 

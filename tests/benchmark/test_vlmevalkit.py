@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmark.cases import Case, read_cases, write_cases
-from benchmark.prompts import LETTERS
-from benchmark.vlmevalkit import _main, write_tsv
+from benchmark.cases.case import Case, read_cases, write_cases
+from benchmark.harnesses.vlmevalkit import _main, write_tsv
 from mgll.files import sha256
-from mgll.preprocessing import open_image
+from mgll.images.preprocessing import open_image
+from mgll.vocabulary.questions import LETTERS
 
 
 def as_the_kit_reads(path: Path) -> pd.DataFrame:

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel
 
-from mgll.preprocessing import Preprocessing
-from mgll.tower import save_tower
-from mllm_adapters.registry import get_host
-from mllm_adapters.transplant import graft
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.file import save_tower
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.hosts.registry import get_host
 
 sys.path.append(str(Path(__file__).parents[1] / "mllm_adapters"))
 from tiny.any_host import save_tiny

@@ -1,4 +1,4 @@
-"""Tiny models of the families of `mgll.foreign_layouts`, built of the real classes, with the names their published files have."""
+"""Tiny models of the families of `mgll.published.layouts`, built of the real classes, with the names their published files have."""
 
 import argparse
 import warnings

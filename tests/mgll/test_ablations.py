@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mgll.ablations import read_table, row_settings, summary
 from mgll.commandline import parse_settings
-from mgll.contrastive_data import text_levels
 from mgll.files import sha256
 from mgll.formats import FormatError
-from mgll.linear_probe import tower_features
-from mgll.manifest import Record, read_manifest, write_manifest
-from mgll.pretraining import pretrain
+from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
-from mgll.tower import read_header
+from mgll.tower.features import tower_features
+from mgll.tower.file import read_header
+from mgll.training.ablation_tables import read_table, row_settings, summary
+from mgll.training.data import text_levels
+from mgll.training.pretraining import pretrain
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 TABLES = {path.stem: path for path in sorted((CONFIGS / "ablations").glob("*.yaml"))}

@@ -9,20 +9,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mgll.contrastive_data import (
-    Augmentation,
-    TrainingImages,
-    epoch_order_by_shards,
-    global_batches,
-    shards_of,
-    text_levels,
-)
-from mgll.image_files import image_bytes
-from mgll.manifest import Record, read_manifest, write_manifest
-from mgll.preprocessing import Preprocessing
-from mgll.pretraining import pretrain
+from mgll.images.files import image_bytes
+from mgll.images.preprocessing import Preprocessing
+from mgll.manifest.records import Record, read_manifest, write_manifest
+from mgll.manifest.shards import pack
 from mgll.settings import PretrainSettings
-from mgll.shards import pack
+from mgll.training.data import Augmentation, TrainingImages, epoch_order_by_shards, shards_of, text_levels
+from mgll.training.pretraining import pretrain
+from mgll.training.steps import global_batches
 
 STILL = Augmentation(1.0, 0.0, 0.0, 0)
 

@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_text_models import bert
 
-from mgll.manifest import Record, write_manifest
-from mgll.pretraining import BadImagesError, pretrain
+from mgll.manifest.records import Record, write_manifest
 from mgll.settings import PretrainSettings
+from mgll.training.pretraining import BadImagesError, pretrain
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "pretrain_mgll.py"
 WHOLE = 300

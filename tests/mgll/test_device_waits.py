@@ -11,17 +11,17 @@ import torch
 from accelerate import Accelerator
 from tiny_text_models import bert
 
-import mgll.pretraining
-from mgll.contrastive_data import text_levels
-from mgll.contrastive_model import ContrastiveModel
-from mgll.manifest import Record
-from mgll.pretraining import pretrain
+import mgll.training.pretraining
+from mgll.encoders.text import TextEncoder
+from mgll.encoders.vision import vision_encoder
+from mgll.manifest.records import Record
 from mgll.settings import OBJECTIVES, PretrainSettings
 from mgll.synthetic import generate
-from mgll.text_encoder import TextEncoder
-from mgll.texts import describe_labels
-from mgll.training_texts import TrainingTexts
-from mgll.vision_encoders import vision_encoder
+from mgll.training.data import text_levels
+from mgll.training.model import ContrastiveModel
+from mgll.training.pretraining import pretrain
+from mgll.training.texts import TrainingTexts
+from mgll.vocabulary.label_texts import describe_labels
 
 LABELS = (["Health"], ["Mild NPDR", "DME"], ["Health"], ["Drusen"], ["DME"])
 
@@ -57,7 +57,9 @@ def test_a_step_of_each_objective_reads_no_value(texts, objective):
 
 def test_the_loop_waits_only_to_log_and_to_save(texts, tmp_path, monkeypatch):
     monkeypatch.setattr(Accelerator, "device", torch.device("meta"))
-    monkeypatch.setattr(mgll.pretraining, "adamw", lambda model, _: torch.optim.AdamW(model.parameters()))  # not fused
+    monkeypatch.setattr(
+        mgll.training.pretraining, "adamw", lambda model, _: torch.optim.AdamW(model.parameters())
+    )  # not fused
     torch.__future__.set_swap_module_params_on_conversion(
         True
     )  # the optimizer keeps its parameters on the way to "meta"

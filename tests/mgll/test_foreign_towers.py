@@ -11,15 +11,16 @@ import timm
 import torch
 from published import CASES, below, clip_model, kad, mgll, openai, other, retfound, timm_model, with_torch
 
-from mgll.foreign_layouts import LAYOUTS
-from mgll.foreign_shapes import config_from_tensors
-from mgll.foreign_towers import convert, main
+from mgll.encoders.open_clip_names import tower_names
+from mgll.encoders.vision_configs import encoder_config
 from mgll.formats import FormatError
-from mgll.open_clip_names import tower_names
-from mgll.tower import load_tower, read_header, tower_shapes
-from mgll.tower_model import pooled
-from mgll.vision_encoders import encoder_config
-from mgll.weights import misfits
+from mgll.published.__main__ import main
+from mgll.published.conversion import convert
+from mgll.published.layouts import LAYOUTS
+from mgll.published.shapes import config_from_tensors
+from mgll.tower.file import load_tower, read_header, tower_shapes
+from mgll.tower.model import pooled
+from mgll.weights.reading import misfits
 
 
 @pytest.mark.parametrize("case", CASES)

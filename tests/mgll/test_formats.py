@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mgll.commandline import parse_settings
 from mgll.files import atomic_path, remove_leftovers, write_text
 from mgll.formats import FormatError
-from mgll.manifest import SCHEMA, Record, _main, levels, read_manifest, write_manifest
+from mgll.manifest.__main__ import _main
+from mgll.manifest.records import SCHEMA, Record, levels, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
 from mllm_adapters.settings import FinetuneSettings
 

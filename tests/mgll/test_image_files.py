@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgll.image_files import ImageError, image_exists, image_sha256, tar_member
-from mgll.preprocessing import open_image
-from mgll.shards import read_shard
+from mgll.images.files import ImageError, image_exists, image_sha256, tar_member
+from mgll.images.preprocessing import open_image
+from mgll.manifest.shards import read_shard
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_text_models import bert
 
-from mgll.checkpoint import newest_checkpoint
-from mgll.manifest import Record, write_manifest
+from mgll.manifest.records import Record, write_manifest
+from mgll.training.checkpoint import newest_checkpoint
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "pretrain_mgll.py"
 STEPS = 42

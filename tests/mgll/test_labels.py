@@ -7,11 +7,19 @@ import pytest
 
 from mgll.formats import FormatError
 from mgll.linear_probe import fold_grades
-from mgll.manifest import read_manifest, write_manifest
+from mgll.manifest.records import read_manifest, write_manifest
 from mgll.readers.fundus_folder import COLUMNS, read_fundus_folder
 from mgll.synthetic import generate
-from mgll.texts import describe_labels
-from mgll.vocabulary import NEGATIVE_OF, benchmark_classes, diseases, overlaps, possible_codes, synonyms, true_codes
+from mgll.vocabulary.diseases import (
+    NEGATIVE_OF,
+    benchmark_classes,
+    diseases,
+    overlaps,
+    possible_codes,
+    synonyms,
+    true_codes,
+)
+from mgll.vocabulary.label_texts import describe_labels
 
 
 def test_the_table_holds_table_14():
@@ -106,7 +114,7 @@ def test_the_table_of_overlaps_is_sound():
         assert true_codes([code]) <= possible_codes([code])
         # A pair that `implies` covers already is not said twice.
         assert not {other for other in others if other in diseases()[code].implies}
-    with (files("mgll") / "disease_overlaps.csv").open(encoding="utf-8") as file:
+    with (files("mgll.vocabulary") / "disease_overlaps.csv").open(encoding="utf-8") as file:
         assert all(row["because"].strip() for row in csv.DictReader(file))
 
 
@@ -171,7 +179,7 @@ def test_the_reader_of_real_labels_and_the_generator_share_the_table(tmp_path):
     assert not unmapped
     assert [own.texts for own in read] == [own.texts for own in drawn]
     assert len({label for own in drawn for label in own.labels}) > 15
-    with (files("mgll") / "diseases.csv").open() as file:
+    with (files("mgll.vocabulary") / "diseases.csv").open() as file:
         explanations = {row["explanation"] for row in csv.DictReader(file)}
     assert {text for own in drawn for text in own.texts["explanation"]} <= explanations
 

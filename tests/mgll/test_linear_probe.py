@@ -5,11 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mgll.linear_probe import macro_auc, probe, tower_features
-from mgll.preprocessing import Preprocessing
-from mgll.standardise import standardise_tower
-from mgll.tower import load_tower, save_tower
-from mgll.vision_encoders import vision_encoder
+from mgll.encoders.vision import vision_encoder
+from mgll.images.preprocessing import Preprocessing
+from mgll.linear_probe import macro_auc, probe
+from mgll.tower.features import tower_features
+from mgll.tower.file import load_tower, save_tower
+from mgll.tower.standardise import standardise_tower
 
 
 def planted(seed, count=300):

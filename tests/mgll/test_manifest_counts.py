@@ -2,8 +2,9 @@
 
 import pytest
 
-from mgll.manifest import Record, _main, write_manifest
-from mgll.manifest_counts import count
+from mgll.manifest.__main__ import _main
+from mgll.manifest.counts import count
+from mgll.manifest.records import Record, write_manifest
 
 ROWS = (
     ("a", "train", "p1", {"disease": ("Drusen", "abnormal"), "explanation": ("Yellow deposits",)}, ("Drusen",), "X"),

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
-from mgll.preprocessing import ImageError, Preprocessing, open_image, preprocess
+from mgll.images.preprocessing import ImageError, Preprocessing, open_image, preprocess
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_text_models import bert
 
-from mgll.contrastive_data import TextLevel, global_batches, process_share, text_levels
-from mgll.manifest import Record, write_manifest
-from mgll.pretraining import learning_rate_factor, pretrain
+from mgll.manifest.records import Record, write_manifest
 from mgll.settings import ObjectiveSettings, PretrainSettings
-from mgll.texts import describe_labels
-from mgll.tower import load_tower, read_header
+from mgll.tower.file import load_tower, read_header
+from mgll.training.data import TextLevel, text_levels
+from mgll.training.pretraining import pretrain
+from mgll.training.steps import global_batches, learning_rate_factor, process_share
+from mgll.vocabulary.label_texts import describe_labels
 
 LABELS = (("Health",), ("Glaucoma",), ("Mild NPDR", "DME"), ("Drusen",))
 
@@ -122,7 +123,7 @@ def test_checkpoints_hold_the_text_weights_that_were_trained(settings, tmp_path)
 RUN = """
 import sys, json, torch
 from mgll.settings import ObjectiveSettings, PretrainSettings
-from mgll.pretraining import pretrain
+from mgll.training.pretraining import pretrain
 settings = json.loads(sys.argv[1])
 settings["betas"], settings["mean"], settings["std"] = (tuple(settings[k]) for k in ("betas", "mean", "std"))
 pretrain(PretrainSettings(**{**settings, "trackers": ()}), after_step=lambda step: print("step", step, flush=True))

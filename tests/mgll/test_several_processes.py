@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from tiny_text_models import bert
 
 from mgll.files import write_text
-from mgll.manifest import read_manifest
-from mgll.pretraining import pretrain
+from mgll.manifest.records import read_manifest
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
-from mgll.tower import load_tower
+from mgll.tower.file import load_tower
+from mgll.training.pretraining import pretrain
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ ZERO2 = Path(__file__).resolve().parents[2] / "recipes" / "configs" / "zero2.jso
 SCRIPT = """
 import json, os, signal, sys
 from accelerate.state import AcceleratorState
-from mgll.pretraining import pretrain
+from mgll.training.pretraining import pretrain
 from mgll.settings import PretrainSettings
 for run in json.loads(sys.argv[1]):
     stop = run.pop("stop", None)

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from mgll.formats import FormatError
-from mgll.image_files import image_bytes
-from mgll.manifest import Record, read_manifest, write_manifest
-from mgll.shards import _main, pack, read_shard
+from mgll.images.files import image_bytes
+from mgll.manifest.records import Record, read_manifest, write_manifest
+from mgll.manifest.shards import _main, pack, read_shard
 
 
 @pytest.fixture

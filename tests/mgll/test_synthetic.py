@@ -17,7 +17,7 @@ from mgll.synthetic.findings import FINDINGS, GRADES
 from mgll.synthetic.nerve import cupped, even_cup, glaucomatous
 from mgll.synthetic.sampling import class_weights, main_labels
 from mgll.synthetic.vessels import grow_vessels
-from mgll.vocabulary import NEGATIVE_OF, benchmark_classes, diseases, true_codes
+from mgll.vocabulary.diseases import NEGATIVE_OF, benchmark_classes, diseases, true_codes
 
 SIZE = 96
 CLASSES = [disease.code for disease in benchmark_classes()]

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from mgll.formats import read_header
-from mgll.manifest import SCHEMA, levels, read_manifest
+from mgll.manifest.records import SCHEMA, levels, read_manifest
 from mgll.synthetic import draw_eye, generate
 from mgll.synthetic.__main__ import main
 from mgll.synthetic.compatibility import check_labels
 from mgll.synthetic.dataset import plan
 from mgll.synthetic.sampling import class_weights
-from mgll.texts import DISEASE, EXPLANATION, describe_labels
-from mgll.vocabulary import NEGATIVE_OF, benchmark_classes, diseases, true_codes
+from mgll.vocabulary.diseases import NEGATIVE_OF, benchmark_classes, diseases, true_codes
+from mgll.vocabulary.label_texts import DISEASE, EXPLANATION, describe_labels
 
 COUNT, SIZE = 41, 40
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgll.manifest import Record
-from mgll.text_corruption import corrupt_texts
+from mgll.manifest.records import Record
+from mgll.training.text_corruption import corrupt_texts
 
 SHARES = st.floats(0, 0.5)
 

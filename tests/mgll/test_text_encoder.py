@@ -9,15 +9,15 @@ import torch
 from tiny_text_models import bert, clip, llama
 from transformers import AutoModel, AutoTokenizer, BertModel, CLIPModel, CLIPVisionConfig, CLIPVisionModel, T5Config
 
-from mgll.contrastive_data import text_levels
-from mgll.contrastive_model import ContrastiveModel
-from mgll.manifest import Record
+from mgll.encoders.text import TextEncoder
+from mgll.encoders.vision import vision_encoder
+from mgll.manifest.records import Record
 from mgll.naive_objective import Occurrences, naive_objective
 from mgll.settings import PretrainSettings
-from mgll.text_encoder import TextEncoder
-from mgll.texts import describe_labels
-from mgll.training_texts import TrainingTexts
-from mgll.vision_encoders import vision_encoder
+from mgll.training.data import text_levels
+from mgll.training.model import ContrastiveModel
+from mgll.training.texts import TrainingTexts
+from mgll.vocabulary.label_texts import describe_labels
 
 TEXTS = ["normal", "mild diabetic retinopathy", "drusen", "a large cup, and a notch of the rim"]
 MAKERS = {"bert": bert, "llama": llama, "clip": clip}

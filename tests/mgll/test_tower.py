@@ -8,12 +8,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from mgll.encoders.vision import vision_encoder
 from mgll.formats import FormatError
-from mgll.preprocessing import Preprocessing
-from mgll.tower import _main, load_tower, read_header, save_tower, tower_shapes
-from mgll.tower_config import CLIP_DEFAULTS
-from mgll.tower_model import pooled
-from mgll.vision_encoders import vision_encoder
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.__main__ import _main
+from mgll.tower.config import CLIP_DEFAULTS
+from mgll.tower.file import load_tower, read_header, save_tower, tower_shapes
+from mgll.tower.model import pooled
 
 
 @pytest.fixture

@@ -10,19 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mgll.formats import FormatError
-from mgll.preprocessing import Preprocessing
-from mgll.tower import _main, load_tower, read_header, save_tower
-from mgll.tower_config import TIMM, Geometry, at_size
-from mgll.tower_model import (
-    PLAIN_VITS,
-    build_model,
-    check_pooling,
-    hidden_state,
-    last_norm,
-    measure,
-    normed,
-    pooled,
-)
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.__main__ import _main
+from mgll.tower.config import TIMM, Geometry, at_size
+from mgll.tower.file import load_tower, read_header, save_tower
+from mgll.tower.model import PLAIN_VITS, build_model, check_pooling, hidden_state, last_norm, measure, normed, pooled
 
 VIT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
 TIMM_VIT = {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8}

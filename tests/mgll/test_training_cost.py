@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mgll.contrastive_model import ContrastiveModel
+from mgll.encoders.text import TextEncoder
+from mgll.encoders.vision import vision_encoder
 from mgll.settings import PretrainSettings
-from mgll.text_encoder import TextEncoder
+from mgll.training.model import ContrastiveModel
 from mgll.training_cost import CostSettings, cost, image_encoder_cost, row, text_encoder_cost
-from mgll.vision_encoders import vision_encoder
 
 SMALL = CostSettings(
     encoder="vit-nano-16", image_size=64, bf16=False, batch_size=6, overhead=0.0, text_width=64, feature_width=16

@@ -26,12 +26,13 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from mgll.encoders.open_clip_names import tower_names
+from mgll.encoders.vision import vision_encoder
+from mgll.encoders.vision_configs import encoder_config
 from mgll.formats import FormatError
-from mgll.open_clip_names import tower_names
-from mgll.preprocessing import Preprocessing
-from mgll.tower import save_tower
-from mgll.tower_model import build_model, config_of, hidden_state, measure, normed, pooled
-from mgll.vision_encoders import encoder_config, vision_encoder
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.file import save_tower
+from mgll.tower.model import build_model, config_of, hidden_state, measure, normed, pooled
 
 WIDTH, DEPTH, SIZE, PATCH = 32, 2, 32, 8
 SHAPE = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": DEPTH, "num_attention_heads": 2}

@@ -22,8 +22,8 @@ from transformers import (
     LlavaProcessor,
 )
 
-from mgll.preprocessing import Preprocessing
-from mgll.tower import save_tower
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.file import save_tower
 
 SIZE, PATCH, WIDTH = 24, 8, 16
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mgll.preprocessing import Preprocessing
-from mgll.tower import save_tower
-from mgll.tower_model import build_model
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.file import save_tower
+from mgll.tower.model import build_model
 
 VIT = {
     "hidden_size": 24,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from qwen_vl_numbers import CONFIG, published_tensors
 
-from mllm_adapters.qwen_tokenizer import BYTE_PAIRS
+from mllm_adapters.hosts.qwen_vl.tokenizer import BYTE_PAIRS
 
 MERGED = [b"th", b"the", b" the", b"in", b"ing", b"12", "é".encode(), b"\n\n", b" A", b"'s"]
 

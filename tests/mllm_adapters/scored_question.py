@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from benchmark.scorer import Ask, Score
-from benchmark.transformers_scorer import TransformersScorer
-from mllm_adapters import answer_slot
-from mllm_adapters.loading import LoadedHost
+from benchmark.scorers.scorer import Ask, Score
+from benchmark.scorers.transformers_scorer import TransformersScorer
+from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.prompting import answer_slot
 
 ORDER = ("one", "two", "three", "four")
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
-from mllm_adapters.alignment import align_connector
-from mllm_adapters.finetune import finetune
-from mllm_adapters.host import GraftSettings
-from mllm_adapters.llava import HOST
-from mllm_adapters.loading import load
-from mllm_adapters.lora import add_lora
+from mllm_adapters.contract.terms import GraftSettings
+from mllm_adapters.finetuning.alignment import align_connector
+from mllm_adapters.finetuning.batches import Images
+from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.loading.load import load
+from mllm_adapters.loading.lora import add_lora
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.training_batches import Images
-from mllm_adapters.transplant import graft
 
 COLOURS = {"red eye": (220, 40, 30), "green eye": (40, 200, 60), "blue eye": (30, 60, 210)}
 

@@ -3,8 +3,8 @@
 import pytest
 from transformers import LlavaProcessor
 
-from mllm_adapters.answer_slot import letter_ids
-from mllm_adapters.llava import HOST
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.prompting.answer_slot import letter_ids
 
 LETTERS = [HOST.answer(letter) for letter in "ABCD"]
 

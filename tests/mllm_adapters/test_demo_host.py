@@ -9,15 +9,16 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from benchmark.prompts import question_text
+from mgll.encoders.vision import vision_encoder
 from mgll.formats import FormatError
-from mgll.preprocessing import Preprocessing, preprocess
-from mgll.tower import load_tower, save_tower
-from mgll.vision_encoders import vision_encoder
-from mllm_adapters.demo_host import DemoHostSettings, build_demo_host, demo_checkpoint, save_random_tower
-from mllm_adapters.llava import HOST
-from mllm_adapters.loading import load
-from mllm_adapters.warm_decoder import build_tokenizer, shipped_decoder, text_only_accuracy, text_questions
+from mgll.images.preprocessing import Preprocessing, preprocess
+from mgll.tower.file import load_tower, save_tower
+from mgll.vocabulary.questions import question_text
+from mllm_adapters.demo.decoder import build_tokenizer, shipped_decoder
+from mllm_adapters.demo.host import DemoHostSettings, build_demo_host, demo_checkpoint, save_random_tower
+from mllm_adapters.demo.reading import text_only_accuracy, text_questions
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.loading.load import load
 
 QUESTION = question_text("What diagnosis is most likely?", ["Drusen", "Glaucoma", "Health", "Cataract"])
 

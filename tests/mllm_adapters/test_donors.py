@@ -11,21 +11,21 @@ from scored_question import letter_scores
 from test_hosts import QUESTION
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from mgll.preprocessing import Preprocessing, open_image
-from mgll.stored import read_stored
-from mgll.tower import save_tower
-from mgll.tower_model import build_model
+from mgll.images.preprocessing import Preprocessing, open_image
+from mgll.tower.file import save_tower
+from mgll.tower.model import build_model
+from mgll.weights.stored import read_stored
 from mllm_adapters import swap
-from mllm_adapters.finetune import finetune
-from mllm_adapters.graft import validate
-from mllm_adapters.graft_weights import TOWER_SHARD
-from mllm_adapters.host import GraftSettings, HostError
-from mllm_adapters.loading import load
-from mllm_adapters.registry import HOSTS, get_host
-from mllm_adapters.rehearsal import rehearse
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.contract.token_policy import resize_grid
+from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.graft.dry_run import rehearse
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.graft.weights import TOWER_SHARD
+from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.loading.load import load
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.token_policy import resize_grid
-from mllm_adapters.transplant import graft
 
 
 @pytest.fixture(scope="session")

@@ -21,16 +21,16 @@ from transformers import (
     ViTConfig,
 )
 
-from mgll.manifest import read_manifest, write_manifest
-from mgll.preprocessing import Preprocessing, open_image
-from mgll.pretraining import pretrain
+from mgll.images.preprocessing import Preprocessing, open_image
+from mgll.manifest.records import read_manifest, write_manifest
 from mgll.readers.fundus_folder import read_fundus_folder
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
-from mgll.tower import load_tower, read_header
-from mllm_adapters.demo_host import build_demo_host, save_random_tower
+from mgll.tower.file import load_tower, read_header
+from mgll.training.pretraining import pretrain
+from mllm_adapters.contract.graft_record import read_graft
+from mllm_adapters.demo.host import build_demo_host, save_random_tower
 from mllm_adapters.encoder_check import check_encoder, one_batch
-from mllm_adapters.graft import read_graft
 
 sys.path.append(str(Path(__file__).parents[1] / "mgll"))
 from tiny_text_models import bert, clip, llama

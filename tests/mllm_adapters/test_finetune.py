@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from mgll.formats import FormatError
-from mgll.preprocessing import open_image
-from mllm_adapters import finetune as module
-from mllm_adapters.answer_slot import letter_ids
-from mllm_adapters.finetune import answer_loss, finetune
-from mllm_adapters.host import HostError
-from mllm_adapters.llava import HOST
-from mllm_adapters.loading import load
-from mllm_adapters.lora import add_lora
+from mgll.images.preprocessing import open_image
+from mllm_adapters.contract.terms import HostError
+from mllm_adapters.finetuning import finetune as module
+from mllm_adapters.finetuning.batches import Images, Texts
+from mllm_adapters.finetuning.finetune import answer_loss, finetune
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.loading.load import load
+from mllm_adapters.loading.lora import add_lora
+from mllm_adapters.prompting.answer_slot import letter_ids
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.training_batches import Images, Texts
-from mllm_adapters.transplant import graft
 
 SETTINGS = FinetuneSettings(rank=2, batch_size=4, steps=6, learning_rate=1e-2, checkpoint_every=2, log_every=1)
 
@@ -123,7 +123,7 @@ FRESH = """
 import sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
-from mgll.preprocessing import open_image
+from mgll.images.preprocessing import open_image
 from mllm_adapters.loading import load
 torch.set_num_threads(1)
 tuned = load(sys.argv[1])
@@ -239,7 +239,7 @@ TWO = """
 import json, sys
 from pathlib import Path
 import torch
-from mllm_adapters.finetune import finetune
+from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 torch.set_num_threads(1)
 directory, out, settings, questions = json.loads(sys.argv[1])

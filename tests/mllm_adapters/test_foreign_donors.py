@@ -10,12 +10,12 @@ from scored_question import letter_scores
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from mgll.foreign_towers import convert
-from mgll.preprocessing import open_image
-from mllm_adapters.graft import validate
-from mllm_adapters.llava import HOST
-from mllm_adapters.loading import load
-from mllm_adapters.transplant import graft
+from mgll.images.preprocessing import open_image
+from mgll.published.conversion import convert
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.loading.load import load
 
 
 def retfound(folder: Path) -> tuple[Path, nn.Module, dict[str, Any]]:

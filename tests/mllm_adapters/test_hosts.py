@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 from scored_question import last_logits, letter_scores
 
 from mgll.formats import FormatError
-from mgll.position_tables import resize_positions
-from mgll.preprocessing import open_image
-from mgll.tower import load_tower, read_header, save_tower
-from mllm_adapters.finetune import finetune
-from mllm_adapters.graft import validate
-from mllm_adapters.graft_weights import TOWER_SHARD
-from mllm_adapters.host import GraftSettings, HostError
-from mllm_adapters.loading import load
-from mllm_adapters.registry import HOSTS, get_host
+from mgll.images.preprocessing import open_image
+from mgll.tower.file import load_tower, read_header, save_tower
+from mgll.tower.positions import resize_positions
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.graft.weights import TOWER_SHARD
+from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.loading.load import load
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.transplant import graft
 
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 #: token policies by which a host cannot take this donor, whose grid is 4 x 4 like the tiny hosts' own
@@ -252,7 +252,7 @@ def test_the_untouched_host_is_scored_too(name: str, hosts, photographs: list[Pa
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_lora_stays_out_of_the_tower_of_the_untouched_host(name: str, hosts) -> None:
-    from mllm_adapters.lora import add_lora
+    from mllm_adapters.loading.lora import add_lora
 
     loaded = load(hosts(name))
     model = add_lora(loaded.model, loaded.host, rank=2, alpha=4, dropout=0.0)

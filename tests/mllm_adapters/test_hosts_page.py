@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mllm_adapters import convert, swap
-from mllm_adapters.registry import HOSTS, get_host
+from mllm_adapters.hosts.registry import HOSTS, get_host
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hosts.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python -m mllm_adapters\.(swap|convert) (.*)$", PAGE, re.MULTILINE)

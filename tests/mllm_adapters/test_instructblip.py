@@ -12,17 +12,18 @@ from scored_question import last_logits
 from tiny.instructblip import QUERIES, save_instructblip
 from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
 
-from mgll.preprocessing import open_image, preprocess
-from mgll.tower import load_tower, read_header
-from mllm_adapters.finetune import finetune
-from mllm_adapters.graft import json_files, validate
-from mllm_adapters.host import GraftSettings, HostError, Source
-from mllm_adapters.instructblip import HOST, plan
-from mllm_adapters.loading import load
-from mllm_adapters.lora import add_lora
+from mgll.images.preprocessing import open_image, preprocess
+from mgll.tower.file import load_tower, read_header
+from mllm_adapters.checkpoints.json_files import json_files
+from mllm_adapters.contract.terms import GraftSettings, HostError, Source
+from mllm_adapters.finetuning.batches import Images, Texts
+from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.instructblip.host import HOST, plan
+from mllm_adapters.loading.load import load
+from mllm_adapters.loading.lora import add_lora
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.training_batches import Images, Texts
-from mllm_adapters.transplant import graft
 
 FLAVOURS = ["vicuna", "t5"]
 SHORT, LONG = (

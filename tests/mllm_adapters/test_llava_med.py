@@ -32,14 +32,14 @@ from transformers import (
 )
 
 from mgll.formats import FormatError
-from mgll.preprocessing import Preprocessing, open_image, preprocess
-from mgll.tower import load_tower, save_tower
-from mllm_adapters.graft import validate
-from mllm_adapters.host import HostError
-from mllm_adapters.llava_med import HOST
-from mllm_adapters.loading import load
-from mllm_adapters.registry import host_of
-from mllm_adapters.transplant import convert, graft
+from mgll.images.preprocessing import Preprocessing, open_image, preprocess
+from mgll.tower.file import load_tower, save_tower
+from mllm_adapters.contract.terms import HostError
+from mllm_adapters.graft.transplant import convert, graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.llava_med import HOST
+from mllm_adapters.hosts.registry import host_of
+from mllm_adapters.loading.load import load
 
 COUNT = (LOW // PATCH) ** 2
 PROMPT = HOST.prompt("What is shown in the picture?")

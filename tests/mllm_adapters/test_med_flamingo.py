@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mgll.formats import FormatError
-from mgll.preprocessing import Preprocessing
-from mgll.tower import load_tower, save_tower
-from mllm_adapters.graft import validate
-from mllm_adapters.host import GraftSettings, HostError
-from mllm_adapters.loading import load
-from mllm_adapters.med_flamingo import HOST
-from mllm_adapters.transplant import convert, graft
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.file import load_tower, save_tower
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.graft.transplant import convert, graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.med_flamingo.host import HOST
+from mllm_adapters.loading.load import load
 
 BASE = reference.VOCABULARY - 3  # LLaMA's own tokens; Flamingo adds three
 SAVED: dict[str, dict[str, list[int]]] = {rule: STORED[rule]["saved"] for rule in ("next", "previous")}

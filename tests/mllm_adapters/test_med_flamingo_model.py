@@ -9,11 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mllm_adapters.med_flamingo_model import (
-    MedFlamingoConfig,
-    MedFlamingoForConditionalGeneration,
-    which_image,
-)
+from mllm_adapters.hosts.med_flamingo.model import MedFlamingoConfig, MedFlamingoForConditionalGeneration, which_image
 
 STORED = json.loads(reference.STORED.read_text())
 

@@ -27,14 +27,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mgll.formats import FormatError
-from mgll.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, open_image, preprocess
-from mgll.tower import load_tower, read_header, save_tower
-from mllm_adapters.graft import validate
-from mllm_adapters.host import GraftSettings, HostError
-from mllm_adapters.loading import load
-from mllm_adapters.mini_gemini import HOST
-from mllm_adapters.mini_gemini_model import ConvNeXtMap, MiniGeminiConfig, PatchInfoMining
-from mllm_adapters.transplant import convert, graft
+from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, open_image, preprocess
+from mgll.tower.file import load_tower, read_header, save_tower
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.graft.transplant import convert, graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.mini_gemini.host import HOST
+from mllm_adapters.hosts.mini_gemini.model import ConvNeXtMap, MiniGeminiConfig, PatchInfoMining
+from mllm_adapters.loading.load import load
 
 NUMBERS = json.loads(Path(__file__).with_name("mini_gemini_numbers.json").read_text())
 DIMS, DEPTHS, HIGH, COUNT = (4, 8, 12, 16), (1, 1, 2, 1), 64, (LOW // PATCH) ** 2

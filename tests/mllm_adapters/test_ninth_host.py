@@ -9,10 +9,10 @@ import pytest
 import test_hosts
 from test_hosts import donor, grafts, tuned  # noqa: F401 - fixtures
 
-from mllm_adapters.graft import validate
-from mllm_adapters.loading import load
-from mllm_adapters.registry import HOSTS
-from mllm_adapters.token_policy import POLICIES
+from mllm_adapters.contract.token_policy import POLICIES
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.registry import HOSTS
+from mllm_adapters.loading.load import load
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAME, MODULE = "medgemma", "ninth_host"
@@ -42,7 +42,7 @@ def test_it_does_what_every_host_does(check: Callable[..., None], tokens: str, r
 
 
 def test_reloaded_in_a_fresh_process_the_logits_are_the_same(tuned, photographs: list[Path]) -> None:  # noqa: F811
-    lines = ["import sys", f"sys.path.insert(0, {str(DOCS)!r})", "from mllm_adapters.registry import HOSTS"]
+    lines = ["import sys", f"sys.path.insert(0, {str(DOCS)!r})", "from mllm_adapters.hosts.registry import HOSTS"]
     register = "\n".join([*lines, f"HOSTS[{NAME!r}] = {MODULE!r}"])
     said = test_hosts.logits_in_a_fresh_process([tuned(NAME)], photographs[0], register)
     assert said == [test_hosts.logits_here(tuned(NAME), photographs[0])]

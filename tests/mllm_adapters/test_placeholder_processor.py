@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_tokenizer import byte_tokenizer
 from transformers import CLIPImageProcessor
 
-from mllm_adapters.placeholder_processor import PlaceholderProcessor
+from mllm_adapters.modules.placeholder_processor import PlaceholderProcessor
 
 SETTINGS = {"marker": "<picture>", "before": "<s>", "token": "<image>", "after": "</s>", "count": 3}
 

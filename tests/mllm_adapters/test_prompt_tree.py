@@ -8,17 +8,18 @@ from PIL import Image
 from scored_question import last_logits
 from tiny.any_host import save_tiny
 
-from benchmark.rotations import as_asked
-from benchmark.scorer import Ask
-from benchmark.transformers_scorer import TransformersScorer
-from mgll.preprocessing import open_image
-from mllm_adapters.answer_slot import continuation_ids, letter_ids
+from benchmark.scorers.scorer import Ask
+from benchmark.scorers.transformers_scorer import TransformersScorer
+from benchmark.stats.rotations import as_asked
+from mgll.images.preprocessing import open_image
 from mllm_adapters.ask import ask
-from mllm_adapters.encoded_prompts import encode_prompts
-from mllm_adapters.loading import LoadedHost, load
-from mllm_adapters.prompt_rows import replies, row_log_probs
-from mllm_adapters.prompt_tree import PromptTree, tree_log_probs
-from mllm_adapters.registry import HOSTS
+from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.hosts.registry import HOSTS
+from mllm_adapters.loading.load import load
+from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
+from mllm_adapters.prompting.encoding import encode_prompts
+from mllm_adapters.prompting.rows import replies, row_log_probs
+from mllm_adapters.prompting.tree import PromptTree, tree_log_probs
 
 OPTIONS = ("Drusen", "Glaucoma", "Media Haze", "No Age-related Macular Degeneration")
 WORDINGS = ("What is it?", "What diagnosis is most likely, then?")

@@ -15,17 +15,17 @@ from tiny.qwen2_vl import save_qwen2_vl
 from torch import Tensor
 from transformers import Qwen2VLImageProcessor
 
-from mgll.preprocessing import open_image, preprocess
-from mgll.tower import load_tower, read_header
-from mllm_adapters.finetune import finetune
-from mllm_adapters.graft import validate
-from mllm_adapters.host import GraftSettings, HostError
-from mllm_adapters.loading import load
-from mllm_adapters.qwen2_vl_visual import in_blocks
-from mllm_adapters.registry import get_host
+from mgll.images.preprocessing import open_image, preprocess
+from mgll.tower.file import load_tower, read_header
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.finetuning.batches import Images, Texts
+from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.qwen2_vl.visual import in_blocks
+from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.loading.load import load
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.training_batches import Images, Texts
-from mllm_adapters.transplant import graft
 
 FAMILIES = {"qwen2-vl": save_qwen2_vl, "qwen2.5-vl": save_qwen2_5_vl}
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"

@@ -8,8 +8,8 @@ from qwen_vl_published import MERGED, write_byte_pairs
 from transformers import AutoTokenizer
 
 from mgll.formats import FormatError
-from mllm_adapters.answer_slot import letter_ids
-from mllm_adapters.qwen_tokenizer import BYTE_PAIRS, SPECIAL, read_byte_pairs, tokenizer_files, tokenizer_from
+from mllm_adapters.hosts.qwen_vl.tokenizer import BYTE_PAIRS, SPECIAL, read_byte_pairs, tokenizer_files, tokenizer_from
+from mllm_adapters.prompting.answer_slot import letter_ids
 
 
 def ids(text: str, directory: Path) -> list[int]:

@@ -12,14 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mgll.formats import FormatError
-from mgll.tower import load_tower
-from mllm_adapters.checkpoint_source import open_source
-from mllm_adapters.graft import validate
-from mllm_adapters.host import GraftSettings, HostError
-from mllm_adapters.loading import LoadedHost, load
-from mllm_adapters.qwen_vl import HOST
-from mllm_adapters.qwen_vl_model import sincos_positions
-from mllm_adapters.transplant import convert, graft
+from mgll.tower.file import load_tower
+from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.graft.source import open_source
+from mllm_adapters.graft.transplant import convert, graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.qwen_vl.host import HOST
+from mllm_adapters.hosts.qwen_vl.model import sincos_positions
+from mllm_adapters.loading.load import load
 
 NUMBERS = json.loads(STORED.read_text())
 WITH_IMAGE = torch.tensor([[*BEFORE, IMAGE_START, *[IMAGE_START + 2] * PLACES, IMAGE_START + 1, *AFTER]])

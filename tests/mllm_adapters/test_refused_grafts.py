@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mgll.formats import FormatError
-from mllm_adapters import transplant
-from mllm_adapters.graft import GRAFT, read_graft, validate
-from mllm_adapters.graft_weights import TOWER_SHARD
-from mllm_adapters.host import GraftSettings, HostError
-from mllm_adapters.llava import HOST
-from mllm_adapters.loading import load
-from mllm_adapters.transplant import graft
+from mllm_adapters.contract.graft_record import GRAFT, read_graft
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.graft import transplant
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.graft.weights import TOWER_SHARD
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.loading.load import load
 
 
 @pytest.fixture
@@ -126,8 +127,8 @@ def test_an_exception_midway_leaves_nothing(
 
 KILLED = """
 import os, signal, sys
-from mllm_adapters import transplant
-from mllm_adapters.llava import HOST
+from mllm_adapters.graft import transplant
+from mllm_adapters.hosts.llava.host import HOST
 transplant.write_files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 transplant.graft(HOST, *sys.argv[1:])
 """
@@ -184,7 +185,7 @@ def test_load_names_what_is_missing_surplus_or_misshapen(
 def test_validate_names_the_wrong_field(
     host_directory: Path, make_tower: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mllm_adapters.graft import _main
+    from mllm_adapters.graft.__main__ import _main
 
     out = tmp_path / "graft"
     graft(HOST, host_directory, make_tower(), out)

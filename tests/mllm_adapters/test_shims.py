@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from tiny.internvl import save_internvl
-from tiny.janus import save_janus
+from tiny.janus_pro import save_janus_pro
 from transformers import InternVLConfig, InternVLForConditionalGeneration, JanusForConditionalGeneration
 
-from mgll.preprocessing import open_image
-from mgll.tower import load_tower
-from mllm_adapters.host import Host
-from mllm_adapters.loading import LoadedHost, load
-from mllm_adapters.registry import get_host
-from mllm_adapters.transplant import graft
+from mgll.images.preprocessing import open_image
+from mgll.tower.file import load_tower
+from mllm_adapters.contract.host import Host, LoadedHost
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.loading.load import load
 
 
 def grafted(host: Host, save, encoder: Path, folder: Path) -> LoadedHost:
@@ -46,7 +46,7 @@ def test_internvl_around_a_clip_tower(make_tower, photographs: list[Path], tmp_p
 
 def test_janus_reads_the_donor_after_its_last_norm(make_tower, photographs: list[Path], tmp_path: Path) -> None:
     encoder = make_tower(size=32)  # as wide as the host's tower, so nothing is new
-    loaded, donor = grafted(get_host("janus-pro"), save_janus, encoder, tmp_path), load_tower(encoder)[0]
+    loaded, donor = grafted(get_host("janus-pro"), save_janus_pro, encoder, tmp_path), load_tower(encoder)[0]
     stock = JanusForConditionalGeneration.from_pretrained(tmp_path / "host").eval()
     inputs = asked(loaded, photographs[0])
     with torch.inference_mode():
@@ -58,7 +58,7 @@ def test_janus_reads_the_donor_after_its_last_norm(make_tower, photographs: list
         torch.testing.assert_close(loaded.model(**inputs).logits, expected)
 
 
-@pytest.mark.parametrize(("name", "save"), [("internvl", save_internvl), ("janus-pro", save_janus)])
+@pytest.mark.parametrize(("name", "save"), [("internvl", save_internvl), ("janus-pro", save_janus_pro)])
 def test_a_second_loading_class_is_not_left_behind(name: str, save, make_tower, tmp_path: Path) -> None:
     """The class with the shim is a subclass made for one load; the stock class stays what it was."""
     loaded = grafted(get_host(name), save, make_tower(size=32), tmp_path)

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from mllm_adapters import ask, convert, swap
-from mllm_adapters.graft import validate
-from mllm_adapters.host import GraftSettings
-from mllm_adapters.loading import load
-from mllm_adapters.registry import HOSTS, get_host
-from mllm_adapters.transplant import graft
+from mllm_adapters.contract.terms import GraftSettings
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.loading.load import load
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import pytest
 import torch
 from tiny.any_host import save_tiny
 
-from mllm_adapters.answer_slot import plain_ids
-from mllm_adapters.encoded_prompts import encode_text
-from mllm_adapters.host import HostError
-from mllm_adapters.loading import load
-from mllm_adapters.prompt_rows import replies
-from mllm_adapters.prompt_tree import tree_log_probs
-from mllm_adapters.registry import HOSTS, get_host
+from mllm_adapters.contract.terms import HostError
+from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.loading.load import load
+from mllm_adapters.prompting.answer_slot import plain_ids
+from mllm_adapters.prompting.encoding import encode_text
+from mllm_adapters.prompting.rows import replies
+from mllm_adapters.prompting.tree import tree_log_probs
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTS if get_host(name).marker])

@@ -12,15 +12,15 @@ from donors import donor_model, save_donor
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from mgll.preprocessing import Preprocessing, open_image, preprocess
-from mgll.tower import load_tower, read_header, save_tower
-from mllm_adapters.graft import validate
-from mllm_adapters.graft_weights import TOWER_SHARD
-from mllm_adapters.host import GraftSettings, HostError
-from mllm_adapters.llava import HOST
-from mllm_adapters.loading import load
-from mllm_adapters.token_policy import resize_grid
-from mllm_adapters.transplant import graft
+from mgll.images.preprocessing import Preprocessing, open_image, preprocess
+from mgll.tower.file import load_tower, read_header, save_tower
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.contract.token_policy import resize_grid
+from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.graft.weights import TOWER_SHARD
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.loading.load import load
 
 PLAIN = """
 import sys, torch

@@ -4,23 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.prompts import LETTERS, QUESTIONS, question_text
-from mgll.vocabulary import diseases
-from mllm_adapters.answer_slot import letter_ids
-from mllm_adapters.demo_settings import WarmSettings
-from mllm_adapters.llava import HOST
-from mllm_adapters.warm_decoder import (
-    SHIPPED,
-    build_tokenizer,
-    draw_question,
-    names,
-    prompt_of,
-    save_decoder,
-    shipped_decoder,
-    text_only_accuracy,
-    text_questions,
-    warm,
-)
+from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.questions import LETTERS, QUESTIONS, question_text
+from mllm_adapters.demo.decoder import SHIPPED, build_tokenizer, names, save_decoder, shipped_decoder
+from mllm_adapters.demo.decoder_training import warm
+from mllm_adapters.demo.reading import draw_question, prompt_of, text_only_accuracy, text_questions
+from mllm_adapters.demo.settings import WarmSettings
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.prompting.answer_slot import letter_ids
 
 PROMPT = HOST.prompt(question_text(QUESTIONS[0], ["Drusen", "Glaucoma", "Health", "Cataract"]))
 
@@ -85,7 +76,7 @@ def test_the_shipped_decoder_reads():
 def test_shipped_file_is_small():
     from importlib.resources import files
 
-    assert len(files("mllm_adapters").joinpath(SHIPPED).read_bytes()) < 2_000_000
+    assert len(files("mllm_adapters.demo").joinpath(SHIPPED).read_bytes()) < 2_000_000
 
 
 def test_without_the_finding_the_shipped_decoder_is_at_chance():

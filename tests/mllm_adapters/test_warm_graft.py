@@ -14,18 +14,19 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from mgll.preprocessing import ImageError, Preprocessing, open_image
-from mgll.tower import read_header, save_tower
-from mllm_adapters.checkpoint_source import open_source
-from mllm_adapters.finetune import finetune
-from mllm_adapters.graft import validate
-from mllm_adapters.host import GraftSettings, HostError, Plan, Source
-from mllm_adapters.loading import load
-from mllm_adapters.registry import get_host
+from mgll.images.preprocessing import ImageError, Preprocessing, open_image
+from mgll.tower.file import read_header, save_tower
+from mllm_adapters.contract.host import Plan
+from mllm_adapters.contract.terms import GraftSettings, HostError, Source
+from mllm_adapters.finetuning.batches import Images
+from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.graft.source import open_source
+from mllm_adapters.graft.transplant import graft, plan_graft
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.graft.warm import BATCH, Moments, images_in, matched, warm_plan
+from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.loading.load import load
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
-from mllm_adapters.training_batches import Images
-from mllm_adapters.transplant import graft, plan_graft
-from mllm_adapters.warm_graft import BATCH, Moments, images_in, matched, warm_plan
 
 QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 BRIDGED = ["internvl", "janus-pro", "instructblip", "qwen-vl"]

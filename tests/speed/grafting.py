@@ -57,7 +57,7 @@ config.save_pretrained(out)
 TOWER = """
 import sys
 from transformers import CLIPVisionConfig, CLIPVisionModel
-from mgll.preprocessing import Preprocessing
+from mgll.images.preprocessing import Preprocessing
 from mgll.tower import save_tower
 vision = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=224,
                           patch_size=14)

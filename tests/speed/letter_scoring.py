@@ -23,8 +23,8 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from benchmark.cases import read_cases
-from benchmark.scoring import Asking, score_cases
-from benchmark.transformers_scorer import TransformersScorer
+from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.scorers.transformers_scorer import TransformersScorer
 
 model, cases, count, out = sys.argv[1:]
 asked = read_cases(cases)[: int(count)]
@@ -66,11 +66,11 @@ class FourOrders:
     """
 
     def __init__(self, directory: Path, count: int) -> None:
-        from benchmark.rotations import as_asked
-        from benchmark.scorer import Ask
-        from benchmark.transformers_scorer import TransformersScorer
-        from mllm_adapters.encoded_prompts import encode_prompts
-        from mllm_adapters.loading import load
+        from benchmark.scorers.scorer import Ask
+        from benchmark.scorers.transformers_scorer import TransformersScorer
+        from benchmark.stats.rotations import as_asked
+        from mllm_adapters.loading.load import load
+        from mllm_adapters.prompting.encoding import encode_prompts
 
         options = ("Diabetic Retinopathy", "Age-related Macular Degeneration", "Media Haze", "Optic Disk Cupping")
         orders = tuple(as_asked(options, rotation) for rotation in range(4))
@@ -113,7 +113,7 @@ def memory(folder: Path) -> None:
     """Peak memory of a process that scores 2,233 cases, against one that scores 100; the tests' tiny LLaVA."""
     from tiny.any_host import save_tiny
 
-    from benchmark.case_building import build_cases
+    from benchmark.cases.building import build_cases
     from mgll.synthetic import generate
 
     manifest = generate(folder / "eyes", 160, 0, 64)
@@ -171,7 +171,7 @@ def save_llava(directory: Path) -> Path:
         PreTrainedTokenizerFast,
     )
 
-    from mgll.text_encoder import embedded_text_encoder
+    from mgll.encoders.text import embedded_text_encoder
 
     words = Tokenizer.from_file(str(embedded_text_encoder() / "tokenizer.json"))
     words.no_truncation()

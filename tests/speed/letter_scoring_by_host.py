@@ -32,7 +32,7 @@ WIDTH, LAYERS, HEADS = 512, 6, 8
 
 
 def main() -> None:
-    from mllm_adapters.registry import HOSTS
+    from mllm_adapters.hosts.registry import HOSTS
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", default=",".join(HOSTS))
@@ -62,8 +62,8 @@ def save_large(name: str, directory: Path) -> Path:
     import torch
     from tiny.any_host import save_tiny
 
-    from mllm_adapters.loading import load
-    from mllm_adapters.registry import HOSTS
+    from mllm_adapters.hosts.registry import HOSTS
+    from mllm_adapters.loading.load import load
 
     builder = importlib.import_module(f"tiny.{HOSTS[name].rpartition('.')[2]}")
     for setting, value in IMAGES.get(name, {}).items():

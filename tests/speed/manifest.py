@@ -14,11 +14,12 @@ import pandas as pd
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mgll.contrastive_data import Augmentation, TrainingImages, global_batches, text_levels
-from mgll.manifest import Record, Records, read_manifest, write_manifest
-from mgll.preprocessing import Preprocessing
+from mgll.images.preprocessing import Preprocessing
+from mgll.manifest.records import Record, Records, read_manifest, write_manifest
 from mgll.synthetic import sample_eye
-from mgll.texts import describe_labels
+from mgll.training.data import Augmentation, TrainingImages, text_levels
+from mgll.training.steps import global_batches
+from mgll.vocabulary.label_texts import describe_labels
 
 LINES, BATCH, ROUNDS = 246_389, 32, 3
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import bootstrap
-from benchmark.cases import Case, write_cases
-from benchmark.predictions import (
+from benchmark.cases.case import Case, write_cases
+from benchmark.predictions.file import (
     FILE,
     Prediction,
     Run,
@@ -27,14 +26,16 @@ from benchmark.predictions import (
     read_run,
     write_run,
 )
-from benchmark.prompts import LETTERS, QUESTIONS
-from benchmark.report import build_report, report_runs
-from benchmark.rotations import as_asked, as_stored
+from benchmark.report.content import build_report
+from benchmark.report.writing import report_runs
+from benchmark.stats import bootstrap
+from benchmark.stats.rotations import as_asked, as_stored
 from mgll.files import sha256
-from mgll.manifest import Record, read_manifest
+from mgll.manifest.records import Record, read_manifest
 from mgll.readers.fundus_folder import read_fundus_folder
 from mgll.synthetic.dataset import generate
-from mgll.vocabulary import diseases
+from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.questions import LETTERS, QUESTIONS
 
 CASES, ROTATIONS = 2233, 4
 FUNDUS = Path(__file__).resolve().parents[2] / "shared" / "fundus"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mgll.encoders.text import TextEncoder
 from mgll.synthetic import sample_eye
-from mgll.text_encoder import TextEncoder
-from mgll.texts import describe_labels
+from mgll.vocabulary.label_texts import describe_labels
 
 BATCH, ROUNDS = 32, 3
 

@@ -25,18 +25,18 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from mgll.contrastive_data import TextLevel, text_levels
-from mgll.contrastive_model import ContrastiveModel
-from mgll.manifest import Record
+from mgll.encoders.text import TextEncoder, embedded_text_encoder
+from mgll.encoders.vision import vision_encoder
+from mgll.manifest.records import Record
 from mgll.naive_objective import Occurrences, naive_objective
-from mgll.pretraining import adamw
 from mgll.settings import PretrainSettings
 from mgll.synthetic import sample_eye
-from mgll.text_encoder import TextEncoder, embedded_text_encoder
-from mgll.texts import describe_labels
-from mgll.tower_model import pooled
-from mgll.training_texts import TextBatch, TrainingTexts
-from mgll.vision_encoders import vision_encoder
+from mgll.tower.model import pooled
+from mgll.training.data import TextLevel, text_levels
+from mgll.training.model import ContrastiveModel
+from mgll.training.pretraining import adamw
+from mgll.training.texts import TextBatch, TrainingTexts
+from mgll.vocabulary.label_texts import describe_labels
 
 PADDED = 77
 

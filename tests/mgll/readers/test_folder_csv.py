@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from mgll.manifest import read_manifest
+from mgll.manifest.records import read_manifest
 from mgll.readers.folder_csv import _main
 from mgll.readers.splits import split_of_group
 

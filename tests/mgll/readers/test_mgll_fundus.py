@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mgll.formats import FormatError
-from mgll.manifest import read_manifest
-from mgll.preprocessing import open_image
+from mgll.images.preprocessing import open_image
+from mgll.manifest.records import read_manifest
 from mgll.readers.mgll_fundus import _main, read_mgll_fundus
 
 

@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 
-from mgll.image_files import ImageError
-from mgll.manifest import read_manifest
+from mgll.images.files import ImageError
+from mgll.manifest.records import read_manifest
 from mgll.readers.dicom_pixels import grey_pixels
 from mgll.readers.midrc_xray import _main
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from mgll.manifest import read_manifest
+from mgll.manifest.records import read_manifest
 from mgll.readers.mimic_cxr import _main
 from mgll.readers.report_sections import findings_and_impression
 

@@ -7,10 +7,10 @@ import tarfile
 import pytest
 from PIL import Image
 
-from mgll.manifest import Record, read_manifest, write_manifest
-from mgll.preprocessing import open_image
+from mgll.images.preprocessing import open_image
+from mgll.manifest.records import Record, read_manifest, write_manifest
+from mgll.manifest.shards import pack
 from mgll.readers.webdataset_shards import _main
-from mgll.shards import pack
 
 
 @pytest.fixture

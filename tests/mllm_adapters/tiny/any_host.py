@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from mllm_adapters.registry import HOSTS
+from mllm_adapters.hosts.registry import HOSTS
 
 
 def save_tiny(name: str, directory: Path) -> Path:

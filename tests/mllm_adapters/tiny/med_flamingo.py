@@ -1,4 +1,4 @@
-"""A tiny Med-Flamingo under the names that `mllm_adapters.med_flamingo` writes, random weights, gates open."""
+"""A tiny Med-Flamingo under the names that `mllm_adapters.hosts.med_flamingo.host` writes, random weights, gates open."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import torch
 from tiny_tokenizer import byte_tokenizer
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
-from mgll.preprocessing import Preprocessing
-from mllm_adapters.image_processor import image_processor_settings
-from mllm_adapters.med_flamingo_model import MedFlamingoConfig, MedFlamingoForConditionalGeneration
-from mllm_adapters.placeholder_processor import PlaceholderProcessor
+from mgll.images.preprocessing import Preprocessing
+from mllm_adapters.hosts.med_flamingo.model import MedFlamingoConfig, MedFlamingoForConditionalGeneration
+from mllm_adapters.modules.image_processor import image_processor_settings
+from mllm_adapters.modules.placeholder_processor import PlaceholderProcessor
 
 SIZE, PATCH = 32, 8
 

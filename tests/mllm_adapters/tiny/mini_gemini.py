@@ -6,7 +6,7 @@ import torch
 from tiny_tokenizer import byte_tokenizer
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaImageProcessor, LlavaProcessor
 
-from mllm_adapters.mini_gemini_model import MiniGeminiConfig, MiniGeminiForConditionalGeneration
+from mllm_adapters.hosts.mini_gemini.model import MiniGeminiConfig, MiniGeminiForConditionalGeneration
 
 SIZE, LOW, PATCH = 64, 32, 8
 

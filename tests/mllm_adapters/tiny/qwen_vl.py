@@ -1,4 +1,4 @@
-"""A tiny Qwen-VL under the names that `mllm_adapters.qwen_vl` writes."""
+"""A tiny Qwen-VL under the names that `mllm_adapters.hosts.qwen_vl.host` writes."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import torch
 from tiny_tokenizer import byte_tokenizer
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
-from mgll.preprocessing import Preprocessing
-from mllm_adapters.image_processor import image_processor_settings
-from mllm_adapters.placeholder_processor import PlaceholderProcessor
-from mllm_adapters.qwen_vl_model import QwenVLConfig, QwenVLForConditionalGeneration
+from mgll.images.preprocessing import Preprocessing
+from mllm_adapters.hosts.qwen_vl.model import QwenVLConfig, QwenVLForConditionalGeneration
+from mllm_adapters.modules.image_processor import image_processor_settings
+from mllm_adapters.modules.placeholder_processor import PlaceholderProcessor
 
 SIZE, PATCH, QUERY_GRID = 32, 8, 3
 

@@ -1,0 +1,109 @@
+"""From a manifest to cases and their data card: draw the options, check and hash the images asked about, word the questions."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+
+from benchmark.cases.case import Case, write_cases
+from benchmark.cases.data_card import data_card
+from benchmark.options.draw import Design, Drawing, Drawn, draw
+from mgll.files import sha256, write_text
+from mgll.formats import FormatError
+from mgll.images.files import image_sha256
+from mgll.manifest.records import Record, Split, read_manifest
+from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.questions import QUESTIONS
+
+
+def build_cases(
+    manifest: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    split: Split | None = "test",
+    **design: Unpack[Design],
+) -> tuple[list[Case], Drawing]:
+    """Draw cases from one split of a manifest (None: all), check and hash their images, write the file and its data card.
+
+    The arguments after `split` are those of `benchmark.options.draw`. The same arguments and images give the same bytes. The card
+    has the file's name with the ending `.md`.
+
+    Raises:
+        FormatError: if the manifest is wrong, holds an unknown label, or an image can't be used (nothing is written then).
+        ValueError: if the labels don't allow such questions.
+    """
+    records = read_manifest(manifest, split)
+    for record in records:
+        if unknown := [label for label in record.labels if label not in diseases()]:
+            raise FormatError(
+                manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
+            )
+    drawing = draw([record.labels for record in records], **design)
+    kind, seed = design.get("kind", "balanced"), design.get("seed", 0)
+    asked = [records[index] for index in sorted({drawn.image for drawn in drawing.questions})]
+    hashes = _hash_images(manifest, asked)
+    # The wording must say nothing about the answer: its own stream of random numbers.
+    wordings = np.random.default_rng([seed, 1]).permutation(np.arange(len(drawing.questions)) % len(QUESTIONS))
+    cases = [
+        _case(f"{split or 'all'}-{kind}-{seed}-{number:05d}", records[drawn.image], hashes, drawn, QUESTIONS[wording])
+        for number, (drawn, wording) in enumerate(zip(drawing.questions, wordings, strict=True), start=1)
+    ]
+    header = {
+        "options": kind,
+        "distractors": "clean" if kind == "balanced" or design.get("clean", True) else "paper",
+        "names": design.get("names", "classes"),
+        "split": split or "all",
+        "count": len(cases),
+        "seed": seed,
+        "manifest_sha256": sha256(manifest),
+        "equal": design.get("equal", False),
+        "table14": design.get("table14", False),
+        "shares": {code: round(share, 6) for code, share in drawing.shares.items()},
+        "left_out": dict(drawing.left_out),
+        "short": {code: list(counts) for code, counts in drawing.short.items()},
+        "ambiguous": drawing.ambiguous,
+    }
+    write_cases(out, cases, **header)
+    write_text(Path(out).with_suffix(".md"), data_card(out, cases, header, asked))
+    return cases, drawing
+
+
+def _case(name: str, record: Record, hashes: Mapping[str, str], drawn: Drawn, question: str) -> Case:
+    first, second, third, fourth = (diseases()[code].name for code in drawn.codes)
+    return Case(
+        id=name,
+        image=record.image,
+        image_sha256=hashes[record.image],
+        group=record.group,
+        source=record.source,
+        question=question,
+        options=(first, second, third, fourth),
+        option_codes=drawn.codes,
+        answer=drawn.answer,
+        code=drawn.codes[drawn.answer],
+        labels=record.labels,
+    )
+
+
+def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) -> dict[str, str]:
+    from tqdm import tqdm
+
+    from mgll.images.preprocessing import ImageError, open_image
+
+    def hash_one(image: str) -> str | Exception:
+        try:
+            open_image(image).close()
+            return image_sha256(image)
+        except (ImageError, OSError) as error:
+            return error
+
+    images = [record.image for record in records]
+    with ThreadPoolExecutor() as threads:  # decoding releases the interpreter lock
+        progress = tqdm(threads.map(hash_one, images), "checking images", len(images), leave=False, disable=None)
+        results = dict(zip(images, progress, strict=True))
+    errors = [str(result) for result in results.values() if isinstance(result, Exception)]
+    if errors:
+        raise FormatError(manifest, None, f"{len(errors)} images can't be used: " + "; ".join(errors[:5]))
+    return {image: result for image, result in results.items() if isinstance(result, str)}

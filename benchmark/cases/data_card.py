@@ -1,0 +1,129 @@
+"""The data card beside a file of cases: what is in it, where it comes from and how it was drawn, for whoever cites its numbers."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmark.cases.case import Case, position_test
+from benchmark.cases.floor import describe_floor, prior_floor
+from mgll.files import sha256
+from mgll.manifest.records import Record
+from mgll.provenance import provenance
+from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.questions import LETTERS, QUESTIONS
+
+_MEANING = {
+    "options": {
+        "balanced": "Balanced options: each of the four is the answer equally often, so no strategy that does not see the image"
+        " is right more often than 25 %.\n",
+        "paper": "The paper's options: three distractors drawn uniformly from the names, so class frequency alone answers most"
+        " questions.\n",
+    },
+    "distractors": {
+        "clean": "Clean distractors: none is true, implied, or possibly true of any label of the image.\n",
+        "paper": "The paper's distractors: any name but the answer's; some hold for the image too.\n",
+    },
+}
+
+
+def data_card(
+    path: str | os.PathLike[str], cases: Sequence[Case], header: Mapping[str, object], records: Sequence[Record]
+) -> str:
+    """Markdown about a written file of cases.
+
+    Args:
+        path: the file; its hash is named.
+        cases: what is in it.
+        header: its header: how the cases were drawn.
+        records: the images that are asked about, for their licences.
+    """
+    images = len({case.image for case in cases})
+    groups = len({(case.source, case.group) for case in cases})
+    ambiguous = sum(bool(case.ambiguous) for case in cases)
+    return (
+        "\n\n".join(
+            [
+                f"# {Path(path).name}: {len(cases):,} four-option questions about medical images",
+                "**Research use only, not for diagnosis.**",
+                f"{len(cases):,} cases on {images:,} images of {groups:,} patients or eyes. {ambiguous:,} cases have a distractor"
+                " that holds or may hold for the image by its labels and `mgll/vocabulary/disease_overlaps.csv`. Labels are those"
+                " of the sources; nobody read the images again.",
+                "## Classes\n\n" + _classes(cases, header),
+                "## Answer positions\n\n" + _positions(cases),
+                "## What is scored without looking\n\n" + describe_floor(prior_floor(cases)).replace("\n", "\n\n"),
+                "## Sources\n\n" + _sources(cases, records),
+                "## How it was drawn\n\n" + _making(path, header),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _classes(cases: Sequence[Case], header: Mapping[str, object]) -> str:
+    answers, offered = (
+        Counter(case.code for case in cases),
+        Counter(code for case in cases for code in case.option_codes),
+    )
+    codes = [code for code, disease in diseases().items() if disease.cases or code in offered]
+    rows = []
+    for code in [*codes, *(code for code in offered if code not in diseases())]:
+        mine = [case for case in cases if case.code == code]
+        disease = diseases().get(code)
+        rows.append(
+            (
+                code,
+                disease.name if disease else "",
+                answers[code],
+                disease.cases if disease and disease.cases else "-",
+                len({case.image for case in mine}),
+                len({(case.source, case.group) for case in mine}),
+                offered[code],
+            )
+        )
+    total = ("all", "", len(cases), sum(disease.cases for disease in diseases().values()), "", "", 4 * len(cases))
+    table = _table(("code", "name", "cases", "Table 14", "images", "groups", "times offered"), [*rows, total])
+    short = header.get("short")
+    if isinstance(short, Mapping) and short:
+        missing = ", ".join(f"{code} {have} of {need}" for code, (have, need) in short.items())
+        table += f"\n\nShort of Table 14's counts: {missing}."
+    return table
+
+
+def _positions(cases: Sequence[Case]) -> str:
+    counts = Counter(case.answer for case in cases)
+    shown = ", ".join(f"{letter} {counts[index]:,}" for index, letter in enumerate(LETTERS))
+    wordings = Counter(case.question for case in cases)
+    asked = "\n".join(
+        f"- {wordings[question]:,} times: {question}" for question in dict.fromkeys([*QUESTIONS, *wordings])
+    )
+    return f"{shown}; chi-square test against a quarter each: p = {position_test(cases):.3g}. Wordings:\n\n{asked}"
+
+
+def _sources(cases: Sequence[Case], records: Sequence[Record]) -> str:
+    rows = []
+    for source in sorted({record.source for record in records}):
+        mine = [record for record in records if record.source == source]
+        licences = sorted({record.licence or "not stated" for record in mine})
+        asked = sum(case.source == source for case in cases)
+        rows.append(
+            (source or "not stated", len(mine), len({record.group for record in mine}), asked, "; ".join(licences))
+        )
+    return _table(("source", "images", "groups", "cases", "licence as the source states it"), rows)
+
+
+def _making(path: str | os.PathLike[str], header: Mapping[str, object]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in provenance().items())
+    lines = [_MEANING[key].get(str(value), "") for key, value in header.items() if key in _MEANING]
+    lines += [f"- {key}: {value}" for key, value in header.items() if not isinstance(value, Mapping)]
+    left_out = header.get("left_out")
+    if isinstance(left_out, Mapping) and left_out:
+        lines.append("- left out: " + "; ".join(f"{code} ({reason})" for code, reason in left_out.items()))
+    return "\n".join([*lines, f"- sha256 of this file of cases: {sha256(path)}", f"- made with: {versions}"])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    # A bar or a line break in a source's own words would end the cell.
+    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)

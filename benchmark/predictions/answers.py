@@ -1,0 +1,167 @@
+"""A run's answers as arrays: what it picks in each view and each order of the options, and which answer counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from benchmark.predictions.file import Prediction, Run
+from benchmark.scorers.scorer import VIEWS, Four, View
+from benchmark.stats.rotations import LetterPreference, all_correct, average, expected_correct, letter_preference
+
+#: How several orders of a question become one answer: the stored order alone; probabilities averaged option by option; right
+#: only where every order is (CircularEval).
+Way = Literal["stored", "averaged", "all"]
+
+#: `picked` where a reply names no option.
+NONE = -1
+
+_ROUNDING = 1e-9  # sums of the same probabilities in another order differ by less
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the answers of a run: a view, and what becomes of the orders."""
+
+    view: View
+    way: Way
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One run, a case an entry, in one order.
+
+    Attributes:
+        name: what the model is called.
+        cases: ids.
+        codes: class of the true option.
+        groups: patient or eye.
+        sources: data set.
+        truth: [cases] index of the true option in stored order.
+        scores: view -> [cases, rotations, 4] in stored order: probabilities of the letters; 1 for the option that the reply names
+            and 0 for the others; softmax of the mean log-likelihoods of the options' texts.
+        replies: [cases][rotations] what the model wrote.
+    """
+
+    name: str
+    cases: tuple[str, ...]
+    codes: tuple[str, ...]
+    groups: tuple[str, ...]
+    sources: tuple[str, ...]
+    truth: np.ndarray
+    scores: Mapping[View, np.ndarray]
+    replies: tuple[tuple[str, ...], ...] = field(repr=False)
+
+    @cached_property
+    def rotations(self) -> int:
+        """Number of orders in which each case was asked."""
+        return len(self.replies[0])
+
+    @cached_property
+    def primary(self) -> Reading:
+        """The answer that counts: letters before text, averaged over the orders where there are several."""
+        return Reading("letter" if "letter" in self.scores else "text", "averaged" if self.rotations > 1 else "stored")
+
+    @cached_property
+    def readings(self) -> tuple[Reading, ...]:
+        """Every way in which these answers can be read."""
+        ways: tuple[Way, ...] = ("stored", "averaged", "all") if self.rotations > 1 else ("stored",)
+        return tuple(Reading(view, way) for view in VIEWS if view in self.scores for way in ways)
+
+    def table(self, reading: Reading) -> np.ndarray:
+        """[cases, 4] scores of the options, stored order or averaged over the orders."""
+        scores = self.scores[reading.view]
+        return np.asarray(scores[:, 0]) if reading.way == "stored" else average(scores)
+
+    def picked(self, reading: Reading) -> np.ndarray:
+        """[cases] option picked, or `NONE`: averaged, that is where several tie. Over `all` orders it is not defined."""
+        return (
+            self.picked_in_each_order(reading.view)[:, 0] if reading.way == "stored" else _single(self.table(reading))
+        )
+
+    def picked_in_each_order(self, view: View) -> np.ndarray:
+        """[cases, rotations] option picked, or `NONE`; of equals the first, as in the predictions."""
+        scores = self.scores[view]
+        return np.where(scores.max(axis=-1) > 0, scores.argmax(axis=-1), NONE)
+
+    def correct(self, reading: Reading) -> np.ndarray:
+        """[cases] 1 where right, 0 where wrong; averaged, a tie with the true option counts as its expectation."""
+        if reading.way == "all":
+            return all_correct(self.picked_in_each_order(reading.view), self.truth)
+        if reading.way == "averaged":
+            return expected_correct(self.table(reading), self.truth)
+        return np.asarray(self.picked(reading) == self.truth, dtype=float)
+
+    def right(self, reading: Reading) -> np.ndarray:
+        """[cases] 1 where the true option and no other is picked, else 0: the same as `correct`, but for ties."""
+        return np.floor(self.correct(reading))
+
+    def letters(self, view: View) -> LetterPreference:
+        """How often A, B, C and D, as asked, were picked over all orders."""
+        return letter_preference(self.picked_in_each_order(view))
+
+    def true_letters(self) -> tuple[int, int, int, int]:
+        """How often the true option stood at A, B, C and D over all orders."""
+        return letter_preference(np.repeat(self.truth[:, None], self.rotations, axis=1)).counts
+
+
+def answers_of(run: Run, order: Sequence[str] | None = None) -> Answers:
+    """The answers of a run, in the order of the file or of these ids of its cases.
+
+    Raises:
+        ValueError: naming a case that lacks a rotation, or a view that only some rows have.
+    """
+    rows: dict[str, dict[int, Prediction]] = {}
+    for row in run.predictions:
+        rows.setdefault(row.case, {})[row.rotation] = row
+    rows = rows if order is None else {case: rows[case] for case in order}
+    rotations = 1 + max(row.rotation for row in run.predictions)
+    for case, found in rows.items():
+        if len(found) != rotations:
+            lacking = sorted(set(range(rotations)) - found.keys())
+            raise ValueError(f"{run.name}: case {case!r} lacks rotation {', '.join(map(str, lacking))}")
+    table = [[found[rotation] for rotation in range(rotations)] for found in rows.values()]
+    first = [case[0] for case in table]
+    return Answers(
+        name=run.name,
+        cases=tuple(rows),
+        codes=tuple(row.code for row in first),
+        groups=tuple(row.group for row in first),
+        sources=tuple(row.source for row in first),
+        truth=np.array([row.answer for row in first]),
+        scores=_scores(run, table),
+        replies=tuple(tuple(row.text for row in case) for case in table),
+    )
+
+
+def _scores(run: Run, table: list[list[Prediction]]) -> dict[View, np.ndarray]:
+    scores: dict[View, np.ndarray] = {}
+    letters = [[row.log_probs for row in case] for case in table]
+    if _all_or_none(run, letters, "log_probs"):
+        scores["letter"] = np.exp(np.array(letters, dtype=float))
+    if "text" in run.header.get("views", ()) or not scores:
+        said = np.array([[NONE if row.said is None else row.said for row in case] for case in table])
+        scores["text"] = (said[..., None] == np.arange(4)).astype(float)
+    options = [[row.option_log_probs for row in case] for case in table]
+    if _all_or_none(run, options, "option_log_probs"):
+        values = np.array(options, dtype=float)
+        weights = np.exp(values - values.max(axis=-1, keepdims=True))
+        scores["option"] = weights / weights.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def _all_or_none(run: Run, values: Sequence[Sequence[Four | None]], field: str) -> bool:
+    missing = sum(value is None for case in values for value in case)
+    total = sum(map(len, values))
+    if 0 < missing < total:
+        raise ValueError(f"{run.name}: {missing} of {total} rows have no {field}; a view is there for all or for none")
+    return missing == 0
+
+
+def _single(scores: np.ndarray) -> np.ndarray:
+    """[cases, 4] -> index of the largest; `NONE` where several are equal up to rounding, or all are 0."""
+    best = scores.max(axis=1, keepdims=True)
+    alone = ((scores >= best - _ROUNDING).sum(axis=1) == 1) & (best[:, 0] > 0)
+    return np.where(alone, scores.argmax(axis=1), NONE)

@@ -1,0 +1,5 @@
+"""Replies."""
+
+from benchmark.replies.parsing import Reply, parse_reply
+
+__all__ = ["Reply", "parse_reply"]

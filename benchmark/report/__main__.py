@@ -1,0 +1,38 @@
+"""Make a report again from finished runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.report.writing import report_runs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 where all went well."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.report", description=__doc__)
+    parser.add_argument("--after", required=True, metavar="RUN", help="output directory of run_mcq to report on")
+    parser.add_argument("--before", metavar="RUN", help="run over the same cases to compare it with")
+    parser.add_argument("--blind", metavar="RUN", help="run of the same model with --blind")
+    parser.add_argument("--shuffled", metavar="RUN", help="run of the same model with --shuffled")
+    parser.add_argument(
+        "--paper", metavar="HOST", help="published figures to set beside (default: those of the run's host)"
+    )
+    parser.add_argument("--cases", required=True, metavar="FILE", help="the cases that were answered")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the page and the tables go")
+    parser.add_argument("--any-prompt", action="store_true", help="compare hosts with different prompt templates")
+    options = vars(parser.parse_args(arguments))
+    from benchmark.report.terminal import print_report
+
+    try:
+        report = report_runs(**options)
+    except ValueError as error:  # FormatError, ImageError and ComparisonError among them
+        print(error, file=sys.stderr)
+        return 1
+    print_report(report)
+    print(f"wrote {Path(options['out']) / 'report.html'}, report.md, and per_class and per_case as .csv and .parquet")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,69 @@
+"""The report as Markdown."""
+
+from collections.abc import Iterator
+
+from benchmark.report.case_browser import unnamed_reasons
+from benchmark.report.content import Report
+from benchmark.report.published import published_note, published_table
+from benchmark.report.side_tables import (
+    agreement_table,
+    calibration_table,
+    confusion_table,
+    control_table,
+    letter_table,
+    reading_table,
+)
+from benchmark.report.tables import Table, main_table, rows_of, source_table
+from benchmark.report.wording import DISCLAIMER, answer, headline, holding, looking, method, record, verdict
+
+#: So many replies that name no option are listed; the case table holds all.
+LISTED = 20
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown."""
+    start, figure, end = answer(report)
+    lines = [f"# {headline(report)}", "", f"{start}**{figure}**{end}", ""]
+    lines += [f"{text}\n" for text in (verdict(report), *report.notes, f"**{DISCLAIMER}**") if text]
+    lines += ["## By disease", "", *_table(main_table(report)), ""]
+    if by_source := source_table(report):
+        lines += ["## By source of the images", "", *_table(by_source), ""]
+    lines += ["## Does it look at the image?", "", looking(report), "", *_table(control_table(report)), ""]
+    lines += ["## Does the answer hold?", "", holding(report), "", *_table(reading_table(report)), ""]
+    if agreement := agreement_table(report):
+        lines += ["How often two views choose the same option:", "", *_table(agreement), ""]
+    lines += ["How often each letter was chosen:", "", *_table(letter_table(report)), ""]
+    lines += _unnamed(report)
+    lines += ["## Which disease is taken for which", "", *_table(confusion_table(report)), ""]
+    if calibration := calibration_table(report):
+        lines += ["## How far can its probabilities be believed?", "", *_table(calibration), ""]
+    if published := published_table(report):
+        lines += ["## Beside the published figures", "", published_note(report), "", *_table(published), ""]
+    lines += ["## How the numbers are made", "", *(f"- **{term}.** {text}" for term, text in method(report))]
+    lines += ["", "## What was run", ""]
+    for role, header in report.headers.items():
+        name = "model" if report.before is None and role == "after" else role
+        lines.append(f"- {name}: " + "; ".join(f"{entry} `{value}`" for entry, value in record(header)))
+    return "\n".join(lines) + "\n"
+
+
+def _unnamed(report: Report) -> Iterator[str]:
+    found = unnamed_reasons(report)
+    if not found:
+        return
+    yield "Replies that name no option" + (f" (the first {LISTED} of {len(found)}):" if len(found) > LISTED else ":")
+    yield ""
+    for case, order, reply, reason in found[:LISTED]:
+        # A code span holds any text but line breaks and back quotes.
+        quoted = " ".join(reply.replace("`", "'").split())
+        yield f"- {case}, options as {order}: {reason}: `{quoted}`"
+    yield ""
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield "| " + " | ".join(table.columns) + " |"
+    yield "|---" * table.labels + "|---:" * (len(table.columns) - table.labels) + "|"
+    for number, row in enumerate(rows_of(table)):
+        cells = [cell.replace("|", "\\|") for cell in row]
+        cells[0] = f"**{cells[0]}**" if number in table.strong else cells[0]
+        yield "| " + " | ".join(cells) + " |"

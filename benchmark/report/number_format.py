@@ -1,0 +1,44 @@
+"""How numbers are printed, in every form of a report."""
+
+import math
+
+from benchmark.report.summary import Share
+from benchmark.stats.bootstrap import Estimate
+from mgll.vocabulary.diseases import diseases
+
+
+def percent(value: float) -> str:
+    """0.613 -> `61.3 %` (with a narrow space that does not break)."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f}\u202f%"
+
+
+def points(value: float) -> str:
+    """0.063 -> `+6.3`, a difference in percentage points."""
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:+.1f}".replace("-", "−").replace("−0.0", "0.0").replace("+0.0", "0.0")
+
+
+def interval(share: Share | Estimate) -> str:
+    """Ends of an interval: `56.9 to 65.6`."""
+    return "–" if math.isnan(share.low) else f"{100 * share.low:.1f} to {100 * share.high:.1f}"
+
+
+def points_interval(estimate: Estimate) -> str:
+    """Ends of a difference's interval: `+1.2 to +11.4`."""
+    return "–" if math.isnan(estimate.low) else f"{points(estimate.low)} to {points(estimate.high)}"
+
+
+def p_value(p: float) -> str:
+    """`p = 0.012`, `p < 0.001` (with spaces that do not break)."""
+    return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p_number(p)}"
+
+
+def p_number(p: float) -> str:
+    """`0.012`, `<0.001`."""
+    return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def disease_name(code: str) -> str:
+    """Name of a class; the code itself where the table has no such class."""
+    return diseases()[code].name if code in diseases() else code

@@ -1,0 +1,178 @@
+"""Scoring a model behind an OpenAI-compatible endpoint: `--model openai:NAME --endpoint http://host/v1`.
+
+Images are sent to that address and nowhere else; there is no default. A key is read from the environment variable OPENAI_API_KEY;
+a server of one's own usually needs none.
+"""
+
+import base64
+import hashlib
+import io
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from benchmark.scorers.scorer import REPLY_TOKENS, Ask, AskError, Four, Score, View, renormalised
+from mgll.vocabulary.questions import LETTERS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: How many of the most probable tokens are asked for; the interface allows no more.
+LISTED = 20
+
+#: Requests under way at once; tries after a refusal for now (429, 5xx, no connection); seconds that one may take.
+PARALLEL, RETRIES, TIMEOUT = 8, 6, 120.0
+
+
+class _Token(BaseModel):
+    token: str
+    logprob: FiniteFloat
+
+
+class _Place(_Token):
+    top_logprobs: list[_Token] = []
+
+
+class _Places(BaseModel):
+    content: list[_Place] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Places | None = None
+
+
+class _Answer(BaseModel):
+    """What is read of a `chat.completion`."""
+
+    choices: list[_Choice] = Field(min_length=1)
+
+
+class EndpointScorer:
+    """A `Scorer` over `chat/completions`: one request for each question and order, at temperature 0.
+
+    Letter view: the probabilities of the letters among the alternatives listed for the reply's first token, renormalised over the
+    four. A letter that is not listed gets the probability of the last one listed, which it cannot exceed: so the choice stands, and
+    the probability of what is chosen is never overstated. Where no letter is listed, or no log-probabilities come back, scoring
+    stops with the case's name: nothing is guessed.
+
+    Args:
+        model: as the server calls it.
+        endpoint: address of the interface, up to `/v1`.
+        name: what reports call the model.
+
+    Raises:
+        ValueError: if there is no address, or the package `openai` is missing.
+    """
+
+    views: tuple[View, ...] = ("letter", "text")
+
+    def __init__(self, model: str, endpoint: str | None, name: str | None = None) -> None:
+        if not endpoint:
+            raise ValueError(f"openai:{model} needs --endpoint, the server's address such as http://127.0.0.1:8000/v1")
+        try:
+            from openai import OpenAI
+        except ImportError:
+            raise ValueError("the package openai is missing; `pip install mgll-graft[endpoint]` brings it") from None
+        self.name, self._model = name or f"openai:{model}", model
+        deciding = repr((endpoint.rstrip("/"), model, REPLY_TOKENS, LISTED))
+        self.fingerprint = hashlib.sha256(deciding.encode()).hexdigest()
+        key = os.environ.get("OPENAI_API_KEY") or "none"
+        self._client = OpenAI(api_key=key, base_url=endpoint, max_retries=RETRIES, timeout=TIMEOUT)
+        self._told = False
+
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
+        """See `Scorer`.
+
+        Raises:
+            AskError: if a question gets no usable answer.
+        """
+        images = [_data_url(ask.image) for ask in asks]
+        questions = [(number, text) for number, ask in enumerate(asks) for text in ask.texts]
+
+        def scored(question: tuple[int, str]) -> Score:
+            number, text = question
+            try:
+                return self._score(images[number], text, views)
+            except ValueError as error:
+                raise AskError(number, f"{self.name}: {error}") from error
+
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            scores = pool.map(scored, questions)
+            return [[next(scores) for _ in ask.orders] for ask in asks]
+
+    def _score(self, image: str, text: str, views: Sequence[View]) -> Score:
+        choice = self._ask(image, text, "letter" in views)
+        said = (choice.message.content or choice.message.refusal or "").strip()
+        if not said and choice.finish_reason == "length":
+            raise ValueError(
+                f"the {REPLY_TOKENS} tokens of the reply were used up before a word of it (it reasons first?)"
+            )
+        if "letter" not in views:
+            return Score(None, said, text)
+        places = (choice.logprobs and choice.logprobs.content) or []
+        first = next((place for place in places if place.token.strip()), None)
+        if first is None or not first.top_logprobs:
+            raise ValueError("no log-probabilities come back; ask for the text view only (--views text)")
+        return Score(self._letters(first.top_logprobs), said if "text" in views else first.token.strip(), text)
+
+    def _ask(self, image: str, text: str, log_probs: bool) -> _Choice:
+        """The server's answer.
+
+        Raises:
+            ValueError: if it refuses for good, cannot be reached, or answers something else.
+        """
+        from openai import OpenAIError
+
+        content = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": text}]
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": REPLY_TOKENS,
+            "temperature": 0,
+        }
+        if log_probs:
+            body |= {"logprobs": True, "top_logprobs": LISTED}
+        try:
+            found = self._client.chat.completions.with_raw_response.create(**body)
+        except OpenAIError as error:
+            raise ValueError(str(error)) from error
+        try:
+            return _Answer.model_validate_json(found.content).choices[0]
+        except ValidationError as error:
+            raise ValueError(f"the answer is not that of chat/completions: {error}") from error
+
+    def _letters(self, listed: Sequence[_Token]) -> Four:
+        found: dict[str, list[float]] = defaultdict(list)
+        for token in listed:
+            found[token.token.strip(" \n\t▁Ġ")].append(token.logprob)
+        if not any(letter in found for letter in LETTERS):
+            tokens = ", ".join(repr(token.token) for token in listed[:5])
+            raise ValueError(f"none of the letters A to D is among the {len(listed)} tokens listed ({tokens}, ...)")
+        if not self._told and not all(letter in found for letter in LETTERS):
+            self._told = True
+            print(
+                f"{self.name}: a letter that is not listed gets the probability of the last one listed", file=sys.stderr
+            )
+        # a hair below, so that a letter that is listed comes before one that is not
+        unlisted = min(token.logprob for token in listed) - 1e-6
+        return renormalised(np.logaddexp.reduce(found.get(letter, [unlisted])) for letter in LETTERS)
+
+
+def _data_url(image: "Image") -> str:
+    """The pixels as they are, as a PNG in a URL."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,167 @@
+"""The one interface through which the benchmark sees a model, and two dummies that keep the benchmark honest."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+from PIL import Image
+
+from mgll.vocabulary.questions import LETTERS, question_text
+
+Four = tuple[float, float, float, float]
+Options = tuple[str, str, str, str]
+
+#: Ways to read an answer: the probability of its letter, the words that the model writes, the likelihood of its name.
+View = Literal["letter", "text", "option"]
+VIEWS: tuple[View, ...] = get_args(View)
+
+#: Longest reply of the text view, in tokens; a letter or an option's name is far shorter.
+REPLY_TOKENS = 32
+
+
+class Ask(NamedTuple):
+    """One image and one question about it, in every order of the options in which it is asked.
+
+    Attributes:
+        image: RGB, of any size.
+        question: the wording alone.
+        orders: the four option texts as they get the letters A to D, an order a rotation.
+    """
+
+    image: Image.Image
+    question: str
+    orders: tuple[Options, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is put to the model beside the image, an order each."""
+        return tuple(question_text(self.question, options) for options in self.orders)
+
+
+class Score(NamedTuple):
+    """What a model says about one question in one order of its options.
+
+    Attributes:
+        log_probs: natural-log probabilities of the letters A to D as asked, renormalised over the four; None without letter view.
+        text: what the model writes: its whole greedy reply in the text view, else its most probable token at the answer slot.
+        prompt: the whole prompt as the model got it.
+        option_log_probs: mean natural-log likelihood a token of each option's text as the answer, in the order asked; None without
+            option view.
+    """
+
+    log_probs: Four | None
+    text: str
+    prompt: str
+    option_log_probs: Four | None = None
+
+
+class AskError(ValueError):
+    """A question to which a model gives no usable answer.
+
+    Attributes:
+        number: index of the question among those that were put in one call.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        self.number = number
+        super().__init__(message)
+
+
+class Scorer(Protocol):
+    """Anything that answers four-option questions about images: a host, a graft, an endpoint, a dummy.
+
+    Attributes:
+        name: what reports call it.
+        fingerprint: hash of all that decides its answers; the same fingerprint means the same answers.
+        views: those it can give.
+    """
+
+    name: str
+    fingerprint: str
+    views: tuple[View, ...]
+
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
+        """Score questions: for each, a score an order, with the views that are asked for (all of them among its own)."""
+        ...
+
+
+class ConstantLetter:
+    """Answers every question with the same letter: 25 % on cases whose answer positions are balanced."""
+
+    views: tuple[View, ...] = ("letter", "text")
+
+    def __init__(self, letter: str) -> None:
+        if letter not in LETTERS or len(letter) != 1:
+            raise ValueError(f"constant:{letter}: the letter must be one of {', '.join(LETTERS)}")
+        self._letter = letter
+        self.name = f"constant:{letter}"
+        self.fingerprint = hashlib.sha256(self.name.encode()).hexdigest()
+
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
+        """See `Scorer`."""
+        sure = _sure_of(LETTERS.index(self._letter)) if "letter" in views else None
+        return [[Score(sure, self._letter, text) for text in ask.texts] for ask in asks]
+
+
+class Oracle:
+    """Knows the answers it was given, by the image's pixels and the wording; undecided about all others.
+
+    For tests of the chain from cases to report: on its own cases it scores 100 %, on blank images about chance.
+    """
+
+    name = "oracle"
+    views: tuple[View, ...] = VIEWS
+
+    def __init__(self, answers: Mapping[tuple[str, str], str]) -> None:
+        """Take the true option's text by `pixel_hash` of the image and wording."""
+        self._answers = dict(answers)
+        self.fingerprint = hashlib.sha256(repr(sorted(self._answers.items())).encode()).hexdigest()
+
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
+        """See `Scorer`."""
+        return [self._scores(ask, views) for ask in asks]
+
+    def _scores(self, ask: Ask, views: Sequence[View]) -> list[Score]:
+        known = self._answers.get((pixel_hash(ask.image), ask.question))
+        scores = []
+        for options, text in zip(ask.orders, ask.texts, strict=True):
+            answer = options.index(known) if known in options else None
+            four: Four = (-math.log(4),) * 4 if answer is None else _sure_of(answer)
+            scores.append(
+                Score(
+                    four if "letter" in views else None,
+                    "" if answer is None else LETTERS[answer],
+                    text,
+                    four if "option" in views else None,
+                )
+            )
+        return scores
+
+
+def dummy(spec: str) -> Scorer | None:
+    """The dummy that a `--model` value like `constant:A` names; None for anything else.
+
+    Raises:
+        ValueError: for `constant:` with something that is no letter from A to D.
+    """
+    kind, colon, letter = spec.partition(":")
+    return ConstantLetter(letter) if kind == "constant" and colon else None
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """SHA-256 of an image's size and pixels."""
+    return hashlib.sha256(repr((image.size, image.mode)).encode() + image.tobytes()).hexdigest()
+
+
+def renormalised(values: Iterable[float]) -> Four:
+    """Natural-log probabilities of four alternatives relative to one another."""
+    logs = np.fromiter(values, dtype=float)
+    a, b, c, d = (logs - np.logaddexp.reduce(logs)).tolist()
+    return a, b, c, d
+
+
+def _sure_of(letter: int) -> Four:
+    a, b, c, d = (math.log(0.97 if position == letter else 0.01) for position in range(4))
+    return a, b, c, d

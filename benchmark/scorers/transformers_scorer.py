@@ -1,0 +1,121 @@
+"""Scoring a model directory (host, graft, or LoRA on either): letters, replies, and the options' own texts."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark.scorers.scorer import REPLY_TOKENS, VIEWS, Ask, Four, Score, View
+from mgll.files import sha256
+from mgll.vocabulary.questions import LETTERS
+from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
+from mllm_adapters.loading.load import load
+from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
+from mllm_adapters.prompting.encoding import encode_prompts
+from mllm_adapters.prompting.rows import replies, row_log_probs
+from mllm_adapters.prompting.tree import tree_log_probs
+
+#: Files that decide what a model answers; cards and training logs do not.
+_DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
+
+
+class TransformersScorer:
+    """A `Scorer` over whatever `mllm_adapters.load` reads.
+
+    Letter view: a log-softmax over the whole vocabulary at the last position of the prompt, taken at the four letter tokens and
+    renormalised over them; without text view `Score.text` is the most probable token there. Option view: the mean log-likelihood a
+    token of the option's text in that place. All orders of a question share one forward pass (`mllm_adapters.prompting.tree`),
+    unless the host's image tokens depend on the prompt. Text view: the greedy reply, at most `REPLY_TOKENS` long.
+    """
+
+    views: tuple[View, ...] = VIEWS
+
+    def __init__(self, directory: str | os.PathLike[str], device: str = "cpu", name: str | None = None) -> None:
+        self._loaded = load(directory, device=device)
+        self.name = name or Path(directory).resolve().name
+        self.fingerprint = directory_fingerprint(directory)
+        self.device = torch.device(device)
+        self.host = self._loaded.host.name  # tells the report which published figures belong beside
+        self._letters: tuple[int, ...] | None = None
+        self._options: dict[tuple[str, str], list[int]] = {}
+
+    @torch.inference_mode()
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
+        """See `Scorer`."""
+        loaded = self._loaded
+        encoded = [encode_prompts(loaded, ask.image, [loaded.host.prompt(text) for text in ask.texts]) for ask in asks]
+        continuations = [
+            [
+                self._continuations(prompt, order if "option" in views else ())
+                for prompt, order in zip(case.prompts, ask.orders, strict=True)
+            ]
+            for ask, case in zip(asks, encoded, strict=True)
+        ]
+        log_probs = row_log_probs if loaded.host.second_text else tree_log_probs
+        found = log_probs(loaded, encoded, continuations)
+        said = replies(loaded, encoded, REPLY_TOKENS) if "text" in views else None
+        return [
+            [
+                self._score(prompt, tensors, said[case][number] if said else None, views)
+                for number, (prompt, tensors) in enumerate(zip(encoded[case].prompts, prompts, strict=True))
+            ]
+            for case, prompts in enumerate(found)
+        ]
+
+    def _continuations(self, prompt: str, options: Sequence[str]) -> list[list[int]]:
+        """Token ids of the options' texts behind a prompt; those of a text do not depend on what stands far before it."""
+        ending = prompt[-20:]
+        if new := [option for option in options if (ending, option) not in self._options]:
+            answers = [self._loaded.host.answer(option) for option in new]
+            ids = continuation_ids(self._loaded.processor.tokenizer, prompt, answers)
+            self._options |= {(ending, option): found for option, found in zip(new, ids, strict=True)}
+        return [self._options[ending, option] for option in options]
+
+    def _score(self, prompt: str, tensors: Sequence[torch.Tensor], said: str | None, views: Sequence[View]) -> Score:
+        slot, *options = tensors
+        letters = slot[list(self._letter_ids(prompt))].log_softmax(-1)
+        top = self._loaded.processor.tokenizer.decode(slot.argmax()).strip()
+        return Score(
+            _four(letters) if "letter" in views else None,
+            top if said is None else said,
+            prompt,
+            _four(torch.stack([tokens.mean() for tokens in options])) if options else None,
+        )
+
+    def _letter_ids(self, prompt: str) -> tuple[int, ...]:
+        if self._letters is None:
+            answers = [self._loaded.host.answer(letter) for letter in LETTERS]
+            self._letters = letter_ids(self._loaded.processor.tokenizer, prompt, answers)
+        return self._letters
+
+
+def _four(values: torch.Tensor) -> Four:
+    a, b, c, d = values.tolist()
+    return a, b, c, d
+
+
+def directory_fingerprint(directory: str | os.PathLike[str]) -> str:
+    """SHA-256 over a model directory's weights, configuration and tokenizer; of a fine-tuned one also over its base's.
+
+    What only records how the directory was made (versions, paths) does not count: the same model made again has the same hash.
+    """
+    directory, digest = Path(directory), hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.suffix in _DECIDING:
+            digest.update(f"{path.name} {_deciding_content(path)}\n".encode())
+    if (directory / FINETUNE).is_file():
+        digest.update(directory_fingerprint(directory / read_finetune(directory).base).encode())
+    return digest.hexdigest()
+
+
+def _deciding_content(path: Path) -> str:
+    content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else None
+    if not isinstance(content, dict):
+        return sha256(path)
+    if "provenance" in content:  # one of our own records, graft.json among them
+        content = {"tower": content.get("tower")}
+    names = ("_name_or_path", "base_model_name_or_path")
+    return json.dumps({key: value for key, value in content.items() if key not in names}, sort_keys=True)

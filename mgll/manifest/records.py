@@ -1,0 +1,115 @@
+"""The manifest: one image a line with its split, its group and its texts by granularity.
+
+`python -m mgll.manifest validate FILE` checks one; `python -m mgll.manifest describe FILE` counts what is in it.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from mgll.formats import FormatError, Row, numbered_lines, parse_row, write_rows
+
+SCHEMA = "mgll.manifest/1"
+Split = Literal["train", "val", "test"]
+
+
+class Record(Row):
+    """One image.
+
+    Attributes:
+        image: path of the image, relative to the manifest's folder (or absolute).
+        split: `train`, `val` or `test`. A group never spans two splits.
+        group: patient or eye; intervals are clustered by it.
+        texts: granularity level -> texts, e.g. `{"disease": ["abnormal", "drusen"], "explanation": [...]}`. A level may be
+            missing and may hold several texts.
+        labels: class codes of `mgll.vocabulary` that hold for the image (empty where unknown).
+        source: data set the image comes from.
+        licence: licence of the image as its source states it.
+    """
+
+    image: str = Field(min_length=1)
+    split: Split
+    group: str = Field(min_length=1)
+    texts: dict[str, tuple[str, ...]]
+    labels: tuple[str, ...] = ()
+    source: str = ""
+    licence: str = ""
+
+    @field_validator("texts")
+    @classmethod
+    def _no_blank_text(cls, texts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for level, entries in texts.items():
+            if not level.strip():
+                raise ValueError("a level has an empty name")
+            if any(not entry.strip() for entry in entries):
+                raise ValueError(f"level {level!r} holds an empty text")
+        return texts
+
+    @property
+    def caption(self) -> str:
+        """All texts joined, level by level: what a CLIP baseline sees, so that it reads the same words as MGLL."""
+        return ", ".join(text for texts in self.texts.values() for text in texts)
+
+
+class Records(Sequence[Record]):
+    """The records of a manifest as the bytes of their lines; one is parsed when it is asked for.
+
+    Hundreds of thousands of Python objects would be copied page by page into every worker process that touches them, because
+    touching counts references. One block of bytes and one array stay shared.
+    """
+
+    def __init__(self, lines: bytes, bounds: np.ndarray, folder: str) -> None:
+        """Args: concatenated lines, [N, 2] first and last-plus-one byte of each, the folder that image paths are relative to."""
+        self._lines, self._bounds, self._folder = lines, bounds, folder
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Records": ...
+    def __getitem__(self, index: int | slice) -> "Record | Records":
+        if isinstance(index, slice):
+            return Records(self._lines, self._bounds[index], self._folder)
+        start, end = self._bounds[index]
+        record = Record.model_validate_json(self._lines[start:end])
+        image = os.path.join(self._folder, record.image)  # noqa: PTH118 (a Path costs as much as parsing the line)
+        return record.model_copy(update={"image": image})
+
+
+def write_manifest(path: str | os.PathLike[str], records: Iterable[Record], **header: object) -> None:
+    """Write a manifest atomically; `header` entries go to its first line."""
+    write_rows(path, SCHEMA, records, **header)
+
+
+def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> Records:
+    """Read a manifest and check every line; image paths come back resolved against the manifest's folder.
+
+    Raises:
+        FormatError: naming line and field, or the group that spans two splits, or the split that is empty.
+    """
+    lines: list[bytes] = []
+    split_of: dict[str, str] = {}
+    for number, line in numbered_lines(path, SCHEMA):
+        record = parse_row(path, number, line, Record)
+        first = split_of.setdefault(record.group, record.split)
+        if first != record.split:
+            raise FormatError(
+                path, number, f"field group: {record.group!r} is in split {record.split!r} here and in {first!r} above"
+            )
+        if split is None or record.split == split:
+            lines.append(line.encode())
+    if not lines:
+        raise FormatError(path, None, f"no image in split {split!r}" if split else "no image")
+    ends = np.cumsum([len(line) for line in lines])
+    return Records(b"".join(lines), np.stack([np.append(0, ends[:-1]), ends], axis=1), str(Path(path).parent))
+
+
+def levels(records: Iterable[Record]) -> tuple[str, ...]:
+    """Names of the granularity levels, in order of first appearance."""
+    return tuple(dict.fromkeys(level for record in records for level in record.texts))

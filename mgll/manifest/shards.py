@@ -1,0 +1,169 @@
+"""WebDataset shards: uncompressed tar files with an image and a JSON file a sample, and a manifest beside them.
+
+Shards keep hundreds of thousands of small files off a shared file system, and may lie on several. The manifest names each image by
+shard and byte offset (`mgll.images.files`), so training reads shards like single files: same order, same batches, same resuming,
+on any number of processes. Other WebDataset tools read them too. Only `tarfile` is used: nothing is unpickled or run.
+
+    python -m mgll.manifest.shards manifest.jsonl --out shards/
+"""
+
+import argparse
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from mgll.files import atomic_path, sha256, write_text
+from mgll.formats import FormatError
+from mgll.images.files import ImageError, TarMember, image_bytes
+from mgll.manifest.records import Record, read_manifest, write_manifest
+
+IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npz"}
+TEXT_ENDINGS = {".json", ".txt"}
+MAX_TEXT_BYTES = 10_000_000
+
+
+@dataclass
+class Sample:
+    """The files of a shard that share a key.
+
+    Attributes:
+        key: their name up to the first dot.
+        image: the first image.
+        texts: ending -> content, of `.json` and `.txt`.
+        ignored: names of what is not read (`.pkl` and `.pyd` among them).
+    """
+
+    key: str
+    image: TarMember | None = None
+    texts: dict[str, bytes] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+
+
+def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: int = 1000, seed: int = 0) -> Path:
+    """Copy the images of a manifest into shards, in an order drawn by `seed`, and write `out/manifest.jsonl`.
+
+    The same arguments give the same bytes. A run that was stopped goes on with the first shard that is not there.
+
+    Args:
+        manifest: any manifest; its images may lie in shards themselves.
+        out: folder of the shards.
+        images: images a shard.
+        seed: of the order, so that every shard is a sample of the whole.
+
+    Raises:
+        ImageError: for an image that is not there.
+        ValueError: if the folder holds shards of something else.
+    """
+    out, records = Path(out), read_manifest(manifest)
+    _claim(out, {"manifest_sha256": sha256(manifest), "images": images, "seed": seed})
+    order = np.random.default_rng(seed).permutation(len(records)).tolist()
+    parts = [order[start : start + images] for start in range(0, len(order), images)]
+    write_manifest(out / "manifest.jsonl", _packed(out, records, parts), made_from=str(manifest))
+    return out / "manifest.jsonl"
+
+
+def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
+    """The samples of a shard: consecutive files with the same key.
+
+    Raises:
+        FormatError: if it is not an uncompressed tar file, or is cut short.
+    """
+    sample, end = Sample(""), 0
+    try:
+        # A second handle, because iterating moves the first.
+        with tarfile.open(path, mode="r:") as tar, Path(path).open("rb") as file:
+            for info in tar:
+                end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                if not info.isreg() or info.issparse():
+                    continue
+                folder, _, name = info.name.rpartition("/")
+                key = f"{folder}/{name.split('.')[0]}"
+                if sample.key != key:
+                    if sample.key:
+                        yield sample
+                    sample = Sample(key)
+                _add(sample, info, str(path), file)
+            if sample.key:
+                yield sample
+            file.seek(end)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise FormatError(path, None, "the shard is cut short: it does not end as a tar file does")
+    except FileNotFoundError:
+        raise FormatError(path, None, "no such shard") from None
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise FormatError(path, None, f"not a whole, uncompressed tar file ({error})") from None
+
+
+def _add(sample: Sample, info: tarfile.TarInfo, shard: str, file: io.BufferedReader) -> None:
+    ending = PurePosixPath(info.name).suffix.lower()
+    if ending in IMAGE_ENDINGS and sample.image is None:
+        sample.image = TarMember.at(shard, file, info.offset_data - tarfile.BLOCKSIZE)
+    elif ending in TEXT_ENDINGS and ending not in sample.texts and info.size <= MAX_TEXT_BYTES:
+        file.seek(info.offset_data)
+        sample.texts[ending] = file.read(info.size)
+    else:
+        sample.ignored.append(info.name)
+
+
+def _claim(out: Path, made_of: Mapping[str, object]) -> None:
+    path, text = out / "shards.json", json.dumps(made_of)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{out} holds shards made of something else; give another --out or remove it")
+    if not path.is_file() and out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; give another --out")
+    write_text(path, text)
+
+
+def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> Iterator[Record]:
+    """Write the shards that are missing; the records with their images' new places."""
+    from tqdm import tqdm
+
+    for number, indices in enumerate(tqdm(parts, unit="shard")):
+        shard = out / f"{number:06d}.tar"
+        if not shard.is_file():
+            _write_shard(shard, {index: records[index] for index in indices})
+        for index, sample in zip(indices, read_shard(shard), strict=True):
+            if sample.image is None:
+                raise FormatError(shard, None, f"sample {sample.key} has no image")
+            yield records[index].model_copy(update={"image": str(replace(sample.image, shard=shard.name))})
+
+
+def _write_shard(shard: Path, records: Mapping[int, Record]) -> None:
+    with atomic_path(shard) as temporary, tarfile.open(temporary, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for index, record in records.items():
+            ending, content = image_bytes(record.image)
+            if ending not in IMAGE_ENDINGS:
+                raise ImageError(
+                    f"{record.image}: {ending or 'no'} ending; shards hold {', '.join(sorted(IMAGE_ENDINGS))}"
+                )
+            described = record.model_copy(update={"image": f"{index:08d}{ending}"})
+            text = described.model_dump_json(exclude_defaults=True).encode()
+            for name, data in ((described.image, content), (f"{index:08d}.json", text)):
+                info = tarfile.TarInfo(name)  # its times and owners are zero, so the same images give the same bytes
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def _main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m mgll.manifest.shards", description=__doc__)
+    parser.add_argument("manifest")
+    parser.add_argument("--out", required=True, help="folder of the shards, which gets a manifest.jsonl")
+    parser.add_argument("--images", type=int, default=1000, help="images a shard (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the images")
+    options = parser.parse_args(arguments)
+    try:
+        print(pack(options.manifest, options.out, options.images, options.seed))
+    except (FormatError, ImageError, ValueError) as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

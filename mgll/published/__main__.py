@@ -1,0 +1,61 @@
+"""Published vision encoders as tower files: the command."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from mgll.published.layouts import LAYOUTS
+
+if TYPE_CHECKING:
+    pass
+from mgll.published.conversion import SETTINGS, convert
+
+
+def list_layouts() -> str:
+    """The families, one paragraph each."""
+    lines = []
+    for name, layout in LAYOUTS.items():
+        seen = "read in public code" if layout.seen else "UNVERIFIED, recalled or inferred"
+        lines += [f"{name}: {layout.published}", f"    layout {seen}; licence: {layout.licence}", f"    {layout.note}"]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mgll.published", description=__doc__.split("\n")[0])
+    parser.add_argument("source", nargs="?", help="published file or folder")
+    parser.add_argument("--list", action="store_true", help="print the families that there are")
+    parser.add_argument("--layout", choices=list(LAYOUTS), help="its family")
+    parser.add_argument("--out", help="the tower file to write")
+    for name in ("mean", "std"):
+        parser.add_argument(f"--{name}", nargs=3, type=float, metavar=("R", "G", "B"), help="of values in 0..1")
+    parser.add_argument("--resize", choices=["pad", "squash", "crop"])
+    parser.add_argument("--size", type=int, help="side of the image in pixels; position embeddings are interpolated")
+    parser.add_argument("--pooling", choices=["cls", "mean", "head"])
+    parser.add_argument("--hidden-act", choices=["gelu", "quick_gelu"], help="activation of a CLIP ViT")
+    parser.add_argument("--architecture", help="name in timm")
+    parser.add_argument("--head-width", type=int, help="channels of an attention head")
+    options = parser.parse_args(arguments)
+    if options.list:
+        print(list_layouts())
+        return 0
+    if not (options.source and options.layout and options.out):
+        parser.error("name a file, --layout and --out, or ask for --list")
+    settings = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
+    try:
+        done = convert(options.source, options.layout, options.out, **settings)
+    except ValueError as error:
+        print(error)
+        return 1
+    tokens = done.header.geometry
+    print(f"{options.out}: {tokens.grid} x {tokens.grid} tokens of {tokens.width} from {tokens.size} px")
+    for pattern, count in done.left_out.items():
+        print(f"left out: {count} like {pattern}")
+    print(
+        "not in the file, as the published code has it: " + ", ".join(f"{k} {v}" for k, v in done.from_layout.items())
+    )
+    print(f"note: {LAYOUTS[options.layout].note}\nlicence: {LAYOUTS[options.layout].licence}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,218 @@
+"""Published vision encoders as tower files.
+
+    python -m mgll.published --list
+    python -m mgll.published RETFound_cfp_weights.pth --layout retfound --out retfound.ckpt
+    python -m mgll.published pretrain.pth --layout mgll --out mgll.ckpt --hidden-act quick_gelu
+
+Every tensor of the file is either the tower's or left out by a pattern of its layout (`mgll.published.layouts`); a name that is
+neither, and a tensor that the tower wants and the file lacks, is an error. Nothing in a file is run.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgll.formats import FormatError
+from mgll.images.preprocessing import Preprocessing
+from mgll.published.layouts import LAYOUTS, Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from mgll.tower.file import TowerHeader
+
+#: What the caller may say instead of the layout.
+SETTINGS = ("mean", "std", "resize", "size", "pooling", "hidden_act", "architecture", "head_width")
+#: Names that are shown of a longer list.
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a file.
+
+    Attributes:
+        header: of the tower file.
+        left_out: how many tensors each pattern of the layout kept out of it.
+        from_layout: settings that neither the file nor the caller states.
+    """
+
+    header: "TowerHeader"
+    left_out: dict[str, int]
+    from_layout: dict[str, Any]
+
+
+def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[str], **settings: Any) -> Conversion:
+    """Write the tower that lies in a published file or folder as a tower file.
+
+    Args:
+        source: what `torch.save` or safetensors wrote, or the folder that holds it.
+        layout: its family, a name of `LAYOUTS`.
+        out: the tower file.
+        settings: any of `SETTINGS`, instead of what the layout has.
+
+    Raises:
+        FormatError: if the file cannot be read without running code, or its tensors are not exactly those of the layout.
+        ValueError: for an unknown layout or setting, or one that neither file nor layout states and the caller does not either.
+    """
+    from mgll.encoders.start_weights import resized
+    from mgll.encoders.transformers_folder import read_transformers
+    from mgll.files import sha256
+    from mgll.provenance import provenance
+    from mgll.tower.file import read_header, save_tower
+    from mgll.weights.reading import file_in
+
+    published, path = _published(layout, settings), Path(source)
+    used, left_out = replace(published, **settings), Counter[str]()
+    if used.kind == "transformers":
+        used = _as_the_folder_says(path, used)
+        _check_said(layout, used)
+        model = read_transformers(path)
+        files = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+        size = model.config.image_size
+    else:
+        _check_said(layout, used)
+        files = [file_in(path) if path.is_dir() else path]
+        tensors = _tower_tensors(files[0], used, left_out)
+        used = used if "pooling" in settings else _pooled_as_trained(used, tensors)
+        model, size = _built(files[0], used, tensors)
+    size = settings.get("size", size)
+    prepared: Any = {name: getattr(used, name) for name in ("mean", "std", "resize")}
+    assumed = {
+        name: getattr(used, name)
+        for name in ("mean", "std", "resize", "pooling", "hidden_act")
+        if name not in settings and getattr(published, name) is not None
+    }
+    pooling: Any = used.pooling
+    save_tower(
+        out,
+        resized(model, size),
+        Preprocessing(size=size, **prepared),
+        pooling,
+        layout=layout,
+        files={file.name: sha256(file) for file in files},
+        licence=published.licence,
+        settings=settings,
+        from_layout=assumed,
+        left_out=dict(left_out),
+        versions=provenance(),
+    )
+    return Conversion(read_header(out), dict(left_out), assumed)
+
+
+def _published(layout: str, settings: dict[str, Any]) -> Layout:
+    if layout not in LAYOUTS:
+        raise ValueError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
+    if unknown := sorted(settings.keys() - set(SETTINGS)):
+        raise ValueError(f"unknown settings {', '.join(unknown)}; there are {', '.join(SETTINGS)}")
+    found = LAYOUTS[layout]
+    if "hidden_act" in settings and found.kind != "clip":
+        raise ValueError(f"layout {layout}: the activation is that of its class; hidden_act is for CLIP's own ViT")
+    if {"architecture", "head_width"} & settings.keys() and found.kind == "transformers":
+        raise ValueError(f"layout {layout}: config.json says the architecture")
+    return found
+
+
+def _check_said(name: str, layout: Layout) -> None:
+    needed = ["mean", "std", "resize", "pooling"]
+    needed += {"clip": ["hidden_act"], "timm": ["architecture"]}.get(layout.kind, [])
+    if missing := [field for field in needed if getattr(layout, field) is None]:
+        flags = ", ".join(f"--{field.replace('_', '-')}" for field in missing)
+        raise ValueError(f"layout {name}: neither the file nor its code states {', '.join(missing)}; say {flags}")
+
+
+def _tower_tensors(path: Path, layout: Layout, left_out: "Counter[str]") -> "dict[str, Tensor]":
+    """The tower's tensors under the names of a tower file; counts the others by the pattern that names them."""
+    from mgll.encoders.open_clip_names import tower_names
+    from mgll.weights.reading import read_content, tensors_of
+
+    content, found, strange = read_content(path), {}, []
+    for name, tensor in tensors_of(path, _contained(path, content, layout)).items():
+        if pattern := next((pattern for pattern in layout.dropped if re.fullmatch(pattern, name)), None):
+            left_out[pattern] += 1
+        elif name.startswith(layout.prefix):
+            inner = name.removeprefix(layout.prefix)
+            for old, new in layout.renames:
+                inner = re.sub(old, new, inner)
+            found[inner] = tensor.float() if tensor.is_floating_point() else tensor
+        else:
+            strange.append(name)
+    if not found:
+        raise FormatError(
+            path, None, f"no tensor of this layout ({layout.prefix}*); found {_some([*strange, *left_out])}"
+        )
+    if strange:
+        raise FormatError(path, None, f"tensors that this layout does not have: {_some(strange)}")
+    if layout.kind == "clip":
+        return tower_names(found)
+    return _without_classifier(layout, {f"timm_model.{name}": tensor for name, tensor in found.items()}, left_out)
+
+
+def _contained(path: Path, content: Any, layout: Layout) -> Any:
+    """The entry of a file that holds the tensors."""
+    for entry in layout.container:
+        if not entry or (isinstance(content, dict) and isinstance(content.get(entry), dict)):
+            return content[entry] if entry else content
+    has = _some(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
+    raise FormatError(path, None, f"no entry {' or '.join(layout.container)} as this layout has it; found {has}")
+
+
+def _without_classifier(layout: Layout, tensors: "dict[str, Tensor]", left_out: "Counter[str]") -> "dict[str, Tensor]":
+    """Of a file that holds just a model of timm all but the classifier that timm knows it to have."""
+    if layout.kind != "timm" or layout.prefix:
+        return tensors
+    import timm
+
+    known = timm.get_pretrained_cfg(str(layout.architecture))
+    last = (known.classifier if known else None) or ()
+    heads = tuple(f"timm_model.{name}." for name in ((last,) if isinstance(last, str) else last))
+    left_out.update(name.removeprefix("timm_model.") for name in tensors if name.startswith(heads))
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+
+
+def _pooled_as_trained(layout: Layout, tensors: "dict[str, Tensor]") -> Layout:
+    from mgll.published.shapes import is_pooled_by_fc_norm
+
+    return replace(layout, pooling="head") if is_pooled_by_fc_norm(tensors) else layout
+
+
+def _built(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[PreTrainedModel, int]":
+    """The model with its weights, and the side of its images."""
+    from mgll.published.shapes import config_from_tensors
+    from mgll.tower.model import build_model
+    from mgll.weights.reading import misfits
+
+    try:
+        config, size = config_from_tensors(layout, tensors)
+        model = build_model(config)
+    except ValueError as error:
+        raise FormatError(path, None, str(error)) from None
+    if problems := misfits(tensors, model.state_dict(), "the tower wants"):
+        raise FormatError(path, None, f"not the tensors of this layout's tower: {_some(problems, '; ')}")
+    model.load_state_dict(tensors, strict=True)
+    return model, size
+
+
+def _as_the_folder_says(path: Path, layout: Layout) -> Layout:
+    """The layout with what preprocessor_config.json says of the images, where the caller says nothing."""
+    said_in = path / "preprocessor_config.json"
+    said = json.loads(said_in.read_text(encoding="utf-8")) if said_in.is_file() else {}
+    if "image_mean" not in said or "image_std" not in said:
+        return layout
+    resize: Any = "crop" if said.get("do_center_crop") else "squash"
+    return replace(
+        layout,
+        mean=layout.mean or tuple(said["image_mean"]),
+        std=layout.std or tuple(said["image_std"]),
+        resize=layout.resize or resize,
+    )
+
+
+def _some(names: list[str], separator: str = ", ") -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return separator.join(names[:_SHOWN]) + more

@@ -1,0 +1,129 @@
+"""Which model a tower is and what shape its tokens have, without building it. Imports no torch.
+
+The model is named as in the config.json of transformers, by `model_type` and the arguments of its configuration. The default is
+`clip_vision_model`; `timm_wrapper` is any trunk of timm (`architecture`, `model_args`); `mgll.tower.model` lists the others.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mgll.formats import Row
+
+CLIP, TIMM = "clip_vision_model", "timm_wrapper"
+
+#: What `CLIPVisionConfig` assumes where nothing is said. Written out, because importing the class takes seconds.
+CLIP_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "projection_dim": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "attention_dropout": 0.0,
+    "initializer_range": 0.02,
+    "initializer_factor": 1.0,
+}
+
+Pooling = Literal["cls", "mean", "head"]
+
+
+class Geometry(Row):
+    """The tokens of a tower.
+
+    Attributes:
+        size: height and width of the input in pixels.
+        stride: pixels along the side of a patch, or of a cell of a convolutional trunk's last feature grid.
+        grid: patches or cells along a side.
+        width: channels of a token.
+        prefix: tokens in front of the grid: 0, 1 (a class token), or more (a class token and registers).
+        class_token: whether the first of these is a class token.
+        depth: hidden states that can be handed on, counted from -1, the last, to -depth. A convolutional trunk has only its last.
+    """
+
+    size: int = Field(gt=0)
+    stride: int = Field(gt=0)
+    grid: int = Field(ge=0)
+    width: int = Field(gt=0)
+    prefix: int = Field(ge=0)
+    class_token: bool
+    depth: int = Field(gt=0)
+
+
+class Architecture(Row):
+    """A tower without its weights.
+
+    Attributes:
+        config: `model_type`, and arguments of the configuration of that class, the activation among them.
+        measured: what its tokens look like; None for a CLIP tower, whose configuration says it.
+    """
+
+    config: dict[str, Any]
+    measured: Geometry | None = None
+
+    @model_validator(mode="after")
+    def _is_described(self) -> "Architecture":
+        if self.measured is None and self.kind != CLIP:
+            raise ValueError(f"a {self.kind} tower needs `measured`, the geometry of its tokens")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The `model_type` of transformers."""
+        return str(self.config.get("model_type", CLIP))
+
+    @property
+    def geometry(self) -> Geometry:
+        """What its tokens look like."""
+        return self.measured or clip_geometry(self.config)
+
+
+def clip_geometry(config: dict[str, Any]) -> Geometry:
+    """The tokens of a `CLIPVisionModel` of this configuration."""
+    vision = CLIP_DEFAULTS | config
+    return Geometry(
+        size=vision["image_size"],
+        stride=vision["patch_size"],
+        grid=vision["image_size"] // vision["patch_size"],
+        width=vision["hidden_size"],
+        prefix=1,
+        class_token=True,
+        depth=vision["num_hidden_layers"],
+    )
+
+
+def clip_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a `CLIPVisionModel` of this configuration."""
+    vision = CLIP_DEFAULTS | config
+    width, inner, patch = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"]
+    positions = (vision["image_size"] // patch) ** 2 + 1
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.class_embedding": (width,),
+        "embeddings.patch_embedding.weight": (width, vision["num_channels"], patch, patch),
+        "embeddings.position_embedding.weight": (positions, width),
+    }
+    linears = {f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
+    linears |= {"mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
+    norms = ["pre_layrnorm", "post_layernorm"]
+    for i in range(vision["num_hidden_layers"]):
+        block = f"encoder.layers.{i}"
+        norms += [f"{block}.layer_norm1", f"{block}.layer_norm2"]
+        for name, shape in linears.items():
+            shapes |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
+    return shapes | {f"{norm}.{part}": (width,) for norm in norms for part in ("weight", "bias")}
+
+
+def at_size(config: dict[str, Any], size: int) -> dict[str, Any]:
+    """The configuration of the same model for images of another size in pixels; a convolutional trunk's is the same for all."""
+    if config.get("model_type", CLIP) != TIMM:
+        return {**config, "image_size": size}
+    import timm
+
+    known = timm.get_pretrained_cfg(config["architecture"])
+    if not (known and known.fixed_input_size):
+        return dict(config)
+    return {**config, "model_args": {**(config.get("model_args") or {}), "img_size": size}}

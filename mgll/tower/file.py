@@ -1,0 +1,165 @@
+"""The tower file (`mgll.ckpt`): a vision model's weights under their names in transformers, everything else as JSON in the header.
+
+One safetensors file, no pickle. `python -m mgll.tower validate FILE` checks one.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from mgll.files import atomic_path
+from mgll.formats import FormatError
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.config import CLIP, Architecture, Pooling, clip_shapes
+from mgll.weights.reading import misfits
+from mgll.weights.stored import Stored, read_stored
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+class TowerHeader(Architecture):
+    """What a tower file says about its weights.
+
+    Attributes:
+        schema_: format and version (`schema` in the file). `mgll.tower/1` holds a `CLIPVisionModel` pooled by `cls` or `mean`, and
+            nothing else; every other tower is `mgll.tower/2`.
+        preprocessing: how images become the tower's input.
+        pooling: which output was trained against texts: `cls` (class token after the last norm, the paper's), `mean` (mean of
+            the patch tokens after the last norm) or `head` (the output of the model's own pooling head).
+        origin: free-form record of where the weights come from (objective, data, config hash, versions).
+    """
+
+    schema_: Literal["mgll.tower/1", "mgll.tower/2"] = Field(alias="schema")
+    preprocessing: Preprocessing
+    pooling: Pooling = "cls"
+    origin: dict[str, Any] = Field(default_factory=dict)
+
+
+def save_tower(
+    path: str | os.PathLike[str],
+    model: "PreTrainedModel",
+    preprocessing: Preprocessing,
+    pooling: Pooling = "cls",
+    **origin: Any,
+) -> None:
+    """Write a tower file atomically.
+
+    Args:
+        path: the file.
+        model: one of the models of `mgll.tower.model`.
+        preprocessing: how images become its input.
+        pooling: which output was trained.
+        origin: where the weights come from.
+
+    Raises:
+        ValueError: if the model is of another kind, does not take images of the preprocessing's size, or has no such output.
+    """
+    from safetensors.torch import save_file
+
+    from mgll.tower.model import check_pooling, config_of, measure
+
+    config = config_of(model)
+    is_clip = config.get("model_type") == CLIP
+    header = TowerHeader(
+        schema="mgll.tower/1" if is_clip and pooling != "head" else "mgll.tower/2",
+        config=config,
+        measured=None if is_clip else measure(model, preprocessing.size),
+        preprocessing=preprocessing,
+        pooling=pooling,
+        origin=origin,
+    )
+    check_pooling(model, header.geometry, pooling)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    said = header.model_dump_json(by_alias=True, exclude={"measured"} if is_clip else None)
+    with atomic_path(path) as temporary:
+        # one entry only: safetensors writes several in an order that changes from run to run
+        save_file(tensors, temporary, metadata={"mgll": said})
+
+
+def read_header(path: str | os.PathLike[str]) -> TowerHeader:
+    """Read and check the header of a tower file, without its weights.
+
+    Raises:
+        FormatError: if the file is missing, a pickle, cut short, or not a tower.
+    """
+    if not Path(path).is_file():
+        raise FormatError(path, None, "no such tower file")
+    with Path(path).open("rb") as file:
+        start = file.read(8)
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise FormatError(
+            path,
+            None,
+            "this is a pickle (torch.save), which can run code when opened; a tower is a safetensors file as"
+            " recipes/pretrain_mgll.py writes it",
+        )
+    metadata = read_stored(Path(path))[1]
+    if "mgll" not in metadata:
+        raise FormatError(path, None, 'a safetensors file without the "mgll" header entry: weights, but not a tower')
+    try:
+        return TowerHeader.model_validate_json(metadata["mgll"])
+    except ValidationError as error:
+        raise FormatError(path, None, f"tower header: {error}") from None
+
+
+def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
+    """Where the tower's tensors lie in the file, by their names in transformers. Imports no torch for a CLIP tower.
+
+    Raises:
+        FormatError: as `read_header`, or when tensors are missing, surplus or misshapen for the header's config.
+    """
+    header = read_header(path)
+    found, _ = read_stored(Path(path))
+    try:
+        problems = misfits(found, tower_shapes(header.config), "the config says")
+    except ValueError as error:
+        raise FormatError(path, None, f"tower header: {error}") from None
+    if problems:
+        raise FormatError(path, None, "weights do not fit the header's config: " + "; ".join(problems[:8]))
+    return found
+
+
+def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
+    """The tower's tensors by their names in transformers.
+
+    Raises:
+        FormatError: as `read_tower`.
+    """
+    from safetensors.torch import load_file
+
+    read_tower(path)
+    return load_file(path)
+
+
+def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a tower of this configuration: computed for CLIP, else the model is built without memory.
+
+    Raises:
+        ValueError: if no tower can be built of it.
+    """
+    if config.get("model_type", CLIP) == CLIP:
+        return clip_shapes(config)
+    import torch
+
+    from mgll.tower.model import build_model
+
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in build_model(config).state_dict().items()}
+
+
+def load_tower(path: str | os.PathLike[str]) -> "tuple[PreTrainedModel, TowerHeader]":
+    """The tower's model in evaluation mode, and its header. `mgll.tower.model` has what can be asked of the model.
+
+    Raises:
+        FormatError: as `read_tensors`.
+    """
+    from mgll.tower.model import build_model
+
+    tensors, header = read_tensors(path), read_header(path)
+    model = build_model(header.config)
+    model.load_state_dict(tensors, strict=True)
+    return model.eval(), header

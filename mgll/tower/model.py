@@ -1,0 +1,276 @@
+"""The models that a tower can be, behind one interface: the tokens of a hidden state, and the pooled feature.
+
+All are classes of transformers: plain ViTs with a class token, with registers or with neither, and `TimmWrapperModel`, which holds
+any trunk of timm. A reader of somebody's checkpoint has done its work when one of these holds the weights: `mgll.tower.save_tower`
+writes it, and every host takes it.
+"""
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from mgll.tower.config import CLIP, TIMM, Geometry, Pooling
+
+
+@dataclass(frozen=True)
+class PlainViT:
+    """A ViT of transformers whose hidden states end before the norm behind its last block.
+
+    Attributes:
+        norm: the name of that norm.
+        prefix: tokens before the grid, but for registers, of which the configuration says how many there are.
+    """
+
+    norm: str
+    prefix: int
+
+
+#: By `model_type`.
+PLAIN_VITS = {
+    CLIP: PlainViT("post_layernorm", 1),
+    "siglip_vision_model": PlainViT("post_layernorm", 0),
+    "vit": PlainViT("layernorm", 1),
+    "deit": PlainViT("layernorm", 2),
+    "vit_msn": PlainViT("layernorm", 1),
+    "ijepa": PlainViT("layernorm", 0),
+    "dinov2": PlainViT("layernorm", 1),
+    "dinov2_with_registers": PlainViT("layernorm", 1),
+    "dinov3_vit": PlainViT("norm", 1),
+    "aimv2_vision_model": PlainViT("rms_norm", 0),
+}
+#: Their pooler, a layer with tanh, is trained with the class of no task and lacks in most checkpoints.
+_WITHOUT_POOLER = ("vit", "deit", "ijepa")
+#: What a tower file may not make `timm.create_model` do: read further files.
+_FORBIDDEN = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "features_only")
+#: What a configuration of transformers holds beside the arguments that build the model.
+_ASIDE = {"architectures", "dtype", "id2label", "label2id", "num_classes", "label_names", "num_labels", "do_pooling"}
+_ASIDE |= {"stage_names", "out_features", "out_indices", "reshape_hidden_states"}
+
+
+def build_model(config: dict[str, Any]) -> PreTrainedModel:
+    """The model of a tower's configuration, with random weights.
+
+    Raises:
+        ValueError: for a `model_type` that is none of the above, or arguments that its class does not take.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig
+
+    kind = config.get("model_type", CLIP)
+    if kind != TIMM and kind not in PLAIN_VITS:
+        raise ValueError(f"a tower cannot be a {kind!r}; known: {', '.join([*PLAIN_VITS, TIMM])}")
+    arguments = {key: value for key, value in config.items() if key != "model_type"}
+    if kind == TIMM:
+        _check_timm(arguments)
+    try:
+        settings = AutoConfig.for_model(kind, **arguments)
+        kind_of_model: Any = MODEL_MAPPING[type(settings)]
+        model: PreTrainedModel = kind_of_model(settings, **build_options(kind))
+    except KeyError as error:
+        raise ValueError(f"no {kind} can be built of this configuration: {error} is not known") from error
+    except (TypeError, ValueError, AssertionError, RuntimeError, ImportError) as error:
+        raise ValueError(f"no {kind} can be built of this configuration: {error}") from error
+    return model
+
+
+def build_options(kind: str) -> dict[str, Any]:
+    """What the class of this `model_type` is told beside its configuration."""
+    return {"add_pooling_layer": False} if kind in _WITHOUT_POOLER else {}
+
+
+def _check_timm(arguments: dict[str, Any]) -> None:
+    if ":" in str(arguments.get("architecture", ":")):
+        raise ValueError(f"architecture {arguments.get('architecture')!r} is not the name of a model in timm")
+    if wrong := sorted(set(_FORBIDDEN) & (arguments.get("model_args") or {}).keys()):
+        raise ValueError(f"model_args of a tower may not hold {', '.join(wrong)}")
+
+
+def config_of(model: PreTrainedModel) -> dict[str, Any]:
+    """What `build_model` needs to build the model again."""
+    found = model.config.to_diff_dict()
+    return {
+        key: value for key, value in found.items() if not key.startswith(("_", "transformers")) and key not in _ASIDE
+    }
+
+
+@torch.no_grad()
+def measure(model: PreTrainedModel, size: int) -> Geometry:
+    """What the model makes of an image of this size in pixels, found by giving it a black one.
+
+    Raises:
+        ValueError: if it does not take such an image, or its tokens form no square grid.
+    """
+    training = model.training
+    try:
+        tokens = hidden_state(model.eval(), _black(model, size))
+    except (RuntimeError, AssertionError, IndexError, TypeError) as error:
+        trunk = _trunk(model)
+        tried = "" if trunk is None else f"; try a multiple of {trunk.feature_info[-1]['reduction']} px"
+        raise ValueError(f"{_name(model)} does not take an RGB image of {size} px: {error}{tried}") from error
+    finally:
+        model.train(training)
+    trunk, config, prefix = _trunk(model), model.config, prefix_tokens(model)
+    stride = patch_size(model) if trunk is None or _is_vit(trunk) else trunk.feature_info[-1]["reduction"]
+    depth = config.num_hidden_layers if trunk is None else len(trunk.feature_info) if _is_vit(trunk) else 1
+    grid = math.isqrt(tokens.shape[1] - prefix)
+    if grid**2 != tokens.shape[1] - prefix:
+        raise ValueError(
+            f"{tokens.shape[1]} tokens of {_name(model)} form no square grid behind {prefix} of another kind"
+        )
+    return Geometry(
+        size=size,
+        stride=stride,
+        grid=grid,
+        width=tokens.shape[2],
+        prefix=prefix,
+        class_token=prefix > 0 and (trunk is None or getattr(trunk, "cls_token", None) is not None),
+        depth=depth,
+    )
+
+
+def hidden_state(model: PreTrainedModel, pixels: Tensor, layer: int = -1) -> Tensor:
+    """Tokens behind a block, before the last norm: [B, prefix + grid ** 2, width] of pixels [B, 3, size, size].
+
+    Args:
+        model: the tower.
+        pixels: normalised as its preprocessing says.
+        layer: -1 is the last block; of a convolutional trunk the only one, its last feature grid, row by row.
+
+    Raises:
+        IndexError: if there is no such hidden state.
+    """
+    trunk = _trunk(model)
+    if trunk is None:
+        return model(pixels, output_hidden_states=[layer]).hidden_states[layer]
+    if _is_vit(trunk):
+        index = layer - 1 if layer > 0 else len(trunk.feature_info) + layer
+        (found,) = trunk.forward_intermediates(
+            pixels, [index], return_prefix_tokens=True, stop_early=True, output_fmt="NLC", intermediates_only=True
+        )
+        return found if isinstance(found, Tensor) else torch.cat(found[::-1], dim=1)  # of a pair the grid comes first
+    if layer not in (-1, 1):
+        raise IndexError(f"a convolutional trunk hands on its last feature grid only, not layer {layer}")
+    features: Tensor = trunk.forward_features(pixels)
+    if features.ndim != 4:
+        raise IndexError(f"the features of {_name(model)} have {features.ndim} dimensions, those of a grid have 4")
+    return features.flatten(1, 2) if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else features.flatten(2).mT
+
+
+def prefix_tokens(model: PreTrainedModel) -> int:
+    """How many tokens lie before the grid: class token and registers."""
+    trunk = _trunk(model)
+    if trunk is None:
+        return PLAIN_VITS[model.config.model_type].prefix + getattr(model.config, "num_register_tokens", 0)
+    return int(trunk.num_prefix_tokens) if _is_vit(trunk) else 0
+
+
+def patch_size(model: PreTrainedModel) -> int:
+    """Side in pixels of the patches of a ViT, which leave out what they do not tile; 1 for a trunk that takes any size."""
+    trunk = _trunk(model)
+    if trunk is None:
+        return int(model.config.patch_size)
+    return int(trunk.feature_info[-1]["reduction"]) if _is_vit(trunk) else 1
+
+
+def last_norm(model: PreTrainedModel) -> nn.Module:
+    """The norm behind the last block, or in front of a trunk's classifier; nothing where there is none."""
+    trunk = _trunk(model)
+    if trunk is None:
+        return getattr(model, PLAIN_VITS[model.config.model_type].norm)
+    places = ("norm", "fc_norm") if _is_vit(trunk) else ("head.norm",)
+    named = dict(trunk.named_modules())
+    found = [named[place] for place in places if place in named and not isinstance(named[place], nn.Identity)]
+    return found[0] if found else nn.Identity()
+
+
+def normed(model: PreTrainedModel, tokens: Tensor) -> Tensor:
+    """Tokens [B, count, width] behind the last norm."""
+    norm = last_norm(model)
+    if type(norm).__name__.endswith("2d"):  # timm's norms over the channels of [B, width, H, W]
+        return norm(tokens.mT[..., None])[..., 0].mT
+    return norm(tokens)
+
+
+def pooled(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> Tensor:
+    """The image feature of pixels [B, 3, size, size]: [B, width], not normalised.
+
+    Args:
+        model: the tower.
+        pixels: normalised as its preprocessing says.
+        pooling: `cls` (class token) or `mean` (of patches or cells), both behind the last norm; or `head`, what the model's own
+            head makes of its tokens (SigLIP's attention pooling, ConvNeXt's mean and norm).
+
+    Raises:
+        ValueError: if the model has no such output.
+    """
+    trunk = _trunk(model)
+    if pooling == "head":
+        if trunk is not None:
+            return trunk.forward_head(trunk.forward_features(pixels), pre_logits=True)
+        feature = getattr(model(pixels), "pooler_output", None)
+        if feature is None:
+            raise ValueError(f"{_name(model)} has no pooling head; choose cls or mean")
+        return feature
+    tokens, prefix = hidden_state(model, pixels), prefix_tokens(model)
+    return normed(model, tokens[:, :1] if pooling == "cls" else tokens[:, prefix:]).mean(dim=1)
+
+
+@torch.no_grad()
+def check_pooling(model: PreTrainedModel, geometry: Geometry, pooling: Pooling) -> None:
+    """Raise `ValueError` unless the model has this output, as wide as its tokens."""
+    if pooling == "cls" and not geometry.class_token:
+        raise ValueError(f"{_name(model)} has no class token to pool by; choose mean or head")
+    if pooling != "head":
+        return
+    training = model.training
+    feature = pooled(model.eval(), _black(model, geometry.size), "head")
+    model.train(training)
+    if feature.shape != (1, geometry.width):
+        raise ValueError(
+            f"the head of {_name(model)} gives {tuple(feature.shape[1:])} channels, its tokens have {geometry.width};"
+            " choose mean"
+        )
+
+
+def freeze_unused(model: PreTrainedModel, size: int, pooling: Pooling) -> None:
+    """Switch training off for parameters on which the pooled feature does not depend, such as a head that is not pooled by.
+
+    They would never get a gradient, and processes of a distributed run would wait for it.
+    """
+    training = model.training
+    feature = pooled(model.eval(), _black(model, size), pooling)
+    model.train(training)
+    used, seen, ahead = set(), set(), [feature.grad_fn]
+    while ahead:  # back along the graph, without a gradient
+        node: Any = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        used.add(id(getattr(node, "variable", None)))
+        ahead += [before for before, _ in node.next_functions]
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in used)
+
+
+def _trunk(model: PreTrainedModel) -> Any:
+    """The timm model inside; None where it is one of transformers' own."""
+    return getattr(model, "timm_model", None)
+
+
+def _is_vit(trunk: Any) -> bool:
+    """Whether a trunk of timm is a row of equal blocks over tokens."""
+    takes = inspect.signature(trunk.forward_intermediates).parameters
+    return hasattr(trunk, "num_prefix_tokens") and "return_prefix_tokens" in takes
+
+
+def _black(model: PreTrainedModel, size: int) -> Tensor:
+    parameter = next(model.parameters())
+    return torch.zeros(1, 3, size, size, dtype=parameter.dtype, device=parameter.device)
+
+
+def _name(model: PreTrainedModel) -> str:
+    return str(getattr(model.config, "architecture", None) or model.config.model_type)

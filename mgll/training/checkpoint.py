@@ -1,0 +1,101 @@
+"""Checkpoints of a training run: safetensors and JSON, written atomically, no pickle.
+
+Layout: `FOLDER/step-00000100/{model.safetensors, optimizer.safetensors, state.json}`; a run resumes from the newest.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mgll.files import atomic_path
+from mgll.training.zero_optimizer import gather_moments, is_split, scatter_moments
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int = 2,
+    write: bool = True,
+) -> None:
+    """Write the checkpoint of `step` and remove all but the newest `keep`.
+
+    Only what training changes is stored, parameters and the statistics of batch norms: the rest comes from where it came from.
+    Where ZeRO has split the optimizer, all processes call this, and one of them with `write`; the file is that of a whole one.
+    """
+    if is_split(optimizer):
+        moments = gather_moments(model, optimizer, write)
+    elif write:
+        moments = _optimizer_tensors(model, optimizer)
+    if not write:
+        return
+    with atomic_path(folder / f"step-{step:08d}") as temporary:
+        temporary.mkdir()
+        stored = {name: tensor.cpu().contiguous() for name, tensor in _changing(model).items()}
+        save_file(stored, temporary / "model.safetensors")
+        save_file(moments, temporary / "optimizer.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint, None where there is none."""
+    return max((path.parent for path in folder.glob("step-*/state.json")), default=None)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a checkpoint into model and optimizer, bit for bit; returns its state. All processes call this.
+
+    Raises:
+        ValueError: if its tensors are not those of this model.
+    """
+    tensors = load_file(path / "model.safetensors")
+    expected = _changing(model)
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())
+        raise ValueError(f"{path}: not a checkpoint of this model; tensors that only one of them has: {odd[:6]}")
+    with torch.no_grad():
+        for name, tensor in expected.items():
+            tensor.copy_(tensors[name])
+    moments = load_file(path / "optimizer.safetensors")
+    if is_split(optimizer):
+        scatter_moments(model, optimizer, moments)
+    else:
+        _load_optimizer(model, optimizer, moments)
+    return dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
+
+
+def _changing(model: nn.Module) -> dict[str, torch.Tensor]:
+    found = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            found |= {f"{name}.{key}": buffer for key, buffer in module.named_buffers()}
+    return found
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """AdamW's moments by parameter name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tensors = {}
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            tensors[f"{names[id(parameter)]}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+    return tensors
+
+
+def _load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for key, value in tensors.items():
+        name, moment = key.rsplit("/", 1)
+        parameter = parameters[name]
+        # a step counter lies with the parameter where AdamW is fused, else on the CPU whatever the device
+        beside = moment != "step" or optimizer.defaults.get("fused")
+        optimizer.state[parameter][moment] = value.to(parameter.device) if beside else value

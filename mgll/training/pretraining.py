@@ -1,0 +1,278 @@
+"""Pretraining: images against the texts of a manifest, a tower file out."""
+
+import json
+import signal
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from mgll.encoders.text import TextEncoder
+from mgll.encoders.vision import vision_encoder
+from mgll.files import remove_leftovers, sha256, write_text
+from mgll.manifest.records import Record, read_manifest
+from mgll.provenance import provenance
+from mgll.settings import PretrainSettings
+from mgll.tower.file import save_tower
+from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from mgll.training.damaged_images import write_damaged
+from mgll.training.data import Augmentation, TrainingImages, epoch_order_by_shards, shards_of, text_levels
+from mgll.training.distributed import (
+    configure_deepspeed,
+    gather_names,
+    refuse_small_batches,
+    start_accelerator,
+    to_device,
+)
+from mgll.training.model import ContrastiveModel
+from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share, steps_per_epoch
+from mgll.training.text_corruption import corrupt_texts
+from mgll.training.texts import TrainingTexts
+
+#: Settings that a run may be resumed with another value of: they decide nothing about its weights.
+MAY_CHANGE = {"max_bad_share", "workers", "cache_images", "checkpoint_every", "log_every", "trackers"}
+
+
+class BadImagesError(RuntimeError):
+    """More training images are damaged than the settings allow.
+
+    Attributes:
+        paths: of those that were found.
+    """
+
+    def __init__(self, message: str, paths: Collection[str]) -> None:
+        super().__init__(message)
+        self.paths = paths
+
+
+@dataclass(frozen=True)
+class _Step:
+    number: int
+    epoch: int
+    records: list[int]  # of the global batch
+    own: list[int]  # those of them that this process loads
+
+
+def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | None = None) -> Path:
+    """Train and write `mgll.ckpt`; resumes from the newest checkpoint of `settings.out` if there is one.
+
+    Args:
+        settings: the run; `manifest` must name a file.
+        after_step: called with the number of every finished step.
+
+    Returns:
+        Path of the tower file.
+
+    Raises:
+        FormatError: for a bad manifest.
+        BadImagesError: when more than `max_bad_share` of the training images are damaged; `damaged_images.txt` lists them.
+        ValueError: when `out` holds a run with other settings (but for `MAY_CHANGE`), or the batch does not divide by the
+            processes.
+    """
+    accelerator = start_accelerator(
+        mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
+    )
+    refuse_small_batches(accelerator)
+    if settings.manifest is None:
+        raise ValueError("settings.manifest is None: name a manifest")
+    records = read_manifest(settings.manifest, split="train")
+    _check(settings, len(records), accelerator.num_processes)
+    out = Path(settings.out)
+    if accelerator.is_main_process:
+        _claim(out, settings)
+    trained_on = corrupt_texts(
+        records, settings.wrong_texts, settings.missing_texts, settings.granularity, settings.seed
+    )
+    levels = text_levels(trained_on, settings.resolved_objective.levels == "caption", settings.join_levels)
+    text_encoder = TextEncoder(
+        settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
+    )
+    texts = TrainingTexts(levels, text_encoder, accelerator.device)
+    preprocessing = settings.preprocessing
+    images = TrainingImages(
+        records,
+        preprocessing,
+        Augmentation(settings.crop_scale, settings.flip, settings.colour_jitter, settings.seed),
+        settings.cache_images and not settings.workers,
+        settings.source_resolution,
+    )
+    torch.manual_seed(settings.seed)
+    tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
+    model = ContrastiveModel(tower, text_encoder, settings)
+    try:
+        _train(accelerator, settings, model, images, texts, after_step)
+    except BadImagesError as error:
+        if accelerator.is_main_process:
+            write_damaged(out, error.paths)
+        accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
+        raise
+    path = out / "mgll.ckpt"
+    if accelerator.is_main_process:
+        origin = {
+            "settings": asdict(settings),
+            "objective": asdict(settings.resolved_objective),
+            "manifest_sha256": sha256(settings.manifest),
+            "start_weights_sha256": sha256(start)
+            if (start := settings.start_weights) and Path(start).is_file()
+            else None,
+            **provenance(),
+        }
+        save_tower(path, tower, preprocessing, settings.pooling, **origin)
+    accelerator.wait_for_everyone()
+    for tracker in accelerator.trackers:  # `end_training` would end the processes' group too, and with it the next run
+        tracker.finish()
+    return path
+
+
+def _check(settings: PretrainSettings, images: int, processes: int) -> None:
+    if settings.batch_size % processes:
+        raise ValueError(f"batch_size {settings.batch_size} does not divide by {processes} processes")
+    if images < settings.batch_size:
+        raise ValueError(
+            f"{settings.manifest} has {images} training images, fewer than one batch of {settings.batch_size};"
+            " lower --batch_size"
+        )
+
+
+def _claim(out: Path, settings: PretrainSettings) -> None:
+    """Write the resolved settings into the folder, or refuse a folder that holds another run's checkpoints."""
+    path, resolved = out / "settings.json", json.dumps(asdict(settings), indent=2)
+    if newest_checkpoint(out / "checkpoints") and path.is_file():
+        old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(resolved)
+        changed = [
+            f"{key}: {old.get(key)!r} -> {new[key]!r}"
+            for key in new
+            if key not in MAY_CHANGE and old.get(key) != new[key]
+        ]
+        if changed:
+            raise ValueError(
+                f"{out} holds checkpoints of a run with other settings ({'; '.join(changed)});"
+                " choose another --out or remove the folder"
+            )
+    remove_leftovers(out)
+    remove_leftovers(out / "checkpoints")
+    write_text(path, resolved)
+    write_text(out / "provenance.json", json.dumps(provenance(), indent=2))
+
+
+def _train(
+    accelerator: Accelerator,
+    settings: PretrainSettings,
+    model: ContrastiveModel,
+    images: TrainingImages,
+    texts: TrainingTexts,
+    after_step: Callable[[int], None] | None,
+) -> None:
+    optimizer = adamw(model.train(), settings)
+    configure_deepspeed(accelerator, settings.batch_size, settings.clip_grad, settings.mixed_precision)
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    folder = Path(settings.out) / "checkpoints"
+    done, bad = 0, set()
+    if newest := newest_checkpoint(folder):
+        state = load_checkpoint(newest, model, prepared.optimizer)
+        done, bad = state["step"], set(state["bad_images"])
+        accelerator.print(f"resuming after step {done}")
+    total = settings.epochs * steps_per_epoch(len(images), settings.batch_size)
+    log = Path(settings.out) / "metrics.jsonl"
+    if accelerator.is_main_process:
+        cut_log(log, done)
+    accelerator.init_trackers("mgll")
+    bar = tqdm(total=total, initial=done, desc=settings.objective, disable=not accelerator.is_main_process)
+    for step, pixels, readable in _batches(accelerator, settings, images, done):
+        # Dropout and the like draw from this, so that a resumed step draws what the undisturbed one drew.
+        torch.manual_seed(settings.seed * 1_000_003 + step.number)
+        rate = settings.learning_rate * learning_rate_factor(step.number, total, settings.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        done = step.number + 1
+        reports, saves = (done % n == 0 or done == total for n in (settings.log_every, settings.checkpoint_every))
+        bad |= _damaged(step.own, readable, images.records)
+        if reports or saves:  # in other steps no process waits for another's list
+            bad = gather_names(bad)
+            _stop_if_too_many(bad, len(images), settings.max_bad_share)
+        terms = wrapped(pixels, to_device(readable, accelerator.device), texts.batch(step.records))
+        accelerator.backward(terms["loss"])
+        accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
+        prepared.step()
+        prepared.zero_grad()
+        if reports:
+            values = {name: float(value.detach()) for name, value in terms.items()}
+            accelerator.log(values, step=done)
+            if accelerator.is_main_process:
+                line = {"step": done, "epoch": step.epoch, "learning_rate": rate, "damaged": len(bad), **values}
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            bar.set_postfix(loss=f"{values['loss']:.3f}")
+        bar.update()
+        if saves:
+            kept = {"bad_images": sorted(bad)}
+            save_checkpoint(folder, done, model, prepared.optimizer, kept, write=accelerator.is_main_process)
+            accelerator.wait_for_everyone()
+        if after_step:
+            after_step(done)
+    bar.close()
+    if accelerator.is_main_process:
+        listed = write_damaged(Path(settings.out), bad)
+        if bad:
+            print(f"{len(bad)} damaged images were left out; {listed} lists them")
+
+
+def _batches(
+    accelerator: Accelerator, settings: PretrainSettings, images: TrainingImages, done: int
+) -> Iterator[tuple[_Step, Tensor, Tensor]]:
+    """This process's share of every global batch from step `done` on: pixels on its device, which were readable on the CPU."""
+    per_epoch = steps_per_epoch(len(images), settings.batch_size)
+    shards = shards_of(images.records) if settings.shards_at_once else None
+    for epoch in range(done // per_epoch, settings.epochs):
+        first = done % per_epoch if epoch == done // per_epoch else 0
+        order = None if shards is None else epoch_order_by_shards(shards, settings.shards_at_once, settings.seed, epoch)
+        batches = list(global_batches(len(images), settings.batch_size, settings.seed, epoch, first, order))
+        keys = [
+            [(epoch, index) for index in process_share(b, accelerator.process_index, accelerator.num_processes)]
+            for b in batches
+        ]
+        loader = DataLoader(
+            images,
+            batch_sampler=keys,
+            num_workers=settings.workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_end_on_sigterm,
+        )
+        for position, (pixels, readable) in enumerate(loader):
+            own = [index for _, index in keys[position]]
+            step = _Step(epoch * per_epoch + first + position, epoch, batches[position], own)
+            yield step, to_device(pixels, accelerator.device), readable
+
+
+def _end_on_sigterm(worker: int) -> None:
+    """Schedulers send SIGTERM to workers too: they end by it as by Ctrl-C, without a complaint about a worker that died."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
+    """The optimiser, in its fused form (one pass over memory); norms, biases, the class token and scalars are not decayed."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, settings.learning_rate, settings.betas, settings.eps, fused=True)
+
+
+def _damaged(own: list[int], readable: Tensor, records: Sequence[Record]) -> set[str]:
+    return {records[index].image for index, ok in zip(own, readable.tolist(), strict=True) if not ok}
+
+
+def _stop_if_too_many(bad: set[str], images: int, share: float) -> None:
+    if len(bad) / images > share:
+        first = "\n  ".join(sorted(bad)[:10])
+        raise BadImagesError(
+            f"{len(bad)} of {images} training images are damaged, more than the allowed share of {share:.1%}"
+            f" (--max_bad_share); damaged_images.txt in the folder of the run lists them, the first:\n  {first}",
+            bad,
+        )

@@ -1,0 +1,63 @@
+"""The texts of a run: those of all levels as one list, from which a step takes each text that it needs once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mgll.encoders.text import TextEncoder
+from mgll.objective import ImageGroups, group_images
+from mgll.training.data import TextLevel
+from mgll.training.distributed import to_device
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """The unique texts of a global batch.
+
+    Attributes:
+        inputs: what the model's text encoder takes: (ids, mask) [U, L] each, or, where it is frozen, (features [U, width],).
+        columns: level -> which of them are the level's unique texts [U_level].
+        incidences: level -> how often each image carries each of those [N, U_level].
+        groups: images with the same texts at every level; None where there is one level.
+    """
+
+    inputs: tuple[Tensor, ...]
+    columns: Mapping[str, Tensor]
+    incidences: Mapping[str, Tensor]
+    groups: ImageGroups | None
+
+
+class TrainingTexts:
+    """All texts of a manifest, as features where the encoder is frozen, else as tokens; both are made once, here."""
+
+    def __init__(self, levels: Mapping[str, TextLevel], encoder: TextEncoder, device: torch.device | str) -> None:
+        index: dict[str, int] = {}
+        self.levels, self.device = levels, device
+        self._rows = {
+            name: torch.tensor([index.setdefault(text, len(index)) for text in level.unique])
+            for name, level in levels.items()
+        }
+        self._features = encoder.to(device).features(list(index)).to(device) if encoder.frozen else None
+        self._tokens = None if encoder.frozen else encoder.tokenise(list(index))
+
+    def batch(self, records: Sequence[int]) -> TextBatch:
+        """The texts of these records, each once, also where two levels share it; made on the CPU, so that no GPU is waited for."""
+        parts = {name: level.batch(records) for name, level in self.levels.items()}
+        rows = [self._rows[name][used] for name, (used, _) in parts.items()]
+        unique, inverse = torch.unique(torch.cat(rows), return_inverse=True)
+        columns = inverse.split([len(own) for own in rows])
+        if self._tokens is not None:
+            inputs: tuple[Tensor, ...] = self._tokens.batch(unique)
+        else:
+            assert self._features is not None
+            inputs = (self._features[to_device(unique, self.device)],)
+        groups = group_images([incidence for _, incidence in parts.values()]) if len(parts) > 1 else None
+        return TextBatch(
+            tuple(to_device(tensor, self.device) for tensor in inputs),
+            {name: to_device(column, self.device) for name, column in zip(parts, columns, strict=True)},
+            {name: to_device(incidence, self.device) for name, (_, incidence) in parts.items()},
+            groups
+            and ImageGroups(to_device(groups.group, self.device), [to_device(c, self.device) for c in groups.counts]),
+        )

@@ -1,0 +1,37 @@
+"""The paper's granularities of text for a set of labels: disease category, and clinical explanation (Table 10)."""
+
+from collections.abc import Iterable
+
+from mgll.vocabulary.diseases import NEGATIVE_OF, diseases
+
+DISEASE, EXPLANATION = "disease", "explanation"
+#: Levels of radiographs (Table 11), and the report of a study (Table 12).
+MODALITY, STUDY, SERIES, REPORT = "modality", "study", "series", "report"
+
+
+def describe_labels(labels: Iterable[str], explanations: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+    """Texts by level for an image with these class codes.
+
+    The disease level opens with "normal" or "abnormal" and names every disease, a graded one also by its ungraded name
+    ("Moderate Non-Proliferative Diabetic Retinopathy", "Diabetic Retinopathy"). The explanation level holds Table 10's sentence for
+    each, followed by `explanations` (a data set's own words about the image).
+
+    Raises:
+        KeyError: for a label that is not in the table.
+    """
+    table = diseases()
+    codes: dict[str, None] = {}
+    for label in labels:
+        codes[label] = None
+        if not table[label].cases:  # a grade: its parent is worth naming too
+            codes.update(dict.fromkeys(table[label].implies))
+    sick = [code for code in codes if code != "Health" and code not in NEGATIVE_OF]
+    named = [code for code in codes if code != "Health"]
+    disease = ["abnormal" if sick else "normal", *(table[code].name for code in named)]
+    if not sick:
+        disease.insert(1, table["Health"].name)
+    explained = [table[code].explanation for code in codes]
+    return {
+        DISEASE: tuple(dict.fromkeys(disease)),
+        EXPLANATION: tuple(dict.fromkeys([*explained, *explanations])),
+    }

@@ -1,0 +1,46 @@
+"""JSON files of a checkpoint directory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+import json
+from typing import TYPE_CHECKING
+
+from mgll.formats import FormatError
+
+if TYPE_CHECKING:
+    pass
+
+
+Json = dict[str, Any]
+
+
+def json_files(directory: Path) -> dict[str, Json]:
+    """The JSON files of a host directory that a graft may have to edit, by name.
+
+    Raises:
+        FormatError: if config.json is missing, or one of them is not JSON.
+    """
+    names = ["processor_config.json", "preprocessor_config.json", "square_images.json"]
+    present = ["config.json", *(name for name in names if (directory / name).is_file())]
+    return {name: read_json(directory / name) for name in present}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        FormatError: if there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise FormatError(path.parent, None, f"no {path.name} in it: not a model directory")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(path, None, f"not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise FormatError(path, None, "not a JSON object")
+    return content

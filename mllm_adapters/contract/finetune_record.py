@@ -1,0 +1,52 @@
+"""What `finetune.json` holds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from mgll.formats import FormatError, Row
+
+if TYPE_CHECKING:
+    pass
+from mllm_adapters.checkpoints.json_files import read_json
+
+FINETUNE = "finetune.json"
+
+
+class FinetuneRecord(Row):
+    """What a fine-tuned directory says about itself, in `finetune.json`; written last, so its presence means a finished run.
+
+    Attributes:
+        schema_: format and version (`schema` in the file).
+        host: name of the host.
+        base: the directory that was fine-tuned, relative to this one.
+        base_sha256: of the base's shards by name; another base is refused.
+        settings: of the run, resolved.
+        questions: how many there were, and the SHA-256 over them and their images.
+        trained: parameters trained in the language model and in the connector.
+        supervised: token ids of the letters A to D that were trained.
+        provenance: versions and commit.
+    """
+
+    schema_: Literal["mgll.finetune/1"] = Field(alias="schema")
+    host: str
+    base: str
+    base_sha256: dict[str, str]
+    settings: dict[str, Any]
+    questions: dict[str, Any]
+    trained: dict[str, int]
+    supervised: tuple[int, ...]
+    provenance: dict[str, str]
+
+
+def read_finetune(directory: Path) -> FinetuneRecord:
+    """The record of a fine-tuned directory.
+
+    Raises:
+        FormatError: if it is missing or not of this schema.
+    """
+    try:
+        return FinetuneRecord.model_validate(read_json(directory / FINETUNE))
+    except ValidationError as error:
+        raise FormatError(directory / FINETUNE, None, str(error)) from None

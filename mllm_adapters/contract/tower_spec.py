@@ -1,0 +1,207 @@
+"""How a donor is run inside a host whose own class cannot hold it. Imports no torch for a CLIP donor."""
+
+from typing import TYPE_CHECKING
+
+from mgll.tower.config import CLIP, CLIP_DEFAULTS, Architecture, Pooling, at_size
+from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.contract.token_policy import TokenPolicy
+
+if TYPE_CHECKING:
+    from mgll.images.preprocessing import Preprocessing
+    from mgll.tower.file import TowerHeader
+
+Triple = tuple[float, float, float]
+
+
+class TowerSpec(Architecture):
+    """How a donor is run inside a host; stands in `graft.json`.
+
+    Attributes:
+        pooling: which output of the donor was trained against texts.
+        tokens: the token policy.
+        grid: side of the grid that is handed on.
+        layer: hidden state that is handed on; -1 is the last.
+        post_norm: apply the donor's last norm to it.
+        class_token: hand the class token on as well, first. Registers never are.
+        bridge: width of the host's own tower, to which a linear layer takes the tokens; None: they are handed on as they are.
+        scale, shift: `x * scale + shift` turns the host's normalised pixels into the donor's; None: they are the donor's already.
+    """
+
+    pooling: Pooling = "cls"
+    tokens: TokenPolicy = "native"
+    grid: int
+    layer: int = -1
+    post_norm: bool = False
+    class_token: bool = False
+    bridge: int | None = None
+    scale: Triple | None = None
+    shift: Triple | None = None
+
+    @property
+    def count(self) -> int:
+        """Tokens that the tower hands on."""
+        return 1 if self.tokens == "pooled" else self.grid**2 + self.class_token
+
+    @property
+    def width(self) -> int:
+        """Width of a token that is handed on."""
+        return self.bridge or self.donor_width
+
+    @property
+    def donor_width(self) -> int:
+        """Width of the donor's tokens."""
+        return self.geometry.width
+
+    @property
+    def size(self) -> int:
+        """Side of the donor's input in pixels."""
+        return self.geometry.size
+
+    def positions(self, donor: Architecture) -> int | None:
+        """Side of the grid to which the donor's position embeddings are interpolated; None where it runs at its own size."""
+        return self.geometry.grid if self.size != donor.geometry.size else None
+
+    def stand_in(self) -> Json:
+        """A small CLIP tower with tokens of this width, for the class to build before the donor takes its place."""
+        return {
+            "model_type": CLIP,
+            "hidden_size": self.width,
+            "intermediate_size": self.width,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "image_size": self.size,
+            "patch_size": self.geometry.stride,
+        }
+
+
+def tower_spec(
+    donor: "TowerHeader",
+    settings: GraftSettings,
+    host_grid: int,
+    layer: int = -1,
+    post_norm: bool = False,
+    class_token: bool = False,
+    host_normalisation: tuple[Triple, Triple] | None = None,
+    host_width: int | None = None,
+) -> TowerSpec:
+    """The donor under the user's token policy.
+
+    Args:
+        donor: the tower file's header.
+        settings: the user's.
+        host_grid: side of the grid of the host's own tower.
+        layer: which hidden state the host reads, where the user names none.
+        post_norm: whether the host reads it after the tower's last norm, where it is the last one.
+        class_token: whether the host reads the class token, where the user says nothing and the donor has one.
+        host_normalisation: mean and std of the pixels that arrive, where they are not the donor's own.
+        host_width: width of the host's own tower, for the bridge of a warm graft; None where the host takes none.
+
+    Raises:
+        HostError: if the donor has no such layer or no class token, does not see RGB, has no whole patch, or takes no other size.
+    """
+    check_donor(donor)
+    layer = feature_layer(donor, settings, layer)
+    resized = at_grid(donor, host_grid) if settings.tokens == "resize_posemb" else donor
+    scale, shift = renormalisation(donor.preprocessing, host_normalisation)
+    return TowerSpec(
+        config=resized.config,
+        measured=resized.measured,
+        pooling=donor.pooling,
+        tokens=settings.tokens,
+        grid=host_grid if settings.tokens == "resize_features" else resized.geometry.grid,
+        layer=layer,
+        post_norm=post_norm and layer in (-1, donor.geometry.depth),
+        class_token=hands_class_token_on(donor, settings, class_token),
+        bridge=host_width if settings.warm else None,
+        scale=scale,
+        shift=shift,
+    )
+
+
+def check_donor(donor: Architecture) -> None:
+    """Raise `HostError` unless the donor sees RGB and its image holds a whole patch."""
+    channels = (CLIP_DEFAULTS | donor.config)["num_channels"]
+    if channels != 3:
+        raise HostError(f"the donor takes {channels} channels, the hosts' processors give 3")
+    found = donor.geometry
+    if found.grid < 1:
+        raise HostError(f"the donor's patches ({found.stride} px) are larger than its image ({found.size} px)")
+
+
+def feature_layer(donor: Architecture, settings: GraftSettings, host_layer: int) -> int:
+    """Which hidden state is read: the user's choice, else the host's, where the donor has more than its last.
+
+    Raises:
+        HostError: if the donor has no such hidden state.
+    """
+    depth = donor.geometry.depth
+    if depth == 1 and settings.feature_layer in (None, -1, 1):
+        return -1
+    layer = host_layer if settings.feature_layer is None else settings.feature_layer
+    if depth == 1:
+        raise HostError(
+            f"feature layer {layer} does not exist: this donor hands on its last grid only; leave --feature-layer away"
+        )
+    if not 1 <= abs(layer) <= depth:
+        raise HostError(
+            f"feature layer {layer} does not exist: the donor has {depth} blocks, so {-depth}..-1 or 1..{depth};"
+            " set --feature-layer"
+        )
+    return layer
+
+
+def hands_class_token_on(donor: Architecture, settings: GraftSettings, of_host: bool) -> bool:
+    """Whether the class token is handed on: as the user says, else as in the host, where the donor has one.
+
+    Raises:
+        HostError: if the user asks for that of a donor that has none.
+    """
+    if settings.feature_select == "full" and not donor.geometry.class_token:
+        raise HostError(f"the donor ({donor.kind}) has no class token to keep; leave --feature-select full away")
+    return donor.geometry.class_token and (
+        of_host if settings.feature_select is None else settings.feature_select == "full"
+    )
+
+
+def at_grid(donor: Architecture, grid: int) -> Architecture:
+    """The donor on images of such a size that its grid has this side. Learned positions are interpolated in the weights.
+
+    Raises:
+        HostError: if more of its tensors than the positions depend on the size of the image.
+    """
+    old = donor.geometry
+    if grid == old.grid:
+        return donor
+    size = grid * old.stride
+    config = at_size(donor.config, size)
+    new = old.model_copy(update={"size": size, "grid": grid})
+    if donor.kind != CLIP:
+        _check_size(donor.config, config)
+    return Architecture(config=config, measured=new if donor.measured else None)
+
+
+def _check_size(old: Json, new: Json) -> None:
+    from mgll.tower.file import tower_shapes
+    from mgll.tower.positions import POSITION_TABLES
+
+    way_out = "use --tokens resize_features"
+    try:
+        before, after = tower_shapes(old), tower_shapes(new)
+    except ValueError as error:
+        raise HostError(
+            f"the donor does not run on the image that the host's grid asks for ({error}); {way_out}"
+        ) from None
+    bound = sorted(name for name in before if before[name] != after.get(name) and name not in POSITION_TABLES)
+    if bound:
+        raise HostError(f"the donor runs at its own size only: {', '.join(bound[:3])} depend on it; {way_out}")
+
+
+def renormalisation(donor: "Preprocessing", host: tuple[Triple, Triple] | None) -> tuple[Triple | None, Triple | None]:
+    """Scale and shift from pixels with the host's mean and std to pixels with the donor's; (None, None) where they are equal."""
+    if host is None or host == (donor.mean, donor.std):
+        return None, None
+    pairs = list(zip(*host, donor.mean, donor.std, strict=True))
+    scale = tuple(host_std / std for _, host_std, _, std in pairs)
+    shift = tuple((host_mean - mean) / std for host_mean, _, mean, std in pairs)
+    return scale, shift  # type: ignore[return-value]

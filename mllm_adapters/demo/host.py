@@ -1,0 +1,165 @@
+"""The demo's MLLM: a plain transformers LLaVA of a tower file, a fresh connector and the text-warmed decoder.
+
+Nothing of it needs a download, and it is built in about a second. It reads questions and nothing else: what it sees has to be
+learnt by its connector.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.models.llava.image_processing_llava import LlavaImageProcessor
+
+from mgll.encoders.vision import vision_encoder
+from mgll.files import atomic_path, sha256
+from mgll.images.preprocessing import Preprocessing
+from mgll.provenance import provenance
+from mgll.tower.config import CLIP, Pooling
+from mgll.tower.file import load_tower, save_tower
+from mgll.tower.model import build_model, config_of
+from mllm_adapters.demo.decoder import build_tokenizer, shipped_decoder, shipped_sha256
+from mllm_adapters.demo.settings import DemoHostSettings
+
+RECORD = "demo_host.json"
+
+
+def build_demo_host(
+    tower: str | os.PathLike[str], out: str | os.PathLike[str], settings: DemoHostSettings | None = None
+) -> Path:
+    """Write a LLaVA checkpoint directory that plain transformers loads; the same arguments give the same bytes.
+
+    Args:
+        tower: a tower file (`mgll.ckpt`).
+        out: directory to write; an older one is replaced.
+        settings: how the parts are joined.
+
+    Returns:
+        `out`.
+
+    Raises:
+        FormatError: if the tower file is not whole.
+        ValueError: if the tower has no such layer, or is no CLIP tower.
+    """
+    settings = settings or DemoHostSettings()
+    encoder, header = load_tower(tower)
+    if header.kind != CLIP:
+        raise ValueError(f"{tower} is a {header.kind}; the demo host is built on a CLIP tower, graft this one into it")
+    vision: Any = encoder.config
+    grid = vision.image_size // vision.patch_size
+    if not -vision.num_hidden_layers - 1 <= settings.feature_layer <= vision.num_hidden_layers:
+        raise ValueError(f"feature layer {settings.feature_layer}: {tower} has {vision.num_hidden_layers} blocks")
+    processor = demo_processor(header.preprocessing, vision.patch_size, settings)
+    decoder = shipped_decoder()
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=decoder.config,
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=grid * grid + (settings.feature_select == "full"),
+        vision_feature_layer=settings.feature_layer,
+        vision_feature_select_strategy=settings.feature_select,
+        tie_word_embeddings=False,
+        **{name: getattr(decoder.config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = LlavaForConditionalGeneration(config)
+        new_connector(model.model.multi_modal_projector)
+    model.model.vision_tower.load_state_dict(encoder.state_dict(), strict=True)
+    model.model.language_model.load_state_dict(decoder.model.state_dict(), strict=True)
+    model.lm_head.load_state_dict(decoder.lm_head.state_dict(), strict=True)
+    record = {
+        "made_by": "mllm_adapters.demo.host: a toy model for the demo. Research use only, not for diagnosis.",
+        "tower_sha256": sha256(tower),
+        "decoder_sha256": shipped_sha256(),
+        "settings": asdict(settings),
+        "provenance": provenance(),
+    }
+    with atomic_path(out) as temporary:
+        model.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
+        (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return Path(out)
+
+
+def new_connector(connector: nn.Module) -> None:
+    """Fresh weights for the connector's linear layers, from torch's current random state.
+
+    `torch.nn.Linear`'s own start, not LLaMA's: with a standard deviation of 0.02 its output is too small beside word embeddings for
+    a short training to find its way.
+    """
+    for layer in connector.modules():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+
+
+def demo_processor(preprocessing: Preprocessing, patch_size: int, settings: DemoHostSettings) -> LlavaProcessor:
+    """LLaVA's processor around the word-level tokenizer, doing to images what the tower's preprocessing says."""
+    square = {"height": preprocessing.size, "width": preprocessing.size}
+    crop = preprocessing.resize == "crop"
+    image_processor = LlavaImageProcessor(
+        do_pad=preprocessing.resize == "pad",
+        do_resize=True,
+        size={"shortest_edge": preprocessing.size} if crop else square,
+        resample=3,
+        do_center_crop=crop,
+        crop_size=square,
+        do_rescale=True,
+        do_normalize=True,
+        image_mean=list(preprocessing.mean),
+        image_std=list(preprocessing.std),
+        do_convert_rgb=True,
+    )
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=build_tokenizer(),
+        patch_size=patch_size,
+        vision_feature_select_strategy=settings.feature_select,
+        num_additional_image_tokens=1,
+    )
+
+
+def demo_checkpoint(cache: str | os.PathLike[str]) -> Path:
+    """The demo host with a randomly initialised ViT-Ti/16 at 96 px, built in `cache` unless it is there already.
+
+    It stands for a checkpoint that somebody owns: something to swap a tower into in seconds, without data or network.
+    """
+    out = Path(cache) / "demo-llava"
+    tower = Path(cache) / "random-tower.ckpt"
+    save_random_tower(tower)
+    if not _is_of(out, tower):
+        build_demo_host(tower, out)
+    return out
+
+
+def save_random_tower(
+    path: str | os.PathLike[str],
+    seed: int = 0,
+    encoder: str = "vit-tiny-16",
+    preprocessing: Preprocessing | None = None,
+    pooling: Pooling = "mean",
+    encoder_options: Mapping[str, Any] | None = None,
+) -> None:
+    """A tower that has learnt nothing: what the positive control compares with, on the same pixels as the trained ones."""
+    preprocessing = preprocessing or Preprocessing(size=96)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = vision_encoder(encoder, preprocessing.size, **(encoder_options or {}))
+        if encoder.startswith("hf:"):  # which comes with its weights
+            model = build_model(config_of(model))
+    save_tower(path, model, preprocessing, pooling, objective="none: randomly initialised", seed=seed)
+
+
+def _is_of(host: Path, tower: Path) -> bool:
+    """Whether the host directory is whole and was built on this tower and the decoder of this version."""
+    try:
+        record: dict[str, Any] = json.loads((host / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    same = (record.get("tower_sha256"), record.get("decoder_sha256")) == (sha256(tower), shipped_sha256())
+    return same and (host / "model.safetensors").is_file()

@@ -1,0 +1,325 @@
+"""Fine-tune a host or a graft on four-option questions: LoRA on its language model, the connector in full, the tower frozen.
+
+The loss is taken at the answer letter (and the end of sequence, where the host closes an answer with it), nowhere else.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from mgll.files import sha256, write_text
+from mgll.formats import FormatError
+from mgll.images.preprocessing import ImageError
+from mgll.provenance import provenance
+from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from mgll.training.distributed import start_accelerator
+from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share
+from mllm_adapters.checkpoints.json_files import read_json
+from mllm_adapters.checkpoints.model_card import write_card
+from mllm_adapters.contract.finetune_record import FINETUNE, FinetuneRecord, read_finetune
+from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.finetuning.alignment import align_connector
+from mllm_adapters.finetuning.batches import LETTERS, Images, Texts
+from mllm_adapters.loading.load import load, shard_hashes
+from mllm_adapters.loading.lora import add_lora, connector_parameters, save_trained
+from mllm_adapters.prompting.answer_slot import forward_options
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+
+RUN = "run.json"
+CHECKPOINTS = "checkpoints"
+
+
+def finetune(
+    directory: str | os.PathLike[str],
+    questions: Sequence[TrainingQuestion],
+    out: str | os.PathLike[str],
+    settings: FinetuneSettings | None = None,
+) -> Path:
+    """Train and write to `out` what `mllm_adapters.load` (or PEFT) puts on top of the base again.
+
+    A run that was killed goes on from its newest checkpoint when called again with the same arguments; the result is the same bit
+    for bit on a CPU. A finished run is left as it is.
+
+    Args:
+        directory: a host or a graft.
+        questions: what to learn.
+        out: folder of the run.
+        settings: the defaults when None.
+
+    Returns:
+        `out`.
+
+    Raises:
+        FormatError: if the base is damaged.
+        ImageError: if an image cannot be read.
+        ValueError: if `out` holds another run, the questions are fewer than a batch, or the batch does not divide by the processes.
+    """
+    settings, out = settings or FinetuneSettings(), Path(out)
+    if (Path(directory) / FINETUNE).is_file():
+        raise FormatError(directory, None, "is a fine-tuned directory already; name its base")
+    accelerator = start_accelerator(mixed_precision=settings.mixed_precision)
+    _check(settings, questions, accelerator.num_processes)
+    run = _describe(Path(directory), questions, out, settings)
+    if _is_finished(out, run):
+        accelerator.print(f"{out} holds this very run, finished")
+        return out
+    if accelerator.is_main_process:
+        _claim(out, run)
+    loaded = _load_base(directory, accelerator, settings)
+    torch.manual_seed(settings.seed)
+    peft_model = add_lora(
+        loaded.model, loaded.host, settings.rank, settings.alpha, settings.dropout, settings.lora_targets
+    )
+    if settings.gradient_checkpointing:
+        loaded.model.gradient_checkpointing_enable()
+        loaded.model.enable_input_require_grads()
+    images = Images(loaded, [q.image for q in questions], settings.image_cache_gib * 2**30)
+    texts = Texts(loaded)
+    letters = texts.letters(questions[0].question)
+    if settings.align and not newest_checkpoint(out / CHECKPOINTS):
+        explained = _align(loaded, questions, images)
+        accelerator.print(
+            f"connector aligned with captions: {explained:.1%} of their variance explained on images left out"
+        )
+    _train(accelerator, settings, peft_model, loaded, questions, images, texts, out)
+    images.close()
+    if accelerator.is_main_process:
+        _write_result(out, run, peft_model, loaded, letters)
+    accelerator.wait_for_everyone()
+    return out
+
+
+def _align(loaded: LoadedHost, questions: Sequence[TrainingQuestion], images: Images) -> float:
+    if not all(q.caption for q in questions):
+        raise ValueError("align needs the right answer in words; give every question a caption")
+    pairs = list(dict.fromkeys((q.image, q.caption) for q in questions))
+    batches = [images.batch([path for path, _ in pairs[i : i + 32]]) for i in range(0, len(pairs), 32)]
+    return align_connector(loaded, [caption for _, caption in pairs], batches)
+
+
+def total_steps(settings: FinetuneSettings, questions: int) -> int:
+    """Optimiser steps of a run."""
+    return settings.steps if settings.steps is not None else settings.epochs * (questions // settings.batch_size)
+
+
+def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
+    """Mean cross-entropy of the answers' tokens.
+
+    Args:
+        logits: of the last positions, the one before the answer first: [B, 1 + answer length, vocabulary].
+        answers: token ids [B, answer length].
+    """
+    return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), answers.flatten())
+
+
+def _check(settings: FinetuneSettings, questions: Sequence[TrainingQuestion], processes: int) -> None:
+    if settings.batch_size % processes:
+        raise ValueError(f"batch_size {settings.batch_size} does not divide by {processes} processes")
+    if len(questions) < settings.batch_size:
+        raise ValueError(
+            f"{len(questions)} questions are fewer than one batch of {settings.batch_size}; lower --batch_size"
+        )
+    wrong = sorted({q.letter for q in questions} - set(LETTERS))
+    if wrong:
+        raise ValueError(f"answers must be one of {LETTERS}, found {wrong[:4]}")
+
+
+def _describe(
+    base: Path, questions: Sequence[TrainingQuestion], out: Path, settings: FinetuneSettings
+) -> dict[str, Any]:
+    """All that decides the outcome; a run is resumed only under the same description."""
+    paths = sorted({q.image for q in questions})
+    if lacking := [str(path) for path in paths if not path.is_file()]:
+        raise ImageError(f"{len(lacking)} of {len(paths)} images are not there: {', '.join(lacking[:4])}")
+    hashes = {path: sha256(path) for path in paths}
+    digest = hashlib.sha256()
+    for q in questions:
+        digest.update(json.dumps([hashes[q.image], q.question, q.letter, q.caption]).encode())
+    return {
+        "base": os.path.relpath(base.resolve(), out.resolve()),
+        "base_sha256": shard_hashes(base),
+        "settings": asdict(settings),
+        "questions": {"count": len(questions), "images": len(hashes), "sha256": digest.hexdigest()},
+    }
+
+
+def _is_finished(out: Path, run: dict[str, Any]) -> bool:
+    if not (out / FINETUNE).is_file():
+        return False
+    record = read_finetune(out).model_dump()
+    _compare(out, {key: record[key] for key in run}, run)
+    return True
+
+
+def _claim(out: Path, run: dict[str, Any]) -> None:
+    """Write the description into the folder, or refuse a folder with another run's checkpoints."""
+    if newest_checkpoint(out / CHECKPOINTS):
+        _compare(out, read_json(out / RUN), run)
+    write_text(out / RUN, json.dumps({**run, "provenance": provenance()}, indent=2) + "\n")
+
+
+def _compare(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
+    changed = [
+        f"{key}: {flat_old.get(key)!r} -> {value!r}" for key, value in flat_new.items() if flat_old.get(key) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"{out} holds another run ({'; '.join(changed[:6])}); choose another --out or remove the folder"
+        )
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _load_base(directory: str | os.PathLike[str], accelerator: Accelerator, settings: FinetuneSettings) -> LoadedHost:
+    loaded = load(directory, accelerator.device, settings.dtype)
+    if loaded.model.dtype == torch.float16 and settings.dtype == "auto":
+        loaded.model.float()
+    return loaded
+
+
+def _train(
+    accelerator: Accelerator,
+    settings: FinetuneSettings,
+    peft_model: Any,
+    loaded: LoadedHost,
+    questions: Sequence[TrainingQuestion],
+    images: Images,
+    texts: Texts,
+    out: Path,
+) -> None:
+    optimizer, peaks = _optimizer(peft_model, loaded, settings)
+    wrapped, prepared = accelerator.prepare(peft_model, optimizer)
+    done, total, log = 0, total_steps(settings, len(questions)), out / "metrics.jsonl"
+    if newest := newest_checkpoint(out / CHECKPOINTS):
+        done = load_checkpoint(newest, peft_model, optimizer)["step"]
+        accelerator.print(f"resuming after step {done}")
+    if accelerator.is_main_process:
+        cut_log(log, done)
+    wrapped.train()
+    bar = tqdm(total=total, initial=done, desc="fine-tune", disable=not accelerator.is_main_process)
+    for step, epoch, batch in _batches(settings, len(questions), done, total):
+        # LoRA's dropout draws from this, so that a resumed step draws what the undisturbed one drew
+        torch.manual_seed((settings.seed * 1_000_003 + step) * 4099 + accelerator.process_index)
+        factor = learning_rate_factor(step, total, settings.warmup)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        share = [questions[i] for i in process_share(batch, accelerator.process_index, accelerator.num_processes)]
+        loss, correct = _step(accelerator, wrapped, loaded, share, images, texts)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_([p for p in peft_model.parameters() if p.requires_grad], settings.clip_grad)
+        prepared.step()
+        prepared.zero_grad()
+        done = step + 1
+        if done % settings.log_every == 0 or done == total:
+            mean = accelerator.reduce(torch.stack([loss.detach(), correct]), reduction="mean").tolist()
+            values = {
+                "step": done,
+                "epoch": epoch,
+                "loss": mean[0],
+                "accuracy": mean[1],
+                "learning_rate_factor": factor,
+            }
+            bar.set_postfix(loss=f"{mean[0]:.3f}", accuracy=f"{mean[1]:.2f}")
+            if accelerator.is_main_process:
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(values) + "\n")
+        bar.update()
+        if done % settings.checkpoint_every == 0 and done < total:
+            if accelerator.is_main_process:
+                save_checkpoint(out / CHECKPOINTS, done, peft_model, optimizer, {})
+            accelerator.wait_for_everyone()
+    bar.close()
+
+
+def _step(
+    accelerator: Accelerator,
+    model: Any,
+    loaded: LoadedHost,
+    share: list[TrainingQuestion],
+    images: Images,
+    texts: Texts,
+) -> tuple[Tensor, Tensor]:
+    """Loss, and the share of questions whose most probable token is the right letter."""
+    inputs = {key: value.to(accelerator.device) for key, value in texts.batch(share).items()}
+    keep = texts.answer_length + 1
+    options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep)
+    inputs |= images.batch([q.image for q in share])
+    output = model(**inputs, **options)
+    answered = inputs.get("decoder_input_ids", inputs["input_ids"])
+    logits, answers = output.logits[:, -keep:], answered[:, -texts.answer_length :]
+    correct = (logits[:, 0].argmax(-1) == answers[:, 0]).float().mean()
+    return answer_loss(logits, answers), correct
+
+
+def _optimizer(
+    peft_model: Any, loaded: LoadedHost, settings: FinetuneSettings
+) -> tuple[torch.optim.Optimizer, list[float]]:
+    connector = connector_parameters(peft_model, loaded.host)
+    lora = [p for n, p in peft_model.named_parameters() if p.requires_grad and n not in connector]
+    groups = [{"params": list(connector.values())}, {"params": lora}]
+    rates = [settings.connector_learning_rate, settings.learning_rate]
+    kept = [(group, rate) for group, rate in zip(groups, rates, strict=True) if group["params"]]
+    optimizer = torch.optim.AdamW([group for group, _ in kept], weight_decay=settings.weight_decay)
+    return optimizer, [rate for _, rate in kept]
+
+
+def _batches(settings: FinetuneSettings, count: int, done: int, total: int) -> Iterator[tuple[int, int, list[int]]]:
+    """Step, epoch and question indices of every global batch from step `done` on; the order depends on seed and epoch alone."""
+    per_epoch = count // settings.batch_size
+    for epoch in range(done // per_epoch, math.ceil(total / per_epoch)):
+        first = done % per_epoch if epoch == done // per_epoch else 0
+        batches = global_batches(count, settings.batch_size, settings.seed, epoch, first)
+        for step, batch in enumerate(batches, start=epoch * per_epoch + first):
+            if step < total:
+                yield step, epoch, batch
+
+
+def _write_result(
+    out: Path, run: dict[str, Any], peft_model: Any, loaded: LoadedHost, letters: tuple[int, ...]
+) -> None:
+    """Adapter and connector, then the record that makes the folder a finished one."""
+    adapter = out / ".adapter"
+    shutil.rmtree(adapter, ignore_errors=True)
+    save_trained(peft_model, adapter, run["base"])
+    for path in adapter.iterdir():
+        path.replace(out / path.name)
+    adapter.rmdir()
+    connector = connector_parameters(peft_model, loaded.host)
+    lora = [p.numel() for n, p in peft_model.named_parameters() if p.requires_grad and n not in connector]
+    trained = {"language_model": sum(lora), "connector": sum(p.numel() for p in connector.values())}
+    facts = [
+        f"base: {run['base']}",
+        f"trained on {run['questions']['count']} questions",
+        f"everything else: {FINETUNE}",
+    ]
+    write_card(out, f"{loaded.host.title}, fine-tuned on four-option questions", facts)
+    record = FinetuneRecord(
+        schema="mgll.finetune/1",
+        host=loaded.host.name,
+        trained=trained,
+        supervised=letters,
+        provenance=provenance(),
+        **run,
+    )
+    write_text(out / FINETUNE, record.model_dump_json(by_alias=True, indent=2) + "\n")
+    (out / RUN).unlink()
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""What a graft would do and need, found from headers alone."""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mllm_adapters.checkpoints.tensors import is_float, read_shard
+from mllm_adapters.contract.host import Host, Plan
+from mllm_adapters.contract.terms import GraftSettings
+from mllm_adapters.graft.source import open_source, take_apart
+from mllm_adapters.graft.transplant import plan_graft
+from mllm_adapters.graft.weights import full_name, is_untouched, kept_by_shard, leaving_tensors
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a graft would do.
+
+    Attributes:
+        plan: what the host makes of the donor.
+        replaced, dropped: numbers of tensors that come from the donor, and of the host's that go and have no successor.
+        linked, rewritten, arriving: bytes of shards that stay, of kept tensors in shards that are written anew, and of new tensors.
+        connector: parameters of the connector, which fine-tuning trains in full.
+        adapted: linear layers of the language model that LoRA adapts, as (inputs, outputs).
+    """
+
+    plan: Plan
+    replaced: int
+    dropped: int
+    linked: int
+    rewritten: int
+    arriving: int
+    connector: int
+    adapted: tuple[tuple[int, int], ...]
+
+
+def rehearse(
+    host: Host,
+    source: str | os.PathLike[str],
+    encoder: str | os.PathLike[str],
+    settings: GraftSettings | None = None,
+    parts: Mapping[str, Path] | None = None,
+) -> Rehearsal:
+    """All that `graft` would do, found from headers alone; nothing is written.
+
+    Raises:
+        FormatError, HostError: as `graft`.
+    """
+    from mgll.tower import file as tower_file
+
+    settings = settings or GraftSettings()
+    anatomy = take_apart(host, open_source(host, Path(source), parts))
+    plan = plan_graft(host, anatomy.source, tower_file.read_header(encoder), settings)
+    leaving, tensors = leaving_tensors(anatomy, plan), anatomy.source.tensors
+    shards = kept_by_shard(anatomy.source, leaving)
+    sizes = {shard: sum(part.nbytes for part in kept.values()) for shard, kept in shards.items()}
+    linked = sum(size for shard, size in sizes.items() if is_untouched(shard, shards[shard]))
+    old = tensors[next(iter(anatomy.tower.values()))]
+    item = old.nbytes // math.prod(old.shape)
+    donor = read_shard(Path(encoder))
+    new = {full_name(anatomy, tensor): math.prod(tensor.shape) for tensor in plan.new}
+    own = {name: math.prod(part.shape) for name, part in tensors.items() if name not in leaving}
+    inside = [*(part.rpartition(".")[2] for part in host.connector), "bridge"]
+    connector = {n: size for n, size in (own | new).items() if any(f".{part}." in f".{n}" for part in inside)}
+    layers = [name for name in own if name.endswith(".weight") and _is_adapted(host, name.removesuffix(".weight"))]
+    return Rehearsal(
+        plan=plan,
+        replaced=len(donor),
+        dropped=len(leaving - {anatomy.prefix + name for name in donor} - new.keys()),
+        linked=linked,
+        rewritten=sum(sizes.values()) - linked,
+        arriving=sum(math.prod(p.shape) * item if is_float(p) else p.nbytes for p in donor.values())
+        + sum(new.values()) * item,
+        connector=sum(connector.values()),
+        adapted=tuple((tensors[name].shape[1], tensors[name].shape[0]) for name in layers),
+    )
+
+
+def _is_adapted(host: Host, module: str) -> bool:
+    names = (module, f"model.{module}", module.replace("language_model.model.", "model.language_model."))
+    return any(re.fullmatch(host.lora_targets, name) for name in names)

@@ -1,0 +1,165 @@
+"""Grafting: write a host's checkpoint with another tower in it, as bytes. `mllm_adapters.graft` holds the record it leaves."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllm_adapters.checkpoints.model_card import write_card
+from mllm_adapters.checkpoints.tensors import write_index
+from mllm_adapters.contract.graft_record import GRAFT, Donor, Graft, WarmStart
+from mllm_adapters.contract.host import Host, Plan
+from mllm_adapters.contract.terms import GraftSettings, HostError, Source
+from mllm_adapters.graft.folder import _check_out, write_files
+from mllm_adapters.graft.source import open_source, take_apart
+from mllm_adapters.graft.validation import check_count
+from mllm_adapters.graft.weights import write_kept, write_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mgll.tower.file import TowerHeader
+
+
+def graft(
+    host: Host,
+    source: str | os.PathLike[str],
+    encoder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    settings: GraftSettings | None = None,
+    copy: bool = False,
+    named: str | None = None,
+    parts: Mapping[str, Path] | None = None,
+    warm: Sequence[Path] | None = None,
+) -> Graft:
+    """Write to `out` the checkpoint in `source` with the tower file `encoder` in the place of its own tower.
+
+    Tensors that stay are linked or streamed, never loaded. `out` appears whole or not at all; `source` is only read.
+
+    Args:
+        host: the family.
+        source: a checkpoint directory of that family.
+        encoder: a tower file (`mgll.ckpt`).
+        out: directory to write; an earlier graft there is replaced, anything else is refused.
+        settings: token policy and the rest; the defaults when None.
+        copy: copy untouched shards even where a hard link would do.
+        named: how the user named the checkpoint, for the record; `source` when None.
+        parts: further checkpoints that the published one leaves out (`Host.parts`).
+        warm: unlabelled images on which the donor's tokens are fitted to the old tower's (`mllm_adapters.graft.warm`).
+
+    Raises:
+        FormatError: if checkpoint or tower are damaged or incomplete.
+        ImageError: naming images of `warm` that cannot be read.
+        HostError: if they do not fit each other or the settings.
+    """
+    from mgll.files import atomic_path, sha256
+    from mgll.tower import file as tower_file
+
+    directory, out = Path(source), Path(out)
+    settings = (settings or GraftSettings()).model_copy(update={"warm": warm is not None})
+    header = tower_file.read_header(encoder)
+    anatomy = take_apart(host, open_source(host, directory, parts))
+    _check_out(out, directory)
+    plan = plan_graft(host, anatomy.source, header, settings)
+    fitted, start = ({}, None) if warm is None else _fit(host, anatomy.source, Path(encoder), plan, warm)
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        tensors = write_weights(anatomy, tower_file.read_tower(encoder), plan, settings, temporary, copy, fitted)
+        write_files(anatomy.source, plan.files, temporary)
+        facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
+        write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
+        same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
+        return _write_record(
+            temporary,
+            host,
+            plan,
+            source=named or str(directory),
+            donor=Donor(path=str(encoder), sha256=sha256(encoder), origin=header.origin),
+            settings=settings,
+            warm=start,
+            connector_needs_training=not same,
+            tensors=tuple(tensors),
+        )
+
+
+def convert(
+    host: Host,
+    directory: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    copy: bool = False,
+    named: str | None = None,
+    parts: Mapping[str, Path] | None = None,
+) -> Graft:
+    """Write to `out` the untouched host in the layout that `mllm_adapters.load` reads: the arm that a graft is compared with.
+
+    Raises:
+        FormatError: if the checkpoint is damaged or incomplete.
+        HostError: if it is of another family.
+    """
+    from mgll.files import atomic_path
+
+    directory, out = Path(directory), Path(out)
+    source = open_source(host, directory, parts)
+    _check_out(out, directory)
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        written = write_kept(source, set(), temporary, copy)
+        write_index(temporary, written)
+        write_files(source, source.files, temporary)
+        write_card(temporary, host.title, [f"converted from: {named or directory}"])
+        return _write_record(
+            temporary,
+            host,
+            Plan(source.files, host.placeholders(source.files)),
+            source=named or str(directory),
+            donor=None,
+            settings=GraftSettings(),
+            connector_needs_training=False,
+            tensors=(),
+        )
+
+
+def _fit(
+    host: Host, source: Source, encoder: Path, plan: Plan, images: Sequence[Path]
+) -> "tuple[dict[str, Tensor], WarmStart]":
+    from mllm_adapters.graft.warm import fit  # brings torch, which no other graft needs
+
+    return fit(host, source, encoder, plan, images)
+
+
+def _write_record(folder: Path, host: Host, plan: Plan, **facts: Any) -> Graft:
+    """Write graft.json beside the files that it names."""
+    from mgll.provenance import provenance
+
+    record = Graft(
+        schema="mgll.graft/1",
+        host=host.name,
+        features=plan.features,
+        placeholders=host.placeholders(plan.files),
+        tower=plan.tower,
+        loads_in="mllm_adapters.load" if plan.tower or ":" in host.model_class else "transformers",
+        files=tuple(sorted(path.name for path in folder.iterdir())),
+        provenance=provenance(),
+        **facts,
+    )
+    (folder / GRAFT).write_text(record.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def plan_graft(host: Host, source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+    """The host's plan for this donor, checked: what a graft writes, before it is written.
+
+    Raises:
+        HostError: if host, donor and settings do not fit each other.
+    """
+    plan = host.plan(source, donor, settings)
+    if plan.tower is not None and host.shim is None:
+        raise HostError(
+            f"{host.title} cannot take token policy {settings.tokens}; use --tokens native or resize_posemb"
+        )
+    check_count(plan.features, host.placeholders(plan.files))
+    if settings.warm:
+        from mllm_adapters.graft.warm import warm_plan
+
+        return warm_plan(host, source, plan, settings)
+    return plan

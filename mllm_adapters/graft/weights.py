@@ -1,0 +1,167 @@
+"""The shards of a graft: linked, rewritten without what goes, and one of their own for what comes."""
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mgll.tower.positions import POSITION_TABLES
+from mllm_adapters.checkpoints.tensors import (
+    SINGLE,
+    Held,
+    Part,
+    Stored,
+    is_float,
+    place,
+    read_shard,
+    read_tensor,
+    sha256_of,
+    torch_dtype,
+    write_index,
+    write_shard,
+)
+from mllm_adapters.contract.graft_record import TensorChange
+from mllm_adapters.contract.host import Plan
+from mllm_adapters.contract.terms import GraftSettings, NewTensor, Source
+from mllm_adapters.graft.source import Anatomy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOWER_SHARD = "model-mgll-tower.safetensors"
+
+
+def write_weights(
+    anatomy: Anatomy,
+    donor: dict[str, Stored],
+    plan: Plan,
+    settings: GraftSettings,
+    out: Path,
+    copy: bool,
+    fitted: "Mapping[str, Tensor]",
+) -> list[TensorChange]:
+    """Shards of the graft: linked, rewritten without what goes, and one of their own for what comes."""
+    old = anatomy.source.tensors
+    arriving = _donor_tensors(anatomy, donor, plan)
+    fresh = {name: Held(tensor) for name, tensor in _new_tensors(anatomy, plan, settings.seed, fitted).items()}
+    leaving, coming = leaving_tensors(anatomy, plan), {**arriving, **fresh}
+    going = {name: part for name, part in old.items() if name in leaving | coming.keys()}
+    with ThreadPoolExecutor(2) as pool:  # hashing and copying both leave Python alone while they work
+        before, after = pool.submit(_hashes, going), pool.submit(_hashes, coming)
+        written = write_kept(anatomy.source, leaving, out, copy)
+        write_shard(out / TOWER_SHARD, coming)
+    written |= read_shard(out / TOWER_SHARD)
+    write_index(out, written)
+
+    def change(name: str) -> TensorChange:
+        what: Literal["replaced", "new", "dropped"] = (
+            "new" if name in fresh else "replaced" if name in arriving else "dropped"
+        )
+        return TensorChange(
+            name=name,
+            change=what,
+            sha256=after.result().get(name),
+            before=before.result().get(name),
+            shape=(coming.get(name) or old[name]).shape,
+        )
+
+    return [change(name) for name in sorted(leaving | coming.keys())]
+
+
+def _hashes(parts: Mapping[str, Part]) -> dict[str, str]:
+    return {name: sha256_of(part) for name, part in parts.items()}
+
+
+def leaving_tensors(anatomy: Anatomy, plan: Plan) -> set[str]:
+    """Tensors of the host that the graft does not keep."""
+    renewed = {full_name(anatomy, tensor) for tensor in plan.new}
+    return {*anatomy.tower.values(), *plan.drop, *(renewed & anatomy.source.tensors.keys())}
+
+
+def write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dict[str, Stored]:
+    """Write all tensors but those that leave, in shards of the names they lie in; a shard that stays as it is becomes a link."""
+    written: dict[str, Stored] = {}
+    for shard, kept in kept_by_shard(source, leaving).items():
+        target = _free_path(out, shard)
+        if is_untouched(shard, kept):
+            place(shard, target, copy)
+        else:
+            write_shard(target, kept)
+        written |= read_shard(target)
+    return written
+
+
+def kept_by_shard(source: Source, leaving: set[str]) -> dict[Path, dict[str, Part]]:
+    """What stays, by the file it lies in."""
+    shards: dict[Path, dict[str, Part]] = {}
+    for name, part in source.tensors.items():
+        if name not in leaving:
+            shards.setdefault(part.shard or source.directory / "model-new.safetensors", {})[name] = part
+    return dict(sorted(shards.items()))
+
+
+def is_untouched(shard: Path, kept: Mapping[str, Part]) -> bool:
+    """Whether all of a file stays under its old names, so that it can be linked."""
+    return shard.suffix == ".safetensors" and shard.is_file() and kept == read_shard(shard)
+
+
+def _free_path(out: Path, shard: Path) -> Path:
+    """Where a shard is written: under its own name, unless transformers would take that for the only one, or it is taken."""
+    own = (
+        shard.name != SINGLE and shard.suffix == ".safetensors"
+    )  # beside model.safetensors the index would not be read
+    name = shard.name if own else f"model-{shard.stem.replace('model', 'host')}.safetensors"
+    numbered = (f"model-{i}-{name.removeprefix('model-')}" for i in range(2, 1000))  # shards of several directories
+    return next(out / candidate for candidate in (name, *numbered) if not (out / candidate).exists())
+
+
+def _donor_tensors(anatomy: Anatomy, donor: dict[str, Stored], plan: Plan) -> dict[str, Part]:
+    """The donor under the host's names, in the dtype of the tower that goes: bytes of its file where that is its own dtype."""
+    old = anatomy.source.tensors[next(iter(anatomy.tower.values()))]
+    prefix = anatomy.prefix
+    if plan.tower is not None:  # legacy spellings below the tower's own name are the stock class's business
+        prefix = shim_prefix(prefix) + "donor."
+    tensors: dict[str, Part] = {}
+    for name, part in sorted(donor.items()):
+        positions = plan.positions if name in POSITION_TABLES else None
+        same = positions is None and (part.dtype == old.dtype or not is_float(part))
+        tensors[prefix + name] = part if same else Held(_cast(part, old, positions))
+    return tensors
+
+
+def shim_prefix(prefix: str) -> str:
+    """What stands before the names of a shim's tensors, where `prefix` stands before those of the tower that goes."""
+    return re.sub(r"(vision_tower\.).*", r"\1", prefix)
+
+
+def _cast(part: Part, old: Part, positions: int | None) -> "Tensor":
+    from mgll.tower.positions import resize_positions
+
+    tensor = read_tensor(part)
+    if positions is not None:
+        tensor = resize_positions(tensor.float(), positions)
+    return tensor.to(torch_dtype(old)).contiguous()
+
+
+def _new_tensors(anatomy: Anatomy, plan: Plan, seed: int, fitted: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    if not plan.new:
+        return {}
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    tensors = anatomy.source.tensors
+    fresh = {}
+    for tensor in plan.new:
+        name = full_name(anatomy, tensor)
+        values = torch.empty(tensor.shape).uniform_(-1, 1, generator=generator) / tensor.fan_in**0.5
+        if tensor.fill is not None:
+            values.fill_(tensor.fill)
+        values = fitted.get(tensor.name, values)
+        fresh[name] = values.to(torch_dtype(tensors.get(name) or tensors[next(iter(anatomy.tower.values()))]))
+    return fresh
+
+
+def full_name(anatomy: Anatomy, tensor: NewTensor) -> str:
+    """The name in the files of a tensor whose plan gives the end of it."""
+    return next((name for name in anatomy.source.tensors if name.endswith(tensor.name)), tensor.name)

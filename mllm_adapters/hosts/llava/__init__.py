@@ -1,0 +1,5 @@
+"""Llava."""
+
+from mllm_adapters.hosts.llava.host import HOST
+
+__all__ = ["HOST"]

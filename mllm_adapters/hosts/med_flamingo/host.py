@@ -1,0 +1,152 @@
+"""Med-Flamingo: CLIP ViT-L/14 at 224 px, a perceiver of 64 latents, LLaMA-7B with gated cross-attention before every fourth layer.
+
+The image has one place in the text, the token `<image>`; what is seen comes in by cross-attention. The perceiver has no positions,
+so it takes any number of tokens. Its width is the tower's: a donor of another width makes it, and what reads it, new.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.contract.host import Host, Plan
+from mllm_adapters.contract.terms import GraftSettings, NewTensor, Source
+from mllm_adapters.hosts.llava.host import donor_grid, encode, replay, saved_vision, shim
+from mllm_adapters.hosts.med_flamingo.layout import PARTS
+
+if TYPE_CHECKING:
+    from mgll.tower.file import TowerHeader
+
+
+def prompt(question: str) -> str:
+    """The question as Med-Flamingo was shown it, without examples before it."""
+    return f"You are a helpful medical assistant. <image>Question: {question} Answer:"
+
+
+def answer(letter: str) -> str:
+    """What follows the prompt; the space belongs to the letter's token."""
+    return f" {letter}"
+
+
+def open_checkpoint(directory: Path, parts: Mapping[str, Path]) -> Source:
+    """The published file with LLaMA and CLIP, or a checkpoint that was converted before.
+
+    Raises:
+        FormatError: if it is damaged or incomplete.
+        HostError: if it is of another family, or a part was not named.
+    """
+    from mllm_adapters.hosts.med_flamingo.layout import read_published
+    from mllm_adapters.modules.native_checkpoint import read_native
+
+    native = (directory / "config.json").is_file()
+    return read_native(HOST, directory) if native else read_published(directory, parts)
+
+
+def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+    """Configuration, processor and new tensors for this donor.
+
+    Raises:
+        HostError: when the feature layer lies beyond the donor's depth, or the donor does not see RGB.
+    """
+    from transformers import CLIPVisionConfig
+
+    from mgll.tower.config import CLIP
+    from mllm_adapters.contract.tower_spec import tower_spec
+    from mllm_adapters.modules.image_processor import image_processor_settings
+
+    files = copy.deepcopy(source.files)
+    config = files["config.json"]
+    layer, select = config["vision_feature_layer"], config["vision_feature_select_strategy"]
+    host_grid = donor_grid(config["vision_config"])
+    tower = tower_spec(donor, settings, host_grid, layer, class_token=select == "full")
+    stock = tower.kind == CLIP and tower.tokens != "pooled" and tower.grid == tower.geometry.grid
+    config |= {
+        "vision_config": saved_vision(CLIPVisionConfig(**tower.config).to_dict()) if stock else tower.stand_in(),
+        "vision_feature_layer": tower.layer if stock else -1,
+        "vision_feature_select_strategy": "full" if tower.class_token or not stock else "default",
+    }
+    preprocessing = donor.preprocessing.model_copy(update={"size": tower.size})
+    files["processor_config.json"]["image_processor"] = image_processor_settings(preprocessing)
+    return Plan(
+        files=files,
+        features=placeholders(files),  # the latents do not stand in the text
+        tower=None if stock else tower,
+        positions=tower.positions(donor),
+        new=_new_tensors(source, config, settings),
+        unchanged_behaviour=stock and _behaviour(source.files) == _behaviour(files),
+    )
+
+
+def _new_tensors(source: Source, config: Json, settings: GraftSettings) -> tuple[NewTensor, ...]:
+    """All of perceiver and gated blocks that does not fit the donor's width, or all of it; gates then start closed."""
+    from mllm_adapters.hosts.med_flamingo.layout import shapes
+
+    same_width = config["vision_config"]["hidden_size"] == source.tensors["perceiver.latents"].shape[1]
+    if same_width and settings.connector == "keep":
+        return ()
+    new = []
+    for name, tensor in shapes(config).items():
+        shape, connector = tuple(tensor.shape), any(part in name for part in HOST.connector)
+        if connector and (settings.connector == "new" or shape != source.tensors[name].shape):
+            is_map = len(shape) > 1 and name != "perceiver.latents"
+            is_scale = name.endswith("weight") and len(shape) == 1
+            fill = None if len(shape) > 1 else float(is_scale)
+            new.append(NewTensor(name, shape, shape[-1] if is_map else 1, fill))
+    return tuple(new)
+
+
+def placeholders(files: dict[str, Json]) -> int:
+    """As the processor's file says: one."""
+    return int(files["processor_config.json"]["count"])
+
+
+def processor(directory: Path) -> Any:
+    """The processor of a directory."""
+    from mllm_adapters.modules.placeholder_processor import PlaceholderProcessor
+
+    return PlaceholderProcessor.from_pretrained(directory)
+
+
+def _behaviour(files: dict[str, Json]) -> Json:
+    """Everything outside the weights that decides what is seen of an image."""
+    from transformers import CLIPVisionConfig
+
+    config, image = files["config.json"], files["processor_config.json"]["image_processor"]
+    vision = {key: value for key, value in config["vision_config"].items() if key != "model_type"}
+    keys = ("size", "do_center_crop", "crop_size", "do_pad", "resample", "image_mean", "image_std")
+    return {
+        "vision": saved_vision(CLIPVisionConfig(**vision).to_dict()),
+        "layer": config["vision_feature_layer"],
+        "select": config["vision_feature_select_strategy"],
+        **{key: image.get(key) for key in keys},
+    }
+
+
+HOST = Host(
+    name="med-flamingo",
+    title="Med-Flamingo",
+    checkpoint="med-flamingo/med-flamingo",
+    model_type="mgll_med_flamingo",
+    model_class="mllm_adapters.hosts.med_flamingo.model:MedFlamingoForConditionalGeneration",
+    tower="vision_tower",
+    tower_keys=r"vision_tower\.",
+    connector=("perceiver", "gated_cross_attn_layer"),
+    lora_targets=r".*language_model\.model\.layers\.\d+\.self_attn\.(q|k|v|o)_proj",
+    prompt=prompt,
+    answer=answer,
+    marker="<image>",
+    plan=plan,
+    placeholders=placeholders,
+    geometry=(
+        "CLIP ViT-L/14 at 224 px, last hidden state",
+        "perceiver and 8 gated cross-attention blocks",
+        "1 (64 latents)",
+    ),
+    open=open_checkpoint,
+    parts=PARTS,
+    shim=shim,
+    processor=processor,
+    encode=encode,
+    replay=replay,
+)

@@ -1,0 +1,168 @@
+"""Mini-Gemini (MGM): a LLaVA on Vicuna whose 576 image tokens each look up detail in a ConvNeXt's high-resolution map.
+
+Only the low-resolution tower is replaced. The ConvNeXt stays and keeps its pixels, 768 px and CLIP-normalised, so a donor
+normalises and resizes for itself. Each token looks at its own window of the map's 192 x 192 cells: a donor's grid must divide
+that.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.contract.host import Plan
+from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
+from mllm_adapters.hosts.llava import host as llava
+from mllm_adapters.hosts.mini_gemini.layout import CLASS, MODEL_TYPE, PARTS, read_published
+
+if TYPE_CHECKING:
+    from mgll.images.preprocessing import Preprocessing
+    from mgll.tower.file import TowerHeader
+    from mllm_adapters.contract.tower_spec import TowerSpec
+
+#: Pixels along the side of a cell of the map.
+CELL = 4
+
+
+def open_checkpoint(directory: Path, parts: Mapping[str, Path]) -> Source:
+    """A checkpoint in the published layout, or one that was converted before.
+
+    Raises:
+        FormatError: if it is damaged, incomplete, or holds tensors of something else.
+        HostError: if it is of another family, or one of its towers lies in a part that was not named.
+    """
+    from mllm_adapters.checkpoints.json_files import read_json
+    from mllm_adapters.modules.native_checkpoint import read_native
+
+    if read_json(directory / "config.json").get("model_type") == MODEL_TYPE:
+        return read_native(HOST, directory)
+    return read_published(directory, parts)
+
+
+def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+    """Configuration, processor and new connector tensors for this donor.
+
+    Raises:
+        HostError: when the feature layer lies beyond the donor's depth, the donor does not see RGB, the class token is asked for,
+            or the grid does not divide the map's.
+    """
+    from mllm_adapters.contract.tower_spec import tower_spec
+
+    files = copy.deepcopy(source.files)
+    config, seen = files["config.json"], _preprocessing(files)
+    layer, host_grid = config["vision_feature_layer"], llava.donor_grid(config["vision_config"])
+    spec = tower_spec(donor, settings, host_grid, layer, host_normalisation=(seen.mean, seen.std))
+    grid = 1 if settings.tokens == "pooled" else spec.grid
+    _check_grid(grid, seen.size // CELL, spec.class_token)
+    own = _is_own_tower(spec, donor, config, seen)
+    if not own:  # the donor prepares its pixels itself; all that it hands on is tokens, in the last place
+        config |= {
+            "vision_config": spec.stand_in(),
+            "low_image_size": None,
+            "image_seq_length": grid * grid,
+            "vision_feature_layer": -1,
+            "vision_feature_select_strategy": "full",
+        }
+        counts = {
+            "patch_size": seen.size // grid,
+            "num_additional_image_tokens": 0,
+            "vision_feature_select_strategy": "full",
+        }
+        llava.edit_processor(files, seen.model_copy(update={"resize": donor.preprocessing.resize}), counts)
+    return Plan(
+        files=files,
+        features=grid * grid,
+        tower=None if own else spec,
+        positions=spec.positions(donor),
+        new=_new_tensors(source, spec.width, settings),
+        unchanged_behaviour=own,
+    )
+
+
+def _preprocessing(files: dict[str, Json]) -> "Preprocessing":
+    """How an image becomes the large one that both branches see."""
+    from mgll.images.preprocessing import Preprocessing
+
+    image = files["processor_config.json"].get("image_processor") or files["preprocessor_config.json"]
+    return Preprocessing(
+        size=image["crop_size"]["height"],
+        mean=tuple(image["image_mean"]),
+        std=tuple(image["image_std"]),
+        resize="pad" if image["do_pad"] else "crop" if image["do_center_crop"] else "squash",
+    )
+
+
+def _check_grid(grid: int, cells: int, class_token: bool) -> None:
+    if class_token:
+        raise HostError("a class token has no window of the high-resolution map; leave --feature-select alone")
+    if cells % grid:
+        raise HostError(
+            f"the donor's grid of {grid} x {grid} does not divide the map of {cells} x {cells} cells, and each token looks at its"
+            " own window of it; use --tokens resize_features"
+        )
+
+
+def _is_own_tower(spec: "TowerSpec", donor: "TowerHeader", config: Json, seen: "Preprocessing") -> bool:
+    """Whether the donor is shaped, fed and read as the published tower is, so that it can stand there as that one does."""
+    from transformers import CLIPVisionConfig
+
+    from mgll.tower.config import CLIP
+
+    size = config["low_image_size"]
+    if size is None or spec.kind != CLIP or spec.tokens == "pooled" or spec.layer != config["vision_feature_layer"]:
+        return False
+    published = {key: value for key, value in config["vision_config"].items() if key != "model_type"}
+    one, other = (llava.saved_vision(CLIPVisionConfig(**vision).to_dict()) for vision in (spec.config, published))
+    return one == other and donor.preprocessing == seen.model_copy(update={"size": size})
+
+
+def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
+    """What depends on the tower's width, where that is another; the whole connector, where the user wants it new."""
+    shapes = {name: part.shape for name, part in source.tensors.items()}
+    old, channels = shapes["model.mining.key.1.weight"]
+    hidden = shapes["model.multi_modal_projector.linear_1.weight"][0]
+    norms = {"mining.query.0": width, "mining.key.0": channels, "mining.value.0": channels}
+    linears = {
+        "mining.query.1": (width, width),
+        "mining.key.1": (width, channels),
+        "mining.value.1": (width, channels),
+        "multi_modal_projector.linear_1": (hidden, width),
+        "multi_modal_projector.linear_2": (hidden, hidden),
+    }
+    if settings.connector == "keep":
+        norms = {name: size for name, size in norms.items() if size == width != old}
+        linears = {name: shape for name, shape in linears.items() if width in shape and width != old}
+    return (
+        *(NewTensor(f"{name}.{part}", (n,), fill=fill) for name, n in norms.items() for part, fill in _NORM),
+        *(NewTensor(f"{name}.weight", shape, shape[1]) for name, shape in linears.items()),
+        *(NewTensor(f"{name}.bias", shape[:1], shape[1]) for name, shape in linears.items()),
+    )
+
+
+_NORM = (("weight", 1.0), ("bias", 0.0))
+
+
+HOST = replace(
+    llava.HOST,
+    name="mini-gemini",
+    title="Mini-Gemini",
+    checkpoint="YanweiLi/MGM-7B",
+    model_type=MODEL_TYPE,
+    model_class=f"mllm_adapters.hosts.mini_gemini.model:{CLASS}",
+    tower_keys=r"model\.vision_tower\.",
+    connector=("mining", "multi_modal_projector"),
+    plan=plan,
+    geometry=(
+        "CLIP ViT-L/14 at 336 px, hidden state -2; ConvNeXt-L at 768 px stays",
+        "patch-info mining, 2-layer MLP",
+        "576",
+    ),
+    open=open_checkpoint,
+    parts={part: hub_id for part, (hub_id, _, _) in PARTS.items()},
+    stock_towers=(),
+    first_linear=None,  # the mining, a norm at its start, reads the tokens too
+    encode=None,  # the ConvNeXt needs the pixels themselves
+    replay=None,
+)

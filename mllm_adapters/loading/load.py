@@ -1,0 +1,123 @@
+"""Load a host, a graft or a fine-tuned LoRA directory; anything missing, surplus or misshapen stops with its name."""
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgll.formats import FormatError
+from mllm_adapters.checkpoints.json_files import read_json
+from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
+from mllm_adapters.contract.host import Host, LoadedHost
+from mllm_adapters.contract.terms import HostError
+from mllm_adapters.hosts.registry import get_host, host_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from mllm_adapters.contract.tower_spec import TowerSpec
+
+
+def load(
+    directory: str | os.PathLike[str], device: "str | torch.device" = "cpu", dtype: "str | torch.dtype" = "auto"
+) -> LoadedHost:
+    """Load a host, a graft, or a directory that `mllm_adapters.finetuning.finetune` wrote.
+
+    Args:
+        directory: the model's folder.
+        device: where to put it.
+        dtype: as in `from_pretrained`; `auto` keeps that of the checkpoint.
+
+    Raises:
+        FormatError: if the directory is incomplete, or its tensors are not exactly those of the model.
+        HostError: if its family is not known.
+    """
+    directory = Path(directory)
+    if (directory / FINETUNE).is_file():
+        return _load_finetuned(directory, device, dtype)
+    if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
+        raise FormatError(
+            directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
+        )
+    from mllm_adapters.checkpoints.tensors import read_checkpoint
+    from mllm_adapters.contract.graft_record import GRAFT, read_graft
+
+    config = read_json(directory / "config.json")
+    graft = read_graft(directory) if (directory / GRAFT).is_file() else None
+    host = get_host(graft.host) if graft else host_of(config)
+    read_checkpoint(directory)  # says what is wrong in better words than a failing load
+    model = _load_exactly(host, directory, dtype, graft.tower if graft else None)
+    return LoadedHost(model.to(device).eval(), load_processor(host, directory), host, directory)
+
+
+def load_processor(host: Host, directory: Path) -> Any:
+    """The processor of a host's directory."""
+    from transformers import AutoProcessor
+
+    return host.processor(directory) if host.processor else AutoProcessor.from_pretrained(directory)
+
+
+def model_class(host: Host, tower: "TowerSpec | None" = None) -> Any:
+    """The class of a host's models; with a tower that it cannot hold, a subclass that puts `Host.shim`'s module in its place."""
+    import transformers
+
+    module, _, name = host.model_class.rpartition(":")
+    stock = getattr(import_module(module) if module else transformers, name)
+    if tower is None:
+        return stock
+    shim = host.shim
+    assert shim is not None, f"{host.title} has no shim"
+
+    def build(self: Any, config: Any, *arguments: Any, **options: Any) -> None:
+        stock.__init__(self, config, *arguments, **options)
+        self.set_submodule(host.tower, shim(tower, config))
+
+    # transformers finds conversions of old tensor names by the class's name, so it stays the stock one
+    return type(stock.__name__, (stock,), {"__init__": build, "__module__": stock.__module__})
+
+
+def shard_hashes(directory: Path) -> dict[str, str]:
+    """SHA-256 of each weight file by name: what identifies a model's weights."""
+    from mgll.files import sha256
+    from mllm_adapters.checkpoints.tensors import read_checkpoint
+
+    shards = sorted({part.shard for part in read_checkpoint(directory).values() if part.shard})
+    return {shard.name: sha256(shard) for shard in shards}
+
+
+def _load_exactly(host: Host, directory: Path, dtype: Any, tower: "TowerSpec | None") -> Any:
+    try:
+        model, info = model_class(host, tower).from_pretrained(
+            directory, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {error}") from error
+    problems = {what: sorted(map(str, names)) for what, names in info.items() if names}
+    if problems:
+        said = "; ".join(f"{what}: {', '.join(names[:6])}" for what, names in problems.items())
+        raise FormatError(directory, None, f"the weights are not exactly those of {host.model_class}: {said}")
+    return model
+
+
+def _load_finetuned(directory: Path, device: Any, dtype: Any) -> LoadedHost:
+    from mllm_adapters.loading.lora import load_trained
+
+    record = read_finetune(directory)
+    base = directory / record.base
+    if not base.is_dir():
+        raise FormatError(
+            directory / FINETUNE, None, f"its base {base.resolve()} is not there; put it back or edit `base`"
+        )
+    found = shard_hashes(base)
+    if found != record.base_sha256:
+        odd = sorted(
+            name for name in found.keys() | record.base_sha256.keys() if found.get(name) != record.base_sha256.get(name)
+        )
+        raise FormatError(
+            directory, None, f"its base {base.resolve()} has other weights than it was trained on: {', '.join(odd[:6])}"
+        )
+    loaded = load(base, device, dtype)
+    if loaded.host.name != record.host:
+        raise HostError(f"{directory} was trained on {record.host}, its base is {loaded.host.name}")
+    load_trained(loaded.model, loaded.host, directory)
+    return LoadedHost(loaded.model.to(device).eval(), loaded.processor, loaded.host, directory)

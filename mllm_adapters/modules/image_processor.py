@@ -1,0 +1,24 @@
+"""A tower's preprocessing in the words of transformers' image processors."""
+
+from mgll.images.preprocessing import Preprocessing
+from mllm_adapters.checkpoints.json_files import Json
+
+
+def image_processor_settings(preprocessing: Preprocessing) -> Json:
+    """What `LlavaImageProcessor` reads from a JSON file; it does the same arithmetic as `mgll.images.preprocessing`."""
+    size, square = preprocessing.size, {"height": preprocessing.size, "width": preprocessing.size}
+    return {
+        "image_processor_type": "LlavaImageProcessor",
+        "do_convert_rgb": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_resize": True,
+        "resample": 3,
+        "size": {"shortest_edge": size} if preprocessing.resize == "crop" else square,
+        "do_center_crop": preprocessing.resize == "crop",
+        "crop_size": square,
+        "do_pad": preprocessing.resize == "pad",
+        "do_normalize": True,
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+    }

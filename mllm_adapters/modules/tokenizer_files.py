@@ -1,0 +1,92 @@
+"""A published tokenizer with further special tokens, as the JSON files that any transformers reads in the same way.
+
+Old checkpoints hold only sentencepiece's `tokenizer.model`. transformers reads that through generated protobuf code, which many
+environments cannot import; the pieces themselves are enough, and sentencepiece gives them without it.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mgll.formats import FormatError
+from mllm_adapters.checkpoints.json_files import Json
+
+CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
+
+
+def read_tokenizer(directory: Path) -> Any:
+    """The tokenizer of a Llama-like checkpoint, from its `tokenizer.json` or else from sentencepiece's model.
+
+    LLaVA's own repository tokenises each stretch of text beside an image by itself, and a tokenizer puts a space in front of what
+    it is given. So here a space goes in front of each stretch between special tokens, not of the first alone.
+
+    Raises:
+        FormatError: if it has neither, or sentencepiece is needed and not installed.
+    """
+    from transformers import LlamaTokenizer, PreTrainedTokenizerFast
+
+    settings = _settings(directory)
+    if (directory / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast(tokenizer_object=_fast(directory / "tokenizer.json"), **settings)
+    path = directory / "tokenizer.model"
+    if not path.is_file():
+        raise FormatError(directory, None, "neither tokenizer.json nor tokenizer.model in it: not a whole checkpoint")
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError:
+        raise FormatError(path, None, "reading it needs sentencepiece: pip install sentencepiece") from None
+    from transformers.tokenization_utils_base import generate_merges
+
+    pieces = SentencePieceProcessor(model_file=str(path))
+    vocabulary = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
+    ends = {key: _read(directory).get(key, key == "add_bos_token") for key in ("add_bos_token", "add_eos_token")}
+    return LlamaTokenizer(vocab=vocabulary, merges=generate_merges(vocabulary), legacy=True, **ends, **settings)
+
+
+def _fast(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    content = json.loads(path.read_text(encoding="utf-8"))
+    before = content.get("pre_tokenizer") or {}
+    if before.get("prepend_scheme") == "first":
+        before["prepend_scheme"] = "always"
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def with_tokens(tokenizer: Any, image: str = "<image>", pad: str = "<pad>") -> dict[str, Json]:
+    """The tokenizer's JSON files by name after an image and a padding token were added, in place, where it lacked them."""
+    from transformers import AddedToken
+
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in (image, pad)], True)
+    tokenizer.pad_token = pad
+    with tempfile.TemporaryDirectory() as directory:
+        tokenizer.save_pretrained(directory)
+        files: dict[str, Json] = {
+            name: json.loads((Path(directory) / name).read_text(encoding="utf-8"))
+            for name in ("tokenizer.json", CONFIG)
+        }
+    # the general class does what tokenizer.json says; the family's own would rebuild it by rules that changed over the years
+    files[CONFIG] |= {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": {"image_token": image}}
+    files[MAP] = {name: str(getattr(tokenizer, name)) for name in _NAMED if getattr(tokenizer, name)}
+    return files
+
+
+_NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    """What of the old settings still says something: the named tokens, the length, the side."""
+    found = _read(directory)
+    named = {key: found[key] for key in _NAMED if key in found}
+    texts = {key: value["content"] if isinstance(value, dict) else value for key, value in named.items()}
+    return texts | {key: found[key] for key in ("model_max_length", "padding_side") if key in found}
+
+
+def _read(directory: Path) -> Json:
+    found: Json = {}
+    for name in (MAP, CONFIG):
+        if (directory / name).is_file():
+            content = json.loads((directory / name).read_text(encoding="utf-8"))
+            found |= {key: value for key, value in content.items() if value is not None}
+    return found

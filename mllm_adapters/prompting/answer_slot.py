@@ -1,0 +1,76 @@
+"""Which token is the answer letter, at the very place where the model answers."""
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mllm_adapters.contract.host import Host
+
+
+def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str] = "ABCD") -> tuple[int, ...]:
+    """Token ids of the letters right after the prompt, found by tokenising prompt and prompt + letter.
+
+    A letter alone often has another id than the same letter in its place (`A` and ` A`), so nothing is looked up. Pass
+    `[host.answer(letter) for letter in "ABCD"]` to have the letters in the host's own form.
+
+    Raises:
+        ValueError: if a letter is not exactly one token there, or two letters are the same token.
+    """
+    found = []
+    for letter, ids in zip(letters, continuation_ids(tokenizer, prompt, letters), strict=True):
+        if len(ids) != 1:
+            tail = tokenizer.convert_ids_to_tokens(ids)
+            raise ValueError(f"{letter!r} is not exactly one token after {prompt[-20:]!r}: it becomes {tail}")
+        found.append(ids[0])
+    if len(set(found)) != len(found):
+        raise ValueError(f"letters {list(letters)} share a token after the prompt: ids {found}")
+    return tuple(found)
+
+
+def continuation_ids(tokenizer: Any, prompt: str, answers: Sequence[str]) -> list[list[int]]:
+    """Token ids of each answer right after the prompt.
+
+    Raises:
+        ValueError: if an answer is no token there, or changes the tokens of the prompt before it.
+    """
+    before, *after = plain_ids(tokenizer, [prompt, *(prompt + answer for answer in answers)])
+    for answer, ids in zip(answers, after, strict=True):
+        if len(ids) <= len(before) or ids[: len(before)] != before:
+            tail = tokenizer.convert_ids_to_tokens(ids[max(0, len(before) - 2) :])
+            raise ValueError(
+                f"{answer!r} has no token of its own after the prompt, which ends in {prompt[-20:]!r}; together they end in {tail}"
+            )
+    return [ids[len(before) :] for ids in after]
+
+
+def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts, without the end of sequence with which some tokenizers close every text."""
+    found = [list(ids) for ids in tokenizer(list(texts))["input_ids"]]
+    end = getattr(tokenizer, "eos_token_id", None)
+    return [ids[:-1] if ids and ids[-1] == end else ids for ids in found]
+
+
+def decoder_start(config: Any) -> int | None:
+    """The token that a decoder of its own begins with, where the answer stands; None where the answer follows the prompt."""
+    text = config.get_text_config()
+    return int(text.decoder_start_token_id) if text.is_encoder_decoder else None
+
+
+def forward_options(model: Any, host: "Host", attention_mask: "Tensor", keep: int) -> dict[str, Any]:
+    """What the forward pass is told in training and in scoring alike, so that both read the same slot.
+
+    Args:
+        model: an instance of the host's class.
+        host: its spec.
+        attention_mask: of the prompts [B, length]; positions are counted from the first token that is no padding.
+        keep: how many of the last positions are read; a model that can do so computes logits for no others.
+    """
+    options: dict[str, Any] = {"use_cache": False}
+    if not host.own_positions and decoder_start(model.config) is None:
+        options["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp_min(0)
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        options["logits_to_keep"] = keep
+    return options

@@ -1,0 +1,80 @@
+"""Several prompts about one image as token ids, with the image encoded once."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from mllm_adapters.contract.prompts import EncodedPrompts
+from mllm_adapters.contract.terms import HostError
+from mllm_adapters.prompting.answer_slot import plain_ids
+
+if TYPE_CHECKING:
+    from mllm_adapters.contract.host import LoadedHost
+
+
+def encode_prompts(loaded: "LoadedHost", image: Image.Image, prompts: Sequence[str]) -> EncodedPrompts:
+    """Encode prompts about an image, an RGB one of any size.
+
+    The processor runs once. Where prompts differ only behind the image, the others get the tokens of their own ends; where that
+    does not give what the processor gives (a text that a second encoder reads too), it runs for each of them.
+    """
+    first = _encoded(loaded, image, prompts[0])
+    images = {name: first[name] for name in loaded.processor.image_processor.model_input_names if name in first}
+    rows = [_text(first, images)]
+    if len(prompts) > 1:
+        rows += _other_ends(loaded, rows[0], prompts) or [
+            _text(_encoded(loaded, image if loaded.host.dynamic else Image.new("RGB", (32, 32)), prompt), images)
+            for prompt in prompts[1:]
+        ]
+    ids = tuple(row.pop("input_ids") for row in rows)
+    beside = {name: tuple(row[name] for row in rows) for name in rows[0] if name != "attention_mask"}
+    return EncodedPrompts(tuple(prompts), ids, images, beside)
+
+
+def encode_text(loaded: "LoadedHost", question: str) -> EncodedPrompts:
+    """Encode a question that has no image, in the host's conversation form without the image's marker.
+
+    Raises:
+        HostError: if the family answers questions about images only.
+    """
+    host = loaded.host
+    if not host.marker:
+        raise HostError(f"{host.title} answers questions about images only; this one has none: {question[:80]!r}")
+    prompt = host.prompt(question).replace(host.marker, "", 1)
+    return EncodedPrompts((prompt,), tuple(plain_ids(loaded.processor.tokenizer, [prompt])), {}, {})
+
+
+def _encoded(loaded: "LoadedHost", image: Image.Image, prompt: str) -> dict[str, Any]:
+    found = dict(loaded.processor(images=[image], text=[prompt], return_tensors="pt"))
+    dtype = loaded.model.dtype
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in found.items()}
+
+
+def _text(encoded: dict[str, Any], images: dict[str, Any]) -> dict[str, list[int]]:
+    return {name: value[0].tolist() for name, value in encoded.items() if name not in images}
+
+
+def _other_ends(
+    loaded: "LoadedHost", first: dict[str, list[int]], prompts: Sequence[str]
+) -> list[dict[str, list[int]]] | None:
+    """The rows of all prompts but the first, from the first one's; None where that cannot be done."""
+    if loaded.host.second_text:
+        return None
+    plain = plain_ids(loaded.processor.tokenizer, prompts)
+    shared = next((i for i, ids in enumerate(zip(*plain, strict=False)) if len(set(ids)) > 1), min(map(len, plain)))
+    tail = plain[0][shared:]
+    if not tail or first["input_ids"][-len(tail) :] != tail:
+        return None
+    rows = []
+    for ids in plain[1:]:
+        cut = {name: values[: -len(tail)] for name, values in first.items()}
+        end = ids[shared:]
+        rows.append(
+            {name: values + (end if name == "input_ids" else _beside(name, end)) for name, values in cut.items()}
+        )
+    return rows
+
+
+def _beside(name: str, end: list[int]) -> list[int]:
+    return [1 if name == "attention_mask" else 0] * len(end)

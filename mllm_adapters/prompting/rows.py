@@ -1,0 +1,145 @@
+"""Prompts as rows of a batch, each whole: for hosts whose image tokens depend on the prompt, and for writing replies.
+
+The frozen tower still sees every image once: what it made of it stands in the place of pixels while a replay stands in the tower's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mllm_adapters.contract.prompts import EncodedPrompts
+from mllm_adapters.prompting.answer_slot import decoder_start, forward_options
+
+if TYPE_CHECKING:
+    from mllm_adapters.contract.host import LoadedHost
+
+
+def row_log_probs(
+    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], continuations: Sequence[Sequence[Sequence[Sequence[int]]]]
+) -> "list[list[list[Tensor]]]":
+    """As `prompt_tree.tree_log_probs`, for any host."""
+    rows, keep = [], 1
+    for case, wanted in zip(encoded, continuations, strict=True):
+        for prompt, follows in enumerate(wanted):
+            for before_last in dict.fromkeys([(), *(tuple(ids[:-1]) for ids in follows)]):
+                rows.append((case, prompt, before_last))
+                keep = max(keep, len(before_last) + 1)
+    logits = dict(zip([(id(case), *rest) for case, *rest in rows], _forward(loaded, rows, keep), strict=True))
+    return [
+        [
+            [
+                logits[id(case), prompt, ()][-1].log_softmax(-1),
+                *(_of(logits[id(case), prompt, tuple(ids[:-1])], ids) for ids in follows),
+            ]
+            for prompt, follows in enumerate(wanted)
+        ]
+        for case, wanted in zip(encoded, continuations, strict=True)
+    ]
+
+
+def _of(logits: Tensor, ids: Sequence[int]) -> Tensor:
+    """Log-probabilities of a continuation's tokens from logits whose last row speaks of its last token."""
+    return logits[-len(ids) :].log_softmax(-1)[range(len(ids)), list(ids)]
+
+
+def replies(
+    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], max_new_tokens: int, **decoding: Any
+) -> list[list[str]]:
+    """What the model writes after each prompt of each case, decoded greedily unless `decoding` (of `generate`) says otherwise."""
+    rows: list[tuple[EncodedPrompts, int, tuple[int, ...]]] = [
+        (case, prompt, ()) for case in encoded for prompt in range(len(case.prompts))
+    ]
+    tokenizer = loaded.processor.tokenizer
+    with _tower_out_of_the_way(loaded, encoded) as images:
+        inputs = _inputs(loaded, rows, images)
+        asked = inputs["input_ids"]
+        # what is behind the end is padded with a token that is left out of the text, or the batch would decide the reply
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        decoding = {
+            "do_sample": False,
+            "eos_token_id": _stops(loaded.model, tokenizer),
+            "pad_token_id": pad,
+            **decoding,
+        }
+        said = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, **decoding)
+    # encoder-decoders give the answer alone
+    goes_on = said.shape[1] >= asked.shape[1] and torch.equal(said[:, : asked.shape[1]], asked)
+    texts = iter(tokenizer.batch_decode(said[:, asked.shape[1] :] if goes_on else said, skip_special_tokens=True))
+    return [[next(texts).strip() for _ in case.prompts] for case in encoded]
+
+
+def _stops(model: Any, tokenizer: Any) -> list[int] | None:
+    """Where decoding ends: at the tokens that the checkpoint names, and at the tokenizer's end of sequence, which some misname."""
+    own = model.generation_config.eos_token_id
+    found = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
+    return sorted(found) or None
+
+
+def _forward(
+    loaded: "LoadedHost", rows: Sequence[tuple[EncodedPrompts, int, tuple[int, ...]]], keep: int
+) -> list[Tensor]:
+    """Float32 logits [1 + length of what follows the prompt, V] of each row, on the CPU."""
+    cases = list({id(case): case for case, _, _ in rows}.values())
+    with _tower_out_of_the_way(loaded, cases) as images:
+        inputs = _inputs(loaded, rows, images)
+        start = decoder_start(loaded.model.config)
+        if start is not None:
+            padded = [[start, *after, *[start] * (keep - 1 - len(after))] for _, _, after in rows]
+            inputs["decoder_input_ids"] = torch.tensor(padded, device=inputs["input_ids"].device)
+        options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep)
+        logits = loaded.model(**inputs, **options).logits[:, -keep:].float().cpu()
+    if start is not None:  # padded behind: what was asked for comes first
+        return [row[: 1 + len(after)] for row, (_, _, after) in zip(logits, rows, strict=True)]
+    return [row[keep - 1 - len(after) :] for row, (_, _, after) in zip(logits, rows, strict=True)]
+
+
+def _inputs(
+    loaded: "LoadedHost",
+    rows: Sequence[tuple[EncodedPrompts, int, tuple[int, ...]]],
+    images: Mapping[int, dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """The rows padded on the left (the texts of a second encoder on the right), with the images of each."""
+    decodes_apart = decoder_start(loaded.model.config) is not None
+    texts = []
+    for case, prompt, after in rows:
+        further = [] if decodes_apart else list(after)
+        ids = case.ids[prompt] + further
+        text = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        for name, values in case.beside.items():
+            text[name] = values[prompt] + ([] if name in loaded.host.second_text else [0] * len(further))
+        texts.append(text)
+    pads = dict.fromkeys(texts[0], 0) | {"input_ids": loaded.processor.tokenizer.pad_token_id or 0}
+    inputs = {name: _padded([t[name] for t in texts], pads[name], name in loaded.host.second_text) for name in pads}
+    shown = [images[id(case)] for case, _, _ in rows]
+    inputs |= {name: torch.cat([image[name] for image in shown]) for name in shown[0]}
+    return {name: value.to(loaded.model.device) for name, value in inputs.items()}
+
+
+def _padded(rows: Sequence[list[int]], pad: int, behind: bool) -> Tensor:
+    length = max(map(len, rows))
+    fill = [[pad] * (length - len(row)) for row in rows]
+    return torch.tensor([row + f if behind else f + row for row, f in zip(rows, fill, strict=True)])
+
+
+@contextmanager
+def _tower_out_of_the_way(
+    loaded: "LoadedHost", cases: Sequence[EncodedPrompts]
+) -> Iterator[dict[int, dict[str, Tensor]]]:
+    """Image inputs by the identity of their case; where the host allows it, features in the place of pixels."""
+    host, model = loaded.host, loaded.model
+    images = {id(case): dict(case.image) for case in cases}
+    if host.encode is None or host.replay is None or all(len(case.prompts) == 1 for case in cases):
+        yield images
+        return
+    tower = model.get_submodule(host.tower)
+    for image in images.values():
+        moved = {name: value.to(model.device) for name, value in image.items()}
+        image["pixel_values"] = host.encode(tower, model.config, moved)
+    model.set_submodule(host.tower, host.replay(tower, model.config))
+    try:
+        yield images
+    finally:
+        model.set_submodule(host.tower, tower)

@@ -1,0 +1,155 @@
+"""One forward pass over prompts that begin alike: their common start is computed once, every ending sees the start and itself.
+
+The prompts of a case differ only in the order of the options, which stand at the end, behind hundreds of image tokens. Written one
+behind the other in a single sequence they are a tree: a token attends to itself and to what leads to it, and its position is its
+distance from the root. So every ending gets the numbers that it gets alone, and the work is that of the start and the endings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mllm_adapters.contract.prompts import EncodedPrompts
+from mllm_adapters.prompting.tree_attention import tree_attention
+
+if TYPE_CHECKING:
+    from mllm_adapters.contract.host import LoadedHost
+
+
+@dataclass
+class PromptTree:
+    """Token ids of a tree, written one branch behind the other.
+
+    Attributes:
+        ids: of all tokens.
+        depth: of each token, its position in the prompt that it belongs to.
+        places: of each branch, where its tokens lie in `ids`.
+        leading: of each branch, the branches that lead to it.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    depth: list[int] = field(default_factory=list)
+    places: list[range] = field(default_factory=list)
+    leading: list[tuple[int, ...]] = field(default_factory=list)
+
+    def grow(self, ids: Sequence[int], parent: int | None = None) -> int:
+        """Add a branch of at least one token; returns its number."""
+        first, start = len(self.ids), 0 if parent is None else self.depth[self.places[parent][-1]] + 1
+        self.ids += ids
+        self.depth += range(start, start + len(ids))
+        self.places.append(range(first, first + len(ids)))
+        self.leading.append(() if parent is None else (*self.leading[parent], parent))
+        return len(self.places) - 1
+
+    def limbs(self) -> list[range]:
+        """Places of the common start, and of each ending with all that follows it."""
+        starts = [own.start for own, leading in zip(self.places, self.leading, strict=True) if leading in ((), (0,))]
+        return [range(*ends) for ends in pairwise([*starts, len(self.ids)])]
+
+    def visible(self) -> Tensor:
+        """Which token sees which, bool [length, length]."""
+        seen = torch.zeros(len(self.ids), len(self.ids), dtype=torch.bool)
+        for own, leading in zip(self.places, self.leading, strict=True):
+            rows = slice(own.start, own.stop)
+            seen[rows, rows] = torch.ones(len(own), len(own), dtype=torch.bool).tril()
+            for branch in leading:
+                seen[rows, self.places[branch].start : self.places[branch].stop] = True
+        return seen
+
+
+def tree_log_probs(
+    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], continuations: Sequence[Sequence[Sequence[Sequence[int]]]]
+) -> "list[list[list[Tensor]]]":
+    """Log-probabilities of each continuation's tokens after each prompt, and of all tokens right after the prompt.
+
+    Args:
+        loaded: a decoder-only host.
+        encoded: prompts of each case.
+        continuations: [case][prompt][continuation] token ids.
+
+    Returns:
+        [case][prompt] list of float32 tensors on the CPU: first that of the whole vocabulary at the slot [V], then for every
+        continuation its tokens' [length].
+    """
+    trees, slots = [], []
+    for case, wanted in zip(encoded, continuations, strict=True):
+        tree, places = _plant(case, wanted)
+        trees.append(tree)
+        slots.append(places)
+    logits, kept = _forward(loaded, encoded, trees, slots)
+    result = []
+    for row, (wanted, places) in enumerate(zip(continuations, slots, strict=True)):
+        found = []
+        for prompt, branches in zip(wanted, places, strict=True):
+            slot, *others = (logits[row, [kept[place] for place in b]].float().log_softmax(-1) for b in branches)
+            found.append(
+                [slot[0].cpu(), *(o[range(len(c)), list(c)].cpu() for o, c in zip(others, prompt, strict=True))]
+            )
+        result.append(found)
+    return result
+
+
+def _plant(case: EncodedPrompts, wanted: Sequence[Sequence[Sequence[int]]]) -> tuple[PromptTree, list[list[list[int]]]]:
+    """The tree of a case; for every prompt the places whose logits speak of: the slot, each token of each continuation."""
+    tree, shared, places = PromptTree(), case.shared, []
+    root = tree.grow(case.ids[0][:shared]) if shared else None
+    for ids, continuations in zip(case.ids, wanted, strict=True):
+        ending = tree.grow(ids[shared:], root)
+        slot = tree.places[ending][-1]
+        found = [[slot]]
+        for continuation in continuations:
+            before_last = list(continuation[:-1])  # nothing follows the last token, so it need not be read
+            found.append([slot, *(tree.places[tree.grow(before_last, ending)] if before_last else ())])
+        places.append(found)
+    return tree, places
+
+
+def _forward(
+    loaded: "LoadedHost",
+    encoded: Sequence[EncodedPrompts],
+    trees: Sequence[PromptTree],
+    slots: Sequence[Sequence[Sequence[Sequence[int]]]],
+) -> tuple[Tensor, dict[int, int]]:
+    """Logits [cases, kept places, V] and where in them each place of a tree stands."""
+    model, length = loaded.model, max(len(tree.ids) for tree in trees)
+    pad = loaded.processor.tokenizer.pad_token_id or 0
+    ids = torch.full((len(trees), length), pad)
+    visible = torch.eye(length, dtype=torch.bool).repeat(
+        len(trees), 1, 1
+    )  # padding sees itself, so that nothing is NaN
+    for row, tree in enumerate(trees):
+        size = len(tree.ids)
+        ids[row, :size] = torch.tensor(tree.ids)
+        visible[row, :size, :size] = tree.visible()
+    mask = torch.zeros(visible.shape, dtype=model.dtype).masked_fill(~visible, torch.finfo(model.dtype).min)
+    images = [case.image for case in encoded]
+    inputs: dict[str, Any] = {name: torch.cat([image[name] for image in images]) for name in images[0]}
+    inputs |= {"input_ids": ids, "attention_mask": mask[:, None]}
+    inputs["position_ids"] = _positions(loaded, encoded, trees, length)
+    places = sorted({place for case in slots for prompt in case for branch in prompt for place in branch})
+    inputs["logits_to_keep"] = torch.tensor(places)
+    moved = {name: value.to(model.device) for name, value in inputs.items()}
+    with tree_attention(model, [tree.limbs() for tree in trees]):
+        logits = model(**moved, use_cache=False).logits
+    return logits, {place: index for index, place in enumerate(places)}
+
+
+def _positions(
+    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], trees: Sequence[PromptTree], length: int
+) -> Tensor:
+    """Position of every token: [cases, length], or [axes, cases, length] where there are images and the host has its own."""
+    depths = torch.zeros(len(trees), length, dtype=torch.long)
+    for row, tree in enumerate(trees):
+        depths[row, : len(tree.ids)] = torch.tensor(tree.depth)
+    if loaded.host.own_positions is None or not encoded[0].image:
+        return depths
+    rows = []
+    for case, tree in zip(encoded, trees, strict=True):
+        own = loaded.host.own_positions(loaded.model, case).cpu()  # [axes, length of the first prompt]
+        beyond = own[:, -1:] + torch.arange(1, max(tree.depth) + 2 - own.shape[1])  # text goes on one by one
+        rows.append(torch.cat((own, beyond), dim=1)[:, torch.tensor(tree.depth)])
+    return torch.stack([torch.nn.functional.pad(row, (0, length - row.shape[1])) for row in rows], dim=1)
