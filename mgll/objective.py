@@ -81,7 +81,7 @@ class Objective(nn.Module):
             Scalars `sclip`, `pointwise`, `smooth_kl`, `supcon` (those with a weight) and `loss`.
         """
         settings = self.settings
-        batch = [pooled(levels)] if settings.levels == "pooled" else list(levels.values())
+        batch = [pool_levels(levels)] if settings.levels == "pooled" else list(levels.values())
         logits = [self.logit_scale() * images @ level.texts.T for level in batch]
         incidences = [level.incidence for level in batch]
         terms: dict[str, Tensor] = {}
@@ -104,7 +104,7 @@ class Objective(nn.Module):
         return {"loss": loss, **terms}
 
 
-def pooled(levels: Mapping[str, Level]) -> Level:
+def pool_levels(levels: Mapping[str, Level]) -> Level:
     """All levels as one (Table 4's single granularity)."""
     return Level(
         torch.cat([level.texts for level in levels.values()]),

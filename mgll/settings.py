@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from mgll.images.preprocessing import Preprocessing
 
-Objective = Literal["mgll", "mgll-paper", "clip", "siglip", "supcon"]
+ObjectiveName = Literal["mgll", "mgll-paper", "clip", "siglip", "supcon"]
 TextTraining = Literal["frozen", "full"] | int
 TextPooling = Literal["auto", "cls", "mean", "last"]
 Half = Literal["A", "B", "AB", "none"]
@@ -123,7 +123,7 @@ class PretrainSettings:
 
     manifest: str | None = None
     out: str = "runs/pretrain"
-    objective: Objective = "mgll"
+    objective: ObjectiveName = "mgll"
     objective_settings: ObjectiveSettings | None = None
     encoder: str = "vit-tiny-16"
     encoder_options: dict[str, Any] = field(default_factory=dict)

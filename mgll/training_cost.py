@@ -112,7 +112,7 @@ def image_encoder_cost(settings: CostSettings) -> EncoderCost:
     import torch
 
     from mgll.encoders.vision_configs import encoder_config
-    from mgll.tower.model import build_model, freeze_unused, pooled
+    from mgll.tower.model import build_model, freeze_unused, image_feature
 
     size: int = settings.image_size
     pooling: Any = settings.pooling
@@ -122,7 +122,7 @@ def image_encoder_cost(settings: CostSettings) -> EncoderCost:
         freeze_unused(tower, size, pooling)
         return tower
 
-    return _encoder_cost(settings, build, lambda tower, n: pooled(tower, torch.randn(n, 3, size, size), pooling))
+    return _encoder_cost(settings, build, lambda tower, n: image_feature(tower, torch.randn(n, 3, size, size), pooling))
 
 
 def text_encoder_cost(settings: CostSettings) -> EncoderCost:

@@ -27,9 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         host = get_host(options.model)
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
-        from mllm_adapters.graft.transplant import convert
+        from mllm_adapters.graft.transplant import convert_host
 
-        record = convert(host, source, out, options.copy, named, parts)
+        record = convert_host(host, source, out, options.copy, named, parts)
     except (FormatError, HostError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 1

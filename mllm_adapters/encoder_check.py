@@ -160,11 +160,11 @@ def _graft_and_ask(
     import torch
 
     from mllm_adapters.ask import ask, load
-    from mllm_adapters.graft.transplant import graft
+    from mllm_adapters.graft.transplant import graft_tower
     from mllm_adapters.graft.validation import validate
     from mllm_adapters.hosts.registry import get_host
 
-    record = graft(get_host("llava"), host, tower, out)
+    record = graft_tower(get_host("llava"), host, tower, out)
     validate(out)
     loaded = load(out, "cuda" if torch.cuda.is_available() else "cpu")
     inside = loaded.model.model.vision_tower

@@ -15,7 +15,7 @@ from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
 
 if TYPE_CHECKING:
     from mllm_adapters.contract.graft_record import Graft
-    from mllm_adapters.graft.dry_run import Rehearsal
+    from mllm_adapters.graft.dry_run import DryRun
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,14 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
         _check_encoder(options.encoder)
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
-        from mllm_adapters.graft.dry_run import rehearse
-        from mllm_adapters.graft.transplant import graft
+        from mllm_adapters.graft.dry_run import dry_run
+        from mllm_adapters.graft.transplant import graft_tower
 
         if options.dry_run:
-            print(dry_run(host, named, rehearse(host, source, options.encoder, settings, parts), options.copy))
+            print(describe(host, named, dry_run(host, source, options.encoder, settings, parts), options.copy))
             return 0
         warm = warm_images(options.warm, options.warm_limit, options.seed)
-        record = graft(
+        record = graft_tower(
             host, source, options.encoder, out, settings, copy=options.copy, named=named, parts=parts, warm=warm
         )
     except (FormatError, HostError, ImageError) as error:
@@ -86,24 +86,24 @@ def list_hosts() -> str:
     )
 
 
-def dry_run(host: Host, named: str, rehearsal: "Rehearsal", copy: bool) -> str:
+def describe(host: Host, named: str, dry: "DryRun", copy: bool) -> str:
     """What would change, the bytes to write, disk and memory needed, and the parameters to train."""
-    plan, rank = rehearsal.plan, 16
-    written = rehearsal.rewritten + rehearsal.arriving + (rehearsal.linked if copy else 0)
-    unlinked = written + (0 if copy else rehearsal.linked)
-    lora = sum(rank * (inputs + outputs) for inputs, outputs in rehearsal.adapted)
+    plan, rank = dry.plan, 16
+    written = dry.rewritten + dry.arriving + (dry.linked if copy else 0)
+    unlinked = written + (0 if copy else dry.linked)
+    lora = sum(rank * (inputs + outputs) for inputs, outputs in dry.adapted)
     return "\n".join(
         [
             f"{host.title} from {named}: nothing was written",
-            f"  tensors: {rehearsal.replaced} from the donor, {len(plan.new)} new, {rehearsal.dropped} dropped",
+            f"  tensors: {dry.replaced} from the donor, {len(plan.new)} new, {dry.dropped} dropped",
             *(f"  new: {tensor.name} {list(tensor.shape)}" for tensor in plan.new),
             f"  image tokens: {plan.features}",
-            f"  to write: {_bytes(written)}, of which tower and new tensors {_bytes(rehearsal.arriving)}, kept tensors of mixed"
-            f" shards {_bytes(rehearsal.rewritten)}",
+            f"  to write: {_bytes(written)}, of which tower and new tensors {_bytes(dry.arriving)}, kept tensors of mixed"
+            f" shards {_bytes(dry.rewritten)}",
             f"  disk needed: {_bytes(written)}; where files cannot be linked {_bytes(unlinked)}",
-            f"  memory needed: about {_bytes(2 * rehearsal.arriving)} beside Python and torch",
-            f"  to train: {rehearsal.connector:,} parameters of the connector, and with LoRA of rank {rank} on"
-            f" {len(rehearsal.adapted)} layers {lora:,}",
+            f"  memory needed: about {_bytes(2 * dry.arriving)} beside Python and torch",
+            f"  to train: {dry.connector:,} parameters of the connector, and with LoRA of rank {rank} on"
+            f" {len(dry.adapted)} layers {lora:,}",
         ]
     )
 

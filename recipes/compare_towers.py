@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mgll.commandline import parse_settings
-from mgll.settings import Objective, PretrainSettings
+from mgll.settings import ObjectiveName, PretrainSettings
 from mllm_adapters.contract.token_policy import TokenPolicy
 from mllm_adapters.demo.settings import DemoHostSettings
 from mllm_adapters.settings import FinetuneSettings
@@ -44,7 +44,7 @@ class CompareSettings:
     manifest: str
     out: str
     seeds: tuple[int, ...] = (0,)
-    mgll: Objective = "mgll"
+    mgll: ObjectiveName = "mgll"
     train_questions: int | None = None
     test_questions: int | None = None
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
@@ -136,7 +136,7 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
     save_random_tower(
         towers[RANDOM], seed, shared.encoder, shared.preprocessing, shared.pooling, shared.encoder_options
     )
-    objectives: dict[str, Objective] = {CLIP: "clip", MGLL: settings.mgll}
+    objectives: dict[str, ObjectiveName] = {CLIP: "clip", MGLL: settings.mgll}
     for name, objective in objectives.items():
         towers[name] = folder / f"{name}-tower" / "mgll.ckpt"
         if not towers[name].is_file():
@@ -179,7 +179,7 @@ def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) ->
     from mgll.tower.file import read_header
     from mllm_adapters.contract.terms import GraftSettings
     from mllm_adapters.demo.host import build_demo_host, save_random_tower
-    from mllm_adapters.graft.transplant import graft
+    from mllm_adapters.graft.transplant import graft_tower
     from mllm_adapters.hosts.registry import get_host
 
     own = towers[CLIP]
@@ -188,7 +188,7 @@ def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) ->
     host = build_demo_host(own, folder / "host", settings.host)
     models = {name: folder / f"{name}-graft" for name in (RANDOM, CLIP, MGLL)}
     for name, model in models.items():
-        graft(get_host("llava"), host, towers[name], model, GraftSettings(tokens=settings.tokens))
+        graft_tower(get_host("llava"), host, towers[name], model, GraftSettings(tokens=settings.tokens))
     return models
 
 

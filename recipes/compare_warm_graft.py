@@ -76,11 +76,11 @@ def compare(settings: WarmComparison) -> Path:
     out, questions = Path(settings.out), _questions(settings.train)
     host = _trained_host(settings, questions)
     curves = {"host, its own tower": {0: _score(host, settings, out / "host.json")}}
-    for name, graft in _grafts(settings, host).items():
-        curves[name] = {0: _score(graft, settings, out / f"{graft.name}-0.json")}
+    for name, folder in _grafts(settings, host).items():
+        curves[name] = {0: _score(folder, settings, out / f"{folder.name}-0.json")}
         for steps in settings.budgets:
-            tuned = finetune(graft, questions, out / f"{graft.name}-{steps}", replace(settings.finetune, steps=steps))
-            curves[name][steps] = _score(tuned, settings, out / f"{graft.name}-{steps}.json")
+            tuned = finetune(folder, questions, out / f"{folder.name}-{steps}", replace(settings.finetune, steps=steps))
+            curves[name][steps] = _score(tuned, settings, out / f"{folder.name}-{steps}.json")
     summary = out / "summary.md"
     write_text(summary, _summary(settings, curves))
     return summary
@@ -129,18 +129,18 @@ def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -
 def _grafts(settings: WarmComparison, host: Path) -> dict[str, Path]:
     from mgll.manifest.records import read_manifest
     from mllm_adapters.contract.terms import GraftSettings
-    from mllm_adapters.graft.transplant import graft
+    from mllm_adapters.graft.transplant import graft_tower
     from mllm_adapters.hosts.llava.host import HOST
 
     images = [record.image for record in read_manifest(settings.manifest, "train")][: settings.warm_images]
     folders = {WARM: host.parent / "warm", KEPT: host.parent / "cold-kept", NEW: host.parent / "cold-new"}
-    record = graft(HOST, host, settings.donor_tower, folders[WARM], warm=[Path(image) for image in images])
+    record = graft_tower(HOST, host, settings.donor_tower, folders[WARM], warm=[Path(image) for image in images])
     assert record.warm is not None
     print(
         f"fitted on {record.warm.images} images: {record.warm.explained:.1%} of the variance explained on those left out"
     )
-    graft(HOST, host, settings.donor_tower, folders[KEPT])
-    graft(HOST, host, settings.donor_tower, folders[NEW], GraftSettings(connector="new"))
+    graft_tower(HOST, host, settings.donor_tower, folders[KEPT])
+    graft_tower(HOST, host, settings.donor_tower, folders[NEW], GraftSettings(connector="new"))
     return folders
 
 

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from benchmark.fundus_hash.hashing import MIRRORED_VIEWS, THRESHOLD, VIEWS, distances, fundus_hashes
+from benchmark.fundus_hash.hashing import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
 
@@ -84,7 +84,7 @@ def copy_bits(images: Sequence[Image.Image], hash_of: Hash = fundus_hashes) -> d
 
 def stranger_bits(hashes: np.ndarray, groups: Sequence[str], mirrored: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """[n, n] bits that differ between photographs [n, 4, 4], and which pairs are of different patients, each pair once."""
-    bits = distances(hashes, hashes, MIRRORED_VIEWS if mirrored else VIEWS)
+    bits = distances(hashes, hashes, MIRRORED_CROPS if mirrored else CROPS)
     names = np.asarray(groups)
     return np.minimum(bits, bits.T), np.triu(names[:, None] != names[None], 1)
 

@@ -39,8 +39,8 @@ ZOOM = 0.92  # side of the zoomed view
 HASH_SIDE = 16  # squared: the bits
 AS_IS, ZOOMED, MIRRORED, MIRRORED_ZOOMED = range(4)
 #: Which view of one photograph is compared with which of another.
-VIEWS = ((AS_IS, AS_IS), (ZOOMED, AS_IS), (AS_IS, ZOOMED))
-MIRRORED_VIEWS = ((MIRRORED, AS_IS), (MIRRORED_ZOOMED, AS_IS), (MIRRORED, ZOOMED))
+CROPS = ((AS_IS, AS_IS), (ZOOMED, AS_IS), (AS_IS, ZOOMED))
+MIRRORED_CROPS = ((MIRRORED, AS_IS), (MIRRORED_ZOOMED, AS_IS), (MIRRORED, ZOOMED))
 
 
 def fundus_hashes(image: Image.Image) -> "NDArray[np.uint64] | None":
@@ -60,7 +60,7 @@ def fundus_hashes(image: Image.Image) -> "NDArray[np.uint64] | None":
 def distances(
     hashes: "NDArray[np.uint64]",
     others: "NDArray[np.uint64]",
-    views: tuple[tuple[int, int], ...] = VIEWS + MIRRORED_VIEWS,
+    views: tuple[tuple[int, int], ...] = CROPS + MIRRORED_CROPS,
 ) -> "NDArray[np.uint16]":
     """[n, m] bits that differ between n and m photographs [n, 4, 4], [m, 4, 4], in the pair of views where fewest do."""
     least = np.full((len(hashes), len(others)), HASH_SIDE**2, dtype=np.uint16)

@@ -34,7 +34,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Score:
+class Accuracies:
     """The two accuracies that always stand side by side: of all cases (Wilson), and the mean over classes (bootstrap)."""
 
     overall: Share
@@ -111,7 +111,7 @@ class RunSummary:
     ten_present: tuple[str, ...]
     classes: Mapping[str, Share]
     sources: Mapping[str, Share]
-    readings: Mapping[Reading, Score]
+    readings: Mapping[Reading, Accuracies]
     letters: Mapping[View, LetterPreference]
     consistency: Mapping[View, float]
     answers: tuple[int, ...]
@@ -234,9 +234,9 @@ def compare(before: Answers, after: Answers, drawn: Resampling) -> Change:
     )
 
 
-def _score(values: np.ndarray, drawn: Resampling) -> Score:
+def _score(values: np.ndarray, drawn: Resampling) -> Accuracies:
     interval = significance.wilson(float(values.sum()), len(values))
-    return Score(Share(len(values), float(values.sum()), interval.low, interval.high), drawn.class_mean(values))
+    return Accuracies(Share(len(values), float(values.sum()), interval.low, interval.high), drawn.class_mean(values))
 
 
 def _pair(answers: Answers, first: View, second: View, drawn: Resampling) -> ViewPair:

@@ -31,7 +31,7 @@ def model_features(
     from tqdm import tqdm
 
     from mgll.images.preprocessing import open_image, preprocess
-    from mgll.tower.model import pooled
+    from mgll.tower.model import image_feature
 
     parts = []
     with torch.inference_mode():
@@ -39,5 +39,5 @@ def model_features(
             batch = [
                 preprocess(open_image(image), header.preprocessing) for image in images[start : start + batch_size]
             ]
-            parts.append(pooled(model, torch.stack(batch), header.pooling).numpy())
+            parts.append(image_feature(model, torch.stack(batch), header.pooling).numpy())
     return np.concatenate(parts)

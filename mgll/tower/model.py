@@ -195,7 +195,7 @@ def normed(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     return norm(tokens)
 
 
-def pooled(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> Tensor:
+def image_feature(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> Tensor:
     """The image feature of pixels [B, 3, size, size]: [B, width], not normalised.
 
     Args:
@@ -227,7 +227,7 @@ def check_pooling(model: PreTrainedModel, geometry: Geometry, pooling: Pooling) 
     if pooling != "head":
         return
     training = model.training
-    feature = pooled(model.eval(), _black(model, geometry.size), "head")
+    feature = image_feature(model.eval(), _black(model, geometry.size), "head")
     model.train(training)
     if feature.shape != (1, geometry.width):
         raise ValueError(
@@ -242,7 +242,7 @@ def freeze_unused(model: PreTrainedModel, size: int, pooling: Pooling) -> None:
     They would never get a gradient, and processes of a distributed run would wait for it.
     """
     training = model.training
-    feature = pooled(model.eval(), _black(model, size), pooling)
+    feature = image_feature(model.eval(), _black(model, size), pooling)
     model.train(training)
     used, seen, ahead = set(), set(), [feature.grad_fn]
     while ahead:  # back along the graph, without a gradient

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from mgll.encoders.text import TextEncoder
 from mgll.objective import Level, Objective
 from mgll.settings import PretrainSettings
-from mgll.tower.model import check_pooling, freeze_unused, measure, pooled
+from mgll.tower.model import check_pooling, freeze_unused, image_feature, measure
 from mgll.training.distributed import gather_features, gather_flags, own_share
 from mgll.training.texts import TextBatch
 
@@ -71,7 +71,7 @@ class ContrastiveModel(nn.Module):
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Features [n, feature width], L2-normalised."""
-        return _unit(self.image_projection(pooled(self.tower, pixels, self.pooling)))
+        return _unit(self.image_projection(image_feature(self.tower, pixels, self.pooling)))
 
     def encode_texts(self, *inputs: Tensor) -> Tensor:
         """The same of what the text encoder takes."""

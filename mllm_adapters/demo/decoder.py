@@ -3,7 +3,7 @@
 A toy decoder that has to learn reading and seeing at once learns neither. So it is warmed without an image: the finding stands in
 words where the image tokens will sit, and the answer is the option that names it. Half of the later batches spread the finding over
 as many positions as a tower has patches, as noisy mixtures of the names' word embeddings: what a connector can learn to put there.
-Nothing about photographs is learnt here; `recipes/warm_decoder.py` makes the weights that ship with the package.
+Nothing about photographs is learnt here; `recipes/train_demo_decoder.py` makes the weights that ship with the package.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.demo.decoder import IMAGE, build_tokenizer, decoder_config, names
 from mllm_adapters.demo.reading import draw_question, in_words, prompt_of
-from mllm_adapters.demo.settings import WarmSettings
+from mllm_adapters.demo.settings import DecoderTraining
 from mllm_adapters.hosts.llava.host import HOST
 
 
@@ -26,7 +26,7 @@ class _Batch(NamedTuple):
     spread: bool
 
 
-def _batches(settings: WarmSettings, tokenizer: PreTrainedTokenizerFast) -> Iterator[_Batch]:
+def _batches(settings: DecoderTraining, tokenizer: PreTrainedTokenizerFast) -> Iterator[_Batch]:
     rng = np.random.default_rng([settings.seed, 1])
     for step in counting():
         spread = step >= settings.steps * settings.words_first and bool(rng.random() < settings.spread)
@@ -43,12 +43,14 @@ def _batches(settings: WarmSettings, tokenizer: PreTrainedTokenizerFast) -> Iter
         yield _Batch(inputs["input_ids"], inputs["attention_mask"], weights, answer, spread)
 
 
-class _Warming(nn.Module):
+class _Training(nn.Module):
     """The decoder with what only its training needs: auxiliary heads, and the names as bags of words [diseases, vocabulary]."""
 
     bags: Tensor
 
-    def __init__(self, decoder: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: WarmSettings) -> None:
+    def __init__(
+        self, decoder: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: DecoderTraining
+    ) -> None:
         super().__init__()
         self.decoder, self.settings = decoder, settings
         self.found, self.true_option = nn.Linear(settings.width, 1), nn.Linear(settings.width, 1)
@@ -126,7 +128,9 @@ def _match_words(decoder: LlamaForCausalLM, gain: float) -> None:
             attention.k_proj.weight.copy_(attention.q_proj.weight)
 
 
-def warm(settings: WarmSettings, report: Callable[[dict[str, float]], None] | None = None) -> LlamaForCausalLM:
+def train_decoder(
+    settings: DecoderTraining, report: Callable[[dict[str, float]], None] | None = None
+) -> LlamaForCausalLM:
     """Train a decoder from scratch; the same settings and thread count give the same weights.
 
     Args:
@@ -138,7 +142,7 @@ def warm(settings: WarmSettings, report: Callable[[dict[str, float]], None] | No
         torch.manual_seed(settings.seed)
         decoder = LlamaForCausalLM(decoder_config(tokenizer, settings.width, settings.depth))
         _match_words(decoder, settings.match)
-        model = _Warming(decoder, tokenizer, settings).train()
+        model = _Training(decoder, tokenizer, settings).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,

@@ -21,7 +21,7 @@ class DemoHostSettings:
 
 
 @dataclass(frozen=True)
-class WarmSettings:
+class DecoderTraining:
     """How the decoder is warmed.
 
     Attributes:

@@ -16,7 +16,7 @@ from mllm_adapters.graft.weights import full_name, is_untouched, kept_by_shard, 
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """What a graft would do.
 
     Attributes:
@@ -37,13 +37,13 @@ class Rehearsal:
     adapted: tuple[tuple[int, int], ...]
 
 
-def rehearse(
+def dry_run(
     host: Host,
     source: str | os.PathLike[str],
     encoder: str | os.PathLike[str],
     settings: GraftSettings | None = None,
     parts: Mapping[str, Path] | None = None,
-) -> Rehearsal:
+) -> DryRun:
     """All that `graft` would do, found from headers alone; nothing is written.
 
     Raises:
@@ -52,24 +52,24 @@ def rehearse(
     from mgll.tower import file as tower_file
 
     settings = settings or GraftSettings()
-    anatomy = take_apart(host, open_source(host, Path(source), parts))
-    plan = plan_graft(host, anatomy.source, tower_file.read_header(encoder), settings)
-    leaving, tensors = leaving_tensors(anatomy, plan), anatomy.source.tensors
-    shards = kept_by_shard(anatomy.source, leaving)
+    opened = take_apart(host, open_source(host, Path(source), parts))
+    plan = plan_graft(host, opened.source, tower_file.read_header(encoder), settings)
+    leaving, tensors = leaving_tensors(opened, plan), opened.source.tensors
+    shards = kept_by_shard(opened.source, leaving)
     sizes = {shard: sum(part.nbytes for part in kept.values()) for shard, kept in shards.items()}
     linked = sum(size for shard, size in sizes.items() if is_untouched(shard, shards[shard]))
-    old = tensors[next(iter(anatomy.tower.values()))]
+    old = tensors[next(iter(opened.tower.values()))]
     item = old.nbytes // math.prod(old.shape)
     donor = read_shard(Path(encoder))
-    new = {full_name(anatomy, tensor): math.prod(tensor.shape) for tensor in plan.new}
+    new = {full_name(opened, tensor): math.prod(tensor.shape) for tensor in plan.new}
     own = {name: math.prod(part.shape) for name, part in tensors.items() if name not in leaving}
     inside = [*(part.rpartition(".")[2] for part in host.connector), "bridge"]
     connector = {n: size for n, size in (own | new).items() if any(f".{part}." in f".{n}" for part in inside)}
     layers = [name for name in own if name.endswith(".weight") and _is_adapted(host, name.removesuffix(".weight"))]
-    return Rehearsal(
+    return DryRun(
         plan=plan,
         replaced=len(donor),
-        dropped=len(leaving - {anatomy.prefix + name for name in donor} - new.keys()),
+        dropped=len(leaving - {opened.prefix + name for name in donor} - new.keys()),
         linked=linked,
         rewritten=sum(sizes.values()) - linked,
         arriving=sum(math.prod(p.shape) * item if is_float(p) else p.nbytes for p in donor.values())

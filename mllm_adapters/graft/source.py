@@ -13,7 +13,7 @@ from mllm_adapters.modules.native_checkpoint import read_native
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class OpenedHost:
     """A host taken apart: its checkpoint, and its tower's tensors by their names in the tower."""
 
     source: Source
@@ -41,7 +41,7 @@ def open_source(host: Host, directory: Path, parts: Mapping[str, Path] | None = 
     return host.open(directory, parts) if host.open else read_native(host, directory)
 
 
-def take_apart(host: Host, source: Source) -> Anatomy:
+def take_apart(host: Host, source: Source) -> OpenedHost:
     """Find the tower's tensors in a checkpoint.
 
     Raises:
@@ -56,4 +56,4 @@ def take_apart(host: Host, source: Source) -> Anatomy:
             source.directory, None, f"the tower's tensors have several prefixes: {', '.join(sorted(prefixes))}"
         )
     names = {name[match.end() :]: name for name, match in tower.items()}
-    return Anatomy(source, names, prefixes.pop())
+    return OpenedHost(source, names, prefixes.pop())

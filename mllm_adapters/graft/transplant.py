@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mgll.tower.file import TowerHeader
 
 
-def graft(
+def graft_tower(
     host: Host,
     source: str | os.PathLike[str],
     encoder: str | os.PathLike[str],
@@ -58,14 +58,14 @@ def graft(
     directory, out = Path(source), Path(out)
     settings = (settings or GraftSettings()).model_copy(update={"warm": warm is not None})
     header = tower_file.read_header(encoder)
-    anatomy = take_apart(host, open_source(host, directory, parts))
+    opened = take_apart(host, open_source(host, directory, parts))
     _check_out(out, directory)
-    plan = plan_graft(host, anatomy.source, header, settings)
-    fitted, start = ({}, None) if warm is None else _fit(host, anatomy.source, Path(encoder), plan, warm)
+    plan = plan_graft(host, opened.source, header, settings)
+    fitted, start = ({}, None) if warm is None else _fit(host, opened.source, Path(encoder), plan, warm)
     with atomic_path(out) as temporary:
         temporary.mkdir()
-        tensors = write_weights(anatomy, tower_file.read_tower(encoder), plan, settings, temporary, copy, fitted)
-        write_files(anatomy.source, plan.files, temporary)
+        tensors = write_weights(opened, tower_file.read_tower(encoder), plan, settings, temporary, copy, fitted)
+        write_files(opened.source, plan.files, temporary)
         facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
@@ -82,7 +82,7 @@ def graft(
         )
 
 
-def convert(
+def convert_host(
     host: Host,
     directory: str | os.PathLike[str],
     out: str | os.PathLike[str],

@@ -24,7 +24,7 @@ from mllm_adapters.checkpoints.tensors import (
 from mllm_adapters.contract.graft_record import TensorChange
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, NewTensor, Source
-from mllm_adapters.graft.source import Anatomy
+from mllm_adapters.graft.source import OpenedHost
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ TOWER_SHARD = "model-mgll-tower.safetensors"
 
 
 def write_weights(
-    anatomy: Anatomy,
+    opened: OpenedHost,
     donor: dict[str, Stored],
     plan: Plan,
     settings: GraftSettings,
@@ -42,14 +42,14 @@ def write_weights(
     fitted: "Mapping[str, Tensor]",
 ) -> list[TensorChange]:
     """Shards of the graft: linked, rewritten without what goes, and one of their own for what comes."""
-    old = anatomy.source.tensors
-    arriving = _donor_tensors(anatomy, donor, plan)
-    fresh = {name: Held(tensor) for name, tensor in _new_tensors(anatomy, plan, settings.seed, fitted).items()}
-    leaving, coming = leaving_tensors(anatomy, plan), {**arriving, **fresh}
+    old = opened.source.tensors
+    arriving = _donor_tensors(opened, donor, plan)
+    fresh = {name: Held(tensor) for name, tensor in _new_tensors(opened, plan, settings.seed, fitted).items()}
+    leaving, coming = leaving_tensors(opened, plan), {**arriving, **fresh}
     going = {name: part for name, part in old.items() if name in leaving | coming.keys()}
     with ThreadPoolExecutor(2) as pool:  # hashing and copying both leave Python alone while they work
         before, after = pool.submit(_hashes, going), pool.submit(_hashes, coming)
-        written = write_kept(anatomy.source, leaving, out, copy)
+        written = write_kept(opened.source, leaving, out, copy)
         write_shard(out / TOWER_SHARD, coming)
     written |= read_shard(out / TOWER_SHARD)
     write_index(out, written)
@@ -73,10 +73,10 @@ def _hashes(parts: Mapping[str, Part]) -> dict[str, str]:
     return {name: sha256_of(part) for name, part in parts.items()}
 
 
-def leaving_tensors(anatomy: Anatomy, plan: Plan) -> set[str]:
+def leaving_tensors(opened: OpenedHost, plan: Plan) -> set[str]:
     """Tensors of the host that the graft does not keep."""
-    renewed = {full_name(anatomy, tensor) for tensor in plan.new}
-    return {*anatomy.tower.values(), *plan.drop, *(renewed & anatomy.source.tensors.keys())}
+    renewed = {full_name(opened, tensor) for tensor in plan.new}
+    return {*opened.tower.values(), *plan.drop, *(renewed & opened.source.tensors.keys())}
 
 
 def write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dict[str, Stored]:
@@ -116,10 +116,10 @@ def _free_path(out: Path, shard: Path) -> Path:
     return next(out / candidate for candidate in (name, *numbered) if not (out / candidate).exists())
 
 
-def _donor_tensors(anatomy: Anatomy, donor: dict[str, Stored], plan: Plan) -> dict[str, Part]:
+def _donor_tensors(opened: OpenedHost, donor: dict[str, Stored], plan: Plan) -> dict[str, Part]:
     """The donor under the host's names, in the dtype of the tower that goes: bytes of its file where that is its own dtype."""
-    old = anatomy.source.tensors[next(iter(anatomy.tower.values()))]
-    prefix = anatomy.prefix
+    old = opened.source.tensors[next(iter(opened.tower.values()))]
+    prefix = opened.prefix
     if plan.tower is not None:  # legacy spellings below the tower's own name are the stock class's business
         prefix = shim_prefix(prefix) + "donor."
     tensors: dict[str, Part] = {}
@@ -144,24 +144,24 @@ def _cast(part: Part, old: Part, positions: int | None) -> "Tensor":
     return tensor.to(torch_dtype(old)).contiguous()
 
 
-def _new_tensors(anatomy: Anatomy, plan: Plan, seed: int, fitted: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+def _new_tensors(opened: OpenedHost, plan: Plan, seed: int, fitted: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     if not plan.new:
         return {}
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    tensors = anatomy.source.tensors
+    tensors = opened.source.tensors
     fresh = {}
     for tensor in plan.new:
-        name = full_name(anatomy, tensor)
+        name = full_name(opened, tensor)
         values = torch.empty(tensor.shape).uniform_(-1, 1, generator=generator) / tensor.fan_in**0.5
         if tensor.fill is not None:
             values.fill_(tensor.fill)
         values = fitted.get(tensor.name, values)
-        fresh[name] = values.to(torch_dtype(tensors.get(name) or tensors[next(iter(anatomy.tower.values()))]))
+        fresh[name] = values.to(torch_dtype(tensors.get(name) or tensors[next(iter(opened.tower.values()))]))
     return fresh
 
 
-def full_name(anatomy: Anatomy, tensor: NewTensor) -> str:
+def full_name(opened: OpenedHost, tensor: NewTensor) -> str:
     """The name in the files of a tensor whose plan gives the end of it."""
-    return next((name for name in anatomy.source.tensors if name.endswith(tensor.name)), tensor.name)
+    return next((name for name in opened.source.tensors if name.endswith(tensor.name)), tensor.name)

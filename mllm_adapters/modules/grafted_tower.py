@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgll.tower.model import build_model, hidden_state, normed, pooled
+from mgll.tower.model import build_model, hidden_state, image_feature, normed
 from mllm_adapters.contract.token_policy import resize_grid
 from mllm_adapters.contract.tower_spec import TowerSpec
 
@@ -55,7 +55,7 @@ class GraftedTower(nn.Module):
             )
         pixels = pixels.to(dtype)
         if spec.tokens == "pooled":
-            return pooled(self.donor, pixels, spec.pooling)[:, None]
+            return image_feature(self.donor, pixels, spec.pooling)[:, None]
         state = hidden_state(self.donor, pixels, spec.layer)
         if spec.post_norm:
             state = normed(self.donor, state)

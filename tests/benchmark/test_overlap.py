@@ -12,7 +12,7 @@ from benchmark.cases.__main__ import _main
 from benchmark.cases.case import Case, write_cases
 from benchmark.cases.overlap import find_overlaps
 from benchmark.fundus_hash.calibration import copy_bits, plain_hashes, stranger_bits
-from benchmark.fundus_hash.hashing import MIRRORED_VIEWS, THRESHOLD, VIEWS, distances, fundus_hashes
+from benchmark.fundus_hash.hashing import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
 from mgll.files import sha256
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import Record, read_manifest, write_manifest
@@ -132,7 +132,7 @@ def test_distances_equal_counting_bit_by_bit():
         for column in range(7):
             naive = min(
                 sum((int(a) ^ int(b)).bit_count() for a, b in zip(first[row, mine], second[column, its], strict=True))
-                for mine, its in VIEWS + MIRRORED_VIEWS
+                for mine, its in CROPS + MIRRORED_CROPS
             )
             assert distances(first, second)[row, column] == naive
 

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel
 
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.file import save_tower
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import get_host
 
 sys.path.append(str(Path(__file__).parents[1] / "mllm_adapters"))
@@ -29,7 +29,7 @@ def stirred_graft(directory: Path) -> Path:
     seen = Preprocessing(size=32, resize="pad", mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
     save_tower(directory / "mgll.ckpt", tower, seen)
     host = save_tiny("llava", directory / "host")
-    graft(get_host("llava"), host, directory / "mgll.ckpt", directory / "graft", copy=True)
+    graft_tower(get_host("llava"), host, directory / "mgll.ckpt", directory / "graft", copy=True)
     return stir(directory / "graft")
 
 

@@ -14,7 +14,7 @@ from mgll.images.preprocessing import Preprocessing
 from mgll.tower.__main__ import _main
 from mgll.tower.config import CLIP_DEFAULTS
 from mgll.tower.file import load_tower, read_header, save_tower, tower_shapes
-from mgll.tower.model import pooled
+from mgll.tower.model import image_feature
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def test_pooling_is_the_class_token_or_the_mean_of_the_patches(path):
     model, _ = load_tower(path)
     pixels = torch.randn(2, 3, 32, 32)
     output = model(pixels)
-    assert torch.equal(pooled(model, pixels, "cls"), output.pooler_output)
+    assert torch.equal(image_feature(model, pixels, "cls"), output.pooler_output)
     expected = model.post_layernorm(output.last_hidden_state[:, 1:]).mean(dim=1)
-    torch.testing.assert_close(pooled(model, pixels, "mean"), expected)
+    torch.testing.assert_close(image_feature(model, pixels, "mean"), expected)
     assert not torch.allclose(expected, output.pooler_output)
 
 

@@ -14,7 +14,16 @@ from mgll.images.preprocessing import Preprocessing
 from mgll.tower.__main__ import _main
 from mgll.tower.config import TIMM, Geometry, at_size
 from mgll.tower.file import load_tower, read_header, save_tower
-from mgll.tower.model import PLAIN_VITS, build_model, check_pooling, hidden_state, last_norm, measure, normed, pooled
+from mgll.tower.model import (
+    PLAIN_VITS,
+    build_model,
+    check_pooling,
+    hidden_state,
+    image_feature,
+    last_norm,
+    measure,
+    normed,
+)
 
 VIT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
 TIMM_VIT = {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8}
@@ -72,7 +81,7 @@ def test_a_tower_comes_back_bit_for_bit_with_its_geometry(name: str, tmp_path: P
         assert torch.equal(hidden_state(model, pixels, layer), hidden_state(original, pixels, layer))
     tokens = normed(model, hidden_state(model, pixels))
     assert tokens.shape == (2, prefix + grid**2, found.width)
-    torch.testing.assert_close(pooled(model, pixels, "mean"), tokens[:, prefix:].mean(1))
+    torch.testing.assert_close(image_feature(model, pixels, "mean"), tokens[:, prefix:].mean(1))
     if name not in NOT_NORMED:
         last = original(pixels).last_hidden_state
         last = last.flatten(1, 2) if "swin" in name else last.flatten(2).mT if last.ndim == 4 else last
@@ -84,11 +93,11 @@ def test_the_heads_are_the_models_own() -> None:
     for name in ("siglip_vision_model", "timm siglip", "timm convnext", "timm average, registers"):
         config, size, _, _ = TOWERS[name]
         model, pixels = telling(config), torch.randn(2, 3, size, size)
-        torch.testing.assert_close(pooled(model, pixels, "head"), model(pixels).pooler_output)
+        torch.testing.assert_close(image_feature(model, pixels, "head"), model(pixels).pooler_output)
     model, pixels = telling(TOWERS["timm convnext"][0]), torch.randn(2, 3, 64, 64)
     mean = model.timm_model.forward_features(pixels).mean(dim=(2, 3))
     norm = torch.nn.functional.layer_norm(mean, (16,), *last_norm(model).parameters(), eps=1e-6)
-    torch.testing.assert_close(pooled(model, pixels, "head"), norm)
+    torch.testing.assert_close(image_feature(model, pixels, "head"), norm)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from mgll.encoders.vision_configs import encoder_config
 from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.file import save_tower
-from mgll.tower.model import build_model, config_of, hidden_state, measure, normed, pooled
+from mgll.tower.model import build_model, config_of, hidden_state, image_feature, measure, normed
 
 WIDTH, DEPTH, SIZE, PATCH = 32, 2, 32, 8
 SHAPE = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": DEPTH, "num_attention_heads": 2}
@@ -155,7 +155,7 @@ def test_open_clips_weights_give_open_clips_features(form: str, open_clip_model,
     else:
         save_program(reference.visual, path)
     model, pixels = vision_encoder(f"open_clip:{name}", SIZE, str(path)).eval(), torch.randn(2, 3, SIZE, SIZE)
-    found = pooled(model, pixels, "cls") @ reference.visual.proj
+    found = image_feature(model, pixels, "cls") @ reference.visual.proj
     torch.testing.assert_close(found, reference.encode_image(pixels))
 
 
@@ -185,7 +185,7 @@ def test_a_trunk_in_an_open_clip_model(open_clip_model, tmp_path: Path) -> None:
     for name in ("open_clip:tiny-convnext", "timm:test_convnext"):
         model = vision_encoder(name, 64, str(tmp_path / "open_clip_pytorch_model.bin")).eval()
         pixels = torch.randn(2, 3, 64, 64)
-        found = reference.visual.head(pooled(model, pixels, "head"))
+        found = reference.visual.head(image_feature(model, pixels, "head"))
         torch.testing.assert_close(found, reference.encode_image(pixels))
 
 
@@ -293,7 +293,7 @@ def test_timms_weights_without_their_classifier(form: str, tmp_path: Path) -> No
     start = str(path if form == "file" else tmp_path)
     model, pixels = vision_encoder("timm:convnext_atto", 64, start, **CONVNEXT).eval(), torch.randn(2, 3, 64, 64)
     expected = reference.forward_head(reference.forward_features(pixels), pre_logits=True)
-    torch.testing.assert_close(pooled(model, pixels, "head"), expected)
+    torch.testing.assert_close(image_feature(model, pixels, "head"), expected)
     if form == "folder":
         with pytest.raises(ValueError, match="architecture is 'convnext_atto' there, 'convnext_femto' here"):
             vision_encoder("timm:convnext_femto", 64, start, **CONVNEXT)

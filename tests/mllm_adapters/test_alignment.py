@@ -10,7 +10,7 @@ from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.finetuning.alignment import align_connector
 from mllm_adapters.finetuning.batches import Images
 from mllm_adapters.finetuning.finetune import finetune
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.llava.host import HOST
 from mllm_adapters.loading.load import load
 from mllm_adapters.loading.lora import add_lora
@@ -22,7 +22,7 @@ COLOURS = {"red eye": (220, 40, 30), "green eye": (40, 200, 60), "blue eye": (30
 @pytest.fixture(scope="module")
 def pooled(host_directory: Path, make_tower, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("pooled") / "graft"
-    graft(HOST, host_directory, make_tower(), out, GraftSettings(tokens="pooled"))
+    graft_tower(HOST, host_directory, make_tower(), out, GraftSettings(tokens="pooled"))
     return out
 
 

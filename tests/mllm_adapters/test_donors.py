@@ -19,8 +19,8 @@ from mllm_adapters import swap
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.contract.token_policy import resize_grid
 from mllm_adapters.finetuning.finetune import finetune
-from mllm_adapters.graft.dry_run import rehearse
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.dry_run import dry_run
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.graft.weights import TOWER_SHARD
 from mllm_adapters.hosts.registry import HOSTS, get_host
@@ -51,7 +51,7 @@ def test_every_host_takes_it(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "graft"
-    graft(get_host(name), hosts(name), donors(donor), out)
+    graft_tower(get_host(name), hosts(name), donors(donor), out)
     record = validate(out)
     assert record.features == record.placeholders
     loaded = load(out)
@@ -101,7 +101,9 @@ def test_the_connector_is_given_what_the_donors_own_class_says(
     name: str, tokens: str, host_directory: Path, donors, photographs: list[Path], tmp_path: Path
 ) -> None:
     """The host's grid is 3 x 3, the donor's 4 x 4; its hidden state is -2."""
-    record = graft(get_host("llava"), host_directory, donors(name), tmp_path / "graft", GraftSettings(tokens=tokens))
+    record = graft_tower(
+        get_host("llava"), host_directory, donors(name), tmp_path / "graft", GraftSettings(tokens=tokens)
+    )
     assert record.features == {"native": 16, "pooled": 1}.get(tokens, 9)
     assert (record.loads_in == "transformers") == (name == "siglip" and tokens in ("native", "resize_posemb"))
     loaded = load(tmp_path / "graft")
@@ -130,7 +132,7 @@ def test_interpolated_positions_are_in_the_weights(host_directory: Path, donors,
     }
     for name, table in tables.items():
         out = tmp_path / name
-        graft(get_host("llava"), host_directory, donors(name), out, GraftSettings(tokens="resize_posemb"))
+        graft_tower(get_host("llava"), host_directory, donors(name), out, GraftSettings(tokens="resize_posemb"))
         tower = load(out).model.model.vision_tower
         found, own = (model.state_dict()[table] for model in (getattr(tower, "donor", tower), donor_model(name)))
         rows = own.shape[-2] - 16
@@ -145,9 +147,9 @@ def test_the_class_token_alone_is_kept_of_the_tokens_before_the_grid(
     settings, out = GraftSettings(feature_select="full", feature_layer=-1), tmp_path / "graft"
     if name == "siglip":
         with pytest.raises(HostError, match="no class token to keep"):
-            graft(get_host("llava"), host_directory, donors(name), out, settings)
+            graft_tower(get_host("llava"), host_directory, donors(name), out, settings)
         return
-    assert graft(get_host("llava"), host_directory, donors(name), out, settings).features == 17
+    assert graft_tower(get_host("llava"), host_directory, donors(name), out, settings).features == 17
     pixels = torch.randn(1, 3, 32, 32)
     with torch.inference_mode():
         seen = load(out).model.model.vision_tower(pixels).hidden_states[-1]
@@ -174,7 +176,7 @@ def test_what_a_donor_does_not_have_is_refused(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(HostError, match=match):
-        graft(get_host(host), hosts(host), donors(donor), tmp_path / "graft", GraftSettings(**settings))
+        graft_tower(get_host(host), hosts(host), donors(donor), tmp_path / "graft", GraftSettings(**settings))
     assert not (tmp_path / "graft").exists()
 
 
@@ -187,15 +189,15 @@ def test_a_donor_whose_tensors_depend_on_the_size_keeps_it(host_directory: Path,
     save_tower(tmp_path / "beit.ckpt", build_model(config), Preprocessing(size=64), "mean")
     settings = GraftSettings(tokens="resize_posemb")
     with pytest.raises(HostError, match=r"relative_position.*resize_features"):
-        graft(get_host("llava"), host_directory, tmp_path / "beit.ckpt", tmp_path / "graft", settings)
+        graft_tower(get_host("llava"), host_directory, tmp_path / "beit.ckpt", tmp_path / "graft", settings)
     settings = GraftSettings(tokens="resize_features")
-    graft(get_host("llava"), host_directory, tmp_path / "beit.ckpt", tmp_path / "graft", settings)
+    graft_tower(get_host("llava"), host_directory, tmp_path / "beit.ckpt", tmp_path / "graft", settings)
     load(tmp_path / "graft")
 
 
 def test_the_frozen_tower_does_not_learn(host_directory: Path, donors, photographs: list[Path], tmp_path: Path) -> None:
     """Batch norms would, in training mode, without any gradient."""
-    graft(get_host("llava"), host_directory, donors("resnet"), tmp_path / "graft")
+    graft_tower(get_host("llava"), host_directory, donors("resnet"), tmp_path / "graft")
     loaded = load(tmp_path / "graft")
     tower, before = loaded.model.model.vision_tower, donor_model("resnet").state_dict()
     loaded.model.train()
@@ -215,7 +217,7 @@ def test_a_warm_graft(
     photographs: list[Path],
     tmp_path: Path,
 ) -> None:
-    record = graft(get_host(host), hosts(host), donors(donor), tmp_path / "graft", warm=photographs * 2)
+    record = graft_tower(get_host(host), hosts(host), donors(donor), tmp_path / "graft", warm=photographs * 2)
     assert record.warm is not None
     assert record.warm.tokens == 12 * 16
     validate(tmp_path / "graft")
@@ -225,8 +227,8 @@ def test_a_warm_graft(
 @pytest.mark.parametrize("donor", ["siglip", "resnet"])
 def test_the_dry_run_counts_its_bytes(donor: str, host_directory: Path, donors, tmp_path: Path) -> None:
     host = get_host("llava")
-    plan = rehearse(host, host_directory, donors(donor))
-    record = graft(host, host_directory, donors(donor), tmp_path / "graft")
+    plan = dry_run(host, host_directory, donors(donor))
+    record = graft_tower(host, host_directory, donors(donor), tmp_path / "graft")
     written = read_stored(tmp_path / "graft" / TOWER_SHARD)[0]
     assert plan.arriving == sum(stored.nbytes for stored in written.values())
     assert plan.replaced == len(record.changed("replaced"))
@@ -234,7 +236,7 @@ def test_the_dry_run_counts_its_bytes(donor: str, host_directory: Path, donors, 
 
 
 def test_the_report_names_the_tower_that_transformers_cannot_read(host_directory: Path, donors, tmp_path: Path) -> None:
-    record = graft(get_host("llava"), host_directory, donors("convnext"), tmp_path / "graft")
+    record = graft_tower(get_host("llava"), host_directory, donors("convnext"), tmp_path / "graft")
     said = swap.report(get_host("llava"), record, tmp_path / "graft")
     assert "LlavaForConditionalGeneration cannot read a timm_wrapper tower: load it with mllm_adapters.load" in said
 
@@ -244,6 +246,6 @@ def test_half_precision_hosts_get_half_precision_towers(host_directory: Path, do
     half = tmp_path / "half"
     LlavaForConditionalGeneration.from_pretrained(host_directory, dtype=torch.float16).save_pretrained(half)
     LlavaProcessor.from_pretrained(host_directory).save_pretrained(half)
-    graft(get_host("llava"), half, donors("resnet"), tmp_path / "graft")
+    graft_tower(get_host("llava"), half, donors("resnet"), tmp_path / "graft")
     tensors = load(tmp_path / "graft").model.model.vision_tower.state_dict()
     assert {t.dtype for name, t in tensors.items()} == {torch.float16, torch.int64}

@@ -18,7 +18,7 @@ from mllm_adapters.contract.terms import HostError
 from mllm_adapters.finetuning import finetune as module
 from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.finetuning.finetune import answer_loss, finetune
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.llava.host import HOST
 from mllm_adapters.loading.load import load
 from mllm_adapters.loading.lora import add_lora
@@ -39,7 +39,7 @@ def questions(photographs: list[Path]) -> list[TrainingQuestion]:
 @pytest.fixture(scope="module")
 def grafted(host_directory: Path, make_tower: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("graft") / "llava-mgll"
-    graft(HOST, host_directory, make_tower(), out)
+    graft_tower(HOST, host_directory, make_tower(), out)
     return out
 
 

@@ -21,7 +21,7 @@ from mgll.tower.file import load_tower, read_header, save_tower
 from mgll.tower.positions import resize_positions
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.finetuning.finetune import finetune
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.graft.weights import TOWER_SHARD
 from mllm_adapters.hosts.registry import HOSTS, get_host
@@ -49,7 +49,7 @@ def grafts(hosts: Callable[[str], Path], donor: Path, tmp_path_factory: pytest.T
         key = (name, tokens)
         if key not in made:
             out = tmp_path_factory.mktemp("grafts") / f"{name}-{tokens}"
-            graft(get_host(name), hosts(name), donor, out, GraftSettings(tokens=tokens))
+            graft_tower(get_host(name), hosts(name), donor, out, GraftSettings(tokens=tokens))
             made[key] = out
         return made[key]
 
@@ -63,7 +63,7 @@ def test_every_token_policy(
 ) -> None:
     if (name, tokens) in REFUSED:
         with pytest.raises(HostError, match=REFUSED[name, tokens]):
-            graft(get_host(name), hosts(name), donor, tmp_path / "graft", GraftSettings(tokens=tokens))
+            graft_tower(get_host(name), hosts(name), donor, tmp_path / "graft", GraftSettings(tokens=tokens))
         assert not (tmp_path / "graft").exists()
         return
     directory = grafts(name, tokens)
@@ -80,7 +80,7 @@ def test_positions_of_a_donor_with_another_grid_are_interpolated(
     name: str, hosts, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
 ) -> None:
     donor = make_tower(size=48, hidden_size=24)
-    graft(get_host(name), hosts(name), donor, tmp_path / "graft", GraftSettings(tokens="resize_posemb"))
+    graft_tower(get_host(name), hosts(name), donor, tmp_path / "graft", GraftSettings(tokens="resize_posemb"))
     loaded = load(tmp_path / "graft")
     tower = loaded.model.get_submodule(loaded.host.tower)
     found = getattr(tower, "donor", tower).state_dict()["embeddings.position_embedding.weight"]
@@ -125,7 +125,7 @@ def test_shards_that_mix_tower_and_language_model(name: str, hosts, donor: Path,
         save_file({key: tensors[key] for key in names}, mixed / shard, {"format": "pt"})
     listed = {key: shard for shard, names in shards.items() for key in names}
     (mixed / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": listed}))
-    graft(get_host(name), mixed, donor, tmp_path / "graft")
+    graft_tower(get_host(name), mixed, donor, tmp_path / "graft")
     expected, found = (load(path).model.state_dict() for path in (grafts(name), tmp_path / "graft"))
     assert found.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in found.items())
@@ -139,7 +139,7 @@ def test_the_tower_it_has_put_in_once_more_changes_no_logit(
     tower = loaded.model.get_submodule(loaded.host.tower)
     own, header = tmp_path / "own.ckpt", read_header(donor)
     save_tower(own, getattr(tower, "donor", tower), header.preprocessing, header.pooling)
-    graft(get_host(name), hosts(name), own, tmp_path / "graft")
+    graft_tower(get_host(name), hosts(name), own, tmp_path / "graft")
     images = [open_image(path) for path in photographs[:2]]
     assert [score.log_probs for score in letter_scores(tmp_path / "graft", *images)] == [
         score.log_probs for score in letter_scores(grafts(name), *images)
@@ -223,7 +223,7 @@ def test_missing_surplus_and_misshapen_tensors_stop_with_their_names(
     name: str, hosts, donor: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "graft"
-    graft(get_host(name), hosts(name), donor, out, copy=True)
+    graft_tower(get_host(name), hosts(name), donor, out, copy=True)
     path, index = out / TOWER_SHARD, out / "model.safetensors.index.json"
     whole, listed = load_file(path), json.loads(index.read_text())
     key = next(key for key in whole if key.endswith("post_layernorm.weight"))

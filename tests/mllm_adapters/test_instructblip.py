@@ -18,7 +18,7 @@ from mllm_adapters.checkpoints.json_files import json_files
 from mllm_adapters.contract.terms import GraftSettings, HostError, Source
 from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.finetuning.finetune import finetune
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.instructblip.host import HOST, plan
 from mllm_adapters.loading.load import load
@@ -58,7 +58,7 @@ def grafted(host, donor: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         key = (flavour, tokens)
         if key not in made:
             made[key] = tmp_path_factory.mktemp("graft") / f"{flavour}-{tokens}"
-            graft(HOST, host(flavour), donor, made[key], GraftSettings(tokens=tokens))
+            graft_tower(HOST, host(flavour), donor, made[key], GraftSettings(tokens=tokens))
         return made[key]
 
     return make
@@ -151,7 +151,7 @@ def test_a_donor_with_another_grid_is_brought_to_the_hosts(host, make_tower, tmp
     counts = {}
     for tokens in ("native", "resize_features", "resize_posemb"):
         out = tmp_path / tokens
-        counts[tokens] = graft(HOST, host("vicuna"), donor, out, GraftSettings(tokens=tokens)).tower.count
+        counts[tokens] = graft_tower(HOST, host("vicuna"), donor, out, GraftSettings(tokens=tokens)).tower.count
         loaded = load(out)
         assert last_logits(loaded, [open_image_of(out)], [HOST.prompt(SHORT)]).isfinite().all()
     assert counts == {"native": 26, "resize_features": 17, "resize_posemb": 17}
@@ -169,7 +169,7 @@ def test_a_graft_computes_what_a_replacement_by_hand_computes(
 ) -> None:
     """The stock model in memory, its tower's features exchanged for the donor's: 16 wide, so nothing is new."""
     donor = make_tower(size=32)
-    record = graft(HOST, host(flavour), donor, tmp_path / "graft")
+    record = graft_tower(HOST, host(flavour), donor, tmp_path / "graft")
     assert not record.changed("new")
     model = InstructBlipForConditionalGeneration.from_pretrained(host(flavour)).eval()
     tower = load_tower(donor)[0]
@@ -216,7 +216,7 @@ def published(host: Path, out: Path, t5: bool) -> Path:
 def test_every_tensor_of_a_graft_onto_the_published_layout(flavour: str, host, donor: Path, tmp_path: Path) -> None:
     source = published(host(flavour), tmp_path / "published", flavour == "t5")
     before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
-    record = graft(HOST, source, donor, tmp_path / "graft")
+    record = graft_tower(HOST, source, donor, tmp_path / "graft")
     assert {path: path.read_bytes() for path in before} == before
     assert validate(tmp_path / "graft") == record
     second = "model-00002-of-00002.safetensors"
@@ -246,7 +246,7 @@ def test_every_tensor_of_a_graft_onto_the_published_layout(flavour: str, host, d
 
 
 def test_a_new_connector_is_new_from_the_features_to_the_language_model(host, make_tower, tmp_path: Path) -> None:
-    record = graft(HOST, host("vicuna"), make_tower(size=32), tmp_path / "graft", GraftSettings(connector="new"))
+    record = graft_tower(HOST, host("vicuna"), make_tower(size=32), tmp_path / "graft", GraftSettings(connector="new"))
     state = load(tmp_path / "graft").model.state_dict()
     connector = {name for name in state if name.startswith(("qformer.", "language_projection."))}
     assert {change.name for change in record.changed("new")} == connector
@@ -271,7 +271,7 @@ def test_a_checkpoint_without_an_image_token_is_refused(host, donor: Path, tmp_p
     del config["image_token_index"]
     (old / "config.json").write_text(json.dumps(config))
     with pytest.raises(HostError, match="older than November 2024"):
-        graft(HOST, old, donor, tmp_path / "graft")
+        graft_tower(HOST, old, donor, tmp_path / "graft")
 
 
 def test_the_stock_processor_would_shift_the_qformers_text(host) -> None:

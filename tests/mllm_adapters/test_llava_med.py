@@ -35,7 +35,7 @@ from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing, open_image, preprocess
 from mgll.tower.file import load_tower, save_tower
 from mllm_adapters.contract.terms import HostError
-from mllm_adapters.graft.transplant import convert, graft
+from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.llava_med import HOST
 from mllm_adapters.hosts.registry import host_of
@@ -126,7 +126,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def converted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("converted") / "llava-med"
-    convert(HOST, published, out)
+    convert_host(HOST, published, out)
     return out
 
 
@@ -138,7 +138,7 @@ def encoder(make_tower: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="module")
 def grafted(published: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("graft") / "llava-med"
-    graft(HOST, published, encoder, out)
+    graft_tower(HOST, published, encoder, out)
     return out
 
 
@@ -146,7 +146,7 @@ def grafted(published: Path, encoder: Path, tmp_path_factory: pytest.TempPathFac
 def own_tower(published: Path, converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     save_tower(folder / "own.ckpt", load(converted).model.model.vision_tower, Preprocessing(size=LOW, resize="pad"))
-    graft(HOST, published, folder / "own.ckpt", folder / "graft")
+    graft_tower(HOST, published, folder / "own.ckpt", folder / "graft")
     return folder / "graft"
 
 
@@ -248,7 +248,7 @@ def test_its_own_tower_changes_no_logit(converted: Path, own_tower: Path, plain)
 
 def test_the_published_folder_is_only_read(published: Path, encoder: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in published.iterdir()}
-    graft(HOST, published, encoder, tmp_path / "graft")
+    graft_tower(HOST, published, encoder, tmp_path / "graft")
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
 
 
@@ -275,7 +275,7 @@ def test_a_checkpoint_with_a_fast_tokenizer_only(published: Path, converted: Pat
     content["pre_tokenizer"]["prepend_scheme"] = "first"  # as newer versions of transformers write it
     (fast / "tokenizer.json").write_text(json.dumps(content))
     (fast / "tokenizer.model").unlink()
-    convert(HOST, fast, tmp_path / "converted")
+    convert_host(HOST, fast, tmp_path / "converted")
     again = AutoTokenizer.from_pretrained(tmp_path / "converted")
     prompt = HOST.prompt("What is it?")
     assert again(prompt)["input_ids"] == tokenizer(prompt)["input_ids"] == prompt_ids(published, prompt, VOCABULARY, 1)
@@ -288,19 +288,19 @@ def test_tables_that_are_computed_are_left_out_and_strangers_are_named(published
         "model.vision_tower.vision_tower.vision_model.embeddings.position_ids": torch.arange(17)[None],
     }
     save_published(tmp_path / "old", old, CONFIG)
-    convert(HOST, tmp_path / "old", tmp_path / "converted")
+    convert_host(HOST, tmp_path / "old", tmp_path / "converted")
     assert load(tmp_path / "converted").model.lm_head.weight.shape == (VOCABULARY + 2, HIDDEN)
     save_published(tmp_path / "strange", old | {"model.segmenter.weight": torch.ones(2)}, CONFIG)
     with pytest.raises(FormatError, match=r"family does not have: model\.segmenter\.weight"):
-        convert(HOST, tmp_path / "strange", tmp_path / "never")
+        convert_host(HOST, tmp_path / "strange", tmp_path / "never")
     without = {name: tensor for name, tensor in old.items() if name != "lm_head.weight"}
     save_published(tmp_path / "without", without, CONFIG)
     with pytest.raises(FormatError, match=r"lm_head\.weight is in no shard"):
-        convert(HOST, tmp_path / "without", tmp_path / "never")
+        convert_host(HOST, tmp_path / "without", tmp_path / "never")
     blind = {name: tensor for name, tensor in old.items() if "vision_tower" not in name}
     save_published(tmp_path / "blind", blind, CONFIG)
     with pytest.raises(FormatError, match="no vision tower in it"):
-        convert(HOST, tmp_path / "blind", tmp_path / "never")
+        convert_host(HOST, tmp_path / "blind", tmp_path / "never")
     assert not (tmp_path / "never").exists()
 
 
@@ -314,7 +314,7 @@ def test_tables_that_are_computed_are_left_out_and_strangers_are_named(published
 def test_other_checkpoints_are_refused(change: dict[str, str], said: str, published: Path, tmp_path: Path) -> None:
     save_published(tmp_path / "other", published_tensors(), CONFIG | change)
     with pytest.raises(HostError, match=said):
-        convert(HOST, tmp_path / "other", tmp_path / "never")
+        convert_host(HOST, tmp_path / "other", tmp_path / "never")
 
 
 def test_half_precision_and_old_bin_shards(published: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_half_precision_and_old_bin_shards(published: Path, make_tower: Callable
         path.unlink()
     (old / "model.safetensors.index.json").unlink()
     (old / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    graft(HOST, old, make_tower(size=16), tmp_path / "graft")
+    graft_tower(HOST, old, make_tower(size=16), tmp_path / "graft")
     model = load(tmp_path / "graft").model
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     expected = value("model.norm.weight", (HIDDEN,)).bfloat16()

@@ -17,7 +17,7 @@ from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.file import load_tower, save_tower
 from mllm_adapters.contract.terms import GraftSettings, HostError
-from mllm_adapters.graft.transplant import convert, graft
+from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.med_flamingo.host import HOST
 from mllm_adapters.loading.load import load
@@ -86,7 +86,7 @@ def test_the_published_file_gives_open_flamingos_logits(
     rule: str, published: Callable[..., Path], parts: dict[str, Path], tmp_path: Path
 ) -> None:
     """End to end: names and logits are those of the public package, only the directory is ours."""
-    record = convert(HOST, published(rule), tmp_path / "host", parts=parts)
+    record = convert_host(HOST, published(rule), tmp_path / "host", parts=parts)
     assert (record.features, record.placeholders, record.loads_in) == (1, 1, "mllm_adapters.load")
     config = tmp_path / "host" / "config.json"
     content = json.loads(config.read_text())
@@ -108,7 +108,7 @@ def test_the_published_file_gives_open_flamingos_logits(
 def test_its_tokenizer_and_where_it_stops(
     published: Callable[..., Path], parts: dict[str, Path], tmp_path: Path
 ) -> None:
-    convert(HOST, published(), tmp_path / "host", parts=parts)
+    convert_host(HOST, published(), tmp_path / "host", parts=parts)
     loaded = load(tmp_path / "host")
     tokens = loaded.processor.tokenizer
     assert tokens.convert_tokens_to_ids(["<|endofchunk|>", "<image>", "<PAD>"]) == [BASE, BASE + 1, BASE + 2]
@@ -125,12 +125,12 @@ def test_a_graft_in_every_tensor(
     before = {
         path: path.read_bytes() for path in [*source.iterdir(), *parts["llama"].iterdir(), *parts["clip"].iterdir()]
     }
-    record = graft(HOST, source, donor, tmp_path / "graft", parts=parts)
+    record = graft_tower(HOST, source, donor, tmp_path / "graft", parts=parts)
     assert all(path.read_bytes() == content for path, content in before.items())
     assert validate(tmp_path / "graft") == record
     assert not record.changed("dropped")
     assert all(change.name.startswith("vision_tower.") for change in record.tensors)
-    convert(HOST, source, tmp_path / "host", parts=parts)
+    convert_host(HOST, source, tmp_path / "host", parts=parts)
     grafted, host = load(tmp_path / "graft").model.state_dict(), load(tmp_path / "host").model.state_dict()
     expected = {n: t for n, t in host.items() if not n.startswith("vision_tower.")}
     expected |= {f"vision_tower.{n}": t for n, t in load_tower(donor)[0].state_dict().items()}
@@ -144,17 +144,17 @@ def test_a_graft_in_every_tensor(
 def test_its_own_tower_changes_no_logit(published: Callable[..., Path], parts: dict[str, Path], tmp_path: Path) -> None:
     own, source = tmp_path / "own.ckpt", published()
     save_tower(own, tiny().vision_tower, Preprocessing(size=16, resize="crop"))
-    record = graft(HOST, source, own, tmp_path / "graft", parts=parts)
+    record = graft_tower(HOST, source, own, tmp_path / "graft", parts=parts)
     assert not record.connector_needs_training
-    convert(HOST, source, tmp_path / "host", parts=parts)
-    again = graft(HOST, tmp_path / "host", own, tmp_path / "again")  # a converted host is a host
+    convert_host(HOST, source, tmp_path / "host", parts=parts)
+    again = graft_tower(HOST, tmp_path / "host", own, tmp_path / "again")  # a converted host is a host
     assert not again.connector_needs_training
     with torch.no_grad():
         found = [load(tmp_path / name).model(**reference.inputs()).logits for name in ("host", "graft", "again")]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
     save_tower(own, tiny().vision_tower, Preprocessing(size=16, resize="pad"))  # the same weights, fed otherwise
-    assert graft(HOST, source, own, tmp_path / "padded", parts=parts).connector_needs_training
+    assert graft_tower(HOST, source, own, tmp_path / "padded", parts=parts).connector_needs_training
 
 
 def test_wrappers_old_shards_and_tables_that_are_computed(
@@ -170,7 +170,7 @@ def test_wrappers_old_shards_and_tables_that_are_computed(
     config = json.loads((parts["llama"] / "config.json").read_text())
     (llama / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
     tokenizer().save_pretrained(llama)
-    convert(HOST, source, tmp_path / "host", parts=parts | {"llama": llama})
+    convert_host(HOST, source, tmp_path / "host", parts=parts | {"llama": llama})
     state = load(tmp_path / "host").model.state_dict()
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     expected = tiny().state_dict()
@@ -181,7 +181,7 @@ def test_wrappers_old_shards_and_tables_that_are_computed(
 def test_another_width_makes_perceiver_and_its_readers_new(
     published: Callable[..., Path], parts: dict[str, Path], make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
-    record = graft(HOST, published(), make_tower(hidden_size=24), tmp_path / "graft", parts=parts)
+    record = graft_tower(HOST, published(), make_tower(hidden_size=24), tmp_path / "graft", parts=parts)
     new = {change.name for change in record.changed("new")}
     readers = {f"language_model.model.layers.{i}.gated_cross_attn_layer.attn.to_kv.weight" for i in (1, 3)}
     assert {name for name in new if not name.startswith("perceiver.")} == readers
@@ -197,7 +197,7 @@ def test_a_new_connector_starts_with_closed_gates(
     published: Callable[..., Path], parts: dict[str, Path], make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
     settings = GraftSettings(connector="new")
-    record = graft(HOST, published(), make_tower(), tmp_path / "graft", settings, parts=parts)
+    record = graft_tower(HOST, published(), make_tower(), tmp_path / "graft", settings, parts=parts)
     state = load(tmp_path / "graft").model.state_dict()
     connector = {name for name in state if "perceiver." in name or "gated_cross_attn_layer." in name}
     assert {change.name for change in record.changed("new")} == connector
@@ -212,7 +212,7 @@ def test_what_is_missing_surplus_or_contradictory_is_named(
         source.mkdir(exist_ok=True)
         torch.save(saved_tensors("next") if content is None else content, source / "model.pt")
         with pytest.raises(error, match=match):
-            convert(HOST, source, tmp_path / "host", parts=given)
+            convert_host(HOST, source, tmp_path / "host", parts=given)
         assert not (tmp_path / "host").exists()
 
     whole = saved_tensors("next")
@@ -242,7 +242,7 @@ def test_what_is_missing_surplus_or_contradictory_is_named(
     fails(FormatError, "found: model.pt, other.pt")
     (tmp_path / "case" / "other.pt").unlink()
     torch.save(only_alias, tmp_path / "case" / "model.pt")
-    convert(HOST, tmp_path / "case", tmp_path / "host", parts=parts)  # one of the two names is enough
+    convert_host(HOST, tmp_path / "case", tmp_path / "host", parts=parts)  # one of the two names is enough
 
 
 def test_a_damaged_file(published: Callable[..., Path], parts: dict[str, Path], tmp_path: Path) -> None:
@@ -250,4 +250,4 @@ def test_a_damaged_file(published: Callable[..., Path], parts: dict[str, Path], 
     content = (source / "model.pt").read_bytes()
     (source / "model.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(FormatError, match=r"model\.pt"):
-        convert(HOST, source, tmp_path / "host", parts=parts)
+        convert_host(HOST, source, tmp_path / "host", parts=parts)

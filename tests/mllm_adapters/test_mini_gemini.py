@@ -30,7 +30,7 @@ from mgll.formats import FormatError
 from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, open_image, preprocess
 from mgll.tower.file import load_tower, read_header, save_tower
 from mllm_adapters.contract.terms import GraftSettings, HostError
-from mllm_adapters.graft.transplant import convert, graft
+from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.mini_gemini.host import HOST
 from mllm_adapters.hosts.mini_gemini.model import ConvNeXtMap, MiniGeminiConfig, PatchInfoMining
@@ -149,7 +149,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def converted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("converted") / "mgm"
-    convert(HOST, published, out)
+    convert_host(HOST, published, out)
     return out
 
 
@@ -247,14 +247,14 @@ def test_towers_that_the_file_leaves_out(kind: str, converted: Path, tmp_path: P
         save_file(towers, clip / "model.safetensors")
         save_file(trunk, convnext / "open_clip_model.safetensors")
     with pytest.raises(HostError, match=r"leaves its clip tower out; add --part clip=DIR_OR_HUB_ID \(openai/clip-vit"):
-        convert(HOST, tmp_path / "without", tmp_path / "never")
+        convert_host(HOST, tmp_path / "without", tmp_path / "never")
     with pytest.raises(
         HostError, match=r"leaves its convnext tower out; add --part convnext=DIR_OR_HUB_ID \(laion/CLIP-conv"
     ):
-        convert(HOST, tmp_path / "without", tmp_path / "never", parts={"clip": clip})
+        convert_host(HOST, tmp_path / "without", tmp_path / "never", parts={"clip": clip})
     with pytest.raises(FormatError, match=r"no convnext tower in it; laion/CLIP-convnext"):
-        convert(HOST, tmp_path / "without", tmp_path / "never", parts={"clip": clip, "convnext": clip})
-    convert(HOST, tmp_path / "without", tmp_path / "whole", parts={"clip": clip, "convnext": convnext})
+        convert_host(HOST, tmp_path / "without", tmp_path / "never", parts={"clip": clip, "convnext": clip})
+    convert_host(HOST, tmp_path / "without", tmp_path / "whole", parts={"clip": clip, "convnext": convnext})
     expected, found = load(converted).model.state_dict(), load(tmp_path / "whole").model.state_dict()
     assert [name for name in expected | found if not torch.equal(found[name], expected[name])] == []
 
@@ -265,7 +265,7 @@ def test_its_own_tower_stands_where_it_stood_and_changes_no_logit(
     host = load(converted)
     own = tmp_path / "own.ckpt"
     save_tower(own, host.model.model.vision_tower, Preprocessing(size=LOW, resize="pad"))
-    record = graft(HOST, published, own, tmp_path / "graft")
+    record = graft_tower(HOST, published, own, tmp_path / "graft")
     assert not record.connector_needs_training
     assert record.tower is None
     inputs = host.processor(images=open_image(photographs[0]), text=HOST.prompt("What?"), return_tensors="pt")
@@ -277,7 +277,7 @@ def test_a_donor_sees_its_own_normalisation_and_the_convnext_clips(
     published: Path, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
 ) -> None:
     encoder = make_tower(size=24, hidden_size=WIDTH, num_attention_heads=2, patch_size=3)
-    record = graft(HOST, published, encoder, tmp_path / "graft")
+    record = graft_tower(HOST, published, encoder, tmp_path / "graft")
     assert validate(tmp_path / "graft") == record
     assert (record.features, record.placeholders, record.loads_in) == (64, 64, "mllm_adapters.load")
     assert not record.changed("new")
@@ -310,7 +310,7 @@ def test_what_a_token_sees_under_each_policy(
     tokens: str, side: int, published: Path, make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
     encoder = make_tower(size=16, hidden_size=24)
-    record = graft(HOST, published, encoder, tmp_path / "graft", GraftSettings(tokens=tokens))
+    record = graft_tower(HOST, published, encoder, tmp_path / "graft", GraftSettings(tokens=tokens))
     assert (record.features, record.placeholders) == (side * side, side * side)
     new = {change.name.removeprefix("model.") for change in record.changed("new")}
     assert new == {
@@ -329,12 +329,14 @@ def test_what_a_token_sees_under_each_policy(
 def test_what_mining_cannot_take(published: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
     odd = make_tower(size=24)
     with pytest.raises(HostError, match=r"grid of 3 x 3 does not divide the map of 16 x 16 cells.*resize_features"):
-        graft(HOST, published, odd, tmp_path / "graft")
-    assert graft(HOST, published, odd, tmp_path / "graft", GraftSettings(tokens="resize_features")).features == COUNT
+        graft_tower(HOST, published, odd, tmp_path / "graft")
+    assert (
+        graft_tower(HOST, published, odd, tmp_path / "graft", GraftSettings(tokens="resize_features")).features == COUNT
+    )
     with pytest.raises(HostError, match="a class token has no window"):
-        graft(HOST, published, make_tower(size=16), tmp_path / "never", GraftSettings(feature_select="full"))
+        graft_tower(HOST, published, make_tower(size=16), tmp_path / "never", GraftSettings(feature_select="full"))
     with pytest.raises(HostError, match="feature layer 7 does not exist"):
-        graft(HOST, published, make_tower(size=16), tmp_path / "never", GraftSettings(feature_layer=7))
+        graft_tower(HOST, published, make_tower(size=16), tmp_path / "never", GraftSettings(feature_layer=7))
     assert not (tmp_path / "never").exists()
 
 
@@ -350,12 +352,12 @@ def test_what_mining_cannot_take(published: Path, make_tower: Callable[..., Path
 def test_variants_that_are_not_built_here(change: dict[str, object], said: str, tmp_path: Path) -> None:
     save_published(tmp_path / "other", published_tensors(), CONFIG | change, shards=1)
     with pytest.raises(HostError, match=said):
-        convert(HOST, tmp_path / "other", tmp_path / "never")
+        convert_host(HOST, tmp_path / "other", tmp_path / "never")
 
 
 def test_a_new_connector_is_new_throughout(published: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
     settings = GraftSettings(connector="new", seed=3)
-    record = graft(HOST, published, make_tower(size=16, hidden_size=WIDTH), tmp_path / "graft", settings)
+    record = graft_tower(HOST, published, make_tower(size=16, hidden_size=WIDTH), tmp_path / "graft", settings)
     tensors = load_file(tmp_path / "graft" / "model-mgll-tower.safetensors")
     connector = [name for name in expected_tensors() if ".mining." in name or ".multi_modal_projector." in name]
     assert {change.name for change in record.changed("new")} == set(connector)
@@ -368,7 +370,7 @@ def test_a_new_connector_is_new_throughout(published: Path, make_tower: Callable
 def test_half_precision_on_a_cpu(
     published: Path, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
 ) -> None:
-    graft(HOST, published, make_tower(size=32, hidden_size=WIDTH), tmp_path / "graft")
+    graft_tower(HOST, published, make_tower(size=32, hidden_size=WIDTH), tmp_path / "graft")
     scored = []
     for dtype in (torch.float32, torch.bfloat16):
         loaded = load(tmp_path / "graft", dtype=dtype)

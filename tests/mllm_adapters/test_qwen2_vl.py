@@ -20,7 +20,7 @@ from mgll.tower.file import load_tower, read_header
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.finetuning.finetune import finetune
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.qwen2_vl.visual import in_blocks
 from mllm_adapters.hosts.registry import get_host
@@ -46,7 +46,7 @@ def encoder(make_tower: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="module")
 def grafted(host: tuple[str, Path], encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("graft") / "out"
-    graft(get_host(host[0]), host[1], encoder, out)
+    graft_tower(get_host(host[0]), host[1], encoder, out)
     return out
 
 
@@ -237,7 +237,7 @@ def test_published_files_tensor_by_tensor(
     with torch.inference_mode():
         assert torch.equal(untouched.model(**same).logits, original.model(**encoded(original, shapes[1])).logits)
 
-    record = graft(spec, published, encoder, tmp_path / "graft")
+    record = graft_tower(spec, published, encoder, tmp_path / "graft")
     assert validate(tmp_path / "graft") == record
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
     pure = "model-00002-of-00002.safetensors"
@@ -262,13 +262,13 @@ def test_a_merger_that_fits_is_kept_unless_a_new_one_is_asked_for(
 ) -> None:
     name, directory = host
     encoder = make_tower(size=32, hidden_size=16)
-    record = graft(get_host(name), directory, encoder, tmp_path / "kept")
+    record = graft_tower(get_host(name), directory, encoder, tmp_path / "kept")
     assert record.changed("new") == []
     old, found = load(directory).model.state_dict(), load(tmp_path / "kept").model.state_dict()
     merger = [n for n in old if ".merger." in n]
     assert len(merger) == (6 if name == "qwen2-vl" else 5)
     assert all(torch.equal(old[n], found[n]) for n in merger)
-    fresh = graft(get_host(name), directory, encoder, tmp_path / "new", GraftSettings(connector="new"))
+    fresh = graft_tower(get_host(name), directory, encoder, tmp_path / "new", GraftSettings(connector="new"))
     assert len(fresh.changed("new")) == len(merger)
 
 
@@ -276,7 +276,7 @@ def test_image_tokens_of_each_policy(host: tuple[str, Path], encoder: Path, shap
     counts = {"native": 4, "pooled": 1, "resize_features": 28**2, "resize_posemb": 28**2}  # 448 px in patches of 8
     for tokens, count in counts.items():
         out = tmp_path / tokens
-        assert graft(get_host(host[0]), host[1], encoder, out, GraftSettings(tokens=tokens)).features == count
+        assert graft_tower(get_host(host[0]), host[1], encoder, out, GraftSettings(tokens=tokens)).features == count
         loaded = load(out)
         ids = encoded(loaded, shapes[2])["input_ids"]
         assert int((ids == loaded.model.config.image_token_id).sum()) == count
@@ -294,7 +294,7 @@ def test_what_the_merger_cannot_take_is_refused(
     host: tuple[str, Path], size: int, settings: dict, message: str, make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(HostError, match=message):
-        graft(get_host(host[0]), host[1], make_tower(size=size), tmp_path / "graft", GraftSettings(**settings))
+        graft_tower(get_host(host[0]), host[1], make_tower(size=size), tmp_path / "graft", GraftSettings(**settings))
     assert not (tmp_path / "graft").exists()
 
 
@@ -308,7 +308,7 @@ def test_a_checkpoint_without_a_merger_is_refused(host: tuple[str, Path], encode
     index["weight_map"] = {name: shard for name, shard in index["weight_map"].items() if ".merger." not in name}
     (published / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(HostError, match=r"no tensors named \*visual\.merger\.\*"):
-        graft(get_host(host[0]), published, encoder, tmp_path / "graft")
+        graft_tower(get_host(host[0]), published, encoder, tmp_path / "graft")
 
 
 def test_preprocessing_of_the_donor_is_written(grafted: Path, encoder: Path) -> None:

@@ -16,7 +16,7 @@ from mgll.tower.file import load_tower
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.graft.source import open_source
-from mllm_adapters.graft.transplant import convert, graft
+from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.qwen_vl.host import HOST
 from mllm_adapters.hosts.qwen_vl.model import sincos_positions
@@ -37,7 +37,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def converted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedHost:
     out = tmp_path_factory.mktemp("converted") / "qwen-vl"
-    convert(HOST, published, out)
+    convert_host(HOST, published, out)
     return load(out)
 
 
@@ -93,13 +93,13 @@ def test_every_published_tensor_is_in_place_after_conversion_and_after_a_graft(
     hub.mkdir()
     expected = expected_tensors(save_published(hub, torch.bfloat16))
     before = {path.name: path.read_bytes() for path in hub.iterdir()}
-    convert(HOST, hub, out)
+    convert_host(HOST, hub, out)
     found = load(out).model.state_dict()
     assert found.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
     encoder = make_tower(size=32, hidden_size=24)
-    record = graft(HOST, hub, encoder, tmp_path / "graft")
+    record = graft_tower(HOST, hub, encoder, tmp_path / "graft")
     assert validate(tmp_path / "graft") == record
     assert [change.name for change in record.changed("new")] == ["visual.resampler.kv_proj.weight"]
     loaded = load(tmp_path / "graft")
@@ -118,7 +118,7 @@ def test_every_published_tensor_is_in_place_after_conversion_and_after_a_graft(
 def test_a_new_connector_is_new_but_for_its_fixed_positions(
     published: Path, make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
-    record = graft(
+    record = graft_tower(
         HOST, published, make_tower(size=32, hidden_size=24), tmp_path / "graft", GraftSettings(connector="new")
     )
     inside = {change.name.removeprefix("visual.resampler.") for change in record.changed("new")}
@@ -286,5 +286,5 @@ def test_what_the_resampler_cannot_take_is_refused(
     settings: dict, message: str, published: Path, make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(HostError, match=message):
-        graft(HOST, published, make_tower(size=32), tmp_path / "graft", GraftSettings(**settings))
+        graft_tower(HOST, published, make_tower(size=32), tmp_path / "graft", GraftSettings(**settings))
     assert not (tmp_path / "graft").exists()

@@ -16,7 +16,7 @@ from mgll.formats import FormatError
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.graft import transplant
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.graft.weights import TOWER_SHARD
 from mllm_adapters.hosts.llava.host import HOST
@@ -31,7 +31,7 @@ def host_copy(host_directory: Path, tmp_path: Path) -> Path:
 def refuse(match: str, source: Path, encoder: Path, out: Path, settings: GraftSettings | None = None) -> None:
     before = {path.name: path.read_bytes() for path in source.iterdir()}
     with pytest.raises((FormatError, HostError), match=match):
-        graft(HOST, source, encoder, out, settings)
+        graft_tower(HOST, source, encoder, out, settings)
     assert {path.name: path.read_bytes() for path in source.iterdir()} == before
     assert not out.exists()
 
@@ -98,14 +98,14 @@ def test_feature_layer_beyond_the_donor(host_directory: Path, make_tower: Callab
 def test_out_must_not_hold_anything_else(host_copy: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
     encoder, out = make_tower(), tmp_path / "graft"
     with pytest.raises(HostError, match="the checkpoint itself"):
-        graft(HOST, host_copy, encoder, host_copy)
+        graft_tower(HOST, host_copy, encoder, host_copy)
     with pytest.raises(HostError, match="the checkpoint itself"):
-        graft(HOST, host_copy, encoder, host_copy.parent)
-    graft(HOST, host_copy, encoder, out)
-    graft(HOST, host_copy, make_tower(seed=2), out)  # an earlier graft is replaced
+        graft_tower(HOST, host_copy, encoder, host_copy.parent)
+    graft_tower(HOST, host_copy, encoder, out)
+    graft_tower(HOST, host_copy, make_tower(seed=2), out)  # an earlier graft is replaced
     (out / "notes.txt").write_text("mine")
     with pytest.raises(HostError, match=r"notes\.txt"):
-        graft(HOST, host_copy, encoder, out)
+        graft_tower(HOST, host_copy, encoder, out)
     assert (out / "notes.txt").read_text() == "mine"
 
 
@@ -116,11 +116,11 @@ def test_an_exception_midway_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     encoder, out = make_tower(), tmp_path / "graft"
-    graft(HOST, host_copy, encoder, out)
+    graft_tower(HOST, host_copy, encoder, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     monkeypatch.setattr(transplant, "write_files", full_disk)
     with pytest.raises(OSError, match="No space"):
-        graft(HOST, host_copy, make_tower(seed=2), out)
+        graft_tower(HOST, host_copy, make_tower(seed=2), out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "graft"]
 
@@ -148,7 +148,7 @@ def test_a_kill_midway_leaves_nothing_that_loads(
         with pytest.raises(FormatError, match="not a"):
             command(half)
     assert {path.name: path.read_bytes() for path in host_copy.iterdir()} == before
-    graft(HOST, host_copy, encoder, out)
+    graft_tower(HOST, host_copy, encoder, out)
     validate(out)
 
 
@@ -156,7 +156,7 @@ def test_load_names_what_is_missing_surplus_or_misshapen(
     host_directory: Path, make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "graft"
-    graft(HOST, host_directory, make_tower(), out, copy=True)
+    graft_tower(HOST, host_directory, make_tower(), out, copy=True)
     path, index = out / TOWER_SHARD, out / "model.safetensors.index.json"
     whole, listed = load_file(path), json.loads(index.read_text())
     name = "vision_tower.post_layernorm.weight"
@@ -188,7 +188,7 @@ def test_validate_names_the_wrong_field(
     from mllm_adapters.graft.__main__ import _main
 
     out = tmp_path / "graft"
-    graft(HOST, host_directory, make_tower(), out)
+    graft_tower(HOST, host_directory, make_tower(), out)
     assert _main(["validate", str(out)]) == 0
     record = json.loads((out / GRAFT).read_text())
     (out / GRAFT).write_text(json.dumps(record | {"features": "many"}))

@@ -11,14 +11,14 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Janus
 from mgll.images.preprocessing import open_image
 from mgll.tower.file import load_tower
 from mllm_adapters.contract.host import Host, LoadedHost
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 
 
 def grafted(host: Host, save, encoder: Path, folder: Path) -> LoadedHost:
     save(folder / "host")
-    graft(host, folder / "host", encoder, folder / "graft")
+    graft_tower(host, folder / "host", encoder, folder / "graft")
     return load(folder / "graft")
 
 

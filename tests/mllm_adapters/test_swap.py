@@ -11,7 +11,7 @@ import torch
 
 from mllm_adapters import ask, convert, swap
 from mllm_adapters.contract.terms import GraftSettings
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.loading.load import load
@@ -197,7 +197,9 @@ def test_the_report_says_why_a_graft_needs_code_of_ours(
     from tiny.any_host import save_tiny
 
     host, out = get_host(name), tmp_path / "graft"
-    record = graft(host, save_tiny(name, tmp_path / "host"), make_tower(size=48), out, GraftSettings(tokens=tokens))
+    record = graft_tower(
+        host, save_tiny(name, tmp_path / "host"), make_tower(size=48), out, GraftSettings(tokens=tokens)
+    )
     said = swap.report(host, record, out)
     assert f"{why}: load it with mllm_adapters.load, not with transformers" in said
 
@@ -205,7 +207,7 @@ def test_the_report_says_why_a_graft_needs_code_of_ours(
 def test_the_report_of_a_graft_that_transformers_loads_warns_of_nothing(
     host_directory: Path, make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
-    record = graft(get_host("llava"), host_directory, make_tower(), tmp_path / "graft")
+    record = graft_tower(get_host("llava"), host_directory, make_tower(), tmp_path / "graft")
     assert "mllm_adapters.load" not in swap.report(get_host("llava"), record, tmp_path / "graft")
 
 

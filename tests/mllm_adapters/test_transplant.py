@@ -16,7 +16,7 @@ from mgll.images.preprocessing import Preprocessing, open_image, preprocess
 from mgll.tower.file import load_tower, read_header, save_tower
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.contract.token_policy import resize_grid
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.graft.weights import TOWER_SHARD
 from mllm_adapters.hosts.llava.host import HOST
@@ -70,14 +70,14 @@ def test_every_tensor_after_a_plain_load(
     for names in ("legacy", "current", "single"):
         source, out = mixed_shards(names), tmp_path / f"graft-{names}"
         before = snapshot(source)
-        record = graft(HOST, source, encoder, out)
+        record = graft_tower(HOST, source, encoder, out)
         assert snapshot(source) == before
         assert record.connector_needs_training
         assert {change.change for change in record.tensors} == {"replaced"}
         assert validate(out) == record
         pairs.append((out, tmp_path / f"{names}.safetensors"))
     siglip = (tmp_path / "graft-siglip", tmp_path / "siglip.safetensors")
-    graft(HOST, tmp_path / "host-legacy", save_donor("siglip", tmp_path / "siglip.ckpt"), siglip[0])
+    graft_tower(HOST, tmp_path / "host-legacy", save_donor("siglip", tmp_path / "siglip.ckpt"), siglip[0])
     in_plain_transformers([*pairs, siglip])
     expected = host_model.state_dict() | in_memory(load_tower(encoder)[0].state_dict())
     for _, path in pairs:
@@ -94,13 +94,13 @@ def test_no_file_keeps_an_old_tensor_and_untouched_shards_are_links(
     mixed_shards: Callable[[str], Path], make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = mixed_shards("legacy")
-    graft(HOST, source, make_tower(), tmp_path / "graft")
+    graft_tower(HOST, source, make_tower(), tmp_path / "graft")
     for path in (tmp_path / "graft").glob("*.safetensors"):
         towers = [name for name in load_file(path) if "vision_tower" in name]
         assert bool(towers) == (path.name == TOWER_SHARD)
     pure = "model-00003-of-00003.safetensors"
     assert (tmp_path / "graft" / pure).samefile(source / pure)
-    graft(HOST, source, make_tower(), tmp_path / "copied", copy=True)
+    graft_tower(HOST, source, make_tower(), tmp_path / "copied", copy=True)
     assert not (tmp_path / "copied" / pure).samefile(source / pure)
 
 
@@ -109,7 +109,7 @@ def test_the_hosts_own_tower_changes_no_logit(
 ) -> None:
     own = tmp_path / "own.ckpt"
     save_tower(own, host_model.model.vision_tower, Preprocessing(size=24))
-    record = graft(HOST, host_directory, own, tmp_path / "graft")
+    record = graft_tower(HOST, host_directory, own, tmp_path / "graft")
     assert not record.connector_needs_training
     assert all(change.sha256 == change.before for change in record.tensors)
     host, grafted = load(host_directory), load(tmp_path / "graft")
@@ -144,7 +144,7 @@ def test_token_policies(
     tmp_path: Path,
 ) -> None:
     encoder, out = make_tower(size=size), tmp_path / "graft"
-    record = graft(HOST, host_directory, encoder, out, GraftSettings(tokens=policy))
+    record = graft_tower(HOST, host_directory, encoder, out, GraftSettings(tokens=policy))
     assert (record.features, record.placeholders) == (tokens, tokens)
     assert record.loads_in == ("mllm_adapters.load" if policy == "resize_features" else "transformers")
     loaded = load(out)
@@ -180,7 +180,7 @@ def test_the_pooled_policy_gives_one_token_the_feature_that_was_trained(
     host_directory: Path, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
 ) -> None:
     encoder, out = make_tower(size=16), tmp_path / "graft"
-    record = graft(HOST, host_directory, encoder, out, GraftSettings(tokens="pooled"))
+    record = graft_tower(HOST, host_directory, encoder, out, GraftSettings(tokens="pooled"))
     assert (record.features, record.placeholders, record.loads_in) == (1, 1, "mllm_adapters.load")
     assert record.tower is not None
     assert (record.tower.tokens, record.tower.pooling) == ("pooled", "cls")
@@ -194,7 +194,7 @@ def test_the_pooled_policy_gives_one_token_the_feature_that_was_trained(
         assert torch.equal(seen, loaded.model.model.multi_modal_projector(trained))
         assert loaded.model.generate(**inputs, max_new_tokens=2, do_sample=False).shape[0] == 1
     with pytest.raises(HostError, match="graft onto its host instead"):
-        graft(HOST, out, encoder, tmp_path / "again")
+        graft_tower(HOST, out, encoder, tmp_path / "again")
     assert_plain_transformers_says_no(out)
 
 
@@ -203,7 +203,7 @@ def test_the_processor_does_what_the_tower_was_trained_with(
     resize: str, host_directory: Path, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
 ) -> None:
     encoder = make_tower(resize=resize)
-    graft(HOST, host_directory, encoder, tmp_path / "graft")
+    graft_tower(HOST, host_directory, encoder, tmp_path / "graft")
     processor = LlavaProcessor.from_pretrained(tmp_path / "graft")
     for path in photographs[:3]:
         found = processor.image_processor(images=open_image(path), return_tensors="pt")["pixel_values"][0]
@@ -214,15 +214,15 @@ def test_another_width_makes_the_first_layer_new(
     host_directory: Path, make_tower: Callable[..., Path], tmp_path: Path
 ) -> None:
     encoder = make_tower(hidden_size=24, num_hidden_layers=2)
-    record = graft(HOST, host_directory, encoder, tmp_path / "graft", GraftSettings(seed=5))
+    record = graft_tower(HOST, host_directory, encoder, tmp_path / "graft", GraftSettings(seed=5))
     assert [change.name for change in record.changed("new")] == [
         "multi_modal_projector.linear_1.bias",
         "multi_modal_projector.linear_1.weight",
     ]
     assert len(record.changed("dropped")) == 16  # the third block
     assert load(tmp_path / "graft").model.model.multi_modal_projector.linear_1.weight.shape == (32, 24)
-    again = graft(HOST, host_directory, encoder, tmp_path / "again", GraftSettings(seed=5))
-    other = graft(HOST, host_directory, encoder, tmp_path / "other", GraftSettings(seed=6))
+    again = graft_tower(HOST, host_directory, encoder, tmp_path / "again", GraftSettings(seed=5))
+    other = graft_tower(HOST, host_directory, encoder, tmp_path / "other", GraftSettings(seed=6))
     assert again.tensors == record.tensors != other.tensors
     assert snapshot(tmp_path / "again").keys() == snapshot(tmp_path / "graft").keys()
 
@@ -231,7 +231,7 @@ def test_feature_layer_and_class_token_are_settings(
     host_directory: Path, make_tower: Callable[..., Path], photographs: list[Path], tmp_path: Path
 ) -> None:
     settings = GraftSettings(feature_layer=-1, feature_select="full")
-    record = graft(HOST, host_directory, make_tower(), tmp_path / "graft", settings)
+    record = graft_tower(HOST, host_directory, make_tower(), tmp_path / "graft", settings)
     assert record.features == 10
     assert logits(load(tmp_path / "graft"), photographs).isfinite().all()
 
@@ -245,5 +245,5 @@ def test_half_precision_hosts_get_half_precision_towers(
     for shard in half.glob("model-*-of-*"):
         if shard.name not in (half / "model.safetensors.index.json").read_text():
             shard.unlink()
-    graft(HOST, half, make_tower(), tmp_path / "graft")
+    graft_tower(HOST, half, make_tower(), tmp_path / "graft")
     assert {parameter.dtype for parameter in load(tmp_path / "graft").model.parameters()} == {torch.float16}

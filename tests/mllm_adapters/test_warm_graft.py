@@ -21,7 +21,7 @@ from mllm_adapters.contract.terms import GraftSettings, HostError, Source
 from mllm_adapters.finetuning.batches import Images
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.source import open_source
-from mllm_adapters.graft.transplant import graft, plan_graft
+from mllm_adapters.graft.transplant import graft_tower, plan_graft
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.graft.warm import BATCH, Moments, images_in, matched, warm_plan
 from mllm_adapters.hosts.registry import get_host
@@ -56,7 +56,7 @@ def bridged(hosts, donor: Path, unlabelled: list[Path], tmp_path_factory) -> Cal
     def grafted(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("bridged") / name
-            graft(get_host(name), hosts(name), donor, made[name], warm=unlabelled)
+            graft_tower(get_host(name), hosts(name), donor, made[name], warm=unlabelled)
         return made[name]
 
     return grafted
@@ -97,8 +97,8 @@ def test_a_map_that_exists_is_found_and_multiplied_into_the_connector(
         save_tower(encoder, tower, Preprocessing(size=SIZE, resize="pad"), pooling="mean")
         cold, warm = tmp_path / f"cold-{change}", tmp_path / f"warm-{change}"
         settings = GraftSettings(tokens=tokens)
-        graft(get_host(name), hosts(name), encoder, cold, settings)
-        record = graft(get_host(name), hosts(name), encoder, warm, settings, warm=unlabelled)
+        graft_tower(get_host(name), hosts(name), encoder, cold, settings)
+        record = graft_tower(get_host(name), hosts(name), encoder, warm, settings, warm=unlabelled)
         assert validate(warm).warm == record.warm
         assert record.connector_needs_training
         assert [change.name.rpartition("linear_")[2] for change in record.changed("new")] == ["1.bias", "1.weight"]
@@ -115,12 +115,12 @@ def test_a_map_that_exists_is_found_and_multiplied_into_the_connector(
 def test_the_map_is_sklearns_ridge_regression_and_folded_exactly(
     hosts, donor: Path, unlabelled: list[Path], tmp_path: Path
 ) -> None:
-    record = graft(get_host("llava"), hosts("llava"), donor, tmp_path / "warm", warm=unlabelled)
+    record = graft_tower(get_host("llava"), hosts("llava"), donor, tmp_path / "warm", warm=unlabelled)
     host = load(hosts("llava"))
     old = next(m for n, m in host.model.named_modules() if n.endswith("linear_1"))
     squares = [path for path in unlabelled if Image.open(path).width == Image.open(path).height] * 3
-    other = graft(get_host("llava"), hosts("llava"), donor, tmp_path / "square", warm=squares)
-    graft(get_host("llava"), hosts("llava"), donor, tmp_path / "cold")
+    other = graft_tower(get_host("llava"), hosts("llava"), donor, tmp_path / "square", warm=squares)
+    graft_tower(get_host("llava"), hosts("llava"), donor, tmp_path / "cold")
     tokens = []
     for directory in (tmp_path / "cold", hosts("llava")):
         loaded = load(directory)
@@ -191,7 +191,7 @@ def test_donors_that_say_the_same_in_other_channels_are_the_same_behind_their_br
         save_tower(path, donor, Preprocessing(size=SIZE))
     host = get_host("janus-pro")
     records = [
-        graft(host, hosts("janus-pro"), path, tmp_path / f"graft-{path.name}", warm=unlabelled)
+        graft_tower(host, hosts("janus-pro"), path, tmp_path / f"graft-{path.name}", warm=unlabelled)
         for path in (first, second)
     ]
     one, two = (vectors(tmp_path / f"graft-{path.name}", unlabelled) for path in (first, second))
@@ -231,14 +231,14 @@ def test_what_is_wrong_with_the_images_is_said(hosts, donor: Path, unlabelled: l
     with pytest.raises(HostError, match="no images in it"):
         images_in(tmp_path / "empty", 10)
     with pytest.raises(HostError, match="10 images or more"):
-        graft(host, hosts("llava"), donor, out, warm=unlabelled[:9])
+        graft_tower(host, hosts("llava"), donor, out, warm=unlabelled[:9])
     with pytest.raises(HostError, match="leave --connector new away"):
-        graft(host, hosts("llava"), donor, out, GraftSettings(connector="new"), warm=unlabelled)
+        graft_tower(host, hosts("llava"), donor, out, GraftSettings(connector="new"), warm=unlabelled)
     broken = [tmp_path / "a.png", tmp_path / "b.jpg"]
     for path in broken:
         path.write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"2 of 14 .*a\.png.*b\.jpg"):
-        graft(host, hosts("llava"), donor, out, warm=[broken[0], *unlabelled, broken[1]])
+        graft_tower(host, hosts("llava"), donor, out, warm=[broken[0], *unlabelled, broken[1]])
     assert not out.exists()
 
 

@@ -31,7 +31,7 @@ from mgll.manifest.records import Record
 from mgll.naive_objective import Occurrences, naive_objective
 from mgll.settings import PretrainSettings
 from mgll.synthetic import sample_eye
-from mgll.tower.model import pooled
+from mgll.tower.model import image_feature
 from mgll.training.data import TextLevel, text_levels
 from mgll.training.model import ContrastiveModel
 from mgll.training.pretraining import adamw
@@ -159,7 +159,10 @@ class Step:
         clock = [time.perf_counter()]
         batch: TextBatch = self.texts.batch(self.rows)
         clock.append(time.perf_counter())
-        encoded = [pooled(self.model.tower, self.pixels, self.model.pooling), self.model.text_encoder(*batch.inputs)]
+        encoded = [
+            image_feature(self.model.tower, self.pixels, self.model.pooling),
+            self.model.text_encoder(*batch.inputs),
+        ]
         clock.append(time.perf_counter())
         images, texts = (feature.detach().requires_grad_() for feature in encoded)
         images_in_common = torch.nn.functional.normalize(self.model.image_projection(images), dim=1)

@@ -1,7 +1,7 @@
-"""Make the demo's language model: a small LLaMA warmed on text-only questions (see mllm_adapters/warm_decoder.py).
+"""Make the demo's language model: a small LLaMA warmed on text-only questions (see mllm_adapters/demo/decoder_training.py).
 
-    python recipes/warm_decoder.py                        # a few minutes on two cores
-    python recipes/warm_decoder.py --steps 300 --out runs/quick
+    python recipes/train_demo_decoder.py                        # a few minutes on two cores
+    python recipes/train_demo_decoder.py --steps 300 --out runs/quick
 
 Writes decoder.safetensors; the weights that ship with the package are such a file, copied to mllm_adapters/demo/.
 """
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings
 from mgll.files import write_text
-from mllm_adapters.demo.settings import WarmSettings
+from mllm_adapters.demo.settings import DecoderTraining
 
 
 @dataclass(frozen=True)
-class Settings(WarmSettings):
+class Settings(DecoderTraining):
     """See `WarmSettings`.
 
     Attributes:
         out: folder of the run.
     """
 
-    out: str = "runs/warm_decoder"
+    out: str = "runs/demo_decoder"
 
 
 def main() -> None:
@@ -34,12 +34,12 @@ def main() -> None:
 
     from mgll.provenance import provenance
     from mllm_adapters.demo.decoder import build_tokenizer, save_decoder
-    from mllm_adapters.demo.decoder_training import warm
+    from mllm_adapters.demo.decoder_training import train_decoder
     from mllm_adapters.demo.reading import text_only_accuracy
 
     out = Path(settings.out)
     with tqdm(total=settings.steps, desc="warming", disable=None) as bar:
-        decoder = warm(settings, _progress(bar.update, bar.set_postfix))
+        decoder = train_decoder(settings, _progress(bar.update, bar.set_postfix))
     save_decoder(decoder, out / "decoder.safetensors")
     accuracy = text_only_accuracy(decoder, build_tokenizer())
     record = {"settings": asdict(settings), "text_only_accuracy": accuracy, "provenance": provenance()}

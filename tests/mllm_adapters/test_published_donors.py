@@ -12,7 +12,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from mgll.images.preprocessing import open_image
 from mgll.published.conversion import convert
-from mllm_adapters.graft.transplant import graft
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.llava.host import HOST
 from mllm_adapters.loading.load import load
@@ -40,7 +40,7 @@ def test_a_converted_tower_in_a_llava(
     torch.manual_seed(0)
     path, model, said = publish(tmp_path)
     convert(path, publish.__name__, tmp_path / "tower.ckpt", **said)
-    record = graft(HOST, host_directory, tmp_path / "tower.ckpt", tmp_path / "graft")
+    record = graft_tower(HOST, host_directory, tmp_path / "tower.ckpt", tmp_path / "graft")
     assert validate(tmp_path / "graft") == record
     assert record.features == record.placeholders == 16
     tower = load(tmp_path / "graft").model.model.vision_tower

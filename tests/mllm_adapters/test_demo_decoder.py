@@ -7,9 +7,9 @@ import torch
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import LETTERS, QUESTIONS, question_text
 from mllm_adapters.demo.decoder import SHIPPED, build_tokenizer, names, save_decoder, shipped_decoder
-from mllm_adapters.demo.decoder_training import warm
+from mllm_adapters.demo.decoder_training import train_decoder
 from mllm_adapters.demo.reading import draw_question, prompt_of, text_only_accuracy, text_questions
-from mllm_adapters.demo.settings import WarmSettings
+from mllm_adapters.demo.settings import DecoderTraining
 from mllm_adapters.hosts.llava.host import HOST
 from mllm_adapters.prompting.answer_slot import letter_ids
 
@@ -95,16 +95,16 @@ def test_without_the_finding_the_shipped_decoder_is_at_chance():
 
 
 def test_the_same_seed_gives_the_same_decoder(tmp_path):
-    settings = WarmSettings(steps=2, batch_size=4, words_first=0.5, spread=1.0)
+    settings = DecoderTraining(steps=2, batch_size=4, words_first=0.5, spread=1.0)
     for name in ("a", "b"):
-        save_decoder(warm(settings), tmp_path / name)
+        save_decoder(train_decoder(settings), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    save_decoder(warm(WarmSettings(steps=2, batch_size=4, seed=1)), tmp_path / "c")
+    save_decoder(train_decoder(DecoderTraining(steps=2, batch_size=4, seed=1)), tmp_path / "c")
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
 
 
 @pytest.mark.slow
 def test_a_short_run_of_the_recipe_climbs_above_chance():
     """A third of the steps, all in words; 0.35 is five standard errors above chance, and 0.49 was measured."""
-    decoder = warm(WarmSettings(steps=200, words_first=1.0, learning_rate=3e-3))
+    decoder = train_decoder(DecoderTraining(steps=200, words_first=1.0, learning_rate=3e-3))
     assert text_only_accuracy(decoder, build_tokenizer(), count=448) > 0.35

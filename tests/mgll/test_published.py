@@ -19,7 +19,7 @@ from mgll.published.conversion import convert
 from mgll.published.layouts import LAYOUTS
 from mgll.published.shapes import config_from_tensors
 from mgll.tower.file import load_tower, read_header, tower_shapes
-from mgll.tower.model import pooled
+from mgll.tower.model import image_feature
 from mgll.weights.reading import misfits
 
 
@@ -32,7 +32,7 @@ def test_the_feature_is_that_of_the_original(case: str, tmp_path: Path) -> None:
     assert header.preprocessing.size == size
     pixels = torch.randn(2, 3, size, size)
     with torch.no_grad():
-        found, expected = pooled(model, pixels, header.pooling), feature(pixels)
+        found, expected = image_feature(model, pixels, header.pooling), feature(pixels)
     assert (expected[0] - expected[1]).abs().max() > 1e-3  # the image matters
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -90,7 +90,7 @@ def test_the_activation_matters_and_is_the_callers(tmp_path: Path) -> None:
     path, feature, size = mgll(tmp_path)
     convert(path, "mgll", tmp_path / "tower.ckpt", hidden_act="quick_gelu")
     pixels = torch.randn(1, 3, size, size)
-    assert (pooled(load_tower(tmp_path / "tower.ckpt")[0], pixels, "cls") - feature(pixels)).abs().max() > 1e-3
+    assert (image_feature(load_tower(tmp_path / "tower.ckpt")[0], pixels, "cls") - feature(pixels)).abs().max() > 1e-3
 
 
 def test_another_size_interpolates_the_positions(tmp_path: Path) -> None:
