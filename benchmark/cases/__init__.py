@@ -1,5 +1,5 @@
 """Four-option questions about images: the file between the making of the benchmark and its scoring."""
 
-from benchmark.cases.case import SCHEMA, Case, check_images, describe, position_test, read_cases, write_cases
+import lazy_loader
 
-__all__ = ["SCHEMA", "Case", "check_images", "describe", "position_test", "read_cases", "write_cases"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
-"""Harnesses."""
+"""The benchmark inside other evaluation harnesses: lmms-eval and VLMEvalKit."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

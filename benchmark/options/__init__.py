@@ -1,5 +1,5 @@
-"""Options."""
+"""Which four classes a question offers."""
 
-from benchmark.options.draw import Design, Drawing, Drawn, draw
+import lazy_loader
 
-__all__ = ["Design", "Drawing", "Drawn", "draw"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

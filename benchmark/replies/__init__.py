@@ -1,5 +1,5 @@
-"""Replies."""
+"""Which option a reply in words chooses, if it chooses one."""
 
-from benchmark.replies.parsing import Reply, parse_reply
+import lazy_loader
 
-__all__ = ["Reply", "parse_reply"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

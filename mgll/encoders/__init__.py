@@ -1,1 +1,5 @@
-"""Encoders."""
+"""Image and text encoders by name, and the weights that they start from."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

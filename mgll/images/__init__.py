@@ -1,5 +1,5 @@
-"""Images."""
+"""Image files as pixels: reading, resizing, normalising."""
 
-from mgll.images.preprocessing import Preprocessing, normalise, open_image, preprocess, to_square
+import lazy_loader
 
-__all__ = ["Preprocessing", "normalise", "open_image", "preprocess", "to_square"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

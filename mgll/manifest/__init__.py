@@ -1,5 +1,5 @@
 """The manifest: one image a line with its split, its group and its texts by granularity."""
 
-from mgll.manifest.records import SCHEMA, Record, Records, Split, levels, read_manifest, write_manifest
+import lazy_loader
 
-__all__ = ["SCHEMA", "Record", "Records", "Split", "levels", "read_manifest", "write_manifest"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,8 +7,6 @@ They imitate what a lesion looks like, enough to train and test the whole chain 
 for photographs, and nothing learned from them is for diagnosis.
 """
 
-from mgll.synthetic.dataset import generate
-from mgll.synthetic.drawing import draw_eye
-from mgll.synthetic.sampling import sample_eye
+import lazy_loader
 
-__all__ = ["draw_eye", "generate", "sample_eye"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
 """The tower file (`mgll.ckpt`), and the models that it can hold."""
 
-from mgll.tower.file import TowerHeader, load_tower, read_header, read_tensors, read_tower, save_tower, tower_shapes
+import lazy_loader
 
-__all__ = ["TowerHeader", "load_tower", "read_header", "read_tensors", "read_tower", "save_tower", "tower_shapes"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

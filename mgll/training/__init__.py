@@ -1,1 +1,5 @@
-"""Training."""
+"""Pretraining: data, model, loop, checkpoints, and what several processes share."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

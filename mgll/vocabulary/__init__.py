@@ -1,27 +1,5 @@
-"""Vocabulary."""
+"""The words: disease classes with their synonyms, texts made of labels, wordings of a question."""
 
-from mgll.vocabulary.diseases import (
-    NEGATIVE_OF,
-    TEN_CLASSES,
-    Disease,
-    benchmark_classes,
-    diseases,
-    implied_codes,
-    overlaps,
-    possible_codes,
-    synonyms,
-    true_codes,
-)
+import lazy_loader
 
-__all__ = [
-    "NEGATIVE_OF",
-    "TEN_CLASSES",
-    "Disease",
-    "benchmark_classes",
-    "diseases",
-    "implied_codes",
-    "overlaps",
-    "possible_codes",
-    "synonyms",
-    "true_codes",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

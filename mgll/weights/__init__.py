@@ -1,5 +1,5 @@
-"""Weights."""
+"""Weight files, read without running any code in them."""
 
-from mgll.weights.reading import misfits, read_weights
+import lazy_loader
 
-__all__ = ["misfits", "read_weights"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

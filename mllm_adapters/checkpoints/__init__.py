@@ -1,1 +1,5 @@
-"""Checkpoints."""
+"""A model's folder as bytes: tensors, JSON files, the card."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
-"""Contract."""
+"""What a host, a donor tower and a graft must say about themselves."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
-"""Demo."""
+"""The demo's host: a tiny LLaVA whose language model ships with the package."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
-"""Graft."""
+"""Grafting: a tower into a host's checkpoint, as bytes."""
 
-from mllm_adapters.graft.validation import validate
+import lazy_loader
 
-__all__ = ["validate"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

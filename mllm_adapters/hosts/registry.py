@@ -7,16 +7,16 @@ from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError
 
 HOSTS = {
-    "llava": "mllm_adapters.hosts.llava",
+    "llava": "mllm_adapters.hosts.llava.host",
     "llava-med": "mllm_adapters.hosts.llava_med",
     "internvl": "mllm_adapters.hosts.internvl",
     "janus-pro": "mllm_adapters.hosts.janus_pro",
-    "instructblip": "mllm_adapters.hosts.instructblip",
-    "qwen-vl": "mllm_adapters.hosts.qwen_vl",
-    "qwen2-vl": "mllm_adapters.hosts.qwen2_vl",
+    "instructblip": "mllm_adapters.hosts.instructblip.host",
+    "qwen-vl": "mllm_adapters.hosts.qwen_vl.host",
+    "qwen2-vl": "mllm_adapters.hosts.qwen2_vl.host",
     "qwen2.5-vl": "mllm_adapters.hosts.qwen2_5_vl",
-    "med-flamingo": "mllm_adapters.hosts.med_flamingo",
-    "mini-gemini": "mllm_adapters.hosts.mini_gemini",
+    "med-flamingo": "mllm_adapters.hosts.med_flamingo.host",
+    "mini-gemini": "mllm_adapters.hosts.mini_gemini.host",
 }
 
 

@@ -1,5 +1,5 @@
-"""Loading."""
+"""Models from folders: exactly the weights of the files, with the adapter where there is one."""
 
-from mllm_adapters.loading.load import load, load_processor, model_class
+import lazy_loader
 
-__all__ = ["load", "load_processor", "model_class"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
-"""Prompting."""
+"""Prompts as tokens, and the probability of an answer after them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

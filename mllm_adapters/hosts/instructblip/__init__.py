@@ -1,5 +1,1 @@
-"""Instructblip."""
-
-from mllm_adapters.hosts.instructblip.host import HOST
-
-__all__ = ["HOST"]
+"""InstructBLIP."""

@@ -1,5 +1,1 @@
-"""Llava."""
-
-from mllm_adapters.hosts.llava.host import HOST
-
-__all__ = ["HOST"]
+"""LLaVA."""

@@ -1,5 +1,1 @@
-"""Med flamingo."""
-
-from mllm_adapters.hosts.med_flamingo.host import HOST
-
-__all__ = ["HOST"]
+"""Med-Flamingo."""

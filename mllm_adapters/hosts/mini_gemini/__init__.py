@@ -1,5 +1,1 @@
-"""Mini gemini."""
-
-from mllm_adapters.hosts.mini_gemini.host import HOST
-
-__all__ = ["HOST"]
+"""Mini-Gemini."""

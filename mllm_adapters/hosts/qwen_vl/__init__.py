@@ -1,5 +1,1 @@
-"""Qwen vl."""
-
-from mllm_adapters.hosts.qwen_vl.host import HOST
-
-__all__ = ["HOST"]
+"""Qwen-VL."""

@@ -1,0 +1,15 @@
+from .building import build_cases
+from .case import SCHEMA, Case, check_images, describe, position_test, read_cases, write_cases
+from .overlap import find_overlaps
+
+__all__ = [
+    "SCHEMA",
+    "Case",
+    "build_cases",
+    "check_images",
+    "describe",
+    "find_overlaps",
+    "position_test",
+    "read_cases",
+    "write_cases",
+]

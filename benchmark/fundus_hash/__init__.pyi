@@ -1,0 +1,7 @@
+from .hashing import THRESHOLD, distances, fundus_hashes
+
+__all__ = [
+    "THRESHOLD",
+    "distances",
+    "fundus_hashes",
+]

@@ -1,0 +1,7 @@
+from .lmms_export import export
+from .vlmevalkit import write_tsv
+
+__all__ = [
+    "export",
+    "write_tsv",
+]

@@ -1,0 +1,6 @@
+from .parsing import Reply, parse_reply
+
+__all__ = [
+    "Reply",
+    "parse_reply",
+]

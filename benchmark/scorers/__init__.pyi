@@ -1,0 +1,14 @@
+from .endpoint_scorer import EndpointScorer
+from .lmms_eval_scorer import LmmsEvalScorer
+from .scorer import Ask, AskError, Score, Scorer
+from .transformers_scorer import TransformersScorer
+
+__all__ = [
+    "Ask",
+    "AskError",
+    "EndpointScorer",
+    "LmmsEvalScorer",
+    "Score",
+    "Scorer",
+    "TransformersScorer",
+]

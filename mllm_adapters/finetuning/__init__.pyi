@@ -1,0 +1,5 @@
+from .alignment import align_connector
+
+__all__ = [
+    "align_connector",
+]

@@ -1,0 +1,11 @@
+from .source import open_source
+from .transplant import convert_host, graft_tower, plan_graft
+from .validation import validate
+
+__all__ = [
+    "convert_host",
+    "graft_tower",
+    "open_source",
+    "plan_graft",
+    "validate",
+]
