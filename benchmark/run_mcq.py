@@ -20,14 +20,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cases.case import SCHEMA, Case, read_cases
-from benchmark.predictions.file import Run, cases_sha256, questions_sha256, read_run
+from benchmark.cases.demo import demo_cases
+from benchmark.cases.images import Shown
+from benchmark.predictions.file import ComparisonError, Run, cases_sha256, questions_sha256, read_run
+from benchmark.predictions.scoring import Asking, Processes, score_cases
+from benchmark.scorers.endpoint_scorer import EndpointScorer
+from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 from benchmark.scorers.scorer import VIEWS, Scorer, dummy
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
+from mgll.images.preprocessing import ImageError
+from mgll.provenance import provenance
+from mllm_adapters.contract.terms import HostError
 
 if TYPE_CHECKING:
-    from benchmark.cases.images import Shown
-    from benchmark.predictions.scoring import Asking, Processes
     from benchmark.report.content import Report
 
 DEMO = "demo"
@@ -56,14 +62,14 @@ def run(
     cases: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     against: str | os.PathLike[str] | None = None,
-    asking: "Asking | None" = None,
+    asking: Asking | None = None,
     blind_run: str | os.PathLike[str] | None = None,
     shuffled_run: str | os.PathLike[str] | None = None,
     paper: str | None = None,
     device: str | None = None,
     name: str | None = None,
     any_prompt: bool = False,
-    processes: "Processes | None" = None,
+    processes: Processes | None = None,
     endpoint: str | None = None,
 ) -> "Report | None":
     """Score a model and write its report; returns it, or None in all processes but the first.
@@ -89,7 +95,6 @@ def run(
         ImageError: naming the case whose image is missing, damaged or another one.
         ValueError: if the model cannot be asked like this.
     """
-    from benchmark.predictions.scoring import Asking, Processes, score_cases
     from benchmark.report.content import build_report, check_published
     from benchmark.report.writing import write_report
 
@@ -114,20 +119,16 @@ def run(
     return report
 
 
-def _demo(processes: "Processes") -> Path:
+def _demo(processes: Processes) -> Path:
     """The demo's cases, drawn by the first process."""
-    from benchmark.cases.demo import demo_cases
-
     if processes.index == 0:
         demo_cases(RUNS / "demo_cases")
     processes.wait()
     return demo_cases(RUNS / "demo_cases")
 
 
-def _finished_runs(given: Mapping[str, "str | os.PathLike[str] | None"], asked: Sequence[Case]) -> dict[str, Run]:
+def _finished_runs(given: Mapping[str, str | os.PathLike[str] | None], asked: Sequence[Case]) -> dict[str, Run]:
     """The finished runs to set beside, by their role."""
-    from benchmark.predictions.file import ComparisonError
-
     runs = {role: read_run(path) for role, path in given.items() if path}
     hashes = {"cases_sha256": cases_sha256(asked), "questions_sha256": questions_sha256(asked)}
     for run in runs.values():
@@ -138,8 +139,6 @@ def _finished_runs(given: Mapping[str, "str | os.PathLike[str] | None"], asked: 
 
 def _header(cases: str | os.PathLike[str], scorer: Scorer) -> dict[str, Any]:
     """What the predictions say beside what tells runs apart."""
-    from mgll.provenance import provenance
-
     header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": provenance()}
     host = getattr(scorer, "host", None)
     return {**header, "host": host} if host else header
@@ -172,8 +171,6 @@ def load_scorer(model: str, device: str | None = None, name: str | None = None, 
         return scorer
     kind, _, spec = model.partition(":")
     if kind == "openai":
-        from benchmark.scorers.endpoint_scorer import EndpointScorer
-
         return EndpointScorer(spec, endpoint, name)
     if kind != "lmms-eval" and not Path(model).is_dir():
         raise FormatError(
@@ -185,18 +182,14 @@ def load_scorer(model: str, device: str | None = None, name: str | None = None, 
 
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
     if kind == "lmms-eval":
-        from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
-
         return LmmsEvalScorer(spec, device, name)
     from benchmark.scorers.transformers_scorer import TransformersScorer
 
     return TransformersScorer(model, device, name)
 
 
-def launched_processes() -> "Processes":
+def launched_processes() -> Processes:
     """This process among those that `accelerate launch` (or torchrun) started; alone where none did."""
-    from benchmark.predictions.scoring import Processes
-
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
     import torch
@@ -207,7 +200,7 @@ def launched_processes() -> "Processes":
     return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
 
 
-def end(processes: "Processes") -> None:
+def end(processes: Processes) -> None:
     """Let the processes part, without which torch complains."""
     if processes.count > 1:
         from accelerate import PartialState
@@ -215,7 +208,7 @@ def end(processes: "Processes") -> None:
         PartialState().destroy_process_group()
 
 
-def default_out(model: str, images: "Shown" = "own") -> Path:
+def default_out(model: str, images: Shown = "own") -> Path:
     """Where a model's output goes if nothing is said: `runs/mcq/` and its name."""
     return RUNS / (re.sub(r"[^\w.-]+", "-", model) + {"own": "", "blank": "-blind", "shuffled": "-shuffled"}[images])
 
@@ -291,11 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{' and '.join(missing)} must be given; without any argument the script explains itself")
     if options["batch_size"] < 1:
         parser.error(f"--batch-size is {options['batch_size']}; it must be at least 1")
-    from benchmark.predictions.file import ComparisonError
-    from benchmark.predictions.scoring import Asking
     from benchmark.report.terminal import print_report
-    from mgll.images.preprocessing import ImageError
-    from mllm_adapters.contract.terms import HostError
 
     processes = launched_processes()
     asking = Asking(**{field.name: options.pop(field.name) for field in fields(Asking)})

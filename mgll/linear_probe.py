@@ -7,14 +7,12 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mgll.manifest.records import read_manifest
 from mgll.tower.features import tower_features
-
-if TYPE_CHECKING:
-    pass
+from mgll.vocabulary.diseases import NEGATIVE_OF, diseases
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,6 @@ def macro_auc(results: Sequence[ProbeResult], min_positives: int = 1) -> float:
 
 def fold_grades(labels: Sequence[str]) -> set[str]:
     """Class codes with grades replaced by what they grade (`Mild NPDR` -> `DR`); negatives are left out."""
-    from mgll.vocabulary.diseases import NEGATIVE_OF, diseases
-
     table = diseases()
     return {
         code
@@ -87,8 +83,6 @@ def probe_tower(
     tower: str | os.PathLike[str], manifest: str | os.PathLike[str], split: str = "test"
 ) -> list[ProbeResult]:
     """Probe a tower file on a manifest: fitted on its training split, evaluated on `split`."""
-    from mgll.manifest.records import read_manifest
-
     fit, held_out = read_manifest(manifest, "train"), read_manifest(manifest, split)  # type: ignore[arg-type]
     return probe(
         tower_features(tower, [record.image for record in fit]),

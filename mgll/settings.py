@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from mgll.images.preprocessing import Preprocessing
+from mgll.images.preprocessing import Preprocessing
 
 ObjectiveName = Literal["mgll", "mgll-paper", "clip", "siglip", "supcon"]
 TextTraining = Literal["frozen", "full"] | int
@@ -167,10 +166,8 @@ class PretrainSettings:
     chunk: int | None = None
 
     @property
-    def preprocessing(self) -> "Preprocessing":
+    def preprocessing(self) -> Preprocessing:
         """How images become the tower's input."""
-        from mgll.images.preprocessing import Preprocessing
-
         return Preprocessing(size=self.image_size, mean=self.mean, std=self.std, resize=self.resize)
 
     @property

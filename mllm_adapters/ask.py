@@ -11,9 +11,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from mgll.formats import FormatError
+from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.loading.load import load
+from mllm_adapters.prompting.encoding import encode_prompts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,8 +37,6 @@ def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: s
     """
     import torch
 
-    from mgll.images.preprocessing import open_image
-    from mllm_adapters.prompting.encoding import encode_prompts
     from mllm_adapters.prompting.rows import replies
 
     opened = open_image(image) if isinstance(image, (str, os.PathLike)) else image

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mgll.formats import FormatError
 from mllm_adapters.contract.terms import HostError
+from mllm_adapters.graft.transplant import convert_host
 from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
 
@@ -27,8 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
         host = get_host(options.model)
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
-        from mllm_adapters.graft.transplant import convert_host
-
         record = convert_host(host, source, out, options.copy, named, parts)
     except (FormatError, HostError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)

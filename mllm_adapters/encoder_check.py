@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgll.formats import Row
+from mgll.images.preprocessing import open_image
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
+from mgll.tower.file import load_tower
+from mllm_adapters.ask import ask, load
+from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.graft.transplant import graft_tower
+from mllm_adapters.graft.validation import validate
+from mllm_adapters.hosts.registry import get_host
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mllm_adapters.contract.host import LoadedHost
 
 QUESTION = "What does this fundus photograph show?"
 #: Less than this share of the trained tensors may stay as they were: a branch that starts at 0 at first stops what is behind it.
@@ -89,7 +95,6 @@ def check_encoder(settings: PretrainSettings, steps: int, host: Path) -> Encoder
     """
     import torch
 
-    from mgll.tower.file import load_tower
     from mgll.training.pretraining import pretrain
 
     if steps < 2:
@@ -159,11 +164,6 @@ def _graft_and_ask(
     """Image tokens, the reply, and what is not as it must be: of the graft in `out`, made here."""
     import torch
 
-    from mllm_adapters.ask import ask, load
-    from mllm_adapters.graft.transplant import graft_tower
-    from mllm_adapters.graft.validation import validate
-    from mllm_adapters.hosts.registry import get_host
-
     record = graft_tower(get_host("llava"), host, tower, out)
     validate(out)
     loaded = load(out, "cuda" if torch.cuda.is_available() else "cpu")
@@ -178,11 +178,9 @@ def _graft_and_ask(
     return placeholders, ask(loaded, photograph, QUESTION, max_new_tokens=8), problems
 
 
-def _seen(loaded: "LoadedHost", photograph: str) -> tuple[int, int, bool]:
+def _seen(loaded: LoadedHost, photograph: str) -> tuple[int, int, bool]:
     """Features that a LLaVA makes of a photograph, their places in a question about it, and whether all numbers are finite."""
     import torch
-
-    from mgll.images.preprocessing import open_image
 
     model = loaded.model
     inputs = loaded.processor(

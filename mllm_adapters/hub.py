@@ -3,14 +3,10 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError
-
-if TYPE_CHECKING:
-    pass
-
 
 RUNS = Path("runs")
 
@@ -62,8 +58,6 @@ def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
 
 def _from_hub(host: Host, name: str) -> Path:
     from huggingface_hub import snapshot_download
-
-    from mllm_adapters.checkpoints.tensors import read_checkpoint
 
     reason = ""
     for cached in (True, False):

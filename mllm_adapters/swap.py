@@ -3,19 +3,18 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mgll.formats import FormatError
 from mgll.images.preprocessing import ImageError
+from mgll.tower.file import read_header
+from mllm_adapters.contract.graft_record import Graft
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.contract.token_policy import POLICIES
+from mllm_adapters.graft.dry_run import DryRun, dry_run
+from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
-
-if TYPE_CHECKING:
-    from mllm_adapters.contract.graft_record import Graft
-    from mllm_adapters.graft.dry_run import DryRun
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,9 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
         _check_encoder(options.encoder)
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
-        from mllm_adapters.graft.dry_run import dry_run
-        from mllm_adapters.graft.transplant import graft_tower
-
         if options.dry_run:
             print(describe(host, named, dry_run(host, source, options.encoder, settings, parts), options.copy))
             return 0
@@ -86,7 +82,7 @@ def list_hosts() -> str:
     )
 
 
-def describe(host: Host, named: str, dry: "DryRun", copy: bool) -> str:
+def describe(host: Host, named: str, dry: DryRun, copy: bool) -> str:
     """What would change, the bytes to write, disk and memory needed, and the parameters to train."""
     plan, rank = dry.plan, 16
     written = dry.rewritten + dry.arriving + (dry.linked if copy else 0)
@@ -116,7 +112,7 @@ def _bytes(count: float) -> str:
     raise AssertionError
 
 
-def report(host: Host, record: "Graft", out: Path) -> str:
+def report(host: Host, record: Graft, out: Path) -> str:
     """What was done, what is new, whether the connector needs training, and what to type next."""
     new = record.changed("new")
     lines = [
@@ -142,7 +138,7 @@ def report(host: Host, record: "Graft", out: Path) -> str:
     return "\n".join([*lines, f"next: {command}"])
 
 
-def _why_ours(host: Host, record: "Graft") -> str:
+def _why_ours(host: Host, record: Graft) -> str:
     """Why a graft needs code of ours."""
     if ":" in host.model_class:
         return f"transformers has no class for {host.title}"
@@ -155,8 +151,6 @@ def _why_ours(host: Host, record: "Graft") -> str:
 
 def _check_encoder(encoder: Path) -> None:
     """Say what is wrong with the tower file before a checkpoint of gigabytes is fetched."""
-    from mgll.tower.file import read_header
-
     read_header(encoder)
 
 

@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
+from mgll.files import write_text
 from mgll.formats import FormatError
+from mgll.linear_probe import macro_auc, probe_tower
 from mgll.settings import PretrainSettings
 from mgll.training.ablation_tables import AblationTable, read_table, row_settings, summary
 
@@ -44,7 +46,6 @@ def run(
     table: AblationTable, settings: Mapping[str, PretrainSettings], rows: Sequence[str], manifest: str, out: Path
 ) -> None:
     """Train and probe some rows, and write summary.md of all that are done."""
-    from mgll.files import write_text
     from mgll.training.distributed import first_process
     from mgll.training.pretraining import BadImagesError, pretrain
 
@@ -66,8 +67,6 @@ def run(
 
 def _probe(tower: Path, manifest: str) -> str:
     """What a linear probe finds on the test split, or the validation split of a manifest that has no other."""
-    from mgll.linear_probe import macro_auc, probe_tower
-
     for split in ("test", "val"):
         try:
             results = probe_tower(tower, manifest, split)

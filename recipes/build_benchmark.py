@@ -11,7 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from benchmark.cases.case import describe
 from mgll.commandline import parse_settings
+from mgll.files import sha256, write_text
+from mgll.manifest.records import read_manifest
+from mgll.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,7 @@ def main() -> None:
     import json
 
     from benchmark.cases.building import build_cases
-    from benchmark.cases.case import describe
     from benchmark.cases.floor import describe_floor, prior_floor
-    from mgll.files import sha256, write_text
-    from mgll.manifest.records import read_manifest
-    from mgll.provenance import provenance
 
     out = Path(settings.out)
     try:

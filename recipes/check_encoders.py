@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mgll.commandline import parse_settings
 from mgll.settings import PretrainSettings, TextPooling, TextTraining
-
-if TYPE_CHECKING:
-    from mllm_adapters.encoder_check import EncoderCheck
+from mllm_adapters.encoder_check import EncoderCheck, check_encoder
 
 ENCODERS = (
     "vit-base-16",
@@ -119,12 +117,11 @@ def _one_process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
-def _check(run: PretrainSettings, steps: int, cache: Path) -> "EncoderCheck":
+def _check(run: PretrainSettings, steps: int, cache: Path) -> EncoderCheck:
     """In the process of the check."""
     from dataclasses import replace
 
     from mllm_adapters.demo.host import demo_checkpoint
-    from mllm_adapters.encoder_check import check_encoder
 
     folders = Path(run.out).parent
     if run.encoder.startswith("random:"):
@@ -169,7 +166,7 @@ def _save_random(name: str, kinds: dict[str, Any], folder: Path) -> str:
     return str(folder)
 
 
-def _cells(check: "EncoderCheck") -> list[str]:
+def _cells(check: EncoderCheck) -> list[str]:
     texts = f"{check.text_parameters / 1e6:.1f} ({check.text_trained / 1e6:.1f} trained)"
     return [
         f"{check.parameters / 1e6:.1f} + {texts}",
@@ -182,7 +179,7 @@ def _cells(check: "EncoderCheck") -> list[str]:
     ]
 
 
-def _line(cells: "list[str] | tuple[str, ...]") -> str:
+def _line(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 

@@ -14,11 +14,25 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmark.cases.case import read_cases
+from benchmark.predictions.file import read_run
+from benchmark.predictions.scoring import Asking
+from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
+from mgll.files import write_text
+from mgll.linear_probe import macro_auc, probe_tower
+from mgll.manifest.records import read_manifest
 from mgll.settings import ObjectiveName, PretrainSettings
+from mgll.tower.config import CLIP as CLIP_KIND
+from mgll.tower.file import read_header
+from mgll.vocabulary.questions import question_text
+from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.contract.token_policy import TokenPolicy
 from mllm_adapters.demo.settings import DemoHostSettings
-from mllm_adapters.settings import FinetuneSettings
+from mllm_adapters.graft.transplant import graft_tower
+from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.loading.load import load
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
 RANDOM, CLIP, MGLL, BLIND = "random", "clip", "mgll", "mgll-blind"
 
@@ -64,8 +78,6 @@ def main() -> None:
 
 def compare(settings: CompareSettings) -> Path:
     """Run the comparison; returns the path of summary.md."""
-    from mgll.files import write_text
-
     out = Path(settings.out)
     questions = {split: _questions(settings, split) for split in ("train", "test")}
     probes: dict[str, list[str]] = {name: [] for name in (RANDOM, CLIP, MGLL)}
@@ -88,7 +100,6 @@ def compare(settings: CompareSettings) -> Path:
 
 
 def _summary(out: Path, chosen: tuple[int, ...], probes: dict[str, list[str]]) -> str:
-    from benchmark.predictions.file import read_run
     from benchmark.report import seeds
 
     folders = [out / f"seed-{seed}" for seed in chosen]
@@ -155,7 +166,6 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
 
 def _standardised(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
     """The same towers with pooled features of mean 0 and variance 1, so that no connector starts at a disadvantage of scale."""
-    from mgll.manifest.records import read_manifest
     from mgll.tower.standardise import standardise_tower
 
     images = [record.image for record in read_manifest(settings.manifest, "train")][:1000]
@@ -167,20 +177,13 @@ def _standardised(settings: CompareSettings, folder: Path, towers: dict[str, Pat
 
 
 def _probe(tower: Path, manifest: str) -> str:
-    from mgll.linear_probe import macro_auc, probe_tower
-
     results = probe_tower(tower, manifest)
     return f"{macro_auc(results):.3f} ({macro_auc(results, 20):.3f})"
 
 
 def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
     """The host on the CLIP tower, and its grafts with every tower."""
-    from mgll.tower.config import CLIP as CLIP_KIND
-    from mgll.tower.file import read_header
-    from mllm_adapters.contract.terms import GraftSettings
     from mllm_adapters.demo.host import build_demo_host, save_random_tower
-    from mllm_adapters.graft.transplant import graft_tower
-    from mllm_adapters.hosts.registry import get_host
 
     own = towers[CLIP]
     if read_header(own).kind != CLIP_KIND:  # the demo host holds no other; all three arms are grafts anyway
@@ -193,10 +196,7 @@ def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) ->
 
 
 def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path, seed: int) -> Path:
-    from benchmark.cases.case import read_cases
-    from mgll.vocabulary.questions import question_text
     from mllm_adapters.finetuning.finetune import finetune
-    from mllm_adapters.settings import TrainingQuestion
 
     asked = [
         TrainingQuestion(
@@ -211,16 +211,12 @@ def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path
 
 
 def _score(model: Path, cases: Path, out: Path, name: str, against: Path | None = None, blind: bool = False) -> None:
-    from benchmark.predictions.scoring import Asking
-    from benchmark.run_mcq import run
-
     asking = Asking(images="blank" if blind else "own", batch_size=32)
     run(str(model), cases, out, against, asking, out.parent / BLIND if against else None, name=name)
 
 
 def _text_only(host: Path) -> float:
     from mllm_adapters.demo.reading import text_only_accuracy
-    from mllm_adapters.loading.load import load
 
     loaded = load(host)
     return text_only_accuracy(loaded.model, loaded.processor)

@@ -15,8 +15,19 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmark.cases.case import read_cases
+from benchmark.predictions.file import most_probable
+from benchmark.scorers.scorer import Ask
 from mgll.commandline import parse_settings
+from mgll.files import atomic_path, write_text
+from mgll.images.preprocessing import open_image
+from mgll.manifest.records import read_manifest
+from mgll.vocabulary.questions import LETTERS, question_text
+from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.demo.settings import DemoHostSettings
+from mllm_adapters.graft.transplant import graft_tower
+from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.loading.load import load
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
 WARM, KEPT, NEW = "warm", "cold, connector kept", "cold, connector new"
@@ -70,7 +81,6 @@ def main() -> None:
 
 def compare(settings: WarmComparison) -> Path:
     """Run the comparison; returns the path of summary.md."""
-    from mgll.files import write_text
     from mllm_adapters.finetuning.finetune import finetune
 
     out, questions = Path(settings.out), _questions(settings.train)
@@ -87,9 +97,6 @@ def compare(settings: WarmComparison) -> Path:
 
 
 def _questions(cases: str) -> list[TrainingQuestion]:
-    from benchmark.cases.case import read_cases
-    from mgll.vocabulary.questions import LETTERS, question_text
-
     return [
         TrainingQuestion(
             Path(case.image),
@@ -105,10 +112,8 @@ def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -
     """A checkpoint of the host with its connector trained for its own tower."""
     from safetensors.torch import load_file
 
-    from mgll.files import atomic_path
     from mllm_adapters.demo.host import build_demo_host
     from mllm_adapters.finetuning.finetune import finetune
-    from mllm_adapters.loading.load import load
 
     out = Path(settings.out)
     trained = out / "host"
@@ -127,11 +132,6 @@ def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -
 
 
 def _grafts(settings: WarmComparison, host: Path) -> dict[str, Path]:
-    from mgll.manifest.records import read_manifest
-    from mllm_adapters.contract.terms import GraftSettings
-    from mllm_adapters.graft.transplant import graft_tower
-    from mllm_adapters.hosts.llava.host import HOST
-
     images = [record.image for record in read_manifest(settings.manifest, "train")][: settings.warm_images]
     folders = {WARM: host.parent / "warm", KEPT: host.parent / "cold-kept", NEW: host.parent / "cold-new"}
     record = graft_tower(HOST, host, settings.donor_tower, folders[WARM], warm=[Path(image) for image in images])
@@ -146,12 +146,7 @@ def _grafts(settings: WarmComparison, host: Path) -> dict[str, Path]:
 
 def _score(model: Path, settings: WarmComparison, record: Path) -> tuple[float, float]:
     """Share of right answers, and the mean negative log-probability of the right one among the four."""
-    from benchmark.cases.case import read_cases
-    from benchmark.predictions.file import most_probable
-    from benchmark.scorers.scorer import Ask
     from benchmark.scorers.transformers_scorer import TransformersScorer
-    from mgll.files import write_text
-    from mgll.images.preprocessing import open_image
 
     if record.is_file():
         return tuple(json.loads(record.read_text(encoding="utf-8")))

@@ -14,6 +14,7 @@ from pathlib import Path
 from compare_towers import CompareSettings, compare
 
 from mgll.commandline import parse_settings
+from mgll.synthetic import generate
 
 IMAGES, PIXELS, SEED = 1600, 128, 0
 OUT = Path("runs") / "demo"
@@ -22,8 +23,6 @@ CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
 def main() -> None:
     """Draw the photographs, compare the towers, say where everything is."""
-    from mgll.synthetic import generate
-
     started = time.monotonic()
     print(__doc__)
     manifest = generate(OUT / "eyes", IMAGES, SEED, PIXELS, workers=min(8, os.cpu_count() or 1))

@@ -10,8 +10,12 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from benchmark.cases.case import read_cases
 from mgll.commandline import parse_settings
-from mllm_adapters.settings import FinetuneSettings
+from mgll.formats import FormatError
+from mgll.vocabulary.questions import LETTERS, question_text
+from mllm_adapters.contract.terms import HostError
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +36,8 @@ class Run(FinetuneSettings):
 def main() -> None:
     """Parse the settings, turn cases into questions, train."""
     run = parse_settings(Run, __doc__ or "")
-    from benchmark.cases.case import read_cases
-    from mgll.formats import FormatError
     from mgll.training.distributed import first_process
-    from mgll.vocabulary.questions import LETTERS, question_text
-    from mllm_adapters.contract.terms import HostError
     from mllm_adapters.finetuning.finetune import finetune
-    from mllm_adapters.settings import TrainingQuestion
 
     settings = FinetuneSettings(**{field.name: getattr(run, field.name) for field in fields(FinetuneSettings)})
     try:

@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
+from mgll.formats import FormatError
 from mgll.settings import PretrainSettings
+from mgll.synthetic import generate
 
 EMBEDDED_IMAGES = 640
 
@@ -26,8 +28,6 @@ def main() -> None:
 
 def train(settings: PretrainSettings) -> None:
     """Make the embedded photographs if no manifest is named, and train."""
-    from mgll.formats import FormatError
-    from mgll.synthetic import generate
     from mgll.training.distributed import first_process
     from mgll.training.pretraining import BadImagesError, pretrain
 

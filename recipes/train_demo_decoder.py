@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings
 from mgll.files import write_text
+from mgll.provenance import provenance
 from mllm_adapters.demo.settings import DecoderTraining
 
 
@@ -32,7 +33,6 @@ def main() -> None:
     settings = parse_settings(Settings, __doc__ or "")
     from tqdm import tqdm
 
-    from mgll.provenance import provenance
     from mllm_adapters.demo.decoder import build_tokenizer, save_decoder
     from mllm_adapters.demo.decoder_training import train_decoder
     from mllm_adapters.demo.reading import text_only_accuracy

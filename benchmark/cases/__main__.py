@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from benchmark.cases.case import check_images, describe, position_test, read_cases
+from benchmark.cases.overlap import THRESHOLD, report_overlaps
 from mgll.formats import FormatError
 
 
@@ -74,8 +75,6 @@ def _validate(options: argparse.Namespace) -> int:
     if (chance := position_test(cases)) < 0.01:
         print(f"warning: answers are not spread evenly over A to D (p = {chance:.2g}): a constant letter beats 25 %")
     if options.pretraining:
-        from benchmark.cases.overlap import THRESHOLD, report_overlaps
-
         split = None if options.pretraining_split == "all" else options.pretraining_split
         threshold = THRESHOLD if options.threshold is None else options.threshold
         return report_overlaps(cases, options.pretraining, split, options.pairs, threshold)

@@ -14,6 +14,7 @@ from benchmark.options.draw import Design, Drawing, Drawn, draw
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError
 from mgll.images.files import image_sha256
+from mgll.images.preprocessing import ImageError, open_image
 from mgll.manifest.records import Record, Split, read_manifest
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import QUESTIONS
@@ -89,8 +90,6 @@ def _case(name: str, record: Record, hashes: Mapping[str, str], drawn: Drawn, qu
 
 def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) -> dict[str, str]:
     from tqdm import tqdm
-
-    from mgll.images.preprocessing import ImageError, open_image
 
     def hash_one(image: str) -> str | Exception:
         try:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from benchmark.cases.case import Case
 from mgll.images.files import image_sha256
+from mgll.images.preprocessing import ImageError, open_image
 
 #: What the model was shown: each case's own image, a blank one, or that of another case with another answer.
 Shown = Literal["own", "blank", "shuffled"]
@@ -24,8 +25,6 @@ def open_case_image(case: Case, at_least: int | None = None) -> Image.Image:
     Raises:
         ImageError: naming the case, if the image is missing, damaged or has changed since the case was made.
     """
-    from mgll.images.preprocessing import ImageError, open_image
-
     try:
         image = open_image(case.image, at_least=at_least)
     except ImageError as error:

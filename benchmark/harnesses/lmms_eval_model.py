@@ -14,10 +14,16 @@ from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from PIL import Image
 
+from mllm_adapters.contract.prompts import EncodedPrompts
+from mllm_adapters.loading.load import load
+from mllm_adapters.prompting.answer_slot import continuation_ids
+from mllm_adapters.prompting.encoding import encode_prompts, encode_text
+from mllm_adapters.prompting.rows import replies, row_log_probs
+from mllm_adapters.prompting.tree import tree_log_probs
+
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    from mllm_adapters.contract.prompts import EncodedPrompts
 
 MODEL_ID = "mgll_graft"
 
@@ -76,8 +82,6 @@ class MgllGraft(lmms):
     ) -> None:
         from accelerate import Accelerator
 
-        from mllm_adapters.loading.load import load
-
         super().__init__()
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise ValueError(f"batch_size is {batch_size!r}; give {MODEL_ID} a number from 1 on")
@@ -100,8 +104,6 @@ class MgllGraft(lmms):
         Raises:
             ValueError: if a request has several images or a video, or no image where the host needs one.
         """
-        from mllm_adapters.prompting.rows import replies
-
         said: list[str] = []
         for decoding, alike in groupby(requests, key=lambda request: decoding_of(request.args[1])):
             for _, encoded in self._encoded([[request] for request in alike], "replies"):
@@ -116,10 +118,6 @@ class MgllGraft(lmms):
         Raises:
             ValueError: as `generate_until`.
         """
-        from mllm_adapters.prompting.answer_slot import continuation_ids
-        from mllm_adapters.prompting.rows import row_log_probs
-        from mllm_adapters.prompting.tree import tree_log_probs
-
         host, tokenizer = self._loaded.host, self._loaded.processor.tokenizer
         log_probs = row_log_probs if host.second_text else tree_log_probs
         questions = [list(same) for _, same in groupby(requests, key=lambda r: (r.args[0], *r.args[3:]))]
@@ -147,7 +145,7 @@ class MgllGraft(lmms):
 
     def _encoded(
         self, questions: Sequence[list[Instance]], what: str
-    ) -> "Iterator[tuple[list[list[Instance]], list[EncodedPrompts]]]":
+    ) -> Iterator[tuple[list[list[Instance]], list[EncodedPrompts]]]:
         """Batches of questions (each the requests about it) with their prompts; no batch mixes those with and without image."""
         from tqdm import tqdm
 
@@ -160,9 +158,7 @@ class MgllGraft(lmms):
                     yield list(asked), list(encoded)
                 bar.update(len(batch))
 
-    def _encode(self, request: Instance) -> "EncodedPrompts":
-        from mllm_adapters.prompting.encoding import encode_prompts, encode_text
-
+    def _encode(self, request: Instance) -> EncodedPrompts:
         host, name = self._loaded.host, f"{request.args[4]}, document {request.args[3]}"
         # some tasks mark the image's place themselves; the host's prompt has its own
         question = request.args[0].replace("<image>\n", "").replace("<image>", "")
@@ -184,9 +180,7 @@ class MgllGraft(lmms):
         target = request.args[1]
         return str(target(self._document(request)) if callable(target) else target).strip()
 
-    def _writes(self, case: "EncodedPrompts", text: str, length: int) -> bool:
-        from mllm_adapters.prompting.rows import replies
-
+    def _writes(self, case: EncodedPrompts, text: str, length: int) -> bool:
         return length == 1 or replies(self._loaded, [case], length) == [[text]]
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.report.terminal import print_report
 from benchmark.report.writing import report_runs
 
 
@@ -22,8 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="where the page and the tables go")
     parser.add_argument("--any-prompt", action="store_true", help="compare hosts with different prompt templates")
     options = vars(parser.parse_args(arguments))
-    from benchmark.report.terminal import print_report
-
     try:
         report = report_runs(**options)
     except ValueError as error:  # FormatError, ImageError and ComparisonError among them

@@ -7,14 +7,14 @@ from pathlib import Path
 from benchmark.cases.case import Case, read_cases
 from benchmark.predictions.file import read_run
 from benchmark.report.content import Report, build_report
+from benchmark.report.frames import case_table, class_table, write_table
+from benchmark.report.markdown import markdown
 from mgll.files import write_text
 
 
 def write_report(out: str | os.PathLike[str], report: Report) -> dict[str, Path]:
     """Write the page, the Markdown and the tables into a directory, each atomically; return their paths by name."""
-    from benchmark.report.frames import case_table, class_table, write_table
     from benchmark.report.html_page import page
-    from benchmark.report.markdown import markdown
 
     out = Path(out)
     texts = {"report.html": page(report), "report.md": markdown(report)}

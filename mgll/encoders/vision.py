@@ -17,6 +17,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from mgll.encoders.initialisation import initialise
+from mgll.encoders.start_weights import load_start_weights, resized
 from mgll.encoders.vision_configs import encoder_config
 from mgll.tower.model import build_model, patch_size
 
@@ -36,7 +37,6 @@ def vision_encoder(name: str, image_size: int, start_weights: str | None = None,
     """
     source, _, inside = name.partition(":")
     if source == "hf" and inside:
-        from mgll.encoders.start_weights import resized
         from mgll.encoders.transformers_folder import read_transformers
 
         if options:
@@ -51,8 +51,6 @@ def vision_encoder(name: str, image_size: int, start_weights: str | None = None,
             f"encoder {name!r} has patches of {patch} px, which do not tile {image_size} px; {would_do} would do"
         )
     if start_weights is not None:
-        from mgll.encoders.start_weights import load_start_weights
-
         load_start_weights(model, Path(start_weights))
     elif source != "hf":
         initialise(model)

@@ -2,6 +2,7 @@
 
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
+from mgll.manifest.counts import count, print_counts
 from mgll.manifest.records import read_manifest
 
 
@@ -20,8 +21,6 @@ def _main(arguments: list[str] | None = None) -> int:
     missing = [record.image for record in records if not image_exists(record.image)]
     if options.command == "describe":
         from rich.console import Console
-
-        from mgll.manifest.counts import count, print_counts
 
         print_counts(count(records), Console())
     if missing:

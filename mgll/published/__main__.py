@@ -1,13 +1,9 @@
 """Published vision encoders as tower files: the command."""
 
 import argparse
-from typing import TYPE_CHECKING
 
-from mgll.published.layouts import LAYOUTS
-
-if TYPE_CHECKING:
-    pass
 from mgll.published.conversion import SETTINGS, convert
+from mgll.published.layouts import LAYOUTS
 
 
 def list_layouts() -> str:

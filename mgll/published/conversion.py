@@ -16,15 +16,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgll.encoders.open_clip_names import tower_names
+from mgll.files import sha256
 from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing
+from mgll.provenance import provenance
 from mgll.published.layouts import LAYOUTS, Layout
+from mgll.published.shapes import config_from_tensors, is_pooled_by_fc_norm
+from mgll.tower.file import TowerHeader, read_header, save_tower
+from mgll.weights.reading import file_in, misfits, read_content, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from mgll.tower.file import TowerHeader
 
 #: What the caller may say instead of the layout.
 SETTINGS = ("mean", "std", "resize", "size", "pooling", "hidden_act", "architecture", "head_width")
@@ -42,7 +47,7 @@ class Conversion:
         from_layout: settings that neither the file nor the caller states.
     """
 
-    header: "TowerHeader"
+    header: TowerHeader
     left_out: dict[str, int]
     from_layout: dict[str, Any]
 
@@ -62,10 +67,6 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
     """
     from mgll.encoders.start_weights import resized
     from mgll.encoders.transformers_folder import read_transformers
-    from mgll.files import sha256
-    from mgll.provenance import provenance
-    from mgll.tower.file import read_header, save_tower
-    from mgll.weights.reading import file_in
 
     published, path = _published(layout, settings), Path(source)
     used, left_out = replace(published, **settings), Counter[str]()
@@ -126,11 +127,8 @@ def _check_said(name: str, layout: Layout) -> None:
         raise ValueError(f"layout {name}: neither the file nor its code states {', '.join(missing)}; say {flags}")
 
 
-def _tower_tensors(path: Path, layout: Layout, left_out: "Counter[str]") -> "dict[str, Tensor]":
+def _tower_tensors(path: Path, layout: Layout, left_out: Counter[str]) -> "dict[str, Tensor]":
     """The tower's tensors under the names of a tower file; counts the others by the pattern that names them."""
-    from mgll.encoders.open_clip_names import tower_names
-    from mgll.weights.reading import read_content, tensors_of
-
     content, found, strange = read_content(path), {}, []
     for name, tensor in tensors_of(path, _contained(path, content, layout)).items():
         if pattern := next((pattern for pattern in layout.dropped if re.fullmatch(pattern, name)), None):
@@ -162,7 +160,7 @@ def _contained(path: Path, content: Any, layout: Layout) -> Any:
     raise FormatError(path, None, f"no entry {' or '.join(layout.container)} as this layout has it; found {has}")
 
 
-def _without_classifier(layout: Layout, tensors: "dict[str, Tensor]", left_out: "Counter[str]") -> "dict[str, Tensor]":
+def _without_classifier(layout: Layout, tensors: "dict[str, Tensor]", left_out: Counter[str]) -> "dict[str, Tensor]":
     """Of a file that holds just a model of timm all but the classifier that timm knows it to have."""
     if layout.kind != "timm" or layout.prefix:
         return tensors
@@ -176,16 +174,12 @@ def _without_classifier(layout: Layout, tensors: "dict[str, Tensor]", left_out: 
 
 
 def _pooled_as_trained(layout: Layout, tensors: "dict[str, Tensor]") -> Layout:
-    from mgll.published.shapes import is_pooled_by_fc_norm
-
     return replace(layout, pooling="head") if is_pooled_by_fc_norm(tensors) else layout
 
 
 def _built(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[PreTrainedModel, int]":
     """The model with its weights, and the side of its images."""
-    from mgll.published.shapes import config_from_tensors
     from mgll.tower.model import build_model
-    from mgll.weights.reading import misfits
 
     try:
         config, size = config_from_tensors(layout, tensors)

@@ -4,6 +4,9 @@ import argparse
 import os
 import sys
 
+from mgll.files import atomic_path
+from mgll.vocabulary.diseases import benchmark_classes
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 where all went well."""
@@ -38,9 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     if options.contact_sheet:
-        from mgll.files import atomic_path
         from mgll.synthetic.contact_sheet import contact_sheet
-        from mgll.vocabulary.diseases import benchmark_classes
 
         codes = options.classes or [disease.code for disease in benchmark_classes()]
         sheet = contact_sheet(codes, options.columns, options.seed, options.size or 256)

@@ -1,12 +1,8 @@
 """Check a tower file, or show its header."""
 
 import json
-from typing import TYPE_CHECKING
 
 from mgll.formats import FormatError
-
-if TYPE_CHECKING:
-    pass
 from mgll.tower.file import load_tower, read_header, read_tensors
 
 

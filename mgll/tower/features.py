@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mgll.images.preprocessing import open_image, preprocess
+from mgll.tower.file import TowerHeader, load_tower
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from mgll.tower.file import TowerHeader
 
 
 def tower_features(tower: str | os.PathLike[str], images: Sequence[str], batch_size: int = 64) -> np.ndarray:
@@ -18,19 +19,16 @@ def tower_features(tower: str | os.PathLike[str], images: Sequence[str], batch_s
     Raises:
         ImageError: for an image that cannot be read; an evaluation never skips one.
     """
-    from mgll.tower.file import load_tower
-
     return model_features(*load_tower(tower), images, batch_size)
 
 
 def model_features(
-    model: "PreTrainedModel", header: "TowerHeader", images: Sequence[str], batch_size: int = 64
+    model: "PreTrainedModel", header: TowerHeader, images: Sequence[str], batch_size: int = 64
 ) -> np.ndarray:
     """The same of a tower in memory."""
     import torch
     from tqdm import tqdm
 
-    from mgll.images.preprocessing import open_image, preprocess
     from mgll.tower.model import image_feature
 
     parts = []

@@ -1,19 +1,10 @@
 """JSON files of a checkpoint directory."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 from mgll.formats import FormatError
-
-if TYPE_CHECKING:
-    pass
-
 
 Json = dict[str, Any]
 

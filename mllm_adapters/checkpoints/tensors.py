@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mgll.formats import FormatError
+from mgll.weights import reading as weights
 from mgll.weights.stored import Stored, read_stored
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Held:
 class Joined:
     """Parts of one dtype, one after the other along the first dimension: old embeddings and rows for new tokens, say."""
 
-    parts: "tuple[Stored | Held, ...]"
+    parts: tuple[Stored | Held, ...]
 
     @property
     def shard(self) -> Path | None:
@@ -196,8 +197,6 @@ def read_pickle(path: Path) -> dict[str, Held]:
     Raises:
         FormatError: if it is damaged, or holds anything but tensors.
     """
-    from mgll.weights import reading as weights
-
     return {name: Held(tensor, path) for name, tensor in weights.read_pickle(path).items()}
 
 
@@ -238,7 +237,7 @@ def write_shard(path: Path, parts: Mapping[str, Part]) -> None:
                     file.write(piece)
 
 
-def _runs(parts: "Iterator[Part] | Any") -> Iterator[Part]:
+def _runs(parts: Iterator[Part] | Any) -> Iterator[Part]:
     """The same bytes in as few pieces as possible: neighbours in one file become one range."""
     last: Stored | None = None
     for part in _flat(parts):

@@ -1,14 +1,11 @@
 """What `finetune.json` holds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from mgll.formats import FormatError, Row
-
-if TYPE_CHECKING:
-    pass
 from mllm_adapters.checkpoints.json_files import read_json
 
 FINETUNE = "finetune.json"

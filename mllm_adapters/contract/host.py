@@ -11,14 +11,12 @@ from mllm_adapters.contract.terms import GraftSettings, NewTensor, Source
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mgll.tower.file import TowerHeader
-    from mllm_adapters.contract.prompts import EncodedPrompts
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mllm_adapters.contract.tower_spec import TowerSpec
+from mgll.tower.file import TowerHeader
+from mllm_adapters.contract.prompts import EncodedPrompts
+from mllm_adapters.contract.tower_spec import TowerSpec
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Plan:
 
     files: dict[str, Json]
     features: int
-    tower: "TowerSpec | None" = None
+    tower: TowerSpec | None = None
     positions: int | None = None
     new: tuple[NewTensor, ...] = ()
     drop: tuple[str, ...] = ()
@@ -100,7 +98,7 @@ class Host:
     lora_targets: str
     prompt: Callable[[str], str]
     answer: Callable[[str], str]
-    plan: "Callable[[Source, TowerHeader, GraftSettings], Plan]"
+    plan: Callable[[Source, TowerHeader, GraftSettings], Plan]
     placeholders: Callable[[dict[str, Json]], int]
     geometry: tuple[str, str, str]
     open: Callable[[Path, Mapping[str, Path]], Source] | None = None

@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mgll.formats import Row
-from mllm_adapters.contract.token_policy import TokenPolicy
-
-if TYPE_CHECKING:
-    from mllm_adapters.checkpoints.tensors import Part
 from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.checkpoints.tensors import Part
+from mllm_adapters.contract.token_policy import TokenPolicy
 
 
 class HostError(ValueError):
@@ -50,7 +48,7 @@ class Source:
 
     directory: Path
     files: dict[str, Json]
-    tensors: "Mapping[str, Part]"
+    tensors: Mapping[str, Part]
     leave: tuple[str, ...] = ()
 
 

@@ -1,15 +1,12 @@
 """How a donor is run inside a host whose own class cannot hold it. Imports no torch for a CLIP donor."""
 
-from typing import TYPE_CHECKING
-
+from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, CLIP_DEFAULTS, Architecture, Pooling, at_size
+from mgll.tower.file import TowerHeader, tower_shapes
+from mgll.tower.positions import POSITION_TABLES
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.contract.token_policy import TokenPolicy
-
-if TYPE_CHECKING:
-    from mgll.images.preprocessing import Preprocessing
-    from mgll.tower.file import TowerHeader
 
 Triple = tuple[float, float, float]
 
@@ -76,7 +73,7 @@ class TowerSpec(Architecture):
 
 
 def tower_spec(
-    donor: "TowerHeader",
+    donor: TowerHeader,
     settings: GraftSettings,
     host_grid: int,
     layer: int = -1,
@@ -182,9 +179,6 @@ def at_grid(donor: Architecture, grid: int) -> Architecture:
 
 
 def _check_size(old: Json, new: Json) -> None:
-    from mgll.tower.file import tower_shapes
-    from mgll.tower.positions import POSITION_TABLES
-
     way_out = "use --tokens resize_features"
     try:
         before, after = tower_shapes(old), tower_shapes(new)
@@ -197,7 +191,7 @@ def _check_size(old: Json, new: Json) -> None:
         raise HostError(f"the donor runs at its own size only: {', '.join(bound[:3])} depend on it; {way_out}")
 
 
-def renormalisation(donor: "Preprocessing", host: tuple[Triple, Triple] | None) -> tuple[Triple | None, Triple | None]:
+def renormalisation(donor: Preprocessing, host: tuple[Triple, Triple] | None) -> tuple[Triple | None, Triple | None]:
     """Scale and shift from pixels with the host's mean and std to pixels with the donor's; (None, None) where they are equal."""
     if host is None or host == (donor.mean, donor.std):
         return None, None

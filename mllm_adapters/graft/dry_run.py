@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mgll.tower import file as tower_file
 from mllm_adapters.checkpoints.tensors import is_float, read_shard
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings
@@ -49,8 +50,6 @@ def dry_run(
     Raises:
         FormatError, HostError: as `graft`.
     """
-    from mgll.tower import file as tower_file
-
     settings = settings or GraftSettings()
     opened = take_apart(host, open_source(host, Path(source), parts))
     plan = plan_graft(host, opened.source, tower_file.read_header(encoder), settings)

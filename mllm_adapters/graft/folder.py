@@ -2,15 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import place
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.terms import HostError, Source
-
-if TYPE_CHECKING:
-    pass
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx")
 

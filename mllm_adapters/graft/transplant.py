@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgll.files import atomic_path, sha256
+from mgll.provenance import provenance
+from mgll.tower import file as tower_file
+from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.model_card import write_card
 from mllm_adapters.checkpoints.tensors import write_index
 from mllm_adapters.contract.graft_record import GRAFT, Donor, Graft, WarmStart
@@ -17,8 +21,6 @@ from mllm_adapters.graft.weights import write_kept, write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mgll.tower.file import TowerHeader
 
 
 def graft_tower(
@@ -52,9 +54,6 @@ def graft_tower(
         ImageError: naming images of `warm` that cannot be read.
         HostError: if they do not fit each other or the settings.
     """
-    from mgll.files import atomic_path, sha256
-    from mgll.tower import file as tower_file
-
     directory, out = Path(source), Path(out)
     settings = (settings or GraftSettings()).model_copy(update={"warm": warm is not None})
     header = tower_file.read_header(encoder)
@@ -96,8 +95,6 @@ def convert_host(
         FormatError: if the checkpoint is damaged or incomplete.
         HostError: if it is of another family.
     """
-    from mgll.files import atomic_path
-
     directory, out = Path(directory), Path(out)
     source = open_source(host, directory, parts)
     _check_out(out, directory)
@@ -129,8 +126,6 @@ def _fit(
 
 def _write_record(folder: Path, host: Host, plan: Plan, **facts: Any) -> Graft:
     """Write graft.json beside the files that it names."""
-    from mgll.provenance import provenance
-
     record = Graft(
         schema="mgll.graft/1",
         host=host.name,
@@ -146,7 +141,7 @@ def _write_record(folder: Path, host: Host, plan: Plan, **facts: Any) -> Graft:
     return record
 
 
-def plan_graft(host: Host, source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan_graft(host: Host, source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """The host's plan for this donor, checked: what a graft writes, before it is written.
 
     Raises:

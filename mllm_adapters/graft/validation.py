@@ -9,8 +9,10 @@ from pathlib import Path
 
 from mgll.formats import FormatError
 from mllm_adapters.checkpoints.json_files import json_files
+from mllm_adapters.checkpoints.tensors import read_checkpoint, sha256_of
 from mllm_adapters.contract.graft_record import GRAFT, Graft, read_graft
 from mllm_adapters.contract.terms import HostError
+from mllm_adapters.hosts.registry import get_host
 
 
 def validate(directory: str | os.PathLike[str]) -> Graft:
@@ -20,9 +22,6 @@ def validate(directory: str | os.PathLike[str]) -> Graft:
         FormatError: naming what differs.
         HostError: if features and placeholders differ.
     """
-    from mllm_adapters.checkpoints.tensors import read_checkpoint, sha256_of
-    from mllm_adapters.hosts.registry import get_host
-
     directory = Path(directory)
     record = read_graft(directory)
     lacking = [name for name in record.files if not (directory / name).exists()]

@@ -31,6 +31,8 @@ from mllm_adapters.contract.graft_record import WarmStart
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.token_policy import resize_grid
+from mllm_adapters.graft.folder import write_files
+from mllm_adapters.graft.weights import shim_prefix
 from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.loading.load import load_processor, model_class
 
@@ -264,8 +266,6 @@ def _donor_reader(host: Host, source: Source, encoder: Path, plan: Plan, directo
 
 def _write(host: Host, source: Source, files: dict[str, Any], directory: Path) -> Any:
     """The directory without its weights, for the processor; returns the model's configuration."""
-    from mllm_adapters.graft.folder import write_files
-
     directory.mkdir()
     write_files(source, files, directory)
     return model_class(host).config_class.from_pretrained(directory)
@@ -314,6 +314,4 @@ def _named(source: Source, ending: str) -> Tensor:
 
 
 def _tower_prefix(host: Host, source: Source) -> str:
-    from mllm_adapters.graft.weights import shim_prefix
-
     return shim_prefix(next(m.group() for name in source.tensors if (m := re.match(host.tower_keys, name))))

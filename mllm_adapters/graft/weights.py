@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mgll.tower.positions import POSITION_TABLES
+from mgll.tower.positions import POSITION_TABLES, resize_positions
 from mllm_adapters.checkpoints.tensors import (
     SINGLE,
     Held,
@@ -136,8 +136,6 @@ def shim_prefix(prefix: str) -> str:
 
 
 def _cast(part: Part, old: Part, positions: int | None) -> "Tensor":
-    from mgll.tower.positions import resize_positions
-
     tensor = read_tensor(part)
     if positions is not None:
         tensor = resize_positions(tensor.float(), positions)

@@ -8,16 +8,16 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
+from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
 from mllm_adapters.modules import last_hidden_state
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mgll.tower.file import TowerHeader
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
 PROJECTOR = "multi_modal_projector"
 
@@ -32,13 +32,12 @@ def answer(letter: str) -> str:
     return letter
 
 
-def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """The donor's grid through the host's pixel shuffle, and a projector that starts with the donor's width.
 
     Raises:
         HostError: when the donor has no such layer, or its grid does not divide by the shuffle's block.
     """
-    from mllm_adapters.contract.tower_spec import tower_spec
     from mllm_adapters.modules.square_images import use_squares
 
     files = copy.deepcopy(source.files)
@@ -103,7 +102,7 @@ def placeholders(files: dict[str, Json]) -> int:
     return int(files.get("processor_config.json", {}).get("image_seq_length", 256))
 
 
-def shim(spec: "TowerSpec", config: Any) -> "nn.Module":
+def shim(spec: TowerSpec, config: Any) -> "nn.Module":
     """The donor's tokens as the last hidden state; a pooled feature fills one block of the pixel shuffle."""
     from mllm_adapters.modules.grafted_tower import GraftedTower
 

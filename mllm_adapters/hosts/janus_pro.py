@@ -8,16 +8,15 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
+from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
 from mllm_adapters.modules import last_hidden_state
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from mgll.tower.file import TowerHeader
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
 
 def prompt(question: str) -> str:
@@ -30,13 +29,12 @@ def answer(letter: str) -> str:
     return f" {letter}"
 
 
-def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """The donor in the place of SigLIP; a new first layer of the aligner where the width differs.
 
     Raises:
         HostError: when the donor has no such layer.
     """
-    from mllm_adapters.contract.tower_spec import tower_spec
     from mllm_adapters.modules.square_images import use_squares
 
     files = copy.deepcopy(source.files)
@@ -88,7 +86,7 @@ def placeholders(files: dict[str, Json]) -> int:
     return int(files.get("processor_config.json", {}).get("num_image_tokens", 576))
 
 
-def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
+def shim(spec: TowerSpec, _config: Any) -> "nn.Module":
     """The donor's tokens as the last hidden state."""
     from mllm_adapters.modules.grafted_tower import GraftedTower
 

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.checkpoints.json_files import Json, read_json
+from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.terms import Source
 from mllm_adapters.hosts.llava import host as llava
 from mllm_adapters.hosts.llava import layout as llava_layout
+from mllm_adapters.modules.native_checkpoint import read_native
 
 
 def prompt(question: str) -> str:
@@ -26,10 +28,6 @@ def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged, incomplete, or holds tensors of something else.
         HostError: if it is of another family.
     """
-    from mllm_adapters.checkpoints.json_files import read_json
-    from mllm_adapters.checkpoints.tensors import read_checkpoint
-    from mllm_adapters.modules.native_checkpoint import read_native
-
     if read_json(directory / "config.json").get("model_type") == HOST.model_type:
         return read_native(HOST, directory)
     old = llava_layout.read_config(directory, "llava_mistral")

@@ -4,15 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.hosts.qwen2_vl import host as qwen2_vl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
-
-def shim(spec: "TowerSpec", config: Any) -> "nn.Module":
+def shim(spec: TowerSpec, config: Any) -> "nn.Module":
     """The donor and a merger of its width."""
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLPatchMerger
 

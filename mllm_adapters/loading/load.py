@@ -5,17 +5,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgll.files import sha256
 from mgll.formats import FormatError
 from mllm_adapters.checkpoints.json_files import read_json
+from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
+from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.contract.terms import HostError
+from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.hosts.registry import get_host, host_of
 
 if TYPE_CHECKING:
     import torch
-
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
 
 def load(
@@ -39,9 +41,6 @@ def load(
         raise FormatError(
             directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
         )
-    from mllm_adapters.checkpoints.tensors import read_checkpoint
-    from mllm_adapters.contract.graft_record import GRAFT, read_graft
-
     config = read_json(directory / "config.json")
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
     host = get_host(graft.host) if graft else host_of(config)
@@ -57,7 +56,7 @@ def load_processor(host: Host, directory: Path) -> Any:
     return host.processor(directory) if host.processor else AutoProcessor.from_pretrained(directory)
 
 
-def model_class(host: Host, tower: "TowerSpec | None" = None) -> Any:
+def model_class(host: Host, tower: TowerSpec | None = None) -> Any:
     """The class of a host's models; with a tower that it cannot hold, a subclass that puts `Host.shim`'s module in its place."""
     import transformers
 
@@ -78,14 +77,11 @@ def model_class(host: Host, tower: "TowerSpec | None" = None) -> Any:
 
 def shard_hashes(directory: Path) -> dict[str, str]:
     """SHA-256 of each weight file by name: what identifies a model's weights."""
-    from mgll.files import sha256
-    from mllm_adapters.checkpoints.tensors import read_checkpoint
-
     shards = sorted({part.shard for part in read_checkpoint(directory).values() if part.shard})
     return {shard.name: sha256(shard) for shard in shards}
 
 
-def _load_exactly(host: Host, directory: Path, dtype: Any, tower: "TowerSpec | None") -> Any:
+def _load_exactly(host: Host, directory: Path, dtype: Any, tower: TowerSpec | None) -> Any:
     try:
         model, info = model_class(host, tower).from_pretrained(
             directory, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True

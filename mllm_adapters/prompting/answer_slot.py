@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mllm_adapters.contract.host import Host
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mllm_adapters.contract.host import Host
 
 
 def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str] = "ABCD") -> tuple[int, ...]:
@@ -59,7 +59,7 @@ def decoder_start(config: Any) -> int | None:
     return int(text.decoder_start_token_id) if text.is_encoder_decoder else None
 
 
-def forward_options(model: Any, host: "Host", attention_mask: "Tensor", keep: int) -> dict[str, Any]:
+def forward_options(model: Any, host: Host, attention_mask: "Tensor", keep: int) -> dict[str, Any]:
     """What the forward pass is told in training and in scoring alike, so that both read the same slot.
 
     Args:

@@ -1,19 +1,17 @@
 """Several prompts about one image as token ids, with the image encoded once."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
+from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.prompting.answer_slot import plain_ids
 
-if TYPE_CHECKING:
-    from mllm_adapters.contract.host import LoadedHost
 
-
-def encode_prompts(loaded: "LoadedHost", image: Image.Image, prompts: Sequence[str]) -> EncodedPrompts:
+def encode_prompts(loaded: LoadedHost, image: Image.Image, prompts: Sequence[str]) -> EncodedPrompts:
     """Encode prompts about an image, an RGB one of any size.
 
     The processor runs once. Where prompts differ only behind the image, the others get the tokens of their own ends; where that
@@ -32,7 +30,7 @@ def encode_prompts(loaded: "LoadedHost", image: Image.Image, prompts: Sequence[s
     return EncodedPrompts(tuple(prompts), ids, images, beside)
 
 
-def encode_text(loaded: "LoadedHost", question: str) -> EncodedPrompts:
+def encode_text(loaded: LoadedHost, question: str) -> EncodedPrompts:
     """Encode a question that has no image, in the host's conversation form without the image's marker.
 
     Raises:
@@ -45,7 +43,7 @@ def encode_text(loaded: "LoadedHost", question: str) -> EncodedPrompts:
     return EncodedPrompts((prompt,), tuple(plain_ids(loaded.processor.tokenizer, [prompt])), {}, {})
 
 
-def _encoded(loaded: "LoadedHost", image: Image.Image, prompt: str) -> dict[str, Any]:
+def _encoded(loaded: LoadedHost, image: Image.Image, prompt: str) -> dict[str, Any]:
     found = dict(loaded.processor(images=[image], text=[prompt], return_tensors="pt"))
     dtype = loaded.model.dtype
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in found.items()}
@@ -56,7 +54,7 @@ def _text(encoded: dict[str, Any], images: dict[str, Any]) -> dict[str, list[int
 
 
 def _other_ends(
-    loaded: "LoadedHost", first: dict[str, list[int]], prompts: Sequence[str]
+    loaded: LoadedHost, first: dict[str, list[int]], prompts: Sequence[str]
 ) -> list[dict[str, list[int]]] | None:
     """The rows of all prompts but the first, from the first one's; None where that cannot be done."""
     if loaded.host.second_text:

@@ -5,21 +5,19 @@ The frozen tower still sees every image once: what it made of it stands in the p
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.prompting.answer_slot import decoder_start, forward_options
 
-if TYPE_CHECKING:
-    from mllm_adapters.contract.host import LoadedHost
-
 
 def row_log_probs(
-    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], continuations: Sequence[Sequence[Sequence[Sequence[int]]]]
-) -> "list[list[list[Tensor]]]":
+    loaded: LoadedHost, encoded: Sequence[EncodedPrompts], continuations: Sequence[Sequence[Sequence[Sequence[int]]]]
+) -> list[list[list[Tensor]]]:
     """As `prompt_tree.tree_log_probs`, for any host."""
     rows, keep = [], 1
     for case, wanted in zip(encoded, continuations, strict=True):
@@ -46,7 +44,7 @@ def _of(logits: Tensor, ids: Sequence[int]) -> Tensor:
 
 
 def replies(
-    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], max_new_tokens: int, **decoding: Any
+    loaded: LoadedHost, encoded: Sequence[EncodedPrompts], max_new_tokens: int, **decoding: Any
 ) -> list[list[str]]:
     """What the model writes after each prompt of each case, decoded greedily unless `decoding` (of `generate`) says otherwise."""
     rows: list[tuple[EncodedPrompts, int, tuple[int, ...]]] = [
@@ -79,7 +77,7 @@ def _stops(model: Any, tokenizer: Any) -> list[int] | None:
 
 
 def _forward(
-    loaded: "LoadedHost", rows: Sequence[tuple[EncodedPrompts, int, tuple[int, ...]]], keep: int
+    loaded: LoadedHost, rows: Sequence[tuple[EncodedPrompts, int, tuple[int, ...]]], keep: int
 ) -> list[Tensor]:
     """Float32 logits [1 + length of what follows the prompt, V] of each row, on the CPU."""
     cases = list({id(case): case for case, _, _ in rows}.values())
@@ -97,7 +95,7 @@ def _forward(
 
 
 def _inputs(
-    loaded: "LoadedHost",
+    loaded: LoadedHost,
     rows: Sequence[tuple[EncodedPrompts, int, tuple[int, ...]]],
     images: Mapping[int, dict[str, Tensor]],
 ) -> dict[str, Tensor]:
@@ -126,7 +124,7 @@ def _padded(rows: Sequence[list[int]], pad: int, behind: bool) -> Tensor:
 
 @contextmanager
 def _tower_out_of_the_way(
-    loaded: "LoadedHost", cases: Sequence[EncodedPrompts]
+    loaded: LoadedHost, cases: Sequence[EncodedPrompts]
 ) -> Iterator[dict[int, dict[str, Tensor]]]:
     """Image inputs by the identity of their case; where the host allows it, features in the place of pixels."""
     host, model = loaded.host, loaded.model

@@ -8,16 +8,14 @@ distance from the root. So every ending gets the numbers that it gets alone, and
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.prompting.tree_attention import tree_attention
-
-if TYPE_CHECKING:
-    from mllm_adapters.contract.host import LoadedHost
 
 
 @dataclass
@@ -62,8 +60,8 @@ class PromptTree:
 
 
 def tree_log_probs(
-    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], continuations: Sequence[Sequence[Sequence[Sequence[int]]]]
-) -> "list[list[list[Tensor]]]":
+    loaded: LoadedHost, encoded: Sequence[EncodedPrompts], continuations: Sequence[Sequence[Sequence[Sequence[int]]]]
+) -> list[list[list[Tensor]]]:
     """Log-probabilities of each continuation's tokens after each prompt, and of all tokens right after the prompt.
 
     Args:
@@ -109,7 +107,7 @@ def _plant(case: EncodedPrompts, wanted: Sequence[Sequence[Sequence[int]]]) -> t
 
 
 def _forward(
-    loaded: "LoadedHost",
+    loaded: LoadedHost,
     encoded: Sequence[EncodedPrompts],
     trees: Sequence[PromptTree],
     slots: Sequence[Sequence[Sequence[Sequence[int]]]],
@@ -139,7 +137,7 @@ def _forward(
 
 
 def _positions(
-    loaded: "LoadedHost", encoded: Sequence[EncodedPrompts], trees: Sequence[PromptTree], length: int
+    loaded: LoadedHost, encoded: Sequence[EncodedPrompts], trees: Sequence[PromptTree], length: int
 ) -> Tensor:
     """Position of every token: [cases, length], or [axes, cases, length] where there are images and the host has its own."""
     depths = torch.zeros(len(trees), length, dtype=torch.long)

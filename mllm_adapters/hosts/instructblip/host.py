@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
+from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
 from mllm_adapters.modules import last_hidden_state
+from mllm_adapters.modules.image_processor import image_processor_settings
+from mllm_adapters.modules.native_checkpoint import read_native
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mgll.tower.file import TowerHeader
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
 GRID, WIDTH = 16, 1408  # of the published tower, whose shape the published config.json leaves to the class
 LOOKS = r"qformer\.encoder\.layer\.\d+\.crossattention\.attention\.(key|value)\.(weight|bias)"
@@ -43,8 +45,6 @@ def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged or incomplete.
         HostError: if it is of another family, or older than transformers' image token.
     """
-    from mllm_adapters.modules.native_checkpoint import read_native
-
     source = read_native(HOST, directory)
     if source.files["config.json"].get("image_token_index") is None:
         raise HostError(
@@ -55,15 +55,12 @@ def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
     return source
 
 
-def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """Configuration, processor and new connector tensors for this donor.
 
     Raises:
         HostError: when the feature layer lies beyond the donor's depth, or the donor does not see RGB.
     """
-    from mllm_adapters.contract.tower_spec import tower_spec
-    from mllm_adapters.modules.image_processor import image_processor_settings
-
     files = copy.deepcopy(source.files)
     config, own = files["config.json"], files["config.json"].get("vision_config", {})
     host_grid = own["image_size"] // own["patch_size"] if {"image_size", "patch_size"} <= own.keys() else GRID
@@ -109,7 +106,7 @@ def placeholders(files: dict[str, Json]) -> int:
     return int(files["processor_config.json"]["num_query_tokens"])
 
 
-def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
+def shim(spec: TowerSpec, _config: Any) -> "nn.Module":
     """The donor's tokens in the first field of the output, where the Q-Former reads them."""
     from mllm_adapters.modules.grafted_tower import GraftedTower
 

@@ -7,16 +7,25 @@ tower's width; another width makes that layer new.
 import copy
 from typing import TYPE_CHECKING, Any
 
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.config import CLIP, CLIP_DEFAULTS
+from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
+from mllm_adapters.contract.tower_spec import (
+    TowerSpec,
+    at_grid,
+    check_donor,
+    feature_layer,
+    hands_class_token_on,
+    tower_spec,
+)
+from mllm_adapters.modules.image_processor import image_processor_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mgll.images.preprocessing import Preprocessing
-    from mgll.tower.file import TowerHeader
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant."
@@ -42,15 +51,12 @@ def answer(letter: str) -> str:
     return f" {letter}"
 
 
-def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """Configuration, processor and new connector tensors for this donor.
 
     Raises:
         HostError: when the donor has no such feature layer, lacks the class token that is to be kept, or does not see RGB.
     """
-    from mgll.tower.config import CLIP, CLIP_DEFAULTS
-    from mllm_adapters.contract.tower_spec import at_grid, check_donor, hands_class_token_on
-
     check_donor(donor)
     old = source.files["config.json"]
     layer, host_grid = _layer(donor, settings, old), donor_grid({**CLIP_L_336, **old.get("vision_config", {})})
@@ -88,10 +94,8 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     )
 
 
-def _layer(donor: "TowerHeader", settings: GraftSettings, old: Json) -> int | list[int]:
+def _layer(donor: TowerHeader, settings: GraftSettings, old: Json) -> int | list[int]:
     """The hidden state, or the several hidden states, that the connector reads."""
-    from mllm_adapters.contract.tower_spec import feature_layer
-
     layer = old.get("vision_feature_layer", -2)
     if isinstance(layer, list) and settings.feature_layer is None:
         return [feature_layer(donor, settings, index) for index in layer]
@@ -99,11 +103,9 @@ def _layer(donor: "TowerHeader", settings: GraftSettings, old: Json) -> int | li
 
 
 def _grafted(
-    donor: "TowerHeader", settings: GraftSettings, host_grid: int, layer: int | list[int], keeps: bool
-) -> "TowerSpec | None":
+    donor: TowerHeader, settings: GraftSettings, host_grid: int, layer: int | list[int], keeps: bool
+) -> TowerSpec | None:
     """How the donor is run, where the stock class cannot hold it or cannot do what the token policy asks for."""
-    from mllm_adapters.contract.tower_spec import tower_spec
-
     same_count = settings.tokens == "resize_features" and donor.geometry.grid == host_grid
     if donor.kind in STOCK_TOWERS and (same_count or settings.tokens not in ("pooled", "resize_features")):
         return None
@@ -155,7 +157,7 @@ def replay(_tower: "nn.Module", config: Any) -> "nn.Module":
     return Replay(hand_on)
 
 
-def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
+def shim(spec: TowerSpec, _config: Any) -> "nn.Module":
     """The donor with its tokens in the last hidden state, where the configuration says that the connector reads."""
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -200,10 +202,8 @@ def saved_vision(config: Json) -> Json:
     return {key: value for key, value in config.items() if key not in skip and value is not None}
 
 
-def edit_processor(files: dict[str, Json], preprocessing: "Preprocessing", counts: Json) -> None:
+def edit_processor(files: dict[str, Json], preprocessing: Preprocessing, counts: Json) -> None:
     """Write the donor's preprocessing where transformers reads it: nested if the directory nests it, else in a file of its own."""
-    from mllm_adapters.modules.image_processor import image_processor_settings
-
     image = image_processor_settings(preprocessing)
     processor = files.setdefault("processor_config.json", {"processor_class": "LlavaProcessor"})
     processor |= counts
@@ -215,8 +215,6 @@ def edit_processor(files: dict[str, Json], preprocessing: "Preprocessing", count
 
 def _behaviour(files: dict[str, Json]) -> Json:
     """Everything outside the weights that decides what the language model is given for an image."""
-    from mgll.tower.config import CLIP_DEFAULTS
-
     config = files["config.json"]
     processor = files.get("processor_config.json", {})
     image = processor.get("image_processor") or files.get("preprocessor_config.json", {})

@@ -8,14 +8,14 @@ that is written out: names, configuration, an `<image>` token with its embedding
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mgll.formats import FormatError
-from mllm_adapters.checkpoints.json_files import Json
+from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD
+from mllm_adapters.checkpoints.json_files import Json, read_json
+from mllm_adapters.checkpoints.tensors import Held, Joined, Part, read_tensor, rows, torch_dtype
 from mllm_adapters.contract.terms import HostError
-
-if TYPE_CHECKING:
-    from mllm_adapters.checkpoints.tensors import Held, Part
+from mllm_adapters.modules.tokenizer_files import read_tokenizer, with_tokens
 
 IMAGE, PAD = "<image>", "<pad>"
 EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
@@ -31,9 +31,7 @@ NAMES = (
 _RECOMPUTED = r".*(?:rotary_emb\.inv_freq|embeddings\.position_ids|image_newline)"
 
 
-def rename(
-    tensors: "Mapping[str, Part]", directory: Path, further: tuple[tuple[str, str], ...] = ()
-) -> "dict[str, Part]":
+def rename(tensors: Mapping[str, Part], directory: Path, further: tuple[tuple[str, str], ...] = ()) -> dict[str, Part]:
     """The tensors by the names of transformers' LLaVA; tables that are computed, not learnt, are left out.
 
     Raises:
@@ -53,7 +51,7 @@ def rename(
     return found
 
 
-def vision_config(tensors: "Mapping[str, Part]", directory: Path) -> Json:
+def vision_config(tensors: Mapping[str, Part], directory: Path) -> Json:
     """Configuration of the CLIP tower, from its tensors: the checkpoint only names it. Heads are 64 wide, as in all of CLIP.
 
     Raises:
@@ -107,14 +105,11 @@ def llava_config(old: Json, vision: Json, text_model_type: str) -> Json:
     }
 
 
-def add_tokens(directory: Path, config: Json, tensors: "dict[str, Part]") -> dict[str, Json]:
+def add_tokens(directory: Path, config: Json, tensors: dict[str, Part]) -> dict[str, Json]:
     """Give image and padding a token each: tokenizer files are returned, configuration and embeddings changed in place.
 
     Rows for new tokens are the mean of all rows: a mean logit is never the largest, so neither token is ever said.
     """
-    from mllm_adapters.checkpoints.tensors import Joined
-    from mllm_adapters.modules.tokenizer_files import read_tokenizer, with_tokens
-
     tokenizer = read_tokenizer(directory)
     files = with_tokens(tokenizer, IMAGE, PAD)
     image, pad = tokenizer.convert_tokens_to_ids([IMAGE, PAD])
@@ -132,11 +127,9 @@ def add_tokens(directory: Path, config: Json, tensors: "dict[str, Part]") -> dic
     return files
 
 
-def mean_rows(part: Any, count: int) -> "Held":
+def mean_rows(part: Any, count: int) -> Held:
     """So many rows, each the mean of an embedding's rows: [count, width]."""
     import torch
-
-    from mllm_adapters.checkpoints.tensors import Held, read_tensor, rows, torch_dtype
 
     total, step = torch.zeros(part.shape[1], dtype=torch.float64), 4096
     for first in range(0, part.shape[0], step):
@@ -147,8 +140,6 @@ def mean_rows(part: Any, count: int) -> "Held":
 
 def processor_files(size: int, patch_size: int, pad: bool, select: str = "default") -> dict[str, Json]:
     """Files of LLaVA's processor around CLIP's preprocessing; `pad` to a square first, or cut the middle out."""
-    from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD
-
     square = {"height": size, "width": size}
     image = {
         "image_processor_type": "LlavaImageProcessor",
@@ -185,8 +176,6 @@ def read_config(directory: Path, model_type: str) -> Json:
         FormatError: if there is none.
         HostError: if it is another family's.
     """
-    from mllm_adapters.checkpoints.json_files import read_json
-
     config = read_json(directory / "config.json")
     if config.get("model_type") != model_type:
         raise HostError(f"{directory} is a {config.get('model_type')!r} checkpoint, this host needs {model_type!r}")

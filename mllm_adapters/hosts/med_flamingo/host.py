@@ -7,16 +7,18 @@ so it takes any number of tokens. Its width is the tower's: a donor of another w
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mgll.tower.config import CLIP
+from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, NewTensor, Source
+from mllm_adapters.contract.tower_spec import tower_spec
 from mllm_adapters.hosts.llava.host import donor_grid, encode, replay, saved_vision, shim
-from mllm_adapters.hosts.med_flamingo.layout import PARTS
-
-if TYPE_CHECKING:
-    from mgll.tower.file import TowerHeader
+from mllm_adapters.hosts.med_flamingo.layout import PARTS, read_published, shapes
+from mllm_adapters.modules.image_processor import image_processor_settings
+from mllm_adapters.modules.native_checkpoint import read_native
 
 
 def prompt(question: str) -> str:
@@ -36,24 +38,17 @@ def open_checkpoint(directory: Path, parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged or incomplete.
         HostError: if it is of another family, or a part was not named.
     """
-    from mllm_adapters.hosts.med_flamingo.layout import read_published
-    from mllm_adapters.modules.native_checkpoint import read_native
-
     native = (directory / "config.json").is_file()
     return read_native(HOST, directory) if native else read_published(directory, parts)
 
 
-def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """Configuration, processor and new tensors for this donor.
 
     Raises:
         HostError: when the feature layer lies beyond the donor's depth, or the donor does not see RGB.
     """
     from transformers import CLIPVisionConfig
-
-    from mgll.tower.config import CLIP
-    from mllm_adapters.contract.tower_spec import tower_spec
-    from mllm_adapters.modules.image_processor import image_processor_settings
 
     files = copy.deepcopy(source.files)
     config = files["config.json"]
@@ -80,8 +75,6 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
 
 def _new_tensors(source: Source, config: Json, settings: GraftSettings) -> tuple[NewTensor, ...]:
     """All of perceiver and gated blocks that does not fit the donor's width, or all of it; gates then start closed."""
-    from mllm_adapters.hosts.med_flamingo.layout import shapes
-
     same_width = config["vision_config"]["hidden_size"] == source.tensors["perceiver.latents"].shape[1]
     if same_width and settings.connector == "keep":
         return ()

@@ -7,14 +7,18 @@ OpenFlamingo saves the perceiver, the gated blocks and the input embeddings, som
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mgll.formats import FormatError
-from mllm_adapters.checkpoints.json_files import Json
+from mgll.images.preprocessing import Preprocessing
+from mgll.weights.reading import misfits
+from mllm_adapters.checkpoints.json_files import Json, read_json
+from mllm_adapters.checkpoints.tensors import Joined, Part, read_checkpoint, read_pickle
 from mllm_adapters.contract.terms import HostError, Source
-
-if TYPE_CHECKING:
-    from mllm_adapters.checkpoints.tensors import Part
+from mllm_adapters.hosts.llava.host import saved_vision
+from mllm_adapters.hosts.llava.layout import mean_rows
+from mllm_adapters.modules.image_processor import image_processor_settings
+from mllm_adapters.modules.tokenizer_files import read_tokenizer, with_tokens
 
 END, IMAGE, PAD = "<|endofchunk|>", "<image>", "<PAD>"  # added to LLaMA's tokens in this order
 #: What the published file leaves out, and where its makers took it.
@@ -45,9 +49,6 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
         FormatError: if one of them is damaged, or together they have too few or too many tensors.
         HostError: if a part was not named, or is not what Med-Flamingo was trained on.
     """
-    from mllm_adapters.checkpoints.tensors import Joined, read_checkpoint, read_pickle
-    from mllm_adapters.hosts.llava.layout import mean_rows
-
     _check_parts(parts)
     pickle = _pickle(directory)
     trained = _rename(read_pickle(pickle), TRAINED, pickle)
@@ -67,8 +68,6 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
 
 
 def _check_parts(parts: Mapping[str, Path]) -> None:
-    from mllm_adapters.checkpoints.json_files import read_json
-
     for name, hub_id in PARTS.items():
         if name not in parts:
             raise HostError(f"model.pt leaves {name} out; add --part {name}={hub_id}, or a folder with a copy of that")
@@ -85,7 +84,7 @@ def _pickle(directory: Path) -> Path:
     return found[0]
 
 
-def _rename(tensors: "Mapping[str, Part]", names: tuple[tuple[str, str], ...], path: Path) -> "dict[str, Part]":
+def _rename(tensors: Mapping[str, Part], names: tuple[tuple[str, str], ...], path: Path) -> dict[str, Part]:
     """Tensors by our names; two names of one tensor must mean the same values, and a name that nobody knows stops."""
     found: dict[str, Part] = {}
     unknown = []
@@ -111,11 +110,9 @@ def _equal(one: Any, other: Any) -> bool:
     return one.tensor.data_ptr() == other.tensor.data_ptr() or torch.equal(one.tensor, other.tensor)
 
 
-def _config(tensors: "Mapping[str, Part]", parts: Mapping[str, Path], directory: Path) -> Json:
+def _config(tensors: Mapping[str, Part], parts: Mapping[str, Path], directory: Path) -> Json:
     """Shapes from the tensors, what tensors do not say from the parts' own files."""
     from transformers import LlamaConfig
-
-    from mllm_adapters.checkpoints.json_files import read_json
 
     llama, clip = read_json(parts["llama"] / "config.json"), read_json(parts["clip"] / "config.json")
     known = {*LlamaConfig().to_dict(), "rope_theta", "rope_scaling"} - {
@@ -157,18 +154,12 @@ def _config(tensors: "Mapping[str, Part]", parts: Mapping[str, Path], directory:
 def _vision_config(found: Json) -> Json:
     from transformers import CLIPVisionConfig
 
-    from mllm_adapters.hosts.llava.host import saved_vision
-
     return saved_vision(CLIPVisionConfig(**{k: v for k, v in found.items() if k != "model_type"}).to_dict())
 
 
 def _tokenizer_files(config: Json, llama: Path) -> dict[str, Json]:
     """LLaMA's tokenizer with Flamingo's tokens, the processor around it, and where generation stops; ids go into `config`."""
     from transformers import AddedToken
-
-    from mgll.images.preprocessing import Preprocessing
-    from mllm_adapters.modules.image_processor import image_processor_settings
-    from mllm_adapters.modules.tokenizer_files import read_tokenizer, with_tokens
 
     tokenizer, rows = read_tokenizer(llama), config["text_config"]["vocab_size"]
     tokenizer.add_tokens([AddedToken(END, normalized=False, special=True)], True)
@@ -197,7 +188,7 @@ def _tokenizer_files(config: Json, llama: Path) -> dict[str, Json]:
     return {**files, "processor_config.json": processor, "generation_config.json": generation}
 
 
-def shapes(config: Json) -> "dict[str, Any]":
+def shapes(config: Json) -> dict[str, Any]:
     """Every tensor of the model that this config.json describes, without memory behind it."""
     import torch
 
@@ -207,8 +198,6 @@ def shapes(config: Json) -> "dict[str, Any]":
         return MedFlamingoForConditionalGeneration(MedFlamingoConfig(**config)).state_dict()
 
 
-def _check_complete(config: Json, tensors: "Mapping[str, Any]", pickle: Path) -> None:
-    from mgll.weights.reading import misfits
-
+def _check_complete(config: Json, tensors: Mapping[str, Any], pickle: Path) -> None:
     if problems := misfits(tensors, shapes(config), "the model has"):
         raise FormatError(pickle, None, "with its parts it is not Med-Flamingo: " + "; ".join(problems[:6]))

@@ -9,18 +9,17 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mllm_adapters.checkpoints.json_files import Json
+from mgll.images.preprocessing import Preprocessing
+from mgll.tower.config import CLIP
+from mgll.tower.file import TowerHeader
+from mllm_adapters.checkpoints.json_files import Json, read_json
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
+from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
 from mllm_adapters.hosts.llava import host as llava
 from mllm_adapters.hosts.mini_gemini.layout import CLASS, MODEL_TYPE, PARTS, read_published
-
-if TYPE_CHECKING:
-    from mgll.images.preprocessing import Preprocessing
-    from mgll.tower.file import TowerHeader
-    from mllm_adapters.contract.tower_spec import TowerSpec
+from mllm_adapters.modules.native_checkpoint import read_native
 
 #: Pixels along the side of a cell of the map.
 CELL = 4
@@ -33,23 +32,18 @@ def open_checkpoint(directory: Path, parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged, incomplete, or holds tensors of something else.
         HostError: if it is of another family, or one of its towers lies in a part that was not named.
     """
-    from mllm_adapters.checkpoints.json_files import read_json
-    from mllm_adapters.modules.native_checkpoint import read_native
-
     if read_json(directory / "config.json").get("model_type") == MODEL_TYPE:
         return read_native(HOST, directory)
     return read_published(directory, parts)
 
 
-def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """Configuration, processor and new connector tensors for this donor.
 
     Raises:
         HostError: when the feature layer lies beyond the donor's depth, the donor does not see RGB, the class token is asked for,
             or the grid does not divide the map's.
     """
-    from mllm_adapters.contract.tower_spec import tower_spec
-
     files = copy.deepcopy(source.files)
     config, seen = files["config.json"], _preprocessing(files)
     layer, host_grid = config["vision_feature_layer"], llava.donor_grid(config["vision_config"])
@@ -81,10 +75,8 @@ def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
     )
 
 
-def _preprocessing(files: dict[str, Json]) -> "Preprocessing":
+def _preprocessing(files: dict[str, Json]) -> Preprocessing:
     """How an image becomes the large one that both branches see."""
-    from mgll.images.preprocessing import Preprocessing
-
     image = files["processor_config.json"].get("image_processor") or files["preprocessor_config.json"]
     return Preprocessing(
         size=image["crop_size"]["height"],
@@ -104,11 +96,9 @@ def _check_grid(grid: int, cells: int, class_token: bool) -> None:
         )
 
 
-def _is_own_tower(spec: "TowerSpec", donor: "TowerHeader", config: Json, seen: "Preprocessing") -> bool:
+def _is_own_tower(spec: TowerSpec, donor: TowerHeader, config: Json, seen: Preprocessing) -> bool:
     """Whether the donor is shaped, fed and read as the published tower is, so that it can stand there as that one does."""
     from transformers import CLIPVisionConfig
-
-    from mgll.tower.config import CLIP
 
     size = config["low_image_size"]
     if size is None or spec.kind != CLIP or spec.tokens == "pooled" or spec.layer != config["vision_feature_layer"]:

@@ -3,16 +3,13 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mgll.formats import FormatError
 from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.checkpoints.tensors import Part, read_checkpoint, read_pickle, read_shard
 from mllm_adapters.contract.terms import HostError, Source
 from mllm_adapters.hosts.llava import host as llava
 from mllm_adapters.hosts.llava import layout as llava_layout
-
-if TYPE_CHECKING:
-    from mllm_adapters.checkpoints.tensors import Part
 
 MODEL_TYPE, CLASS = "mgll_mini_gemini", "MiniGeminiForConditionalGeneration"
 MAP = "model.vision_tower_aux."
@@ -40,8 +37,6 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged, incomplete, or holds tensors of something else.
         HostError: if it is of another family, or one of its towers lies in a part that was not named.
     """
-    from mllm_adapters.checkpoints.tensors import read_checkpoint
-
     old = llava_layout.read_config(directory, "mgm")
     _check_variant(old)
     tensors = llava_layout.rename(read_checkpoint(directory), directory, NAMES)
@@ -70,10 +65,8 @@ def _check_variant(old: Json) -> None:
         raise HostError("it hands the class token on, which has no window of the map to look at")
 
 
-def _read_part(part: str, parts: Mapping[str, Path]) -> "dict[str, Part]":
+def _read_part(part: str, parts: Mapping[str, Path]) -> dict[str, Part]:
     """The tensors of a tower that the published file leaves out, from where its makers took it."""
-    from mllm_adapters.checkpoints.tensors import read_checkpoint, read_pickle, read_shard
-
     hub_id, pattern, prefix = PARTS[part]
     if part not in parts:
         raise HostError(f"the checkpoint leaves its {part} tower out; add --part {part}=DIR_OR_HUB_ID ({hub_id})")
@@ -90,7 +83,7 @@ def _read_part(part: str, parts: Mapping[str, Path]) -> "dict[str, Part]":
     return tensors
 
 
-def _convnext(tensors: "Mapping[str, Part]") -> Json:
+def _convnext(tensors: Mapping[str, Part]) -> Json:
     """Widths and depths of the stages, from the tensors."""
     blocks = [name.split(".") for name in tensors if name.startswith(MAP) and name.endswith(".gamma")]
     stages = sorted({int(parts[3]) for parts in blocks})

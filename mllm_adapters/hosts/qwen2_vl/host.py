@@ -8,16 +8,17 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
+from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
+from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
+from mllm_adapters.modules.image_processor import image_processor_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mgll.tower.file import TowerHeader
-    from mllm_adapters.contract.prompts import EncodedPrompts
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
 MERGER = "visual.merger."
 #: The host has no grid of its own; where a policy asks for it, that of a square of 448 px, hence 256 image tokens.
@@ -37,14 +38,12 @@ def answer(letter: str) -> str:
     return letter
 
 
-def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """The donor's grid in blocks, a merger of its width, and a processor that makes the donor's square.
 
     Raises:
         HostError: when the donor's grid does not divide into blocks, or the class token is to be kept.
     """
-    from mllm_adapters.contract.tower_spec import tower_spec
-    from mllm_adapters.modules.image_processor import image_processor_settings
     from mllm_adapters.modules.square_images import FILE
 
     files = copy.deepcopy(source.files)
@@ -102,7 +101,7 @@ def placeholders(files: dict[str, Json]) -> int:
     return int(_host_grid(files) // _vision(files).get("spatial_merge_size", 2)) ** 2
 
 
-def shim(spec: "TowerSpec", config: Any) -> "nn.Module":
+def shim(spec: TowerSpec, config: Any) -> "nn.Module":
     """The donor and a merger of its width."""
     from transformers.models.qwen2_vl.modeling_qwen2_vl import PatchMerger
 
@@ -136,7 +135,7 @@ def replay(tower: "nn.Module", _config: Any) -> "nn.Module":
     return ReplayedVisual(tower)
 
 
-def positions(model: Any, encoded: "EncodedPrompts") -> "Tensor":
+def positions(model: Any, encoded: EncodedPrompts) -> "Tensor":
     """Time, row and column of every token of the first prompt: [3, length]."""
     import torch
 

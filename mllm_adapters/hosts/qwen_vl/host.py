@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllm_adapters.checkpoints.json_files import Json
+from mgll.tower.file import TowerHeader
+from mllm_adapters.checkpoints.json_files import Json, read_json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
-from mllm_adapters.hosts.qwen_vl.layout import MARKER, RESAMPLER
+from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
+from mllm_adapters.hosts.qwen_vl.layout import MARKER, RESAMPLER, read_published
+from mllm_adapters.modules.image_processor import image_processor_settings
+from mllm_adapters.modules.native_checkpoint import read_native
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from mgll.tower.file import TowerHeader
-    from mllm_adapters.contract.tower_spec import TowerSpec
 
 
 def prompt(question: str) -> str:
@@ -41,23 +42,16 @@ def open_checkpoint(directory: Path, _parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged or incomplete.
         HostError: if it is of another family.
     """
-    from mllm_adapters.checkpoints.json_files import read_json
-    from mllm_adapters.hosts.qwen_vl.layout import read_published
-    from mllm_adapters.modules.native_checkpoint import read_native
-
     published = read_json(directory / "config.json").get("model_type") == "qwen"
     return read_published(directory) if published else read_native(HOST, directory)
 
 
-def plan(source: Source, donor: "TowerHeader", settings: GraftSettings) -> Plan:
+def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
     """Configuration, processor and new tensors for this donor.
 
     Raises:
         HostError: when tokens are to be pooled or the class token is to be kept, or the donor does not fit the settings.
     """
-    from mllm_adapters.contract.tower_spec import tower_spec
-    from mllm_adapters.modules.image_processor import image_processor_settings
-
     if settings.tokens == "pooled":
         raise HostError(
             "Qwen-VL's resampler would make 256 equal tokens of one pooled feature; use --tokens native, resize_features or"
@@ -104,7 +98,7 @@ def placeholders(files: dict[str, Json]) -> int:
     return int(files["processor_config.json"]["count"])
 
 
-def shim(spec: "TowerSpec", _config: Any) -> "nn.Module":
+def shim(spec: TowerSpec, _config: Any) -> "nn.Module":
     """The donor; the resampler reads bare tokens."""
     from mllm_adapters.modules.grafted_tower import GraftedTower
 

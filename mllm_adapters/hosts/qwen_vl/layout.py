@@ -7,14 +7,15 @@ image processor are remote code. Here all of that is written out; no weight is c
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mgll.formats import FormatError
-from mllm_adapters.checkpoints.json_files import Json
+from mgll.images.preprocessing import Preprocessing
+from mgll.weights.reading import misfits
+from mllm_adapters.checkpoints.json_files import Json, read_json
+from mllm_adapters.checkpoints.tensors import Part, read_checkpoint, rows
 from mllm_adapters.contract.terms import HostError, Source
-
-if TYPE_CHECKING:
-    from mllm_adapters.checkpoints.tensors import Part
+from mllm_adapters.modules.image_processor import image_processor_settings
 
 MARKER = "<image>"
 RESAMPLER = "visual.resampler."
@@ -46,8 +47,6 @@ def read_published(directory: Path) -> Source:
         FormatError: if it is damaged or incomplete, or its tokenizer is not the one that its configuration was made for.
         HostError: if it is of another family.
     """
-    from mllm_adapters.checkpoints.json_files import read_json
-    from mllm_adapters.checkpoints.tensors import read_checkpoint
     from mllm_adapters.hosts.qwen_vl.tokenizer import BYTE_PAIRS, tokenizer_files
 
     old = read_json(directory / "config.json")
@@ -114,9 +113,6 @@ def _config(old: Json) -> Json:
 
 
 def _processor_config(config: Json) -> Json:
-    from mgll.images.preprocessing import Preprocessing
-    from mllm_adapters.modules.image_processor import image_processor_settings
-
     published = Preprocessing(size=config["vision_config"]["image_size"], resize="squash")
     return {
         "processor_class": "PlaceholderProcessor",
@@ -129,10 +125,8 @@ def _processor_config(config: Json) -> Json:
     }
 
 
-def _native(tensors: "Mapping[str, Part]", directory: Path) -> "dict[str, Part]":
+def _native(tensors: Mapping[str, Part], directory: Path) -> dict[str, Part]:
     """The tensors by our names; the joint map to queries, keys and values as three ranges of its rows."""
-    from mllm_adapters.checkpoints.tensors import rows
-
     found: dict[str, Part] = {}
     unknown = []
     for name, part in tensors.items():
@@ -153,11 +147,10 @@ def _native(tensors: "Mapping[str, Part]", directory: Path) -> "dict[str, Part]"
     return found
 
 
-def _check(tensors: "Mapping[str, Any]", config: Json, directory: Path) -> None:
+def _check(tensors: Mapping[str, Any], config: Json, directory: Path) -> None:
     """Say now what a load of the written gigabytes would say: names and shapes against an empty model."""
     import torch
 
-    from mgll.weights.reading import misfits
     from mllm_adapters.hosts.qwen_vl.model import QwenVLConfig, QwenVLForConditionalGeneration
 
     with torch.device("meta"):
