@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from mgll.files import sha256, write_text
 from mgll.formats import FormatError
 from mgll.images.preprocessing import ImageError
 from mgll.provenance import provenance
+from mgll.run_folder import claim_folder, refuse_another_run
 from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.distributed import start_accelerator
 from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share
-from mllm_adapters.checkpoints.json_files import read_json
 from mllm_adapters.checkpoints.model_card import write_card
 from mllm_adapters.contract.finetune_record import FINETUNE, FinetuneRecord, read_finetune
 from mllm_adapters.contract.host import LoadedHost
@@ -76,7 +76,8 @@ def finetune(
         accelerator.print(f"{out} holds this very run, finished")
         return out
     if accelerator.is_main_process:
-        _claim(out, run)
+        begun = newest_checkpoint(out / CHECKPOINTS) is not None
+        claim_folder(out, RUN, run, begun, "another run", provenance=provenance())
     loaded = _load_base(directory, accelerator, settings)
     torch.manual_seed(settings.seed)
     peft_model = add_lora(
@@ -158,35 +159,8 @@ def _describe(
 def _is_finished(out: Path, run: dict[str, Any]) -> bool:
     if not (out / FINETUNE).is_file():
         return False
-    record = read_finetune(out).model_dump()
-    _compare(out, {key: record[key] for key in run}, run)
+    refuse_another_run(out, read_finetune(out).model_dump(), run, "another run")
     return True
-
-
-def _claim(out: Path, run: dict[str, Any]) -> None:
-    """Write the description into the folder, or refuse a folder with another run's checkpoints."""
-    if newest_checkpoint(out / CHECKPOINTS):
-        _compare(out, read_json(out / RUN), run)
-    write_text(out / RUN, json.dumps({**run, "provenance": provenance()}, indent=2) + "\n")
-
-
-def _compare(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
-    changed = [
-        f"{key}: {flat_old.get(key)!r} -> {value!r}" for key, value in flat_new.items() if flat_old.get(key) != value
-    ]
-    if changed:
-        raise ValueError(
-            f"{out} holds another run ({'; '.join(changed[:6])}); choose another --out or remove the folder"
-        )
-
-
-def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _load_base(directory: str | os.PathLike[str], accelerator: Accelerator, settings: FinetuneSettings) -> LoadedHost:
