@@ -136,7 +136,7 @@ def check_encoder(settings: PretrainSettings, steps: int, host: Path) -> Encoder
 
 
 def _what_moved(settings: PretrainSettings, checkpoint: Path) -> tuple[int, int, list[str]]:
-    """Count the parameters of the text encoder and those trained, and name trained tensors of either encoder that did not change."""
+    """Count parameters of the text encoder, all and trained; name trained tensors of an encoder where too many did not change."""
     import torch
     from safetensors.torch import load_file
 

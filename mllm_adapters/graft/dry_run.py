@@ -1,4 +1,4 @@
-"""What a graft would do and need, found from headers alone."""
+"""Dry run of a graft: what it would do and need, found from headers alone."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Grafting: write a host's checkpoint with another tower in it, as bytes. `mllm_adapters.contract.graft_record` describes graft.json."""
+"""Grafting: write a host's checkpoint with another tower, as bytes. `mllm_adapters.contract.graft_record` describes graft.json."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What fine-tuning trains: LoRA on the language model alone, the connector in full, the tower never."""
+"""Trained parts of a fine-tuned model: LoRA on the language model alone, and the connector in full; never the tower."""
 
 import os
 import re

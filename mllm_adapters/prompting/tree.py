@@ -140,7 +140,7 @@ def _forward(
 def _positions(
     loaded: LoadedHost, encoded: Sequence[EncodedPrompts], trees: Sequence[PromptTree], length: int
 ) -> Tensor:
-    """Position of every token: [cases, length], or [axes, cases, length] where there are images and the host has its own."""
+    """Position of every token: [cases, length], or [axes, cases, length] where there are images and `Host.own_positions` is set."""
     depths = torch.zeros(len(trees), length, dtype=torch.long)
     for row, tree in enumerate(trees):
         depths[row, : len(tree.ids)] = torch.tensor(tree.depth)

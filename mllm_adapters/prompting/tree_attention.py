@@ -46,7 +46,11 @@ def _attend(
     attention_mask: Tensor,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of query [B, heads, length, width] to key and value [B, key heads, length, width]; [B, length, heads, width]."""
+    """Attention of query [B, heads, length, width] to key and value [B, key heads, length, width].
+
+    Returns:
+        Tokens [B, length, heads, width], and None in the place of attention weights.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     options.pop("is_causal", None)
