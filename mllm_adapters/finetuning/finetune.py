@@ -47,10 +47,10 @@ def finetune(
     out: str | os.PathLike[str],
     settings: FinetuneSettings | None = None,
 ) -> Path:
-    """Train and write to `out` what `mllm_adapters.load` (or PEFT) puts on top of the base again.
+    """Fine-tune a host or a graft; `mllm_adapters.load` (or PEFT) puts the trained weights in `out` onto the base again.
 
-    A run that was killed goes on from its newest checkpoint when called again with the same arguments; the result is the same bit
-    for bit on a CPU. A finished run is left as it is.
+    A run that was killed goes on from its newest checkpoint when called again with the same arguments; on a CPU the result is the
+    same bit for bit as without the interruption. A finished run is left as it is.
 
     Args:
         directory: a host or a graft.
@@ -62,9 +62,11 @@ def finetune(
         `out`.
 
     Raises:
-        FormatError: if the base is damaged.
-        ImageError: if an image cannot be read.
-        ValueError: if `out` holds another run, the questions are fewer than a batch, or the batch does not divide by the processes.
+        FormatError: if the base is damaged, or is itself a fine-tuned directory.
+        HostError: if LoRA or the alignment does not fit the host.
+        ImageError: if an image is missing or cannot be read.
+        ValueError: if `out` holds another run, the questions are fewer than a batch, an answer is no letter from A to D, a caption
+            is missing for `align`, or the batch does not divide by the processes.
     """
     settings, out = settings or FinetuneSettings(), Path(out)
     if (Path(directory) / FINETUNE).is_file():
@@ -111,7 +113,7 @@ def _align(loaded: LoadedHost, questions: Sequence[TrainingQuestion], images: Im
 
 
 def total_steps(settings: FinetuneSettings, questions: int) -> int:
-    """Optimiser steps of a run."""
+    """Number of optimiser steps of a run on this number of questions."""
     return settings.steps if settings.steps is not None else settings.epochs * (questions // settings.batch_size)
 
 
@@ -119,7 +121,7 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
     """Mean cross-entropy of the answers' tokens.
 
     Args:
-        logits: of the last positions, the one before the answer first: [B, 1 + answer length, vocabulary].
+        logits: logits of the last positions, from the one before the answer on: [B, 1 + answer length, vocabulary].
         answers: token ids [B, answer length].
     """
     return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), answers.flatten())
@@ -140,7 +142,7 @@ def _check(settings: FinetuneSettings, questions: Sequence[TrainingQuestion], pr
 def _describe(
     base: Path, questions: Sequence[TrainingQuestion], out: Path, settings: FinetuneSettings
 ) -> dict[str, Any]:
-    """All that decides the outcome; a run is resumed only under the same description."""
+    """Describe everything that decides the outcome of a run; a run is resumed only under the same description."""
     paths = sorted({q.image for q in questions})
     if lacking := [str(path) for path in paths if not path.is_file()]:
         raise ImageError(f"{len(lacking)} of {len(paths)} images are not there: {', '.join(lacking[:4])}")
@@ -191,7 +193,7 @@ def _train(
     wrapped.train()
     bar = tqdm(total=total, initial=done, desc="fine-tune", disable=not accelerator.is_main_process)
     for step, epoch, batch in _batches(settings, len(questions), done, total):
-        # LoRA's dropout draws from this, so that a resumed step draws what the undisturbed one drew
+        # for LoRA's dropout: a resumed run draws in each step what an uninterrupted run draws
         torch.manual_seed((settings.seed * 1_000_003 + step) * 4099 + accelerator.process_index)
         factor = learning_rate_factor(step, total, settings.warmup)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -270,7 +272,7 @@ def _batches(settings: FinetuneSettings, count: int, done: int, total: int) -> I
 def _write_result(
     out: Path, run: dict[str, Any], peft_model: Any, loaded: LoadedHost, letters: tuple[int, ...]
 ) -> None:
-    """Adapter and connector, then the record that makes the folder a finished one."""
+    """Write adapter and connector, then the record that marks the run as finished."""
     adapter = out / ".adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     save_trained(peft_model, adapter, run["base"])
