@@ -72,8 +72,8 @@ class PretrainSettings:
         objective_settings: replaces the named objective's settings where given (the ablations of Tables 3, 4, 35 and 36).
         encoder: an image encoder of `mgll.encoders.vision`: `vit-base-16`, `vit-large-14`, `vit-huge-14`, `convnext-base`,
             `convnext-large`, `timm:NAME`, `open_clip:NAME` or `hf:FOLDER`, a local folder of transformers with its weights.
-        encoder_options: arguments of the encoder that replace those of the named one, such as `hidden_act` of a ViT (`quick_gelu` for
-            OpenAI's weights) or `drop_path_rate` of a timm trunk.
+        encoder_options: arguments of the encoder that replace those of the named one, such as `hidden_act` of a ViT (`quick_gelu`
+            for OpenAI's weights) or `drop_path_rate` of a timm trunk.
         start_weights: local file or folder whose weights the encoder starts from: a tower file, open_clip's, OpenAI's CLIP, a
             folder of transformers, or timm's. It must hold all weights of the encoder. None starts from random weights.
         image_size: height and width of the tower's input in pixels.
@@ -88,7 +88,8 @@ class PretrainSettings:
             number of its last layers that are trained.
         text_pooling: what stands for a text: its first token (`cls`), the `mean` of its tokens, or the `last` one, which is CLIP's
             end of text. `auto` is `last` where a token sees only those before it, else `mean`.
-        text_dropout: dropout probability in a text encoder that is trained. Above 0, images that share a text also share its dropout.
+        text_dropout: dropout probability in a text encoder that is trained. Above 0, images that share a text also share its
+            dropout.
         epochs: passes over the training images.
         batch_size: images per step over all processes.
         learning_rate: AdamW's peak learning rate; it rises linearly during the warm-up and then falls to 0 along a cosine.

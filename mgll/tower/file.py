@@ -111,8 +111,8 @@ def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
     """Where the tensors of a tower file lie in it, by their names in transformers. Imports no torch for a CLIP tower.
 
     Raises:
-        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen for
-            the header's config.
+        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen
+            for the header's config.
     """
     header = read_header(path)
     found, _ = read_stored(Path(path))
@@ -129,8 +129,8 @@ def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
     """The tensors of a tower file by their names in transformers.
 
     Raises:
-        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen for
-            the header's config.
+        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen
+            for the header's config.
     """
     from safetensors.torch import load_file
 
@@ -160,8 +160,8 @@ def load_tower(path: str | os.PathLike[str]) -> "tuple[PreTrainedModel, TowerHea
     """The model of a tower file, in evaluation mode, and the file's header. `mgll.tower.model` has the functions for the model.
 
     Raises:
-        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen for
-            the header's config.
+        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen
+            for the header's config.
     """
     from mgll.tower.model import build_model
 

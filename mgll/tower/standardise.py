@@ -1,7 +1,7 @@
 """A tower whose pooled feature has mean 0 and variance 1 in every channel over a set of images.
 
-Pooling ends in a norm, and an affine map behind it commutes with the mean over patches. Therefore the standardisation is folded into
-that norm, and nothing about the tower changes except the scale of what it hands on. Without it a fresh connector has to
+Pooling ends in a norm, and an affine map behind it commutes with the mean over patches. Therefore the standardisation is folded
+into that norm, and nothing about the tower changes except the scale of what it hands on. Without it a fresh connector has to
 find small differences between images beside a large common vector, which takes most of a short fine-tuning.
 """
 
