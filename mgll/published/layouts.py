@@ -36,8 +36,8 @@ class Layout:
     """Where the tower lies in a family's files, and how its images are prepared.
 
     Attributes:
-        kind: what the tower becomes. `clip`: a `CLIPVisionModel`; `timm_vit` and `resnet`: such a trunk of timm, with its shape read
-            off the tensors; `timm`: a trunk exactly as timm builds it by name; `transformers`: a folder that transformers reads.
+        kind: what the tower becomes. `clip`: a `CLIPVisionModel`; `timm_vit` and `resnet`: such a trunk of timm, its shape read off
+            the tensors; `timm`: a trunk exactly as timm builds it by name; `transformers`: a folder that transformers reads.
         seen: whether the names were read in public code; otherwise they are known from memory, and unverified.
         published: where code and weights are published.
         licence: licence of the weights, as the code's licence file states; "not stated" where there is none.

@@ -10,7 +10,7 @@ from mgll.formats import FormatError
 
 @dataclass(frozen=True)
 class Stored:
-    """The place of a tensor in a safetensors file: the file, safetensors' name of the dtype, shape, first and last-plus-one byte."""
+    """The place of a tensor in a safetensors file: file, dtype (as safetensors names it), shape, first and last-plus-one byte."""
 
     shard: Path
     dtype: str
