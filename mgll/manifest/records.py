@@ -1,4 +1,4 @@
-"""The manifest: one image a line with its split, its group and its texts by granularity.
+"""The manifest: one image per line with its split, its group and its texts by granularity.
 
 `python -m mgll.manifest validate FILE` checks one; `python -m mgll.manifest describe FILE` counts what is in it.
 """

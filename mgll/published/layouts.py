@@ -1,4 +1,4 @@
-"""How published vision encoders lie in their files: one entry a family, in a table. `mgll.published` reads them.
+"""How published vision encoders lie in their files: one entry per family, in a table. `mgll.published` reads them.
 
 What an entry states comes from the public code that writes or loads such files (`seen`), or only from memory. No published weights
 were at hand: the tests build files with these names and shapes.

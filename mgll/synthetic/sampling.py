@@ -46,8 +46,8 @@ def sample_eye(
 
     Args:
         rng: source of randomness.
-        weights: odds of the classes, `class_weights()` where absent.
-        main: the class to draw an eye of; drawn from `weights` where absent.
+        weights: odds of the classes, `class_weights()` if None.
+        main: the class to draw an eye of; drawn from `weights` if None.
     """
     weights = class_weights() if weights is None else weights
     labels = main_labels(rng, _draw(rng, weights) if main is None else main)
