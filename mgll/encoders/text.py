@@ -123,7 +123,7 @@ class TextEncoder(nn.Module):
         Given the mask [B, L] itself, transformers looks up whether it hides anything, and thereby waits for the GPU.
         """
         if self.causal:
-            return None  # the padding is on the right, where no token looks
+            return None  # the padding is on the right, where no token of the text looks
         if self.model.config.model_type in _TAKES_PAIRS and self.model.config._attn_implementation == "sdpa":
             return mask.bool()[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
         return mask

@@ -22,7 +22,7 @@ from mgll.readers.writing import Found, write_found
 from mgll.vocabulary.diseases import synonyms
 from mgll.vocabulary.label_texts import DISEASE, EXPLANATION, MODALITY, SERIES, STUDY
 
-#: Granularity -> keys of an entry, coarse to fine. Lists with a single level call `Disease` `Keyword`.
+#: Granularity -> keys of an entry, coarse to fine. In lists with a single level the key `Disease` is called `Keyword`.
 LEVELS: Mapping[str, tuple[str, ...]] = {
     MODALITY: ("modality",),
     STUDY: ("study_description_0",),

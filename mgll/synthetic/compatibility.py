@@ -49,7 +49,7 @@ def check_labels(labels: Iterable[str]) -> None:
     held = true_codes(set(labels) - {"Health"} - set(NEGATIVE_OF))
     for label in labels:
         if label in NEGATIVE_OF and label not in held:
-            raise ValueError(f"{label!r} stands against {NEGATIVE_OF[label]!r} in {', '.join(labels)}")
+            raise ValueError(f"{label!r} contradicts {NEGATIVE_OF[label]!r} in {', '.join(labels)}")
     for name, group in EXCLUSIVE:
         both = [code for code in codes if code in group]
         if len(both) > 1:

@@ -119,7 +119,7 @@ def measure(model: PreTrainedModel, size: int) -> Geometry:
     grid = math.isqrt(tokens.shape[1] - prefix)
     if grid**2 != tokens.shape[1] - prefix:
         raise ValueError(
-            f"{tokens.shape[1]} tokens of {_name(model)} form no square grid behind {prefix} of another kind"
+            f"{tokens.shape[1]} tokens of {_name(model)}, less {prefix} in front of the grid, form no square grid"
         )
     return Geometry(
         size=size,

@@ -45,7 +45,7 @@ def standardise_tower(
     found = torch.from_numpy(model_features(model, header, images[:_CHECKED]))
     if not torch.allclose(found, (features[:_CHECKED] - mean) / deviation, atol=0.05):
         raise ValueError(
-            f"{tower}: its pooled feature ({header.pooling}) does not come straight out of a norm, so no scale fits in"
+            f"{tower}: its pooled feature ({header.pooling}) does not come straight out of a norm that could take up the scale"
         )
     origin = {**header.origin, "standardised_over": len(images)}
     save_tower(out, model, header.preprocessing, header.pooling, **origin)
