@@ -21,7 +21,7 @@ from mgll.readers.writing import Found, write_found
 def read_folder_csv(
     folder: str | os.PathLike[str], table: str | os.PathLike[str], image: str, columns: Columns, delimiter: str = ","
 ) -> Found:
-    """Records of the images in `table`, and notes: for each reason how many images are concerned.
+    """Records of the images in `table`, and notes (reason -> number of images).
 
     Several rows of one image are merged.
 

@@ -35,7 +35,7 @@ NO_CLASS = {"abnormal", "normal"}
 
 
 def read_mgll_fundus(folder: str | os.PathLike[str], name: str, prompt: str = "") -> Found:
-    """Records of the lists called `name`, and notes: for each reason how many images are concerned.
+    """Records of the lists called `name`, and notes (reason -> number of images).
 
     The files name no patients, so each image is a group of its own. A disease text "Abnormal, Cataract, Myopia" becomes three
     texts; a description is kept whole, because its own sentences hold commas.

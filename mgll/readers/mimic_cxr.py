@@ -34,7 +34,7 @@ def read_mimic_cxr(
     uncertain_is_positive: bool = False,
     views: Collection[str] = (),
 ) -> Found:
-    """Records of all images of the official split, with a group per subject, and notes: for each reason how many images.
+    """Records of all images of the official split, with one group per subject, and notes (reason -> number of images).
 
     Args:
         folder: folder of MIMIC-CXR-JPG.

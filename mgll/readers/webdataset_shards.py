@@ -22,7 +22,7 @@ from mgll.readers.writing import Found, write_found
 
 
 def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Found:
-    """Records of the samples in the shards, and notes: for each reason how many files or samples were not used.
+    """Records of the samples in the shards, and notes (reason -> number of files or samples that were not used).
 
     Args:
         shards: paths of uncompressed tar files.
