@@ -138,7 +138,7 @@ def _finished_runs(given: Mapping[str, str | os.PathLike[str] | None], asked: Se
 
 
 def _header(cases: str | os.PathLike[str], scorer: Scorer) -> dict[str, Any]:
-    """What the predictions say beside what tells runs apart."""
+    """Entries of the predictions' header that describe the run but do not identify it."""
     header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": provenance()}
     host = getattr(scorer, "host", None)
     return {**header, "host": host} if host else header
@@ -201,7 +201,7 @@ def launched_processes() -> Processes:
 
 
 def end(processes: Processes) -> None:
-    """Let the processes part, without which torch complains."""
+    """Destroy the process group; torch warns at exit if it is left open."""
     if processes.count > 1:
         from accelerate import PartialState
 
@@ -209,7 +209,7 @@ def end(processes: Processes) -> None:
 
 
 def default_out(model: str, images: Shown = "own") -> Path:
-    """Where a model's output goes if nothing is said: `runs/mcq/` and its name."""
+    """The output directory of a model without `--out`: `runs/mcq/` and its name."""
     return RUNS / (re.sub(r"[^\w.-]+", "-", model) + {"own": "", "blank": "-blind", "shuffled": "-shuffled"}[images])
 
 

@@ -20,7 +20,7 @@ from mgll.provenance import provenance
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """One experiment's questions.
+    """The questions of one experiment, split by split.
 
     Attributes:
         manifest: manifest with the splits `train` and `test` (and `val` if it has one).

@@ -118,7 +118,7 @@ def _one_process() -> ProcessPoolExecutor:
 
 
 def _check(run: PretrainSettings, steps: int, cache: Path) -> EncoderCheck:
-    """In the process of the check."""
+    """Run one check; called in a process of its own, so that its peak memory is its own."""
     from dataclasses import replace
 
     from mllm_adapters.demo.host import demo_checkpoint

@@ -38,7 +38,7 @@ RANDOM, CLIP, MGLL, BLIND = "random", "clip", "mgll", "mgll-blind"
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """One comparison.
+    """A comparison of towers trained with several objectives.
 
     Attributes:
         manifest: images with the splits `train` and `test`.
@@ -164,7 +164,7 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
 
 
 def _standardised(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
-    """The same towers with pooled features of mean 0 and variance 1, so that no connector starts at a disadvantage of scale."""
+    """The towers, rewritten with image features of mean 0 and variance 1, so that no connector starts at a disadvantage."""
     from mgll.tower.standardise import standardise_tower
 
     images = [record.image for record in read_manifest(settings.manifest, "train")][:1000]

@@ -35,7 +35,7 @@ WARM, KEPT, NEW = "warm", "cold, connector kept", "cold, connector new"
 
 @dataclass(frozen=True)
 class WarmComparison:
-    """One comparison.
+    """A comparison of a warm graft with cold ones.
 
     Attributes:
         manifest: images; those of its split `train` are the unlabelled ones.

@@ -18,7 +18,7 @@ from mllm_adapters.settings import FinetuneSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Run(FinetuneSettings):
-    """What is trained on what.
+    """One fine-tuning run: the settings, and which model learns which questions.
 
     Attributes:
         model: directory of a host or a graft.

@@ -19,7 +19,7 @@ from mllm_adapters.demo.settings import DecoderTraining
 
 @dataclass(frozen=True)
 class Settings(DecoderTraining):
-    """See `WarmSettings`.
+    """How the demo's language model is trained (`DecoderTraining`), and where it goes.
 
     Attributes:
         out: folder of the run.

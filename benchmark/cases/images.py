@@ -20,7 +20,7 @@ BLANK_COLOUR, BLANK_SIZE = (123, 117, 104), (336, 336)
 
 
 def open_case_image(case: Case, at_least: int | None = None) -> Image.Image:
-    """The image of a case as upright RGB; `at_least` as in `mgll.images.preprocessing.open_image`.
+    """The image of a case as upright RGB; a JPEG may be decoded at a smaller scale, but never below `at_least` pixels a side.
 
     Raises:
         ImageError: naming the case, if the image is missing, damaged or has changed since the case was made.

@@ -26,7 +26,7 @@ _IMAGES_A_WORKER = 500  # fewer are not worth the start of a process
 
 @dataclass(frozen=True)
 class Overlap:
-    """One pair of images that should not be.
+    """A case's image and a pretraining image that show the same photograph or the same patient.
 
     Attributes:
         kind: the strongest reason: `same file`, `same pixels` (in another file), `same photograph` (by `benchmark.fundus_hash`; to
@@ -54,7 +54,7 @@ class _Look:
 def find_overlaps(
     cases: Sequence[Case], records: Sequence[Record], threshold: int = THRESHOLD
 ) -> tuple[list[Overlap], list[str]]:
-    """Pairs of a case's image and a pretraining image, the surest kind first, and what of the latter could not be read.
+    """Pairs of a case's image and a pretraining image, the surest kind first, and the pretraining images that could not be read.
 
     A pair is named once, by its strongest reason. Patients are the same where source and group are.
 
@@ -94,7 +94,7 @@ def report_overlaps(
     pairs: str | os.PathLike[str] | None = None,
     threshold: int = THRESHOLD,
 ) -> int:
-    """Print what `find_overlaps` finds in a manifest, write all pairs as CSV where asked; return 1 if there is any, else 0."""
+    """Print what `find_overlaps` finds in a manifest, and write all pairs to the CSV `pairs` if named; 1 if there are any, else 0."""
     records = read_manifest(manifest, split)
     overlaps, unreadable = find_overlaps(cases, records, threshold)
     images = len({case.image for case in cases})

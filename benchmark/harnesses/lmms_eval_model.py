@@ -93,7 +93,7 @@ class MgllGraft(lmms):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that holds the model."""
         found: torch.device = self._loaded.model.device
         return found
 
@@ -136,7 +136,7 @@ class MgllGraft(lmms):
         return losses
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
-        """Not offered.
+        """Refuse tasks of several rounds: a host answers one question at a time.
 
         Raises:
             NotImplementedError: always.

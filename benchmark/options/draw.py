@@ -78,7 +78,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What was drawn.
+    """The result of `draw`: questions, and the classes that are missing or short.
 
     Attributes:
         questions: in file order.

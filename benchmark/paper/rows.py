@@ -65,7 +65,7 @@ class Cell:
 
     @property
     def recomputed(self) -> Decimal:
-        """Percentage of that number, to two decimals."""
+        """Percentage that the whole number of right answers (`correct`) gives, to two decimals."""
         return _percent(self.correct, self.cases)
 
     @property
@@ -76,7 +76,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One host with one tower.
+    """A row of the paper's tables: one host with one tower.
 
     Attributes:
         table: number of the table with all 25 classes (27 to 34).
@@ -116,7 +116,7 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class Recomputed:
-    """A row's averages once more from its cells, in percent to two decimals.
+    """A row's averages, computed again from its cells, in percent to two decimals.
 
     Attributes:
         overall: from whole counts.

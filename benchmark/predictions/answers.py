@@ -31,7 +31,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Answers:
-    """One run, a case an entry, in one order.
+    """The answers of one run, one entry a case, always in the same order of cases.
 
     Attributes:
         name: what the model is called.
@@ -82,7 +82,7 @@ class Answers:
         )
 
     def picked_in_each_order(self, view: View) -> np.ndarray:
-        """[cases, rotations] option picked, or `NONE`; of equals the first, as in the predictions."""
+        """[cases, rotations] option picked, or `NONE`; of equals the first, which is also the rule of the predictions file."""
         scores = self.scores[view]
         return np.where(scores.max(axis=-1) > 0, scores.argmax(axis=-1), NONE)
 
@@ -95,7 +95,7 @@ class Answers:
         return np.asarray(self.picked(reading) == self.truth, dtype=float)
 
     def right(self, reading: Reading) -> np.ndarray:
-        """[cases] 1 where the true option and no other is picked, else 0: the same as `correct`, but for ties."""
+        """[cases] 1 where the true option and no other is picked, else 0. Only where options tie does `correct` differ."""
         return np.floor(self.correct(reading))
 
     def letters(self, view: View) -> LetterPreference:

@@ -171,12 +171,12 @@ def most_probable(log_probs: Sequence[float]) -> int:
 
 
 def journals(out: Path) -> list[Path]:
-    """What the processes of an unfinished run have left in its output directory."""
+    """Paths of the journals that the processes of an unfinished run left in its output directory."""
     return sorted(out.glob("predictions.partial-*.jsonl"))
 
 
 def journal_path(out: Path, process: int) -> Path:
-    """Where a process of a run writes its rows until all are there."""
+    """Path at which a process of a run writes its rows until the rows of all processes are there."""
     return out / f"predictions.partial-{process}.jsonl"
 
 

@@ -152,7 +152,7 @@ class _Batches:
         return [rows[key] for start in self.starts if start not in missing for key in self.keys(start)]
 
     def score(self, start: int) -> list[Prediction]:
-        """All rows of a batch."""
+        """Score one batch and return all of its rows."""
         cases = self.cases[start : start + self.asking.batch_size]
         rotations = range(self.asking.rotations)
         asks = [

@@ -36,7 +36,7 @@ class Claim:
 
 
 def find_claims(text: str) -> list[Claim]:
-    """All claims in marked text, but for descriptions."""
+    """All claims in marked text, except descriptions of the image."""
     stated = list(_statements(text))
     rivals = (match for pattern in phrases.RIVALS for match in pattern.finditer(text))
     return [

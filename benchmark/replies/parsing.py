@@ -40,7 +40,7 @@ Reason = Literal[
 
 @dataclass(frozen=True)
 class Reply:
-    """What was found in a reply.
+    """The option that a reply chooses, or the reason why it chooses none.
 
     Attributes:
         choice: index of the option as asked, 0 to 3; None where the reply does not clearly name one.

@@ -35,7 +35,7 @@ def outcomes(report: Report) -> list[str]:
 
 
 def browser_data(report: Report) -> dict[str, Any]:
-    """The cases column by column, texts that recur held once, as `report.js` reads them. Images are told by their number."""
+    """The cases column by column, texts that recur held once, as `report.js` reads them. Images are named by their number."""
     cases = report.cases
     names, options = _numbered([name for case in cases for name in case.options])
     questions, question = _numbered([case.question for case in cases])

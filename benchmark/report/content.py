@@ -29,7 +29,7 @@ CONTROLS: Mapping[ControlRole, Shown] = {"blind": "blank", "shuffled": "shuffled
 
 @dataclass(frozen=True)
 class Control:
-    """The same model on other images than the cases' own, and what the own images gain over it."""
+    """The same model on other images than the cases' own, and how much better the answers with the cases' own images are."""
 
     run: RunSummary
     gain: Change

@@ -60,7 +60,7 @@ def _row(line: Line) -> dict[str, str | int | float | None]:
 
 
 def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame:
-    """One run; column by column, since a row at a time would take longer than the bootstrap."""
+    """The answers of one run as a table, built column by column: a row at a time would take longer than the bootstrap."""
     cases, rotations = report.cases, answers.rotations
     n = len(cases)
 

@@ -12,7 +12,10 @@ from benchmark.stats.bootstrap import Estimate
 
 
 def published_table(report: Report) -> Table | None:
-    """By class and in total: published with the host's own tower and with MGLL's, then the runs here; None without such a host."""
+    """Table of accuracies by class and in total: the published ones (own tower, MGLL's tower), then the runs here.
+
+    None where the paper has no such host.
+    """
     change = _change(report)
     if change is None:
         return None

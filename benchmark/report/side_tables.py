@@ -25,7 +25,7 @@ CONFUSIONS = 12
 
 
 def reading_name(reading: Reading, rotations: int) -> str:
-    """What becomes of the orders of the options."""
+    """Name of what a reading does with the orders: the stored one alone, their average, or all of them right."""
     if reading.way == "stored":
         return "as stored"
     if reading.way == "all":

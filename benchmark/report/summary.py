@@ -76,7 +76,7 @@ class ViewPair:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run.
+    """The numbers of one run.
 
     Attributes:
         name: what the model is called.
@@ -206,7 +206,7 @@ def check_comparable(before: Run, after: Run, any_prompt: bool = False) -> None:
 
 
 def compare(before: Answers, after: Answers, drawn: Resampling) -> Change:
-    """The difference of answers about the same cases in the same order; `drawn` as in `summarise`."""
+    """The difference of answers about the same cases in the same order; `drawn` is a resampling of those cases."""
     numbers = significance.compare(
         before.correct(before.primary), after.correct(after.primary), after.codes, after.groups, resampling=drawn
     )

@@ -152,7 +152,7 @@ def main_table(report: Report) -> Table:
 
 
 def source_table(report: Report) -> Table | None:
-    """By source of the images; None where there is but one."""
+    """Table by source of the images; None if all images come from one source."""
     lines = source_lines(report)
     return (
         Table(_columns(report, "Source")[: 8 if report.before else None], tuple(map(_cells, lines))) if lines else None

@@ -55,7 +55,7 @@ class _Choice(BaseModel):
 
 
 class _Answer(BaseModel):
-    """What is read of a `chat.completion`."""
+    """The entries of a `chat.completion` that are read."""
 
     choices: list[_Choice] = Field(min_length=1)
 
@@ -94,7 +94,7 @@ class EndpointScorer:
         self._told = False
 
     def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
-        """See `Scorer`.
+        """Score questions by one request for each order and view (`Scorer.score`).
 
         Raises:
             AskError: if a question gets no usable answer.
@@ -129,7 +129,7 @@ class EndpointScorer:
         return Score(self._letters(first.top_logprobs), said if "text" in views else first.token.strip(), text)
 
     def _ask(self, image: str, text: str, log_probs: bool) -> _Choice:
-        """The server's answer.
+        """Send a request and return the server's answer.
 
         Raises:
             ValueError: if it refuses for good, cannot be reached, or answers something else.
@@ -172,7 +172,7 @@ class EndpointScorer:
 
 
 def _data_url(image: "Image") -> str:
-    """The pixels as they are, as a PNG in a URL."""
+    """An image as a PNG in a data URL, its pixels unchanged."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

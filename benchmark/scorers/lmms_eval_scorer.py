@@ -50,7 +50,7 @@ class LmmsEvalScorer:
         self.views = self._tried_views()
 
     def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
-        """See `Scorer`.
+        """Score questions by requests to the model's lmms-eval wrapper (`Scorer.score`).
 
         Raises:
             ValueError: if the model fails, or its wrapper reports an error and goes on with an empty reply.
@@ -111,7 +111,7 @@ class LmmsEvalScorer:
         return [[next(pairs) for _ in four] for four in choices]
 
     def _answers(self, documents: Sequence[_Document], requests: list[Any]) -> list[Any]:
-        """What the model gives for requests of one kind."""
+        """Run requests of one kind and return the model's answers."""
         from loguru import logger
 
         self._lm.task_dict = {_TASK: {_SPLIT: documents}}
@@ -137,7 +137,7 @@ class LmmsEvalScorer:
 
 
 def _load(model: str, arguments: str, device: str) -> tuple[Any, str]:
-    """The model, and a hash of what decides its answers."""
+    """Load the model, and return it with a hash of what decides its answers."""
     try:
         from lmms_eval import utils
         from lmms_eval.models import get_model

@@ -1,8 +1,8 @@
-"""The one interface through which the benchmark sees a model, and two dummies that keep the benchmark honest."""
+"""The one interface through which the benchmark sees a model, and a dummy that keeps the benchmark honest."""
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -36,7 +36,7 @@ class Ask(NamedTuple):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What is put to the model beside the image, an order each."""
+        """The texts that the model is given with the image, one for each order of the options."""
         return tuple(question_text(self.question, options) for options in self.orders)
 
 
@@ -83,7 +83,7 @@ class Scorer(Protocol):
     views: tuple[View, ...]
 
     def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
-        """Score questions: for each, a score an order, with the views that are asked for (all of them among its own)."""
+        """Score questions: for each, a score an order, with the views in `views`, each of which the scorer must offer."""
         ...
 
 
@@ -101,43 +101,8 @@ class ConstantLetter:
 
     def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
         """See `Scorer`."""
-        sure = _sure_of(LETTERS.index(self._letter)) if "letter" in views else None
+        sure = sure_of(LETTERS.index(self._letter)) if "letter" in views else None
         return [[Score(sure, self._letter, text) for text in ask.texts] for ask in asks]
-
-
-class Oracle:
-    """Knows the answers it was given, by the image's pixels and the wording; undecided about all others.
-
-    For tests of the chain from cases to report: on its own cases it scores 100 %, on blank images about chance.
-    """
-
-    name = "oracle"
-    views: tuple[View, ...] = VIEWS
-
-    def __init__(self, answers: Mapping[tuple[str, str], str]) -> None:
-        """Take the true option's text by `pixel_hash` of the image and wording."""
-        self._answers = dict(answers)
-        self.fingerprint = hashlib.sha256(repr(sorted(self._answers.items())).encode()).hexdigest()
-
-    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
-        """See `Scorer`."""
-        return [self._scores(ask, views) for ask in asks]
-
-    def _scores(self, ask: Ask, views: Sequence[View]) -> list[Score]:
-        known = self._answers.get((pixel_hash(ask.image), ask.question))
-        scores = []
-        for options, text in zip(ask.orders, ask.texts, strict=True):
-            answer = options.index(known) if known in options else None
-            four: Four = (-math.log(4),) * 4 if answer is None else _sure_of(answer)
-            scores.append(
-                Score(
-                    four if "letter" in views else None,
-                    "" if answer is None else LETTERS[answer],
-                    text,
-                    four if "option" in views else None,
-                )
-            )
-        return scores
 
 
 def dummy(spec: str) -> Scorer | None:
@@ -150,11 +115,6 @@ def dummy(spec: str) -> Scorer | None:
     return ConstantLetter(letter) if kind == "constant" and colon else None
 
 
-def pixel_hash(image: Image.Image) -> str:
-    """SHA-256 of an image's size and pixels."""
-    return hashlib.sha256(repr((image.size, image.mode)).encode() + image.tobytes()).hexdigest()
-
-
 def renormalised(values: Iterable[float]) -> Four:
     """Natural-log probabilities of four alternatives relative to one another."""
     logs = np.fromiter(values, dtype=float)
@@ -162,6 +122,7 @@ def renormalised(values: Iterable[float]) -> Four:
     return a, b, c, d
 
 
-def _sure_of(letter: int) -> Four:
+def sure_of(letter: int) -> Four:
+    """Log-probabilities of four letters of which one, by its index, is as good as certain."""
     a, b, c, d = (math.log(0.97 if position == letter else 0.01) for position in range(4))
     return a, b, c, d

@@ -44,7 +44,7 @@ class TransformersScorer:
 
     @torch.inference_mode()
     def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
-        """See `Scorer`."""
+        """Score questions in batches of one host (`Scorer.score`)."""
         loaded = self._loaded
         encoded = [encode_prompts(loaded, ask.image, [loaded.host.prompt(text) for text in ask.texts]) for ask in asks]
         continuations = [

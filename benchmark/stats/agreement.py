@@ -9,7 +9,7 @@ from mgll.vocabulary.questions import LETTERS
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two views of the same answers.
+    """How often two views of the same answers choose the same option.
 
     Attributes:
         n: number of cases.

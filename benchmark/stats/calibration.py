@@ -37,7 +37,7 @@ _CHANCE_BRIER = 0.75  # of 25 % each: 0.75^2 + 3 * 0.25^2
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one run. All intervals but that of `ece_if_calibrated` are bootstrapped over groups.
+    """Calibration of one run. All intervals but that of `ece_if_calibrated` are bootstrapped over groups.
 
     Attributes:
         n: number of cases.
@@ -71,7 +71,7 @@ def calibrate(
     seed: int = 0,
     resampling: Resampling | None = None,
 ) -> Calibration:
-    """All figures of one run.
+    """Compute the calibration of one run.
 
     Args:
         probabilities: [cases, 4], each row summing to 1.
@@ -109,7 +109,7 @@ def brier_scores(probabilities: ArrayLike, answers: ArrayLike) -> np.ndarray:
 def reliability_table(
     probabilities: ArrayLike, answers: ArrayLike, bins: int = BINS, equal_mass: bool = True
 ) -> pd.DataFrame:
-    """What a reliability plot shows.
+    """The table behind a reliability plot: confidence and accuracy by bin.
 
     A tie for the most probable option counts as its expectation, as in `rotations.expected_correct`.
 
@@ -125,14 +125,6 @@ def reliability_table(
         accuracy = wilson(float(cases["correct"].sum()), len(cases))
         rows.append((name, len(cases), cases["confidence"].mean(), accuracy.value, accuracy.low, accuracy.high))
     return pd.DataFrame(rows, columns=["bin", "n", "confidence", "accuracy", "low", "high"])
-
-
-def expected_calibration_error(
-    probabilities: ArrayLike, answers: ArrayLike, bins: int = BINS, equal_mass: bool = True
-) -> float:
-    """Distance between mean confidence and accuracy of the bins, averaged with the bins' cases as weights."""
-    table = reliability_table(probabilities, answers, bins, equal_mass)
-    return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["n"]))
 
 
 def equal_mass_bins(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:

@@ -27,7 +27,7 @@ Test = Literal["exact", "mid-p"]
 
 @dataclass(frozen=True)
 class Detectable:
-    """What a comparison of two runs could have shown.
+    """The smallest difference that a comparison of two runs could have shown.
 
     Attributes:
         n: number of cases.
@@ -136,7 +136,9 @@ def detectable(
     level: float = 0.05,
     test: Test = "exact",
 ) -> Detectable:
-    """What two runs with 0/1 values on the same cases could have shown, with the discordance and clustering observed.
+    """The smallest difference that two runs on the same cases could have shown, given their discordance and clustering.
+
+    Both runs have the value 0 or 1 for each case.
 
     A design effect below 1 is reported but counts as 1: with few groups it is mostly chance, and the figure stays cautious.
     """

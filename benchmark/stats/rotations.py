@@ -54,29 +54,6 @@ class LetterPreference:
     p: float
 
 
-@dataclass(frozen=True)
-class RotatedAnswers:
-    """What the answers to several orders of the options say, case by case.
-
-    Attributes:
-        rotations: in how many orders each case was asked.
-        stored: [cases] 1 where the stored order is answered rightly.
-        averaged: [cases] 1 where the averaged probabilities name the true option; a tie counts as its expectation.
-        all_correct: [cases] 1 where every order is answered rightly.
-        probabilities: [cases, 4] averaged in option space.
-        consistency: share of the cases where every order leads to the same option, right or wrong.
-        letters: how often each letter was chosen.
-    """
-
-    rotations: int
-    stored: np.ndarray
-    averaged: np.ndarray
-    all_correct: np.ndarray
-    probabilities: np.ndarray
-    consistency: float
-    letters: LetterPreference
-
-
 def rotations(count: Literal[1, 4, 24]) -> tuple[Permutation, ...]:
     """The stored order, the four cyclic orders, or all 24. Only in these does every option take every letter equally often.
 
@@ -98,31 +75,6 @@ def as_stored(asked: Sequence[T], rotation: int) -> tuple[T, T, T, T]:
     """Four things in the order of the letters, in stored order."""
     a, b, c, d = (asked[PERMUTATIONS[rotation].index(index)] for index in range(4))
     return a, b, c, d
-
-
-def answers_over_rotations(probabilities: ArrayLike, chosen: ArrayLike, answers: ArrayLike) -> RotatedAnswers:
-    """All views of one run.
-
-    Args:
-        probabilities: [cases, rotations, 4] of the options in stored order.
-        chosen: [cases, rotations] stored index of the chosen option; -1 where the reply names none.
-        answers: [cases] stored index of the true option.
-    """
-    picked, true = _chosen(chosen), np.asarray(answers, dtype=int)
-    mean = average(probabilities)
-    if not len(mean) == len(picked) == len(true) or np.shape(probabilities)[1] != picked.shape[1]:
-        raise ValueError(
-            f"probabilities {np.shape(probabilities)}, chosen {picked.shape} and answers {true.shape} do not belong together"
-        )
-    return RotatedAnswers(
-        rotations=picked.shape[1],
-        stored=(picked[:, 0] == true).astype(float),
-        averaged=expected_correct(mean, true),
-        all_correct=all_correct(picked, true),
-        probabilities=mean,
-        consistency=consistency(picked),
-        letters=letter_preference(picked),
-    )
 
 
 def average(probabilities: ArrayLike) -> np.ndarray:

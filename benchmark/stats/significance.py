@@ -27,7 +27,7 @@ _BATCH = 500  # permutations at a time: keeps their matrix at a few MB
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two runs on the same cases.
+    """McNemar's test of two runs on the same cases.
 
     Attributes:
         only_before, only_after: how many cases only the first, or only the second, got right.
@@ -44,7 +44,7 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Summary:
-    """One run.
+    """The accuracies of one run.
 
     Attributes:
         n: number of cases.
@@ -254,7 +254,10 @@ def compare(
     seed: int = 0,
     resampling: Resampling | None = None,
 ) -> Comparison:
-    """Difference of two runs on the same cases in the same order, with intervals and p; `resampling` as in `summarise`."""
+    """Difference of two runs on the same cases in the same order, with intervals and p.
+
+    `resampling` holds draws of those cases, where they are at hand.
+    """
     first, second = _same_length(before, after)
     classes, clusters = _same_length(before, codes)[1], _same_length(before, groups)[1]
     difference = second.astype(float) - first.astype(float)

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 from answered import row, run_of
+from oracle import Oracle, pixel_hash
 from scipy.stats import binomtest
 
 from benchmark.cases.images import open_case_image
@@ -18,7 +19,6 @@ from benchmark.report.side_tables import agreement_table, control_table, letter_
 from benchmark.report.tables import rows_of
 from benchmark.report.wording import could_have_shown, headline, holding, looking
 from benchmark.report.writing import report_runs
-from benchmark.scorers.scorer import Oracle, pixel_hash
 
 
 class Partly(Oracle):

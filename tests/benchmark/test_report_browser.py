@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from oracle import Oracle, pixel_hash
 
 from benchmark.cases.images import open_case_image
 from benchmark.predictions.scoring import Asking, score_cases
 from benchmark.report.case_browser import outcomes
 from benchmark.report.writing import report_runs
-from benchmark.scorers.scorer import Oracle, pixel_hash
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

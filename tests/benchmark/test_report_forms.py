@@ -8,6 +8,7 @@ import re
 
 import pandas as pd
 import pytest
+from oracle import Oracle, pixel_hash
 
 from benchmark.cases.images import open_case_image
 from benchmark.paper.rows import paper_change, summarise_row
@@ -21,7 +22,7 @@ from benchmark.report.markdown import markdown
 from benchmark.report.number_format import percent, points
 from benchmark.report.terminal import print_report
 from benchmark.report.writing import write_report
-from benchmark.scorers.scorer import ConstantLetter, Oracle, Score, pixel_hash
+from benchmark.scorers.scorer import ConstantLetter, Score
 
 EVERYTHING = Asking(rotations=4, views=("letter", "text", "option"))
 

@@ -3,10 +3,11 @@
 import math
 
 import pytest
+from oracle import Oracle, pixel_hash
 
 from benchmark.cases.images import open_case_image
 from benchmark.predictions.scoring import Asking, score_cases
-from benchmark.scorers.scorer import ConstantLetter, Oracle, dummy, pixel_hash
+from benchmark.scorers.scorer import ConstantLetter, dummy
 from mgll.vocabulary.questions import LETTERS
 
 

@@ -12,12 +12,13 @@ from threading import Barrier
 
 import psutil
 import pytest
+from oracle import Oracle, pixel_hash
 
 from benchmark import run_mcq
 from benchmark.cases.images import CaseImages, exchanged, open_case_image
 from benchmark.predictions.file import FILE, read_run
 from benchmark.predictions.scoring import Asking, Processes, score_cases
-from benchmark.scorers.scorer import ConstantLetter, Oracle, Score, pixel_hash
+from benchmark.scorers.scorer import ConstantLetter, Score
 from benchmark.stats.rotations import PERMUTATIONS, as_asked, as_stored
 
 SCRIPT = Path(run_mcq.__file__)
