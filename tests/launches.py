@@ -7,6 +7,7 @@ imported, or of Python's own command line, starts Python itself.
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import time
@@ -56,6 +57,19 @@ def start(
     while process.is_alive() and not _leads_a_group(process.pid):
         time.sleep(0.001)
     return process
+
+
+def start_several(
+    count: int, command: Sequence[str | Path], out: Path, error: Path | None = None
+) -> list[ForkServerProcess]:
+    """Start the same that many times, with the variables by which `torchrun` tells processes of each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    shared |= {"LOCAL_WORLD_SIZE": str(count)}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    return [start(command, out, error, {**os.environ, **shared, **rank}) for rank in ranks]
 
 
 def run(

@@ -1,12 +1,10 @@
 """The paper's ablation tables: each row trains, differs from the others as it says, and carries the paper's numbers."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import launches
 import numpy as np
 import pytest
 import tiny_text_models
@@ -240,12 +238,12 @@ def test_rows_follow_each_other_on_two_processes(manifest, tmp_path, text_models
     size = {"manifest": manifest / "fundus.jsonl", "out": tmp_path / "two", "text_encoder": text_models["bert"]}
     size |= {"encoder": "vit-nano-16", "image_size": 32, "batch_size": 8, "epochs": 1, "feature_width": 8}
     flags = [part for name, value in size.items() for part in (f"--{name}", str(value))]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     rows = ["--only", "Error", "--only", "Missing"]
-    command = [*launcher, str(CONFIGS.parent / "ablation.py"), str(TABLES["table8_text_quality"]), *rows, *flags]
-    said = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    ).stdout
+    command = [CONFIGS.parent / "ablation.py", TABLES["table8_text_quality"], *rows, *flags]
+    for process in launches.start_several(2, command, tmp_path / "said.txt", tmp_path / "errors.txt"):
+        process.join(300)
+        assert process.exitcode == 0, (tmp_path / "errors.txt").read_text()
+    said = (tmp_path / "said.txt").read_text()
     assert said.count("no class to probe for") == 2
     for row in ("Error", "Missing"):
         one = load_file(pretrain(replace(row_settings(table, row, flags), out=str(tmp_path / row))))

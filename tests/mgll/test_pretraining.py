@@ -2,13 +2,12 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
+import time
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
+import launches
 import numpy as np
 import pytest
 import torch
@@ -140,14 +139,13 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_bits(settings, tmp_path)
     script = tmp_path / "run.py"
     script.write_text(RUN)
     undisturbed = pretrain(replace(settings, out=str(tmp_path / "undisturbed")))
-    process = subprocess.Popen(command(settings, sys.executable, str(script)), stdout=subprocess.PIPE, text=True)
-    assert process.stdout
+    said = tmp_path / "said.txt"
     stop = int(np.random.default_rng(os.getpid()).integers(1, 8))
-    for line in process.stdout:
-        if line.startswith("step") and int(line.split()[1]) == stop:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
+    process = launches.start(command(settings, str(script)), said, tmp_path / "errors.txt")
+    while process.is_alive() and f"step {stop}\n" not in said.read_text():
+        time.sleep(0.001)
+    process.kill()
+    process.join()
     resumed = load_file(pretrain(settings))
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in load_file(undisturbed).items()), (
         f"killed at {stop}"

@@ -4,11 +4,10 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import launches
 import pytest
 import torch
 from PIL import Image
@@ -207,8 +206,8 @@ def logits_here(directory: Path, image: Path) -> str:
 
 
 def logits_in_a_fresh_process(directories: list[Path], image: Path, first: str = "") -> list[str]:
-    command = [sys.executable, "-c", first + AGAIN, str(torch.get_num_threads()), str(image), QUESTION]
-    done = subprocess.run([*command, *map(str, directories)], capture_output=True, text=True, timeout=300)
+    command = ["-c", first + AGAIN, str(torch.get_num_threads()), str(image), QUESTION]
+    done = launches.run([*command, *map(str, directories)])
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
