@@ -50,18 +50,12 @@ def read_header(path: str | os.PathLike[str], schema: str) -> dict[str, Any]:
         return _header(path, next(_lines(path, file), (1, ""))[1], schema)
 
 
-def read_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -> Iterator[RowT]:
-    """Yield the rows of a file, checked one by one.
+def numbered_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -> Iterator[tuple[int, RowT]]:
+    """Yield the rows of a file with their line numbers, checked one by one.
 
     Raises:
         FormatError: naming the line and the field of the first wrong row.
     """
-    for _, row in numbered_rows(path, schema, row_type):
-        yield row
-
-
-def numbered_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -> Iterator[tuple[int, RowT]]:
-    """Like `read_rows`, each row with its line number, for checks that span rows."""
     for number, line in numbered_lines(path, schema):
         yield number, parse_row(path, number, line, row_type)
 

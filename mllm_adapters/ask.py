@@ -24,16 +24,19 @@ __all__ = ["ask", "load"]
 
 
 def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: str, max_new_tokens: int = 128) -> str:
-    """What the model says, decoded greedily.
+    """Ask the model a question about an image; the answer is decoded greedily.
 
     Args:
-        loaded: from `load`.
-        image: an RGB image or the path of a file.
-        question: in words, without the family's prompt.
-        max_new_tokens: longest answer.
+        loaded: the model, from `load`.
+        image: an RGB image or the path of an image file.
+        question: the question alone; the conversation form of the model's family is put around it.
+        max_new_tokens: length of the longest answer in tokens.
+
+    Returns:
+        The answer as text.
 
     Raises:
-        ImageError: if the file is no image.
+        ImageError: if the file cannot be read as an image.
     """
     import torch
 
@@ -45,7 +48,7 @@ def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: s
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 when there was an answer."""
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = argparse.ArgumentParser(prog="python -m mllm_adapters.ask", description=__doc__)
     parser.add_argument("directory", help="a host, a graft, or what fine-tuning wrote")
     parser.add_argument("question")

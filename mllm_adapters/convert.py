@@ -1,4 +1,4 @@
-"""Write an untouched host in the layout that `mllm_adapters.load` reads: the arm that a graft is compared with.
+"""Write an untouched host in the layout that `mllm_adapters.load` reads: the baseline that a graft is compared with.
 
 python -m mllm_adapters.convert --model qwen-vl --checkpoint DIR_OR_HUB_ID
 """
@@ -15,7 +15,7 @@ from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 when the host was written."""
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = argparse.ArgumentParser(prog="python -m mllm_adapters.convert", description=__doc__)
     parser.add_argument("--model", required=True, choices=list(HOSTS), help="the host's family")
     parser.add_argument("--checkpoint", help="folder or hub id (default: the family's hub id)")

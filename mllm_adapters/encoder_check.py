@@ -1,6 +1,6 @@
-"""Whether an encoder goes the whole way: steps of pretraining, a tower file, a graft into a LLaVA, an answer about a photograph.
+"""Check that an encoder works from end to end: pretraining steps, a tower file, a graft into a LLaVA, an answer about a photograph.
 
-`recipes/check_encoders.py` asks it of every encoder there is, and of yours before you rent a machine for it.
+`recipes/check_encoders.py` runs this check on every named encoder, and on your own before you rent a machine for it.
 """
 
 import json
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 
 
 QUESTION = "What does this fundus photograph show?"
-#: Less than this share of the trained tensors may stay as they were: a branch that starts at 0 at first stops what is behind it.
+#: An encoder fails where this share of its trained tensors, or more, did not change. Some may stay: a branch that is scaled by 0 at
+#: the start passes no gradient to its own layers in the first step.
 _STILL = 0.25
 
 
 class EncoderCheck(Row):
-    """What was found.
+    """Result of `check_encoder`.
 
     Attributes:
-        parameters: of the tower.
-        text_parameters: of the text encoder.
-        text_trained: how many of those are trained.
-        losses: before each step, and all on the same images.
-        seconds: of the fastest step.
-        memory: peak of the process in GiB while it trained; on a GPU that of its tensors there.
+        parameters: number of parameters of the tower.
+        text_parameters: number of parameters of the text encoder.
+        text_trained: how many parameters of the text encoder are trained.
+        losses: loss at each step, always on the same images.
+        seconds: time from one step to the next, the shortest.
+        memory: peak memory of the process during training in GiB (of its tensors on a GPU).
         grid: side of the tower's grid of tokens.
         tokens: image tokens that the language model is given.
-        reply: what the graft says about the first photograph.
-        problems: what is not as it must be; empty where all is well.
+        reply: answer of the graft about the first photograph.
+        problems: each failed check in words; empty where all passed.
     """
 
     parameters: int
@@ -61,11 +62,11 @@ class EncoderCheck(Row):
 
 
 def one_batch(manifest: str | Path, count: int) -> list[Record]:
-    """Training records with as many different texts as possible, so that a loss can tell them apart.
+    """Choose `count` training records with as many different captions as possible, so that a loss can tell them apart.
 
     Raises:
         FormatError: for a bad manifest.
-        ValueError: if it has fewer training images.
+        ValueError: if the manifest has fewer than `count` training images.
     """
     records = read_manifest(manifest, split="train")
     if len(records) < count:
@@ -80,18 +81,18 @@ def one_batch(manifest: str | Path, count: int) -> list[Record]:
 
 
 def check_encoder(settings: PretrainSettings, steps: int, host: Path) -> EncoderCheck:
-    """Train on one batch of the manifest, graft, ask.
+    """Train an encoder on one batch of the manifest, graft its tower into a LLaVA, and ask the graft about a photograph.
 
     Args:
-        settings: the run, with its encoders and `batch_size`; what is needed to see the same batch in every step is replaced, and
-            everything is written to `settings.out`.
-        steps: of the optimiser, two or more.
+        settings: settings of pretraining, among them the encoders and `batch_size`. The manifest, the number of epochs and the
+            augmentation are replaced, so that every step sees the same batch. Everything is written to `settings.out`.
+        steps: number of optimiser steps, two or more.
         host: a LLaVA checkpoint directory of any size.
 
     Raises:
         FormatError: for a manifest, weights or a host that cannot be read.
         HostError: if the tower cannot be grafted.
-        ValueError: for an encoder, or settings, that there is not.
+        ValueError: for an unknown encoder, settings that do not fit it, fewer than two steps, or too few training images.
     """
     import torch
 
@@ -135,7 +136,7 @@ def check_encoder(settings: PretrainSettings, steps: int, host: Path) -> Encoder
 
 
 def _what_moved(settings: PretrainSettings, checkpoint: Path) -> tuple[int, int, list[str]]:
-    """Parameters of the text encoder, how many of them are trained, and which of both encoders should have moved and have not."""
+    """Count parameters of the text encoder, all and trained; name trained tensors of an encoder where too many did not change."""
     import torch
     from safetensors.torch import load_file
 
@@ -161,7 +162,7 @@ def _what_moved(settings: PretrainSettings, checkpoint: Path) -> tuple[int, int,
 def _graft_and_ask(
     host: Path, tower: Path, out: Path, trained: "dict[str, Tensor]", photograph: str
 ) -> tuple[int, str, list[str]]:
-    """Image tokens, the reply, and what is not as it must be: of the graft in `out`, made here."""
+    """Graft `tower` onto `host` in `out` and ask about a photograph; returns the image tokens, the reply and the failed checks."""
     import torch
 
     record = graft_tower(get_host("llava"), host, tower, out)
@@ -179,7 +180,7 @@ def _graft_and_ask(
 
 
 def _seen(loaded: LoadedHost, photograph: str) -> tuple[int, int, bool]:
-    """Features that a LLaVA makes of a photograph, their places in a question about it, and whether all numbers are finite."""
+    """Count a LLaVA's features and image tokens for one photograph; tell whether features and logits are finite."""
     import torch
 
     model = loaded.model
@@ -194,7 +195,7 @@ def _seen(loaded: LoadedHost, photograph: str) -> tuple[int, int, bool]:
 
 
 def _peak_memory() -> float:
-    """GiB."""
+    """Peak memory of this process in GiB (of its tensors on a GPU)."""
     import torch
 
     if torch.cuda.is_available():

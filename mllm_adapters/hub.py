@@ -18,10 +18,13 @@ _PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.pt", "*.txt", "*.model", "*.
 
 
 def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
-    """The directory of a checkpoint, and what it is called: a folder, a hub id from cache or hub, or `demo`.
+    """Find the checkpoint that the user names: a folder, a hub id (taken from the cache or downloaded), or `demo`.
+
+    Returns:
+        Its directory, and the name under which it was found.
 
     Raises:
-        HostError: if it is none of these or cannot be had; the message says what to type.
+        HostError: if the name is none of these, or the download fails; the message says what to type.
     """
     named = checkpoint or host.checkpoint
     if Path(named).is_dir():
@@ -38,12 +41,12 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
 
 
 def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
-    """The folders of a host's further checkpoints, from `NAME=DIR_OR_HUB_ID` on the command line.
+    """Find the folders of a host's further checkpoints, given as `NAME=DIR_OR_HUB_ID` on the command line.
 
     A part that is not named is left out: the published checkpoint may hold it, and the host says so if it does not.
 
     Raises:
-        HostError: if one is not of that form, or cannot be had.
+        HostError: if an argument does not have that form, names a part that the host does not have, or cannot be downloaded.
     """
     found = {}
     for item in named:

@@ -1,4 +1,4 @@
-"""Settings of fine-tuning, and its questions. Imports no torch."""
+"""Settings and questions of fine-tuning. Imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ class TrainingQuestion:
 
     Attributes:
         image: path of the image.
-        question: all that stands beside it (`mgll.vocabulary.questions.question_text`), without the host's own prompt.
+        question: the text that goes with it, options included (`mgll.vocabulary.questions.question_text`), without the conversation
+            form of the host.
         letter: the right answer, `A` to `D`.
         caption: the right answer in words, for `FinetuneSettings.align`.
     """
@@ -27,26 +28,26 @@ class FinetuneSettings:
     """One fine-tuning run: LoRA on the language model, the connector in full, the tower frozen.
 
     Attributes:
-        rank: of LoRA; 0 trains the connector alone.
+        rank: rank of LoRA; 0 trains the connector alone.
         alpha: LoRA's scale is alpha / rank.
-        dropout: of LoRA's input.
-        lora_targets: regex over whole module names that replaces the host's.
-        learning_rate: peak of AdamW's for LoRA, after a linear warm-up; cosine to 0.
-        connector_learning_rate: the same for the connector.
-        weight_decay: AdamW's.
+        dropout: dropout rate on LoRA's input.
+        lora_targets: regex, matched against whole module names, in place of `Host.lora_targets`.
+        learning_rate: peak learning rate of AdamW for LoRA: linear warm-up, then cosine decay to 0.
+        connector_learning_rate: peak learning rate of AdamW for the connector, on the schedule of `learning_rate`.
+        weight_decay: weight decay of AdamW.
         warmup: share of the steps that warm up.
         clip_grad: largest gradient norm.
         epochs: passes over the questions.
-        steps: replaces `epochs` where given.
+        steps: number of optimiser steps; where given, `epochs` is ignored.
         align: start by fitting the connector's last linear map in closed form to the captions
             (`mllm_adapters.finetuning.alignment`).
-        batch_size: questions a step over all processes.
-        seed: of LoRA's start, order and dropout.
-        dtype: of the weights; `auto` is the checkpoint's, but float32 for a float16 one, which cannot be trained.
-        mixed_precision: accelerate's; `no` on a CPU.
-        gradient_checkpointing: less memory for more time.
-        image_cache_gib: memory for what the frozen tower said of each image, so that it runs once an image; where that does not
-            fit, preprocessed images are kept, or nothing.
+        batch_size: questions per step, over all processes together.
+        seed: seed of LoRA's initial weights, of the order of questions, and of dropout.
+        dtype: dtype of the weights; `auto` keeps the checkpoint's, but turns float16, which cannot be trained, into float32.
+        mixed_precision: the setting of accelerate; use `no` on a CPU.
+        gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
+        image_cache_gib: memory in GiB for the outputs of the frozen tower, so that it runs only once per image. Where they do not
+            fit, preprocessed images are kept instead; where these do not fit either, nothing is kept.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
     """

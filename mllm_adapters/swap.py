@@ -18,7 +18,7 @@ from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 when the graft was written."""
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
@@ -58,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None:
-    """The images of `--warm`; None where it was not given.
+    """Choose at most `limit` images from the folder of `--warm`; None where the option was not given.
 
     Raises:
-        HostError: if there are none.
+        HostError: if the folder holds no image.
     """
     if folder is None:
         return None
@@ -83,7 +83,7 @@ def list_hosts() -> str:
 
 
 def describe(host: Host, named: str, dry: DryRun, copy: bool) -> str:
-    """What would change, the bytes to write, disk and memory needed, and the parameters to train."""
+    """Text that `--dry-run` prints: what would change, the bytes to write, disk and memory needed, and the parameters to train."""
     plan, rank = dry.plan, 16
     written = dry.rewritten + dry.arriving + (dry.linked if copy else 0)
     unlinked = written + (0 if copy else dry.linked)
@@ -113,7 +113,7 @@ def _bytes(count: float) -> str:
 
 
 def report(host: Host, record: Graft, out: Path) -> str:
-    """What was done, what is new, whether the connector needs training, and what to type next."""
+    """Text printed after a graft: what was done, what is new, whether the connector needs training, and what to type next."""
     new = record.changed("new")
     lines = [
         f"{host.title} from {record.source}, with the tower of {record.donor.path if record.donor else 'its own'}: {out}",
@@ -139,7 +139,7 @@ def report(host: Host, record: Graft, out: Path) -> str:
 
 
 def _why_ours(host: Host, record: Graft) -> str:
-    """Why a graft needs code of ours."""
+    """Reason why this graft does not load in plain transformers."""
     if ":" in host.model_class:
         return f"transformers has no class for {host.title}"
     if record.tower and record.tower.kind in host.stock_towers:
@@ -150,7 +150,7 @@ def _why_ours(host: Host, record: Graft) -> str:
 
 
 def _check_encoder(encoder: Path) -> None:
-    """Say what is wrong with the tower file before a checkpoint of gigabytes is fetched."""
+    """Read the header of the tower file, so that a bad file is reported before gigabytes of a checkpoint are downloaded."""
     read_header(encoder)
 
 

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmark.cases.case import read_cases
+from benchmark.cases.training import training_questions
 from benchmark.predictions.file import read_run
 from benchmark.predictions.scoring import Asking
 from benchmark.run_mcq import run
@@ -25,14 +25,13 @@ from mgll.manifest.records import read_manifest
 from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.tower.config import CLIP as CLIP_KIND
 from mgll.tower.file import read_header
-from mgll.vocabulary.questions import question_text
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.contract.token_policy import TokenPolicy
 from mllm_adapters.demo.settings import DemoHostSettings
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
-from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+from mllm_adapters.settings import FinetuneSettings
 
 RANDOM, CLIP, MGLL, BLIND = "random", "clip", "mgll", "mgll-blind"
 
@@ -198,16 +197,7 @@ def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) ->
 def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path, seed: int) -> Path:
     from mllm_adapters.finetuning.finetune import finetune
 
-    asked = [
-        TrainingQuestion(
-            Path(case.image),
-            question_text(case.question, case.options),
-            "ABCD"[case.answer],
-            case.options[case.answer],
-        )
-        for case in read_cases(questions)
-    ]
-    return finetune(model, asked, out, replace(settings.finetune, seed=seed))
+    return finetune(model, training_questions(questions), out, replace(settings.finetune, seed=seed))
 
 
 def _score(model: Path, cases: Path, out: Path, name: str, against: Path | None = None, blind: bool = False) -> None:

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark.cases.case import read_cases
+from benchmark.cases.training import training_questions
 from benchmark.predictions.file import most_probable
 from benchmark.scorers.scorer import Ask
 from mgll.commandline import parse_settings
 from mgll.files import atomic_path, write_text
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
-from mgll.vocabulary.questions import LETTERS, question_text
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.demo.settings import DemoHostSettings
 from mllm_adapters.graft.transplant import graft_tower
@@ -83,7 +83,7 @@ def compare(settings: WarmComparison) -> Path:
     """Run the comparison; returns the path of summary.md."""
     from mllm_adapters.finetuning.finetune import finetune
 
-    out, questions = Path(settings.out), _questions(settings.train)
+    out, questions = Path(settings.out), training_questions(settings.train)
     host = _trained_host(settings, questions)
     curves = {"host, its own tower": {0: _score(host, settings, out / "host.json")}}
     for name, folder in _grafts(settings, host).items():
@@ -94,18 +94,6 @@ def compare(settings: WarmComparison) -> Path:
     summary = out / "summary.md"
     write_text(summary, _summary(settings, curves))
     return summary
-
-
-def _questions(cases: str) -> list[TrainingQuestion]:
-    return [
-        TrainingQuestion(
-            Path(case.image),
-            question_text(case.question, case.options),
-            LETTERS[case.answer],
-            case.options[case.answer],
-        )
-        for case in read_cases(cases)
-    ]
 
 
 def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -> Path:

@@ -8,14 +8,12 @@ Give host and graft the same cases, settings and seed. Killed runs resume when s
 
 import sys
 from dataclasses import dataclass, fields
-from pathlib import Path
 
-from benchmark.cases.case import read_cases
+from benchmark.cases.training import training_questions
 from mgll.commandline import parse_settings
 from mgll.formats import FormatError
-from mgll.vocabulary.questions import LETTERS, question_text
 from mllm_adapters.contract.terms import HostError
-from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+from mllm_adapters.settings import FinetuneSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +39,7 @@ def main() -> None:
 
     settings = FinetuneSettings(**{field.name: getattr(run, field.name) for field in fields(FinetuneSettings)})
     try:
-        questions = [
-            TrainingQuestion(Path(case.image), question_text(case.question, case.options), LETTERS[case.answer])
-            for case in read_cases(run.cases)
-        ]
-        out = finetune(run.model, questions, run.out or f"{run.model.rstrip('/')}-tuned", settings)
+        out = finetune(run.model, training_questions(run.cases), run.out or f"{run.model.rstrip('/')}-tuned", settings)
     except (FormatError, HostError, ValueError) as error:
         sys.exit(f"error: {error}")
     with first_process() as is_first:

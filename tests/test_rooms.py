@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 #: package and in the packages named before it; a floor of several rooms is one on which they do not know each other.
 FLOORS = {
     "mgll": (
-        "files vocabulary commandline",
+        "files vocabulary checking",
         "formats provenance",
-        "images weights",
+        "images weights commandline run_folder",
         "manifest settings tower",
         "encoders objective synthetic readers linear_probe",
         "naive_objective published training",

@@ -1,24 +1,18 @@
 """Check a file of predictions."""
 
 from benchmark.predictions.file import read_run
-from mgll.formats import FormatError
+from mgll.checking import check_command
 
 
 def _main(arguments: list[str] | None = None) -> int:
-    import argparse
+    what = "predictions.jsonl, or the output directory that holds it"
+    return check_command("python -m benchmark.predictions", __doc__, ["validate"], what, _check, arguments)
 
-    parser = argparse.ArgumentParser(prog="python -m benchmark.predictions", description=__doc__)
-    parser.add_argument("command", choices=["validate"])
-    parser.add_argument("file", help="predictions.jsonl, or the output directory that holds it")
-    options = parser.parse_args(arguments)
-    try:
-        run = read_run(options.file)
-    except FormatError as error:
-        print(error)
-        return 1
+
+def _check(verb: str, path: str) -> str:
+    run = read_run(path)
     correct = sum(row.correct for row in run.predictions)
-    print(f"{options.file}: {len(run.predictions)} predictions of {run.name}, {correct} correct, valid")
-    return 0
+    return f"{path}: {len(run.predictions)} predictions of {run.name}, {correct} correct, valid"
 
 
 if __name__ == "__main__":

@@ -84,7 +84,6 @@ class RunSummary:
         rotations: number of orders in which each case was asked.
         primary: how the answers are read for all that follows up to `sources`.
         overall: all cases, with the Wilson interval.
-        clustered: the same accuracy with a bootstrap interval over groups.
         macro: mean over classes, bootstrap over groups.
         ten_class: mean over those of the paper's ten classes that occur (NaN where none does).
         ten_present: which these are.
@@ -105,7 +104,6 @@ class RunSummary:
     rotations: int
     primary: Reading
     overall: Share
-    clustered: Estimate
     macro: Estimate
     ten_class: Estimate
     ten_present: tuple[str, ...]
@@ -179,7 +177,6 @@ def summarise(answers: Answers, drawn: Resampling) -> RunSummary:
         rotations=answers.rotations,
         primary=answers.primary,
         overall=Share(numbers.n, float(values.sum()), numbers.wilson.low, numbers.wilson.high),
-        clustered=numbers.overall,
         macro=numbers.macro,
         ten_class=numbers.ten_class,
         ten_present=numbers.ten_class_present,

@@ -1,5 +1,6 @@
 """Check a manifest, or count what is in it."""
 
+from mgll.checking import check_command
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
 from mgll.manifest.counts import count, print_counts
@@ -7,28 +8,19 @@ from mgll.manifest.records import read_manifest
 
 
 def _main(arguments: list[str] | None = None) -> int:
-    import argparse
+    return check_command("python -m mgll.manifest", __doc__, ["validate", "describe"], "manifest", _check, arguments)
 
-    parser = argparse.ArgumentParser(prog="python -m mgll.manifest", description=__doc__)
-    parser.add_argument("command", choices=["validate", "describe"])
-    parser.add_argument("file")
-    options = parser.parse_args(arguments)
-    try:
-        records = read_manifest(options.file)
-    except FormatError as error:
-        print(error)
-        return 1
+
+def _check(verb: str, path: str) -> str:
+    records = read_manifest(path)
     missing = [record.image for record in records if not image_exists(record.image)]
-    if options.command == "describe":
-        from rich.console import Console
+    if verb == "describe":
+        from rich.console import Console  # takes a tenth of a second
 
         print_counts(count(records), Console())
     if missing:
-        print(f"{options.file}: {len(missing)} of {len(records)} images are not there, the first: {missing[0]}")
-        return 1
-    if options.command == "validate":
-        print(f"{options.file}: {len(records)} images, valid")
-    return 0
+        raise FormatError(path, None, f"{len(missing)} of {len(records)} images are not there, the first: {missing[0]}")
+    return f"{path}: {len(records)} images, valid"
 
 
 if __name__ == "__main__":

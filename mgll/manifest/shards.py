@@ -9,7 +9,6 @@ on any number of processes. Other WebDataset tools read them too. Only `tarfile`
 
 import argparse
 import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +17,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mgll.files import atomic_path, sha256, write_text
+from mgll.files import atomic_path, sha256
 from mgll.formats import FormatError
 from mgll.images.files import ImageError, TarMember, image_bytes
 from mgll.manifest.records import Record, read_manifest, write_manifest
+from mgll.run_folder import claim_folder
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npz"}
 TEXT_ENDINGS = {".json", ".txt"}
@@ -112,12 +112,10 @@ def _add(sample: Sample, info: tarfile.TarInfo, shard: str, file: io.BufferedRea
 
 
 def _claim(out: Path, made_of: Mapping[str, object]) -> None:
-    path, text = out / "shards.json", json.dumps(made_of)
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{out} holds shards made of something else; give another --out or remove it")
-    if not path.is_file() and out.is_dir() and any(out.iterdir()):
+    begun = (out / "shards.json").is_file()
+    if not begun and out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; give another --out")
-    write_text(path, text)
+    claim_folder(out, "shards.json", made_of, begun, "shards made of something else")
 
 
 def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> Iterator[Record]:

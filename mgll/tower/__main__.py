@@ -2,6 +2,7 @@
 
 import json
 
+from mgll.checking import check_command
 from mgll.formats import FormatError
 from mgll.tower.file import load_tower, read_header, read_tensors
 
@@ -19,22 +20,16 @@ def _check_geometry(path: str) -> None:
 
 
 def _main(arguments: list[str] | None = None) -> int:
-    import argparse
+    return check_command("python -m mgll.tower", __doc__, ["validate", "show"], "tower file", _check, arguments)
 
-    parser = argparse.ArgumentParser(prog="python -m mgll.tower", description=__doc__)
-    parser.add_argument("command", choices=["validate", "show"])
-    parser.add_argument("file")
-    options = parser.parse_args(arguments)
-    try:
-        tensors = read_tensors(options.file)
-        _check_geometry(options.file)
-    except FormatError as error:
-        print(error)
-        return 1
-    if options.command == "show":
-        print(json.dumps(json.loads(read_header(options.file).model_dump_json(by_alias=True)), indent=2))
-    print(f"{options.file}: {sum(t.numel() for t in tensors.values()) / 1e6:.1f} M parameters, valid")
-    return 0
+
+def _check(verb: str, path: str) -> str:
+    tensors = read_tensors(path)
+    _check_geometry(path)
+    found = f"{path}: {sum(t.numel() for t in tensors.values()) / 1e6:.1f} M parameters, valid"
+    if verb == "show":
+        return json.dumps(json.loads(read_header(path).model_dump_json(by_alias=True)), indent=2) + f"\n{found}"
+    return found
 
 
 if __name__ == "__main__":

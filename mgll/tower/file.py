@@ -13,7 +13,7 @@ from mgll.files import atomic_path
 from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, Architecture, Pooling, clip_shapes
-from mgll.weights.reading import misfits
+from mgll.weights.reading import is_pickle, misfits
 from mgll.weights.stored import Stored, read_stored
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def read_header(path: str | os.PathLike[str]) -> TowerHeader:
     """
     if not Path(path).is_file():
         raise FormatError(path, None, "no such tower file")
-    with Path(path).open("rb") as file:
-        start = file.read(8)
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    if is_pickle(Path(path)):
         raise FormatError(
             path,
             None,

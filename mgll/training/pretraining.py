@@ -17,6 +17,7 @@ from mgll.encoders.vision import vision_encoder
 from mgll.files import remove_leftovers, sha256, write_text
 from mgll.manifest.records import Record, read_manifest
 from mgll.provenance import provenance
+from mgll.run_folder import claim_folder
 from mgll.settings import PretrainSettings
 from mgll.tower.file import save_tower
 from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
@@ -141,22 +142,10 @@ def _check(settings: PretrainSettings, images: int, processes: int) -> None:
 
 def _claim(out: Path, settings: PretrainSettings) -> None:
     """Write the resolved settings into the folder, or refuse a folder that holds another run's checkpoints."""
-    path, resolved = out / "settings.json", json.dumps(asdict(settings), indent=2)
-    if newest_checkpoint(out / "checkpoints") and path.is_file():
-        old, new = json.loads(path.read_text(encoding="utf-8")), json.loads(resolved)
-        changed = [
-            f"{key}: {old.get(key)!r} -> {new[key]!r}"
-            for key in new
-            if key not in MAY_CHANGE and old.get(key) != new[key]
-        ]
-        if changed:
-            raise ValueError(
-                f"{out} holds checkpoints of a run with other settings ({'; '.join(changed)});"
-                " choose another --out or remove the folder"
-            )
+    begun = newest_checkpoint(out / "checkpoints") is not None
+    claim_folder(out, "settings.json", asdict(settings), begun, "checkpoints of a run with other settings", MAY_CHANGE)
     remove_leftovers(out)
     remove_leftovers(out / "checkpoints")
-    write_text(path, resolved)
     write_text(out / "provenance.json", json.dumps(provenance(), indent=2))
 
 

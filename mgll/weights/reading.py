@@ -45,7 +45,7 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
     Raises:
         FormatError: if there is no such file, it is damaged, or it holds anything but tensors and plain values.
     """
-    return read_pickle(path) if path.is_file() and _is_pickle(path) else tensors_of(path, read_content(path))
+    return read_pickle(path) if path.is_file() and is_pickle(path) else tensors_of(path, read_content(path))
 
 
 def read_pickle(path: Path) -> "dict[str, Tensor]":
@@ -76,7 +76,7 @@ def read_content(path: Path) -> Any:
     if not path.is_file():
         raise FormatError(path, None, "no such file of weights")
     try:
-        if not _is_pickle(path):
+        if not is_pickle(path):
             return load_file(path)
         if is_torchscript(path):
             return _torchscript(path)
@@ -132,7 +132,8 @@ def is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _is_pickle(path: Path) -> bool:
+def is_pickle(path: Path) -> bool:
+    """Whether the file begins as `torch.save` begins: a zip archive, or a pickle of protocol 2 to 5."""
     with path.open("rb") as file:
         return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 

@@ -10,10 +10,10 @@ Json = dict[str, Any]
 
 
 def json_files(directory: Path) -> dict[str, Json]:
-    """The JSON files of a host directory that a graft may have to edit, by name.
+    """Read the JSON files of a host directory that a graft may have to edit, by name.
 
     Raises:
-        FormatError: if config.json is missing, or one of them is not JSON.
+        FormatError: if config.json is missing, or a file is not a JSON object.
     """
     names = ["processor_config.json", "preprocessor_config.json", "square_images.json"]
     present = ["config.json", *(name for name in names if (directory / name).is_file())]
@@ -21,10 +21,10 @@ def json_files(directory: Path) -> dict[str, Json]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Read a file that holds one JSON object.
 
     Raises:
-        FormatError: if there is no such file, or it holds something else.
+        FormatError: if there is no such file, or it holds anything else.
     """
     if not path.is_file():
         raise FormatError(path.parent, None, f"no {path.name} in it: not a model directory")

@@ -1,6 +1,6 @@
-"""Checkpoints as bytes: headers of safetensors files, shards that are linked, shards that are rewritten with other tensors in them.
+"""Checkpoints as bytes: headers of safetensors files are read, shards are linked, or rewritten with other tensors in them.
 
-Nothing here builds a model or reads a shard whole; memory stays at one copying buffer.
+Nothing here builds a model or reads a whole safetensors shard; copying takes no more memory than one buffer.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class Held:
 
     @property
     def dtype(self) -> str:
-        """The dtype as safetensors calls it."""
+        """Name of the dtype in safetensors, such as `F32`."""
         return _SHORT[str(self.tensor.dtype).removeprefix("torch.")]
 
     @property
@@ -54,23 +54,23 @@ class Held:
 
 @dataclass(frozen=True)
 class Joined:
-    """Parts of one dtype, one after the other along the first dimension: old embeddings and rows for new tokens, say."""
+    """A tensor joined from parts of one dtype along the first dimension, such as old embeddings and rows for new tokens."""
 
     parts: tuple[Stored | Held, ...]
 
     @property
     def shard(self) -> Path | None:
-        """Where its first part lies."""
+        """File of the first part; None where that part has no file."""
         return self.parts[0].shard
 
     @property
     def dtype(self) -> str:
-        """The parts' dtype."""
+        """Name of the parts' dtype in safetensors."""
         return self.parts[0].dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """All rows."""
+        """Shape of the joined tensor, with the rows of all parts."""
         return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
 
     @property
@@ -83,19 +83,19 @@ Part = Stored | Held | Joined
 
 
 def torch_dtype(part: Part) -> Any:
-    """The dtype in torch."""
+    """The `torch.dtype` of a tensor in a file or in memory."""
     import torch
 
     return getattr(torch, _DTYPES[part.dtype])
 
 
 def is_float(part: Part) -> bool:
-    """Whether a graft may change its precision: the counters of batch norms, whole numbers, keep theirs."""
+    """Whether a tensor holds floating-point numbers. Only these may change precision; batch norms also hold integer counters."""
     return "F" in part.dtype
 
 
 def sha256_of(part: Part) -> str:
-    """Hex SHA-256 of the tensor's bytes, as they lie in a file."""
+    """Hex SHA-256 of a tensor's bytes, as they lie in a safetensors file."""
     digest = hashlib.sha256()
     for piece in _pieces(part):
         digest.update(piece)
@@ -103,10 +103,10 @@ def sha256_of(part: Part) -> str:
 
 
 def rows(part: Stored | Held, first: int, last: int) -> Stored | Held:
-    """Rows `first` to `last` - 1 of a tensor: again a range of bytes.
+    """Take rows `first` to `last` - 1 of a tensor without reading or copying any bytes.
 
     Raises:
-        ValueError: if it has no such rows.
+        ValueError: if the tensor has no such rows.
     """
     if not part.shape or not 0 <= first < last <= part.shape[0]:
         raise ValueError(f"rows {first} to {last} of a tensor of shape {part.shape}")
@@ -118,7 +118,7 @@ def rows(part: Stored | Held, first: int, last: int) -> Stored | Held:
 
 
 def read_tensor(part: Part) -> "Tensor":
-    """The tensor itself, in memory; for small ones."""
+    """Read a whole tensor into memory; meant for small tensors."""
     import torch
 
     data = bytearray(b"".join(bytes(piece) for piece in _pieces(part)))
@@ -126,7 +126,7 @@ def read_tensor(part: Part) -> "Tensor":
 
 
 def read_checkpoint(directory: Path) -> dict[str, Stored | Held]:
-    """Every tensor of a directory by its name in the files, of its safetensors shards or else of its `.bin` shards.
+    """Find every tensor of a checkpoint directory by its name in the files: in its safetensors shards, else in its `.bin` shards.
 
     Raises:
         FormatError: if a shard is missing, cut short or not what its name says, holds a tensor that another shard holds too, or
@@ -192,7 +192,7 @@ def read_shard(path: Path) -> dict[str, Stored]:
 
 
 def read_pickle(path: Path) -> dict[str, Held]:
-    """The tensors of an old `.bin` or `.pt` shard, mapped where the file allows it. No code in it is run.
+    """The tensors of an old `.bin` or `.pt` shard, memory-mapped where the file allows it. No code in the file is run.
 
     Raises:
         FormatError: if it is damaged, or holds anything but tensors.
@@ -201,7 +201,7 @@ def read_pickle(path: Path) -> dict[str, Held]:
 
 
 def place(source: Path, target: Path, copy: bool = False) -> None:
-    """Hard-link a file, or copy it where that cannot be (another disk) or is not wanted. Links are followed to the file.
+    """Hard-link a file; copy it where `copy` is set or a hard link is not possible (another disk). Symbolic links are followed.
 
     A copy shares its blocks with the source on file systems that can do so.
     """
@@ -218,7 +218,7 @@ def place(source: Path, target: Path, copy: bool = False) -> None:
 
 
 def write_shard(path: Path, parts: Mapping[str, Part]) -> None:
-    """Write a safetensors file from tensors that lie in other files or in memory. Bytes in files go from file to file."""
+    """Write a safetensors file from tensors that lie in other files or in memory. The former are copied from file to file."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, part in parts.items():
@@ -238,7 +238,7 @@ def write_shard(path: Path, parts: Mapping[str, Part]) -> None:
 
 
 def _runs(parts: Iterator[Part] | Any) -> Iterator[Part]:
-    """The same bytes in as few pieces as possible: neighbours in one file become one range."""
+    """Merge parts that follow each other in one file into one range, so that bytes are copied in as few pieces as possible."""
     last: Stored | None = None
     for part in _flat(parts):
         if last and isinstance(part, Stored) and (part.shard, part.start) == (last.shard, last.end):
@@ -259,7 +259,7 @@ def _flat(parts: Any) -> Iterator[Stored | Held]:
 
 
 def _copy_range(source: BinaryIO, target: BinaryIO, start: int, size: int) -> None:
-    """Append a range of one file to another, inside the kernel where it can do that."""
+    """Append a range of one file's bytes to another file, inside the kernel where it can do that."""
     target.flush()
     done = 0
     try:
@@ -269,7 +269,7 @@ def _copy_range(source: BinaryIO, target: BinaryIO, start: int, size: int) -> No
                 raise FormatError(source.name, None, "became shorter while it was read")
             done += copied
     except (OSError, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno == 28:  # no space left: reading and writing would not help
+        if isinstance(error, OSError) and error.errno == 28:  # no space left: the slower way below would not help
             raise
         source.seek(start + done)
         target.seek(0, os.SEEK_END)
@@ -304,7 +304,7 @@ def _pieces(part: Part) -> Iterator[bytes | memoryview]:
 
 
 def write_index(directory: Path, tensors: Mapping[str, Stored]) -> None:
-    """Write the index that tells transformers which shards there are."""
+    """Write the index that tells transformers which shard holds each tensor."""
     total = sum(stored.nbytes for stored in tensors.values())
     weight_map = {name: tensors[name].shard.name for name in sorted(tensors)}
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)

@@ -1,8 +1,9 @@
 """The demo's language model: a LLaMA of 0.8 M parameters that has learnt to read four-option questions from text alone.
 
-A toy decoder that has to learn reading and seeing at once learns neither. So it is warmed without an image: the finding stands in
-words where the image tokens will sit, and the answer is the option that names it. Half of the later batches spread the finding over
-as many positions as a tower has patches, as noisy mixtures of the names' word embeddings: what a connector can learn to put there.
+A toy decoder that has to learn reading and seeing at once learns neither. Therefore it is first trained without images: the finding
+stands in words where the image tokens will be, and the answer is the option that names it. In a share of the later batches
+(`mllm_adapters.demo.settings.DecoderTraining.spread`) the finding stands there as noisy mixtures of the names' word embeddings
+instead, at one position or as many as a small tower has patches: what a connector can learn to put there.
 Nothing about photographs is learnt here; `recipes/train_demo_decoder.py` makes the weights that ship with the package.
 """
 
@@ -27,12 +28,12 @@ SHIPPED = "decoder.safetensors"
 
 
 def names() -> tuple[str, ...]:
-    """Every disease name of the table, in its order."""
+    """All disease names in the order of the table `mgll.vocabulary.diseases`."""
     return tuple(disease.name for disease in diseases().values())
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, mark or line break: those of the prompt, the questions and all disease names, in order of appearance."""
+    """Build a tokenizer with one token for each word, punctuation mark and line break of the prompts and all disease names."""
     texts = [HOST.prompt(question_text(wording, LETTERS)) for wording in QUESTIONS] + [INSTRUCTION, ", and", *names()]
     words = dict.fromkeys(word for text in texts for word in re.findall(WORDS, text.replace(IMAGE, "")))
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, *words))}
@@ -56,7 +57,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def decoder_config(tokenizer: PreTrainedTokenizerFast, width: int = 128, depth: int = 4) -> LlamaConfig:
-    """A LLaMA of this width: heads of 32, feed-forward layers 8/3 as wide."""
+    """Configuration of a LLaMA: heads are 32 wide, feed-forward layers 8/3 of `width`."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -73,7 +74,7 @@ def decoder_config(tokenizer: PreTrainedTokenizerFast, width: int = 128, depth: 
 
 
 def shipped_decoder() -> LlamaForCausalLM:
-    """The warmed decoder of the package, in float32."""
+    """Load the decoder, trained on text, that ships with the package: in float32 and evaluation mode."""
     stored = load(files("mllm_adapters.demo").joinpath(SHIPPED).read_bytes())
     tensors = {name: tensor.float() for name, tensor in stored.items()}
     width = tensors["model.norm.weight"].shape[0]
@@ -84,12 +85,12 @@ def shipped_decoder() -> LlamaForCausalLM:
 
 
 def shipped_sha256() -> str:
-    """Hash of the shipped decoder's file."""
+    """Hex SHA-256 of the decoder file that ships with the package."""
     return hashlib.sha256(files("mllm_adapters.demo").joinpath(SHIPPED).read_bytes()).hexdigest()
 
 
 def save_decoder(model: LlamaForCausalLM, path: Path) -> None:
-    """Write the weights as float16."""
+    """Write a decoder's weights as a safetensors file in float16."""
     tensors = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})

@@ -17,7 +17,11 @@ from mllm_adapters.hosts.llava.host import HOST
 
 
 class _Batch(NamedTuple):
-    """Token ids [B, L] and mask, right-padded, each row ending in its letter; `weights` [B, diseases]; index of the answer [B]."""
+    """One training batch.
+
+    Token ids [B, L] and mask are padded on the right, and each row ends in its letter. `weights` [B, diseases] say how strongly
+    each disease is present, `answer` [B] which option is right, and `spread` whether the finding lies at image positions.
+    """
 
     ids: Tensor
     mask: Tensor
@@ -101,7 +105,7 @@ class _Training(nn.Module):
         return loss, auxiliary, (logits[:, 0].argmax(-1) == targets[:, 0]).float().mean()
 
     def _auxiliary_loss(self, ids: Tensor, batch: _Batch, states: tuple[Tensor, ...]) -> Tensor:
-        """What has to be known on the way, each step said below the block that uses it.
+        """Loss of the intermediate results that lead to the answer, each read from the state just below the block that uses it.
 
         Two blocks below the last state: whether an option's word stands in the finding, and each option's letter at its last
         word. One block below: which option is the true one.
@@ -120,7 +124,7 @@ class _Training(nn.Module):
 
 
 def _match_words(decoder: LlamaForCausalLM, gain: float) -> None:
-    """Start the lower blocks with equal queries and keys, so that a word looks at the same word elsewhere from the first step."""
+    """Start the lower blocks with equal queries and keys, so that a word attends to the same word elsewhere from the first step."""
     for layer in decoder.model.layers[: len(decoder.model.layers) // 2]:
         attention = layer.self_attn
         with torch.no_grad():
@@ -134,7 +138,7 @@ def train_decoder(
     """Train a decoder from scratch; the same settings and thread count give the same weights.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         report: called after every step with `step`, `loss`, `auxiliary`, `accuracy` and `spread` (1 or 0) of its batch.
     """
     tokenizer = build_tokenizer()

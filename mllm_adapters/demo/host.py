@@ -1,7 +1,6 @@
-"""The demo's MLLM: a plain transformers LLaVA of a tower file, a fresh connector and the text-warmed decoder.
+"""The demo's MLLM: a plain transformers LLaVA made of a tower file, a new connector and the decoder trained on text.
 
-Nothing of it needs a download, and it is built in about a second. It reads questions and nothing else: what it sees has to be
-learnt by its connector.
+It needs no download and is built in about a second. At first it can read questions but not images: its connector has to be trained.
 """
 
 import json
@@ -36,15 +35,15 @@ def build_demo_host(
 
     Args:
         tower: a tower file (`mgll.ckpt`).
-        out: directory to write; an older one is replaced.
-        settings: how the parts are joined.
+        out: directory to write; an existing one is replaced.
+        settings: how the parts are joined; the defaults when None.
 
     Returns:
         `out`.
 
     Raises:
         FormatError: if the tower file is not whole.
-        ValueError: if the tower has no such layer, or is no CLIP tower.
+        ValueError: if the tower does not have the layer `settings.feature_layer`, or is no CLIP tower.
     """
     settings = settings or DemoHostSettings()
     encoder, header = load_tower(tower)
@@ -88,10 +87,10 @@ def build_demo_host(
 
 
 def new_connector(connector: nn.Module) -> None:
-    """Fresh weights for the connector's linear layers, from torch's current random state.
+    """Initialise the connector's linear layers anew, in place, from torch's current random state.
 
-    `torch.nn.Linear`'s own start, not LLaMA's: with a standard deviation of 0.02 its output is too small beside word embeddings for
-    a short training to find its way.
+    The initialisation is that of `torch.nn.Linear`, not that of LLaMA: with LLaMA's standard deviation of 0.02 the connector's
+    output is much smaller than word embeddings, and a short training does not make up for that.
     """
     for layer in connector.modules():
         if isinstance(layer, nn.Linear):
@@ -99,7 +98,7 @@ def new_connector(connector: nn.Module) -> None:
 
 
 def demo_processor(preprocessing: Preprocessing, patch_size: int, settings: DemoHostSettings) -> LlavaProcessor:
-    """LLaVA's processor around the word-level tokenizer, doing to images what the tower's preprocessing says."""
+    """LLaVA's processor with the demo's word-level tokenizer; it prepares images as the tower's preprocessing says."""
     square = {"height": preprocessing.size, "width": preprocessing.size}
     crop = preprocessing.resize == "crop"
     image_processor = LlavaImageProcessor(
@@ -127,7 +126,7 @@ def demo_processor(preprocessing: Preprocessing, patch_size: int, settings: Demo
 def demo_checkpoint(cache: str | os.PathLike[str]) -> Path:
     """The demo host with a randomly initialised ViT-Ti/16 at 96 px, built in `cache` unless it is there already.
 
-    It stands for a checkpoint that somebody owns: something to swap a tower into in seconds, without data or network.
+    It takes the place of a user's own checkpoint, so that a tower can be swapped in seconds, without data or network.
     """
     out = Path(cache) / "demo-llava"
     tower = Path(cache) / "random-tower.ckpt"
@@ -145,18 +144,18 @@ def save_random_tower(
     pooling: Pooling = "mean",
     encoder_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """A tower that has learnt nothing: what the positive control compares with, on the same pixels as the trained ones."""
+    """Write a tower file with random weights: the untrained tower that trained ones are compared with, at equal preprocessing."""
     preprocessing = preprocessing or Preprocessing(size=96)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = vision_encoder(encoder, preprocessing.size, **(encoder_options or {}))
-        if encoder.startswith("hf:"):  # which comes with its weights
+        if encoder.startswith("hf:"):  # `vision_encoder` has loaded its weights; build it anew without them
             model = build_model(config_of(model))
     save_tower(path, model, preprocessing, pooling, objective="none: randomly initialised", seed=seed)
 
 
 def _is_of(host: Path, tower: Path) -> bool:
-    """Whether the host directory is whole and was built on this tower and the decoder of this version."""
+    """Whether the host directory is complete and was built from this tower and the decoder of this version."""
     try:
         record: dict[str, Any] = json.loads((host / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

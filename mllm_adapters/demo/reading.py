@@ -1,4 +1,4 @@
-"""Questions in words for the demo decoder, and how many it reads."""
+"""Four-option questions for the demo decoder, and the share that it answers right from text alone."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,11 @@ from mllm_adapters.prompting.answer_slot import letter_ids
 
 
 class Question(NamedTuple):
-    """A question whose finding is given: `weights` [diseases] says how strongly each is present, the answer most of the options."""
+    """A four-option question with its findings.
+
+    `options` are indices of diseases, and `answer` is the place of the right one among them. `weights` [diseases] say how strongly
+    each disease is present; the answer has the largest weight of the options.
+    """
 
     wording: str
     options: tuple[int, ...]
@@ -22,10 +26,10 @@ class Question(NamedTuple):
 
 
 def draw_question(rng: np.random.Generator, spread: bool) -> Question:
-    """A question over all disease names.
+    """Draw a question over all disease names.
 
-    In words, one to three findings are equally present and one of them is an option. Spread, every finding is present to a degree,
-    as in what a tower that is not sure gives, and the strongest option is the answer.
+    Without `spread` one to three findings are equally present, and one of them is an option. With `spread` every finding is present
+    to some degree, as in the output of a tower that is not sure, and the strongest option is the answer.
     """
     order = rng.permutation(len(names()))
     options, answer = tuple(int(index) for index in order[:4]), int(rng.integers(4))
@@ -43,7 +47,7 @@ def draw_question(rng: np.random.Generator, spread: bool) -> Question:
 
 
 def prompt_of(question: Question, finding: str = IMAGE) -> str:
-    """The prompt as the demo's LLaVA is asked, with `finding` in the place of its image marker."""
+    """The prompt that the demo's LLaVA is given, with `finding` in the place of its image marker."""
     text = question_text(question.wording, [names()[option] for option in question.options])
     return HOST.prompt(text).replace(IMAGE, finding)
 
@@ -54,7 +58,7 @@ def in_words(question: Question, rng: np.random.Generator) -> str:
 
 
 def text_questions(count: int, seed: int) -> list[tuple[str, str]]:
-    """Prompts with one finding in words at the image slot, and their letters; every disease is the answer about equally often."""
+    """Prompts with one finding in words in place of the image, each with its right letter; diseases take turns as the answer."""
     rng = np.random.default_rng([seed, 2])
     questions = []
     for number in range(count):
@@ -72,10 +76,10 @@ def text_only_accuracy(model: nn.Module, tokenizer: Any, count: int = 448, seed:
     """Share of text-only questions answered right by the most probable letter, over all disease names (chance 0.25).
 
     Args:
-        model: a causal language model, or a LLaVA, which is then asked without an image.
+        model: a causal language model, or a LLaVA, which is then given text without an image.
         tokenizer: its tokenizer, or a processor that has one.
         count: number of questions.
-        seed: of the questions; none of them is a training question except by accident.
+        seed: seed of the questions; one of them is a training question only by chance.
     """
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     questions = text_questions(count, seed)

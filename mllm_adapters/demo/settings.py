@@ -6,13 +6,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class DemoHostSettings:
-    """How tower and decoder are joined.
+    """How the demo host's tower and decoder are joined.
 
     Attributes:
-        feature_layer: the tower's hidden state that the connector reads; -1, the last, because a tower pretrained with `mean`
-            pooling has its meaning there.
+        feature_layer: the tower's hidden state that the connector reads; -1 is the last, from which `mean` pooling takes the
+            feature that pretraining learns.
         feature_select: `default` drops the class token, `full` keeps it.
-        seed: of the connector's weights.
+        seed: seed of the connector's weights.
     """
 
     feature_layer: int = -1
@@ -22,22 +22,22 @@ class DemoHostSettings:
 
 @dataclass(frozen=True)
 class DecoderTraining:
-    """How the decoder is warmed.
+    """How the demo decoder is trained on text.
 
     Attributes:
         steps: optimiser steps.
-        batch_size: questions a step.
-        learning_rate: AdamW's peak, after a warm-up of 50 steps; cosine to a tenth.
-        width: of the decoder.
-        depth: number of its blocks.
-        auxiliary: weight of the auxiliary losses; their heads are thrown away.
+        batch_size: questions per step.
+        learning_rate: peak learning rate of AdamW: warm-up of 50 steps, then cosine decay to a tenth of it.
+        width: width of the decoder's hidden states.
+        depth: number of the decoder's blocks.
+        auxiliary: weight of the auxiliary losses; their heads are dropped after training.
         words_first: share of the steps, at the start, that see findings in words only.
         spread: share of the later batches whose finding is spread over image positions instead of being written in words.
-        single: share of those batches that have one such position, as a tower's pooled feature has.
-        most_positions: largest number of such positions.
-        match: factor on the lower blocks' queries and keys, which start equal, so that a word looks at the same word elsewhere.
-        noise: largest standard deviation of noise on image positions, in units of the mixtures' own.
-        seed: of weights and questions.
+        single: share of the spread batches with a single image position, as for a tower that gives one pooled feature.
+        most_positions: largest number of image positions in a spread batch.
+        match: factor on the lower blocks' queries and keys, which start equal, so that a word attends to the same word elsewhere.
+        noise: largest standard deviation of noise on image positions, in units of the mixtures' standard deviation.
+        seed: seed of weights and questions.
     """
 
     steps: int = 900

@@ -1,8 +1,8 @@
-"""Where a fresh connector starts: its last linear map fitted in closed form, so that an image looks like the words for it.
+"""Closed-form alignment of a new connector: its last linear layer is fitted so that image tokens resemble the caption's words.
 
-LLaVA aligns a new connector with captions before it is tuned on questions. For a linear map that stage has a solution: a ridge
-regression from the map's inputs to the word embeddings of the caption. It takes seconds, has no learning rate, and is the same
-for every tower that is compared.
+LLaVA aligns a new connector with captions before it is tuned on questions. For one linear layer this stage has an exact solution: a
+ridge regression from the layer's inputs to the word embeddings of the caption. It takes seconds, has no learning rate, and treats
+all towers of a comparison alike.
 """
 
 from collections import Counter
@@ -17,19 +17,20 @@ from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.loading.lora import connector_parameters
 
-#: Strengths among which leave-one-out errors choose, in units of the inputs' mean variance times the number of images.
+#: Strengths of the ridge, chosen by leave-one-out error; in units of the inputs' mean variance times the number of images.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def align_connector(loaded: LoadedHost, captions: Sequence[str], batches: Sequence[dict[str, Tensor]]) -> float:
     """Fit the connector's last linear layer, in place.
 
-    A caption counts by the square root of the number of its images: else the most frequent one would be seen in every image.
+    A caption's weight grows with the square root of the number of its images, because otherwise the map would give every image the
+    most frequent caption.
 
     Args:
-        loaded: the model whose connector is to be trained, in its trainable form.
+        loaded: the model, its connector trainable (`mllm_adapters.loading.lora.add_lora`).
         captions: what is true of each image, in words.
-        batches: the images' inputs (`Images.batch`) in the same order.
+        batches: model inputs of the images in the order of `captions`, each a batch of `mllm_adapters.finetuning.batches.Images`.
 
     Returns:
         The share of the captions' variance that the fitted map explains on images left out.
@@ -68,7 +69,7 @@ def _last_linear(loaded: LoadedHost) -> nn.Linear:
 
 @torch.no_grad()
 def _inputs_of(layer: nn.Linear, loaded: LoadedHost, batches: Sequence[dict[str, Tensor]]) -> np.ndarray:
-    """Mean over the image tokens of what the layer is given: [images, inputs]."""
+    """Inputs of the layer, averaged over the tokens of each image: [images, inputs]."""
     seen: list[Tensor] = []
     hook = layer.register_forward_hook(lambda _module, arguments, _output: seen.append(arguments[0].detach()))
     model: Any = loaded.model
@@ -81,7 +82,7 @@ def _inputs_of(layer: nn.Linear, loaded: LoadedHost, batches: Sequence[dict[str,
 
 
 def _word_embedding(loaded: LoadedHost, caption: str) -> np.ndarray:
-    """The caption's tokens as one vector, as long as a single token's."""
+    """Sum of the embeddings of a caption's tokens, divided by the square root of their number: [width]."""
     ids = loaded.processor.tokenizer(caption, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
     table = loaded.model.get_input_embeddings().weight
     vector: np.ndarray = (table[ids.to(table.device)].detach().float().sum(0) / len(ids) ** 0.5).cpu().numpy()

@@ -1,4 +1,4 @@
-"""From questions to what the model is fed: text ids that end in the answer, and images that the frozen tower sees only once."""
+"""Model inputs made from questions: token ids that end in the answer, and images that the frozen tower sees only once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,11 @@ LETTERS = "ABCD"
 class Texts:
     """Prompts with their answers as token ids, each question tokenised once.
 
-    Sequences are padded on the left, so the answer is the end of every row: one letter token, then the end of sequence where the
-    host has it so. The letter's id is the one that scoring will read (`answer_slot.letter_ids`). Where a decoder of its own
-    answers, the answer stands in `decoder_input_ids`. What a second text encoder reads (`Host.second_text`) never holds the
-    answer and is padded on the right, since such encoders count positions from the first token.
+    Sequences are padded on the left, therefore every row ends in the answer: one letter token, then the end-of-sequence token
+    where `Host.ends_with_eos` is set. The letter's id is the one that scoring will read
+    (`mllm_adapters.prompting.answer_slot.letter_ids`). In an encoder-decoder model the answer stands in `decoder_input_ids`. The
+    inputs of a second text encoder (`Host.second_text`) never hold the answer and are padded on the right, since such encoders
+    count positions from the first token.
     """
 
     def __init__(self, loaded: LoadedHost) -> None:
@@ -36,7 +37,7 @@ class Texts:
         self.answer_length = 1 + len(self._ending)
 
     def batch(self, questions: Sequence[TrainingQuestion]) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` and what else the host's processor makes of a text, each [B, length]."""
+        """Text inputs of a batch: `input_ids`, `attention_mask` and others that the host's processor makes, each [B, length]."""
         rows = [self._row(q) for q in questions]
         pads = dict.fromkeys(rows[0], 0) | {"input_ids": self._processor.tokenizer.pad_token_id or 0}
         lengths = {key: max(len(row[key]) for row in rows) for key in pads}
@@ -47,7 +48,7 @@ class Texts:
         return values + padding if key in self._host.second_text else padding + values
 
     def letters(self, question: str) -> tuple[int, ...]:
-        """Token ids of A to D after this question."""
+        """Token ids of the letters A to D right after the prompt with this question."""
         answers = [self._host.answer(letter) for letter in LETTERS]
         return letter_ids(self._processor.tokenizer, self._host.prompt(question), answers)
 
@@ -73,10 +74,10 @@ class Texts:
 
 
 class Images:
-    """The model's image inputs by image path; with room for it, what the frozen tower makes of them in the place of pixels.
+    """Image inputs of a model by image path; where memory allows it, outputs of the frozen tower stand in the place of pixels.
 
-    In that case the tower in the model is replaced until `close`, and every image goes through the real one once, alone, so that
-    its features do not depend on which others were near it.
+    In that case a replay replaces the tower in the model until `close`, and every image goes through the real tower once, alone, so
+    that its features do not depend on the other images of a batch.
     """
 
     def __init__(self, loaded: LoadedHost, paths: Sequence[Path], cache_bytes: float) -> None:
@@ -93,12 +94,12 @@ class Images:
             self._model.set_submodule(self._host.tower, replay if bridge is None else BridgedReplay(bridge, replay))
 
     def batch(self, paths: Sequence[Path]) -> dict[str, Tensor]:
-        """`pixel_values` and what else the host's image processor makes, image after image, on the model's device."""
+        """Image inputs of a batch: `pixel_values` and others from the host's image processor, joined along the first dimension."""
         found = [self._of(path) for path in paths]
         return {key: torch.cat([inputs[key] for inputs in found]).to(self._parameter.device) for key in found[0]}
 
     def close(self) -> None:
-        """Give the model its tower back."""
+        """Put the real tower back into the model."""
         self._model.set_submodule(self._host.tower, self._tower)
 
     def _of(self, path: Path) -> dict[str, Tensor]:
@@ -111,7 +112,7 @@ class Images:
         return content
 
     def _inputs(self, path: Path) -> dict[str, Tensor]:
-        # the whole processor, not its image processor alone: some tell it what to do (InternVL's tiles)
+        # the whole processor, not its image processor alone: some pass options on to it (InternVL's tiles)
         encoded: Any = self._processor(images=[open_image(path)], text=[self._host.prompt("")], return_tensors="pt")
         names, dtype = self._processor.image_processor.model_input_names, self._parameter.dtype
         found = {name: encoded[name] for name in names if name in encoded}

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from mgll.files import sha256, write_text
 from mgll.formats import FormatError
 from mgll.images.preprocessing import ImageError
 from mgll.provenance import provenance
+from mgll.run_folder import claim_folder, refuse_another_run
 from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.distributed import start_accelerator
 from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share
-from mllm_adapters.checkpoints.json_files import read_json
 from mllm_adapters.checkpoints.model_card import write_card
 from mllm_adapters.contract.finetune_record import FINETUNE, FinetuneRecord, read_finetune
 from mllm_adapters.contract.host import LoadedHost
@@ -47,10 +47,10 @@ def finetune(
     out: str | os.PathLike[str],
     settings: FinetuneSettings | None = None,
 ) -> Path:
-    """Train and write to `out` what `mllm_adapters.load` (or PEFT) puts on top of the base again.
+    """Fine-tune a host or a graft; `mllm_adapters.load` (or PEFT) puts the trained weights in `out` onto the base again.
 
-    A run that was killed goes on from its newest checkpoint when called again with the same arguments; the result is the same bit
-    for bit on a CPU. A finished run is left as it is.
+    A run that was killed goes on from its newest checkpoint when called again with the same arguments; on a CPU the result is the
+    same bit for bit as without the interruption. A finished run is left as it is.
 
     Args:
         directory: a host or a graft.
@@ -62,9 +62,11 @@ def finetune(
         `out`.
 
     Raises:
-        FormatError: if the base is damaged.
-        ImageError: if an image cannot be read.
-        ValueError: if `out` holds another run, the questions are fewer than a batch, or the batch does not divide by the processes.
+        FormatError: if the base is damaged, or is itself a fine-tuned directory.
+        HostError: if LoRA or the alignment does not fit the host.
+        ImageError: if an image is missing or cannot be read.
+        ValueError: if `out` holds another run, the questions are fewer than a batch, an answer is no letter from A to D, a caption
+            is missing for `align`, or the batch does not divide by the processes.
     """
     settings, out = settings or FinetuneSettings(), Path(out)
     if (Path(directory) / FINETUNE).is_file():
@@ -76,7 +78,8 @@ def finetune(
         accelerator.print(f"{out} holds this very run, finished")
         return out
     if accelerator.is_main_process:
-        _claim(out, run)
+        begun = newest_checkpoint(out / CHECKPOINTS) is not None
+        claim_folder(out, RUN, run, begun, "another run", provenance=provenance())
     loaded = _load_base(directory, accelerator, settings)
     torch.manual_seed(settings.seed)
     peft_model = add_lora(
@@ -110,7 +113,7 @@ def _align(loaded: LoadedHost, questions: Sequence[TrainingQuestion], images: Im
 
 
 def total_steps(settings: FinetuneSettings, questions: int) -> int:
-    """Optimiser steps of a run."""
+    """Number of optimiser steps of a run on this number of questions."""
     return settings.steps if settings.steps is not None else settings.epochs * (questions // settings.batch_size)
 
 
@@ -118,7 +121,7 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
     """Mean cross-entropy of the answers' tokens.
 
     Args:
-        logits: of the last positions, the one before the answer first: [B, 1 + answer length, vocabulary].
+        logits: logits of the last positions, from the one before the answer on: [B, 1 + answer length, vocabulary].
         answers: token ids [B, answer length].
     """
     return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), answers.flatten())
@@ -139,7 +142,7 @@ def _check(settings: FinetuneSettings, questions: Sequence[TrainingQuestion], pr
 def _describe(
     base: Path, questions: Sequence[TrainingQuestion], out: Path, settings: FinetuneSettings
 ) -> dict[str, Any]:
-    """All that decides the outcome; a run is resumed only under the same description."""
+    """Describe everything that decides the outcome of a run; a run is resumed only under the same description."""
     paths = sorted({q.image for q in questions})
     if lacking := [str(path) for path in paths if not path.is_file()]:
         raise ImageError(f"{len(lacking)} of {len(paths)} images are not there: {', '.join(lacking[:4])}")
@@ -158,35 +161,8 @@ def _describe(
 def _is_finished(out: Path, run: dict[str, Any]) -> bool:
     if not (out / FINETUNE).is_file():
         return False
-    record = read_finetune(out).model_dump()
-    _compare(out, {key: record[key] for key in run}, run)
+    refuse_another_run(out, read_finetune(out).model_dump(), run, "another run")
     return True
-
-
-def _claim(out: Path, run: dict[str, Any]) -> None:
-    """Write the description into the folder, or refuse a folder with another run's checkpoints."""
-    if newest_checkpoint(out / CHECKPOINTS):
-        _compare(out, read_json(out / RUN), run)
-    write_text(out / RUN, json.dumps({**run, "provenance": provenance()}, indent=2) + "\n")
-
-
-def _compare(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
-    changed = [
-        f"{key}: {flat_old.get(key)!r} -> {value!r}" for key, value in flat_new.items() if flat_old.get(key) != value
-    ]
-    if changed:
-        raise ValueError(
-            f"{out} holds another run ({'; '.join(changed[:6])}); choose another --out or remove the folder"
-        )
-
-
-def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _load_base(directory: str | os.PathLike[str], accelerator: Accelerator, settings: FinetuneSettings) -> LoadedHost:
@@ -217,7 +193,7 @@ def _train(
     wrapped.train()
     bar = tqdm(total=total, initial=done, desc="fine-tune", disable=not accelerator.is_main_process)
     for step, epoch, batch in _batches(settings, len(questions), done, total):
-        # LoRA's dropout draws from this, so that a resumed step draws what the undisturbed one drew
+        # for LoRA's dropout: a resumed run draws in each step what an uninterrupted run draws
         torch.manual_seed((settings.seed * 1_000_003 + step) * 4099 + accelerator.process_index)
         factor = learning_rate_factor(step, total, settings.warmup)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -296,7 +272,7 @@ def _batches(settings: FinetuneSettings, count: int, done: int, total: int) -> I
 def _write_result(
     out: Path, run: dict[str, Any], peft_model: Any, loaded: LoadedHost, letters: tuple[int, ...]
 ) -> None:
-    """Adapter and connector, then the record that makes the folder a finished one."""
+    """Write adapter and connector, then the record that marks the run as finished."""
     adapter = out / ".adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     save_trained(peft_model, adapter, run["base"])

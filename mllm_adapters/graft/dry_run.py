@@ -1,4 +1,4 @@
-"""What a graft would do and need, found from headers alone."""
+"""Dry run of a graft: what it would do and need, found from headers alone."""
 
 import math
 import os
@@ -18,13 +18,16 @@ from mllm_adapters.graft.weights import full_name, is_untouched, kept_by_shard, 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a graft would do.
+    """What a graft would write and what it would leave to train.
 
     Attributes:
-        plan: what the host makes of the donor.
-        replaced, dropped: numbers of tensors that come from the donor, and of the host's that go and have no successor.
-        linked, rewritten, arriving: bytes of shards that stay, of kept tensors in shards that are written anew, and of new tensors.
-        connector: parameters of the connector, which fine-tuning trains in full.
+        plan: the host's plan for this donor.
+        replaced: number of tensors that come from the donor.
+        dropped: number of the host's tensors that are removed and have no successor.
+        linked: bytes in shards that stay as they are.
+        rewritten: bytes of kept tensors in shards that have to be rewritten.
+        arriving: bytes of the donor's tensors and of new tensors.
+        connector: number of parameters of the connector, which fine-tuning trains in full.
         adapted: linear layers of the language model that LoRA adapts, as (inputs, outputs).
     """
 
@@ -45,10 +48,11 @@ def dry_run(
     settings: GraftSettings | None = None,
     parts: Mapping[str, Path] | None = None,
 ) -> DryRun:
-    """All that `graft` would do, found from headers alone; nothing is written.
+    """Tell what `mllm_adapters.graft.transplant.graft_tower` would do, from headers alone; nothing is written.
 
     Raises:
-        FormatError, HostError: as `graft`.
+        FormatError: if checkpoint or tower are damaged or incomplete.
+        HostError: if they do not fit each other or the settings.
     """
     settings = settings or GraftSettings()
     opened = take_apart(host, open_source(host, Path(source), parts))

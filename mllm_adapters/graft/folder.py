@@ -28,8 +28,8 @@ def _check_out(out: Path, source: Path) -> None:
 
 
 def write_files(source: Source, files: dict[str, Json], out: Path) -> None:
-    """Everything but weights; config.json last, because nothing is loadable without it."""
-    for path in sorted(source.directory.rglob("*")):  # a second tokenizer has a folder of its own
+    """Write all files of a graft but its weights; config.json last, because nothing loads without it."""
+    for path in sorted(source.directory.rglob("*")):  # some hosts have a second tokenizer, in a subfolder
         relative = path.relative_to(source.directory)
         weights = path.suffix in _WEIGHTS or path.name.endswith(".index.json") or path.name == GRAFT
         left = weights or str(relative).startswith(".") or any(path.match(pattern) for pattern in source.leave)

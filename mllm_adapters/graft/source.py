@@ -1,4 +1,4 @@
-"""A host's checkpoint on disk, opened under the names of the layout that is written, and taken apart."""
+"""A host's checkpoint on disk: opened under the tensor names that a graft writes, and its tower's tensors found."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,13 @@ from mllm_adapters.modules.native_checkpoint import read_native
 
 @dataclass(frozen=True)
 class OpenedHost:
-    """A host taken apart: its checkpoint, and its tower's tensors by their names in the tower."""
+    """A host's checkpoint in which the tower has been found.
+
+    Attributes:
+        source: the whole checkpoint.
+        tower: names of the tower's tensors in the files, by their names in the tower.
+        prefix: the part of the names in the files that stands before the names in the tower.
+    """
 
     source: Source
     tower: dict[str, str]
@@ -22,11 +28,12 @@ class OpenedHost:
 
 
 def open_source(host: Host, directory: Path, parts: Mapping[str, Path] | None = None) -> Source:
-    """A host's checkpoint under the names of the layout that is written.
+    """Open a host's checkpoint under the tensor names of the layout that is written.
 
     Raises:
-        FormatError: if it is damaged or incomplete.
-        HostError: if it is of another family, or a part is lacking or unknown.
+        FormatError: if the checkpoint is damaged or incomplete.
+        HostError: if it is of another family or itself a graft that plain transformers cannot read, or if a part is missing or
+            unknown.
     """
     parts = parts or {}
     if unknown := sorted(parts.keys() - host.parts.keys()):
@@ -45,7 +52,7 @@ def take_apart(host: Host, source: Source) -> OpenedHost:
     """Find the tower's tensors in a checkpoint.
 
     Raises:
-        FormatError: if there are none, or not all under one prefix.
+        FormatError: if there are no such tensors, or their names do not share one prefix.
     """
     tower = {name: match for name in source.tensors if (match := re.match(host.tower_keys, name))}
     if not tower:

@@ -1,4 +1,4 @@
-"""Grafting: write a host's checkpoint with another tower in it, as bytes. `mllm_adapters.graft` holds the record it leaves."""
+"""Grafting: write a host's checkpoint with another tower, as bytes. `mllm_adapters.contract.graft_record` describes graft.json."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -45,14 +45,14 @@ def graft_tower(
         out: directory to write; an earlier graft there is replaced, anything else is refused.
         settings: token policy and the rest; the defaults when None.
         copy: copy untouched shards even where a hard link would do.
-        named: how the user named the checkpoint, for the record; `source` when None.
+        named: name of the checkpoint in the record, such as its hub id; `source` when None.
         parts: further checkpoints that the published one leaves out (`Host.parts`).
         warm: unlabelled images on which the donor's tokens are fitted to the old tower's (`mllm_adapters.graft.warm`).
 
     Raises:
         FormatError: if checkpoint or tower are damaged or incomplete.
         ImageError: naming images of `warm` that cannot be read.
-        HostError: if they do not fit each other or the settings.
+        HostError: if they do not fit each other or the settings, or `out` holds anything but an earlier graft.
     """
     directory, out = Path(source), Path(out)
     settings = (settings or GraftSettings()).model_copy(update={"warm": warm is not None})
@@ -89,7 +89,7 @@ def convert_host(
     named: str | None = None,
     parts: Mapping[str, Path] | None = None,
 ) -> Graft:
-    """Write to `out` the untouched host in the layout that `mllm_adapters.load` reads: the arm that a graft is compared with.
+    """Write to `out` the untouched host in the layout that `mllm_adapters.load` reads: the baseline that a graft is compared with.
 
     Raises:
         FormatError: if the checkpoint is damaged or incomplete.
@@ -119,7 +119,7 @@ def convert_host(
 def _fit(
     host: Host, source: Source, encoder: Path, plan: Plan, images: Sequence[Path]
 ) -> "tuple[dict[str, Tensor], WarmStart]":
-    from mllm_adapters.graft.warm import fit  # brings torch, which no other graft needs
+    from mllm_adapters.graft.warm import fit  # imports torch, which a graft without `warm` may not need
 
     return fit(host, source, encoder, plan, images)
 
@@ -142,7 +142,7 @@ def _write_record(folder: Path, host: Host, plan: Plan, **facts: Any) -> Graft:
 
 
 def plan_graft(host: Host, source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
-    """The host's plan for this donor, checked: what a graft writes, before it is written.
+    """Make the host's plan for this donor and check it. Nothing is written.
 
     Raises:
         HostError: if host, donor and settings do not fit each other.

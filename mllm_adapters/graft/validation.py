@@ -1,4 +1,4 @@
-"""The graft: a host's checkpoint directory with another vision tower in it, and `graft.json` that says how it came about.
+"""Validation of a graft: a host's checkpoint directory with another vision tower in it, and `graft.json` that says how it was made.
 
 `python -m mllm_adapters.graft validate DIR` checks one: every tensor's bytes, and that the processor puts in as many image tokens
 as the connector yields features. `mllm_adapters.graft.transplant` makes one.
@@ -19,8 +19,8 @@ def validate(directory: str | os.PathLike[str]) -> Graft:
     """Check a graft against its record: files, tensors' bytes, that no old tensor is left, and the token count.
 
     Raises:
-        FormatError: naming what differs.
-        HostError: if features and placeholders differ.
+        FormatError: if a file or tensor is missing or differs from the record; the message names it.
+        HostError: if the number of features differs from the number of image tokens.
     """
     directory = Path(directory)
     record = read_graft(directory)

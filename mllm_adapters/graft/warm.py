@@ -1,9 +1,9 @@
 """A warm graft: the host's connector is given the donor's tokens as if they were the old tower's.
 
-On unlabelled images both towers are run, and a linear map from the donor's tokens to the old tower's at the same place is fitted in
-closed form (ridge regression). Where the connector starts with a linear layer that reads the tokens, the map is multiplied into it;
-elsewhere it becomes a `bridge` behind the donor. The language model is never loaded, and of the tokens only sums are kept, so
-memory does not grow with the number of images.
+Both towers are run on unlabelled images, and a linear map from the donor's tokens to the old tower's tokens at the same place is
+fitted in closed form (ridge regression). Where the connector starts with a linear layer that reads the tokens, the map is
+multiplied into this layer; elsewhere it becomes a layer behind the donor, the `bridge`. The language model is never loaded. Only
+sums over the tokens are kept, therefore memory does not grow with the number of images.
 """
 
 import math
@@ -36,18 +36,18 @@ from mllm_adapters.graft.weights import shim_prefix
 from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.loading.load import load_processor, model_class
 
-#: Strengths of the ridge among which images left out choose, in units of the donor tokens' mean variance.
+#: Strengths of the ridge, chosen by the error on images left out; in units of the donor tokens' mean variance.
 STRENGTHS = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-HELD_OUT, FEWEST = 5, 10  # one image in so many; fewer images would leave none to choose by
+HELD_OUT, FEWEST = 5, 10  # every fifth image is left out of the fit; with fewer than ten, no choice could rest on them
 BATCH = 8
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 
 
 def images_in(folder: Path, limit: int, seed: int = 0) -> list[Path]:
-    """At most `limit` images of a folder and its subfolders, drawn with this seed.
+    """Draw at most `limit` images from a folder and its subfolders.
 
     Raises:
-        HostError: if there are none.
+        HostError: if the folder holds no image.
     """
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
@@ -56,10 +56,10 @@ def images_in(folder: Path, limit: int, seed: int = 0) -> list[Path]:
 
 
 def warm_plan(host: Host, source: Source, plan: Plan, settings: GraftSettings) -> Plan:
-    """The plan with those tensors in it that the fitted map will determine: the connector's first linear layer, or the bridge.
+    """Add to a plan the tensors that the fitted map will determine: the connector's first linear layer, or the bridge.
 
     Raises:
-        HostError: if the host can take no such map, or its connector is to be new.
+        HostError: if the host has no place for the map, or the settings make its connector new.
     """
     if settings.connector == "new":
         raise HostError("a warm graft starts from the host's own connector; leave --connector new away, or --warm")
@@ -85,14 +85,15 @@ def warm_plan(host: Host, source: Source, plan: Plan, settings: GraftSettings) -
 def fit(
     host: Host, source: Source, encoder: Path, plan: Plan, images: Sequence[Path]
 ) -> tuple[dict[str, Tensor], WarmStart]:
-    """Fit the map and turn it into tensors of the host.
+    """Fit the linear map from the donor's tokens to the old tower's, and turn it into tensors of the host.
 
     Args:
         host: the family.
         source: its checkpoint.
         encoder: the donor's tower file.
-        plan: of `warm_plan`.
-        images: unlabelled; one in five chooses the ridge's strength and tells what the map explains.
+        plan: the plan from `warm_plan`.
+        images: paths of unlabelled images; every fifth is left out of the fit, to choose the ridge's strength and to measure what
+            the map explains. The tensors are then fitted on all.
 
     Returns:
         The tensors' values by the names that they have in `plan.new`, and the record.
@@ -100,7 +101,7 @@ def fit(
     Raises:
         FormatError: if the old tower's tensors are not all there.
         HostError: if there are fewer than ten images, or the tokens of a tower form no square.
-        ImageError: naming the images that cannot be read.
+        ImageError: if images cannot be read; the message names them.
     """
     if len(images) < FEWEST:
         raise HostError(f"a warm graft needs {FEWEST} images or more, better some hundreds; there are {len(images)}")
@@ -135,7 +136,7 @@ class Moments:
         self.squares: Any = 0.0  # [n]
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """Count inputs [tokens, m] and targets [tokens, n] in."""
+        """Add pairs of inputs [tokens, m] and targets [tokens, n] to the sums."""
         x, y = nn.functional.pad(x.double(), (1, 0), value=1.0), y.double()
         self.inputs, self.cross, self.squares = (
             self.inputs + x.T @ x,
@@ -151,7 +152,7 @@ class Moments:
 
     @property
     def count(self) -> float:
-        """Number of pairs."""
+        """Number of token pairs in the sums."""
         return float(self.inputs[0, 0])
 
     def solve(self, strength: float) -> tuple[Tensor, Tensor]:
@@ -163,7 +164,7 @@ class Moments:
         return weight, mean_y - weight @ mean_x
 
     def explained(self, weight: Tensor, bias: Tensor) -> float:
-        """Share of the targets' variance, over all of their channels, that this map explains."""
+        """Share of the targets' variance over all channels that the map of weight [n, m] and bias [n] explains."""
         whole = torch.cat((bias[:, None], weight), dim=1)
         error = self.squares - 2 * (whole.T * self.cross).sum(0) + (whole @ self.inputs * whole).sum(1)
         variance = self.squares - self.cross[0] ** 2 / self.count
@@ -171,17 +172,17 @@ class Moments:
 
 
 def matched(donor: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens of both towers place by place, on the coarser of the two grids; class tokens pair up where both hand one on.
+    """Pair the tokens of two towers place by place on the coarser of their grids, and the class tokens where both have one.
 
     Args:
-        donor: [B, tokens, width].
-        old: the same of the other tower.
+        donor: tokens of the donor [B, tokens, width].
+        old: tokens of the old tower [B, tokens, width]; number and width may differ from the donor's.
 
     Returns:
         Two tensors with the same number of tokens, each [B, tokens, its own width].
 
     Raises:
-        HostError: if the tokens of one form no square grid.
+        HostError: if the tokens of a tower form no square grid.
     """
     (donor_class, donor_grid), (old_class, old_grid) = _parts(donor), _parts(old)
     side = math.isqrt(min(donor_grid.shape[1], old_grid.shape[1]))
@@ -192,7 +193,7 @@ def matched(donor: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _parts(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Class token, or nothing, and grid."""
+    """Split tokens [B, tokens, width] into the class token (maybe none) and the square grid."""
     for extra in (0, 1):
         if math.isqrt(tokens.shape[1] - extra) ** 2 == tokens.shape[1] - extra:
             return tokens[:, :extra], tokens[:, extra:]
@@ -209,7 +210,7 @@ def _coarsened(grid: Tensor, side: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Reader:
-    """A tower with the processor that feeds it; the whole of the photograph is one image to it."""
+    """A tower with the processor that prepares its images. Where a processor cuts tiles, only the whole image is read."""
 
     host: Host
     tower: nn.Module
@@ -218,7 +219,7 @@ class _Reader:
 
     @torch.no_grad()
     def tokens(self, images: Sequence[Image.Image]) -> Tensor:
-        """What the connector reads of square images: [B, tokens, width]."""
+        """Tokens of square images that the connector reads: [B, tokens, width]."""
         device = next(self.tower.parameters()).device
         pixels = torch.cat([self._pixels(image) for image in images]).to(device)
         assert self.host.encode is not None
@@ -265,7 +266,7 @@ def _donor_reader(host: Host, source: Source, encoder: Path, plan: Plan, directo
 
 
 def _write(host: Host, source: Source, files: dict[str, Any], directory: Path) -> Any:
-    """The directory without its weights, for the processor; returns the model's configuration."""
+    """Write the host's directory without its weights, for the processor; returns the model's configuration."""
     directory.mkdir()
     write_files(source, files, directory)
     return model_class(host).config_class.from_pretrained(directory)
@@ -276,7 +277,7 @@ def _device() -> str:
 
 
 def _batches(images: Sequence[Path], rule: Preprocessing) -> Iterator[tuple[int, list[Image.Image]]]:
-    """Squares with the index of their first; unreadable images stop it at the end, so that all of them are named."""
+    """Yield batches of square images, each with the index of its first; unreadable images are raised together at the end."""
     unreadable: list[str] = []
     for first in tqdm(range(0, len(images), BATCH), desc="warm graft", unit="batch"):
         squares = []
@@ -292,7 +293,7 @@ def _batches(images: Sequence[Path], rule: Preprocessing) -> Iterator[tuple[int,
 
 
 def _square(image: Image.Image, rule: Preprocessing) -> Image.Image:
-    """The square that the donor sees of a photograph, for both towers: else the same place would not be the same thing."""
+    """Crop or pad for both towers as the donor does, so that token (i, j) of each covers the same pixels."""
     if image.width == image.height:
         return image
     side = min(image.size) if rule.resize == "crop" else max(image.size)
@@ -301,7 +302,7 @@ def _square(image: Image.Image, rule: Preprocessing) -> Image.Image:
 
 
 def _as_tensors(host: Host, source: Source, plan: Plan, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """Values of the last two tensors of the plan."""
+    """Values of the last two tensors of the plan, which are the weight and the bias that hold the map."""
     names = [tensor.name for tensor in plan.new[-2:]]
     if host.first_linear:
         old = [_named(source, f"{host.first_linear}.{part}").double() for part in ("weight", "bias")]

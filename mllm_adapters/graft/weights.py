@@ -1,4 +1,4 @@
-"""The shards of a graft: linked, rewritten without what goes, and one of their own for what comes."""
+"""Shards of a graft: linked, rewritten without the tensors that go, and one new shard for the tensors that come."""
 
 import re
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def write_weights(
     copy: bool,
     fitted: "Mapping[str, Tensor]",
 ) -> list[TensorChange]:
-    """Shards of the graft: linked, rewritten without what goes, and one of their own for what comes."""
+    """Write the shards of a graft and their index; returns a record of every tensor that is replaced, new or dropped."""
     old = opened.source.tensors
     arriving = _donor_tensors(opened, donor, plan)
     fresh = {name: Held(tensor) for name, tensor in _new_tensors(opened, plan, settings.seed, fitted).items()}
@@ -80,7 +80,7 @@ def leaving_tensors(opened: OpenedHost, plan: Plan) -> set[str]:
 
 
 def write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dict[str, Stored]:
-    """Write all tensors but those that leave, in shards of the names they lie in; a shard that stays as it is becomes a link."""
+    """Write all tensors but the `leaving` ones, in shards named like those of the source; an unchanged shard becomes a link."""
     written: dict[str, Stored] = {}
     for shard, kept in kept_by_shard(source, leaving).items():
         target = _free_path(out, shard)
@@ -93,7 +93,7 @@ def write_kept(source: Source, leaving: set[str], out: Path, copy: bool) -> dict
 
 
 def kept_by_shard(source: Source, leaving: set[str]) -> dict[Path, dict[str, Part]]:
-    """What stays, by the file it lies in."""
+    """Group the tensors that stay by the file that holds them."""
     shards: dict[Path, dict[str, Part]] = {}
     for name, part in source.tensors.items():
         if name not in leaving:
@@ -102,12 +102,12 @@ def kept_by_shard(source: Source, leaving: set[str]) -> dict[Path, dict[str, Par
 
 
 def is_untouched(shard: Path, kept: Mapping[str, Part]) -> bool:
-    """Whether all of a file stays under its old names, so that it can be linked."""
+    """Whether a file keeps all of its tensors under their old names, so that it can be linked."""
     return shard.suffix == ".safetensors" and shard.is_file() and kept == read_shard(shard)
 
 
 def _free_path(out: Path, shard: Path) -> Path:
-    """Where a shard is written: under its own name, unless transformers would take that for the only one, or it is taken."""
+    """Path for a shard: its own name, or another where that is taken or would make transformers read this shard alone."""
     own = (
         shard.name != SINGLE and shard.suffix == ".safetensors"
     )  # beside model.safetensors the index would not be read
@@ -117,10 +117,10 @@ def _free_path(out: Path, shard: Path) -> Path:
 
 
 def _donor_tensors(opened: OpenedHost, donor: dict[str, Stored], plan: Plan) -> dict[str, Part]:
-    """The donor under the host's names, in the dtype of the tower that goes: bytes of its file where that is its own dtype."""
+    """Name the donor's tensors as the host does and give them the old tower's dtype; those that have it are copied as bytes."""
     old = opened.source.tensors[next(iter(opened.tower.values()))]
     prefix = opened.prefix
-    if plan.tower is not None:  # legacy spellings below the tower's own name are the stock class's business
+    if plan.tower is not None:  # only the stock class maps old names such as vision_tower.vision_model.*
         prefix = shim_prefix(prefix) + "donor."
     tensors: dict[str, Part] = {}
     for name, part in sorted(donor.items()):
@@ -131,7 +131,7 @@ def _donor_tensors(opened: OpenedHost, donor: dict[str, Stored], plan: Plan) -> 
 
 
 def shim_prefix(prefix: str) -> str:
-    """What stands before the names of a shim's tensors, where `prefix` stands before those of the tower that goes."""
+    """Prefix of tensor names in a tower that `Plan.tower` describes: `prefix`, that of the old tower, cut after `vision_tower.`."""
     return re.sub(r"(vision_tower\.).*", r"\1", prefix)
 
 
@@ -161,5 +161,5 @@ def _new_tensors(opened: OpenedHost, plan: Plan, seed: int, fitted: "Mapping[str
 
 
 def full_name(opened: OpenedHost, tensor: NewTensor) -> str:
-    """The name in the files of a tensor whose plan gives the end of it."""
+    """Find the full name in the files of a new tensor, of which the plan gives only the end."""
     return next((name for name in opened.source.tensors if name.endswith(tensor.name)), tensor.name)

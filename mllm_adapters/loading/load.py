@@ -28,11 +28,11 @@ def load(
     Args:
         directory: the model's folder.
         device: where to put it.
-        dtype: as in `from_pretrained`; `auto` keeps that of the checkpoint.
+        dtype: dtype of the weights; `auto` keeps the checkpoint's.
 
     Raises:
         FormatError: if the directory is incomplete, or its tensors are not exactly those of the model.
-        HostError: if its family is not known.
+        HostError: if the model's family is not known.
     """
     directory = Path(directory)
     if (directory / FINETUNE).is_file():
@@ -50,7 +50,7 @@ def load(
 
 
 def load_processor(host: Host, directory: Path) -> Any:
-    """The processor of a host's directory."""
+    """Load the processor from a host's directory."""
     from transformers import AutoProcessor
 
     return host.processor(directory) if host.processor else AutoProcessor.from_pretrained(directory)

@@ -1,4 +1,4 @@
-"""What fine-tuning trains: LoRA on the language model alone, the connector in full, the tower never."""
+"""Trained parts of a fine-tuned model: LoRA on the language model alone, and the connector in full; never the tower."""
 
 import os
 import re
@@ -28,14 +28,14 @@ def add_lora(
 
     Args:
         model: the loaded host or graft.
-        host: its spec.
-        rank: of LoRA; 0 trains the connector alone.
+        host: spec of the model's family.
+        rank: rank of LoRA; 0 trains the connector alone.
         alpha: LoRA's scale is alpha / rank.
-        dropout: of LoRA's input.
-        targets: regex over whole module names, in place of the host's.
+        dropout: dropout rate on LoRA's input.
+        targets: regex, matched against whole module names, in place of `Host.lora_targets`.
 
     Raises:
-        HostError: if the regex matches nothing, or something in the tower or the connector.
+        HostError: if the regex matches nothing, or a module of the tower or the connector, or if the model lacks the connector.
     """
     pattern = targets or host.lora_targets
     if rank:
@@ -65,7 +65,7 @@ def _connector(model: nn.Module, host: Host) -> tuple[str, ...]:
 
 
 def save_trained(model: PeftModel, directory: Path, base: str) -> None:
-    """Write LoRA and connector as a PEFT adapter directory."""
+    """Write LoRA and connector as a PEFT adapter directory that names `base` as its model."""
     model.peft_config["default"].base_model_name_or_path = base
     model.save_pretrained(os.fspath(directory), save_embedding_layers=False)
     (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
@@ -75,7 +75,7 @@ def load_trained(model: nn.Module, host: Host, directory: Path) -> None:
     """Put the LoRA layers and the connector of a directory into a freshly loaded base, in place.
 
     Raises:
-        FormatError: if its tensors are not exactly those that its configuration asks for.
+        FormatError: if the adapter's tensors are not exactly those that its configuration describes.
     """
     config = PeftConfig.from_pretrained(os.fspath(directory))
     config.inference_mode = True

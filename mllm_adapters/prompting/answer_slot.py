@@ -1,4 +1,4 @@
-"""Which token is the answer letter, at the very place where the model answers."""
+"""Token ids of answers at the exact place where the model answers."""
 
 import inspect
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str] = "ABCD") -> tuple[int, ...]:
     """Token ids of the letters right after the prompt, found by tokenising prompt and prompt + letter.
 
-    A letter alone often has another id than the same letter in its place (`A` and ` A`), so nothing is looked up. Pass
-    `[host.answer(letter) for letter in "ABCD"]` to have the letters in the host's own form.
+    A letter alone often has another id than the same letter after a prompt (`A` and ` A`), therefore no id is looked up in the
+    vocabulary. Pass `[host.answer(letter) for letter in "ABCD"]` to have the letters in the host's own form.
 
     Raises:
         ValueError: if a letter is not exactly one token there, or two letters are the same token.
@@ -34,7 +34,7 @@ def continuation_ids(tokenizer: Any, prompt: str, answers: Sequence[str]) -> lis
     """Token ids of each answer right after the prompt.
 
     Raises:
-        ValueError: if an answer is no token there, or changes the tokens of the prompt before it.
+        ValueError: if an answer adds no token to the prompt, or changes the tokens of the prompt before it.
     """
     before, *after = plain_ids(tokenizer, [prompt, *(prompt + answer for answer in answers)])
     for answer, ids in zip(answers, after, strict=True):
@@ -47,25 +47,25 @@ def continuation_ids(tokenizer: Any, prompt: str, answers: Sequence[str]) -> lis
 
 
 def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts, without the end of sequence with which some tokenizers close every text."""
+    """Token ids of texts, without the end-of-sequence token that some tokenizers put at the end of every text."""
     found = [list(ids) for ids in tokenizer(list(texts))["input_ids"]]
     end = getattr(tokenizer, "eos_token_id", None)
     return [ids[:-1] if ids and ids[-1] == end else ids for ids in found]
 
 
 def decoder_start(config: Any) -> int | None:
-    """The token that a decoder of its own begins with, where the answer stands; None where the answer follows the prompt."""
+    """First token of the decoder in an encoder-decoder model; None for a decoder-only model, whose answer follows the prompt."""
     text = config.get_text_config()
     return int(text.decoder_start_token_id) if text.is_encoder_decoder else None
 
 
 def forward_options(model: Any, host: Host, attention_mask: "Tensor", keep: int) -> dict[str, Any]:
-    """What the forward pass is told in training and in scoring alike, so that both read the same slot.
+    """Options of the forward pass, the same in training and in scoring, so that both read the answer at the same place.
 
     Args:
         model: an instance of the host's class.
-        host: its spec.
-        attention_mask: of the prompts [B, length]; positions are counted from the first token that is no padding.
+        host: spec of the model's family.
+        attention_mask: mask of the prompts [B, length]; positions are counted from the first token that is no padding.
         keep: how many of the last positions are read; a model that can do so computes logits for no others.
     """
     options: dict[str, Any] = {"use_cache": False}

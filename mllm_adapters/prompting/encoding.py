@@ -12,10 +12,11 @@ from mllm_adapters.prompting.answer_slot import plain_ids
 
 
 def encode_prompts(loaded: LoadedHost, image: Image.Image, prompts: Sequence[str]) -> EncodedPrompts:
-    """Encode prompts about an image, an RGB one of any size.
+    """Encode several prompts about one RGB image of any size.
 
-    The processor runs once. Where prompts differ only behind the image, the others get the tokens of their own ends; where that
-    does not give what the processor gives (a text that a second encoder reads too), it runs for each of them.
+    The processor encodes the first prompt with the image. Where the prompts differ only after the image, the others share its
+    tokens up to there and get the tokens of their own ends. Where this is not possible (a second text encoder reads the prompt
+    too), the processor runs for each prompt.
     """
     first = _encoded(loaded, image, prompts[0])
     images = {name: first[name] for name in loaded.processor.image_processor.model_input_names if name in first}
@@ -56,7 +57,7 @@ def _text(encoded: dict[str, Any], images: dict[str, Any]) -> dict[str, list[int
 def _other_ends(
     loaded: LoadedHost, first: dict[str, list[int]], prompts: Sequence[str]
 ) -> list[dict[str, list[int]]] | None:
-    """The rows of all prompts but the first, from the first one's; None where that cannot be done."""
+    """Derive the rows of all prompts but the first from the row of the first; None where this is not possible."""
     if loaded.host.second_text:
         return None
     plain = plain_ids(loaded.processor.tokenizer, prompts)

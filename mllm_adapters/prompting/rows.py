@@ -1,6 +1,7 @@
 """Prompts as rows of a batch, each whole: for hosts whose image tokens depend on the prompt, and for writing replies.
 
-The frozen tower still sees every image once: what it made of it stands in the place of pixels while a replay stands in the tower's.
+Where the host allows it, the frozen tower still sees every image only once: its output is passed in the place of pixels, and a
+module that hands this output on (`Host.replay`) takes the place of the tower.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,17 @@ from mllm_adapters.prompting.answer_slot import decoder_start, forward_options
 def row_log_probs(
     loaded: LoadedHost, encoded: Sequence[EncodedPrompts], continuations: Sequence[Sequence[Sequence[Sequence[int]]]]
 ) -> list[list[list[Tensor]]]:
-    """As `prompt_tree.tree_log_probs`, for any host."""
+    """Log-probabilities of each continuation's tokens after each prompt, and of all tokens right after the prompt, for any host.
+
+    Args:
+        loaded: the model.
+        encoded: prompts of each case.
+        continuations: [case][prompt][continuation] token ids.
+
+    Returns:
+        [case][prompt] list of float32 tensors on the CPU: first that of the whole vocabulary right after the prompt [V], then for
+        every continuation its tokens' [length].
+    """
     rows, keep = [], 1
     for case, wanted in zip(encoded, continuations, strict=True):
         for prompt, follows in enumerate(wanted):
@@ -39,14 +50,18 @@ def row_log_probs(
 
 
 def _of(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Log-probabilities of a continuation's tokens from logits whose last row speaks of its last token."""
+    """Log-probabilities of a continuation's tokens from logits whose last row predicts its last token."""
     return logits[-len(ids) :].log_softmax(-1)[range(len(ids)), list(ids)]
 
 
 def replies(
     loaded: LoadedHost, encoded: Sequence[EncodedPrompts], max_new_tokens: int, **decoding: Any
 ) -> list[list[str]]:
-    """What the model writes after each prompt of each case, decoded greedily unless `decoding` (of `generate`) says otherwise."""
+    """Generate a reply after each prompt of each case: greedily, unless `decoding` (options of `generate`) says otherwise.
+
+    Returns:
+        [case][prompt] the reply as text, without special tokens.
+    """
     rows: list[tuple[EncodedPrompts, int, tuple[int, ...]]] = [
         (case, prompt, ()) for case in encoded for prompt in range(len(case.prompts))
     ]
@@ -54,7 +69,7 @@ def replies(
     with _tower_out_of_the_way(loaded, encoded) as images:
         inputs = _inputs(loaded, rows, images)
         asked = inputs["input_ids"]
-        # what is behind the end is padded with a token that is left out of the text, or the batch would decide the reply
+        # rows that end early are padded with a token that decoding leaves out, or the reply would depend on the batch
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         decoding = {
             "do_sample": False,
@@ -70,7 +85,7 @@ def replies(
 
 
 def _stops(model: Any, tokenizer: Any) -> list[int] | None:
-    """Where decoding ends: at the tokens that the checkpoint names, and at the tokenizer's end of sequence, which some misname."""
+    """Tokens that end decoding: those that the checkpoint names and, since some checkpoints name a wrong one, the tokenizer's."""
     own = model.generation_config.eos_token_id
     found = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id} - {None}
     return sorted(found) or None
@@ -89,7 +104,7 @@ def _forward(
             inputs["decoder_input_ids"] = torch.tensor(padded, device=inputs["input_ids"].device)
         options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep)
         logits = loaded.model(**inputs, **options).logits[:, -keep:].float().cpu()
-    if start is not None:  # padded behind: what was asked for comes first
+    if start is not None:  # padded on the right: the logits that are wanted come first
         return [row[: 1 + len(after)] for row, (_, _, after) in zip(logits, rows, strict=True)]
     return [row[keep - 1 - len(after) :] for row, (_, _, after) in zip(logits, rows, strict=True)]
 
@@ -126,7 +141,7 @@ def _padded(rows: Sequence[list[int]], pad: int, behind: bool) -> Tensor:
 def _tower_out_of_the_way(
     loaded: LoadedHost, cases: Sequence[EncodedPrompts]
 ) -> Iterator[dict[int, dict[str, Tensor]]]:
-    """Image inputs by the identity of their case; where the host allows it, features in the place of pixels."""
+    """Yield image inputs by the `id` of their case; where the host allows it, with the tower's output in the place of pixels."""
     host, model = loaded.host, loaded.model
     images = {id(case): dict(case.image) for case in cases}
     if host.encode is None or host.replay is None or all(len(case.prompts) == 1 for case in cases):

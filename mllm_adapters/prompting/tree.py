@@ -1,8 +1,9 @@
 """One forward pass over prompts that begin alike: their common start is computed once, every ending sees the start and itself.
 
-The prompts of a case differ only in the order of the options, which stand at the end, behind hundreds of image tokens. Written one
-behind the other in a single sequence they are a tree: a token attends to itself and to what leads to it, and its position is its
-distance from the root. So every ending gets the numbers that it gets alone, and the work is that of the start and the endings.
+The prompts of a case differ only in the order of the options, which stand at the end, after hundreds of image tokens. All prompts
+are written as a tree into a single sequence, one branch after the other: a token attends to itself and to the tokens that lead to
+it, and its position is its distance from the root. Every ending therefore gets the same numbers as in a pass of its own, but the
+common start is computed only once.
 """
 
 from collections.abc import Sequence
@@ -20,13 +21,13 @@ from mllm_adapters.prompting.tree_attention import tree_attention
 
 @dataclass
 class PromptTree:
-    """Token ids of a tree, written one branch behind the other.
+    """Token ids of a tree of prompts, written one branch after the other.
 
     Attributes:
-        ids: of all tokens.
-        depth: of each token, its position in the prompt that it belongs to.
-        places: of each branch, where its tokens lie in `ids`.
-        leading: of each branch, the branches that lead to it.
+        ids: ids of all tokens.
+        depth: for each token, its position in the prompt that it belongs to.
+        places: for each branch, where its tokens lie in `ids`.
+        leading: for each branch, the branches that lead to it, from the root on.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -35,7 +36,7 @@ class PromptTree:
     leading: list[tuple[int, ...]] = field(default_factory=list)
 
     def grow(self, ids: Sequence[int], parent: int | None = None) -> int:
-        """Add a branch of at least one token; returns its number."""
+        """Add a branch of at least one token after the branch `parent`; returns the new branch's number."""
         first, start = len(self.ids), 0 if parent is None else self.depth[self.places[parent][-1]] + 1
         self.ids += ids
         self.depth += range(start, start + len(ids))
@@ -44,12 +45,12 @@ class PromptTree:
         return len(self.places) - 1
 
     def limbs(self) -> list[range]:
-        """Places of the common start, and of each ending with all that follows it."""
+        """Places in `ids` of the common start, and of each ending with all that follows it."""
         starts = [own.start for own, leading in zip(self.places, self.leading, strict=True) if leading in ((), (0,))]
         return [range(*ends) for ends in pairwise([*starts, len(self.ids)])]
 
     def visible(self) -> Tensor:
-        """Which token sees which, bool [length, length]."""
+        """Mask of which token (row) sees which (column): bool [length, length]."""
         seen = torch.zeros(len(self.ids), len(self.ids), dtype=torch.bool)
         for own, leading in zip(self.places, self.leading, strict=True):
             rows = slice(own.start, own.stop)
@@ -70,8 +71,8 @@ def tree_log_probs(
         continuations: [case][prompt][continuation] token ids.
 
     Returns:
-        [case][prompt] list of float32 tensors on the CPU: first that of the whole vocabulary at the slot [V], then for every
-        continuation its tokens' [length].
+        [case][prompt] list of float32 tensors on the CPU: first that of the whole vocabulary right after the prompt [V], then for
+        every continuation its tokens' [length].
     """
     trees, slots = [], []
     for case, wanted in zip(encoded, continuations, strict=True):
@@ -92,7 +93,7 @@ def tree_log_probs(
 
 
 def _plant(case: EncodedPrompts, wanted: Sequence[Sequence[Sequence[int]]]) -> tuple[PromptTree, list[list[list[int]]]]:
-    """The tree of a case; for every prompt the places whose logits speak of: the slot, each token of each continuation."""
+    """Build the tree of a case, and for every prompt list the places whose logits predict its answer slot and its continuations."""
     tree, shared, places = PromptTree(), case.shared, []
     root = tree.grow(case.ids[0][:shared]) if shared else None
     for ids, continuations in zip(case.ids, wanted, strict=True):
@@ -112,7 +113,7 @@ def _forward(
     trees: Sequence[PromptTree],
     slots: Sequence[Sequence[Sequence[Sequence[int]]]],
 ) -> tuple[Tensor, dict[int, int]]:
-    """Logits [cases, kept places, V] and where in them each place of a tree stands."""
+    """Run the model; returns logits [cases, kept places, V] and the index of each place of a tree among the kept ones."""
     model, length = loaded.model, max(len(tree.ids) for tree in trees)
     pad = loaded.processor.tokenizer.pad_token_id or 0
     ids = torch.full((len(trees), length), pad)
@@ -139,7 +140,7 @@ def _forward(
 def _positions(
     loaded: LoadedHost, encoded: Sequence[EncodedPrompts], trees: Sequence[PromptTree], length: int
 ) -> Tensor:
-    """Position of every token: [cases, length], or [axes, cases, length] where there are images and the host has its own."""
+    """Position of every token: [cases, length], or [axes, cases, length] where there are images and `Host.own_positions` is set."""
     depths = torch.zeros(len(trees), length, dtype=torch.long)
     for row, tree in enumerate(trees):
         depths[row, : len(tree.ids)] = torch.tensor(tree.depth)

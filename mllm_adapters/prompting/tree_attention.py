@@ -1,7 +1,7 @@
-"""Attention over prompt trees that leaves out what no token sees: endings never meet, so their common square is not computed.
+"""Attention over prompt trees that leaves out what no token sees: endings do not see each other, and their product is not computed.
 
-With a mask alone the work of attention grows with the square of all endings together: on long prompts the larger part of what four
-orders cost beyond their share of tokens.
+With a mask alone the work of attention would grow with the square of the length of all endings together. On long prompts this is
+the larger part of what four orders of the options cost beyond their share of tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ NAME = "prompt_tree"
 
 @contextmanager
 def tree_attention(model: Any, limbs: Sequence[Sequence[range]]) -> Iterator[None]:
-    """Let the decoder of a model attend limb by limb; where it does not use PyTorch's attention, nothing changes.
+    """Let the decoder of a model attend limb by limb (common start, then each ending); without PyTorch's attention nothing changes.
 
     Args:
-        model: takes a mask [cases, 1, length, length] in which every limb sees the first limb of its case and itself.
-        limbs: of each case, the places of its limbs one behind the other, the common start first; it sees itself causally.
+        model: a model that takes a mask [cases, 1, length, length], in which every limb sees the first limb of its case and itself.
+        limbs: for each case the places of its limbs, one after the other. The first is the common start, which is causal.
     """
     from transformers import AttentionInterface
 
@@ -46,7 +46,11 @@ def _attend(
     attention_mask: Tensor,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Query [B, heads, length, width], key and value [B, key heads, length, width] to [B, length, heads, width]."""
+    """Attention of query [B, heads, length, width] to key and value [B, key heads, length, width].
+
+    Returns:
+        Tokens [B, length, heads, width], and None in the place of attention weights.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     options.pop("is_causal", None)

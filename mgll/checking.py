@@ -1,0 +1,38 @@
+"""The commands that check one of the files between the stages: `python -m mgll.manifest validate FILE` and the like."""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+
+def check_command(
+    name: str,
+    description: str | None,
+    verbs: Sequence[str],
+    what: str,
+    check: Callable[[str, str], str],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run a command of the form `VERB PATH` that checks a file or a folder, and print what was found.
+
+    Args:
+        name: how the command is typed, for its help.
+        description: what it does, for its help.
+        verbs: what can be done with the path; the first word on the command line is one of them.
+        what: the path in words, for its help.
+        check: takes verb and path and returns the sentence to print; it raises `ValueError` (`FormatError` is one) when the
+            path does not hold what it should.
+        arguments: the words on the command line; those of this process where None.
+
+    Returns:
+        Exit status: 0, or 1 where `check` found something wrong.
+    """
+    parser = argparse.ArgumentParser(prog=name, description=description)
+    parser.add_argument("command", choices=verbs)
+    parser.add_argument("path", help=what)
+    options = parser.parse_args(arguments)
+    try:
+        print(check(options.command, options.path))
+    except ValueError as error:
+        print(error)
+        return 1
+    return 0
