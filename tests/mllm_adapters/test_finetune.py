@@ -123,7 +123,7 @@ import sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
 from mgll.images.preprocessing import open_image
-from mllm_adapters.loading import load
+from mllm_adapters.loading.load import load
 torch.set_num_threads(1)
 tuned = load(sys.argv[1])
 inputs = tuned.processor(images=open_image(sys.argv[2]), text=tuned.host.prompt("What?"), return_tensors="pt")
