@@ -13,8 +13,13 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, so that no worker starts one when the other has nothing left to do."""
+    for item in items:
+        quick = item.get_closest_marker("slow_except")
+        if isinstance(item, pytest.Function) and quick and item.callspec.id not in quick.args:
+            item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -183,6 +183,7 @@ def test_a_question_that_comes_back_is_no_answer_but_what_follows_it_is(question
     assert parse_reply(f"{asked}\nC", OPTIONS) == Reply(2, "letter")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

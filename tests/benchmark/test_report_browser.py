@@ -12,6 +12,8 @@ from benchmark.report.case_browser import outcomes
 from benchmark.report.writing import report_runs
 from benchmark.scorers.scorer import Oracle, pixel_hash
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",

@@ -77,6 +77,14 @@ def small(settings: PretrainSettings, manifest: Path, text_models: dict[str, str
     )
 
 
+@pytest.mark.slow_except(
+    "table3_loss_terms-sCLIP + P + sKL",
+    "table5_image_encoders-ConvNeXt-Base",
+    "table6_text_encoders-CLIP text tower",
+    "table6_text_encoders-LLaMA",
+    "table8_text_quality-Error",
+    "table38_granularity_absence-A: L1 only, B: all",
+)
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda value: value)
 def test_every_row_trains(table, row, manifest, text_models, tmp_path):
     file = read_table(TABLES[table])
@@ -147,6 +155,7 @@ def records(folder: Path, count: int = 24) -> Path:
     return folder / "manifest.jsonl"
 
 
+@pytest.mark.slow
 def test_one_granularity_is_all_texts_as_one_level_however_it_is_asked_for(tmp_path, text_models):
     manifest = records(tmp_path)
     table = read_table(TABLES["table4_granularity_count"])
@@ -174,6 +183,7 @@ def test_joined_levels_keep_every_text(tmp_path):
     assert text_levels(rows, captions=True, join={"organ": "study"}).keys() == {"caption"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [{"source_resolution": 64}, {"wrong_texts": 0.2}, {"missing_texts": 0.3}],
@@ -198,6 +208,7 @@ def test_worse_data_is_for_training_alone(change, tmp_path, text_models):
     assert np.abs(tower_features(worse, images) - tower_features(worse, shrunk)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_rows_and_tells_of_all_that_are_done(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(CONFIGS.parent))
     from ablation import main

@@ -113,6 +113,7 @@ def check_list(settings: PretrainSettings) -> None:
         assert DAMAGE[name.split("-")[0]][2] in why, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_hundred_damaged_images_are_named_counted_and_survived(settings, workers, capsys):
     tower = pretrain(replace(settings, workers=workers))
@@ -123,6 +124,7 @@ def test_a_hundred_damaged_images_are_named_counted_and_survived(settings, worke
     assert all(tensor.isfinite().all() for tensor in load_file(tower).values())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_names_each_once_too(settings, tmp_path):
     undisturbed = load_file(pretrain(replace(settings, out=str(tmp_path / "undisturbed"))))
 

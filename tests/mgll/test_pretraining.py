@@ -76,6 +76,7 @@ def test_training_writes_a_tower_and_its_loss_falls(settings):
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
+@pytest.mark.slow_except("4-frozen")
 @pytest.mark.parametrize(("stop", "text_training"), [(1, "frozen"), (4, "frozen"), (5, "full"), (7, 1)])
 def test_a_killed_run_resumes_to_the_same_bits(settings, tmp_path, stop, text_training):
     settings = replace(settings, text_encoder=bert(tmp_path / "bert"), text_training=text_training, text_dropout=0.1)
@@ -94,6 +95,7 @@ def test_a_killed_run_resumes_to_the_same_bits(settings, tmp_path, stop, text_tr
     assert metrics(settings.out) == metrics(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_the_statistics_of_batch_norms_are_resumed_too(settings, tmp_path):
     conv = replace(settings, encoder="timm:resnet10t", encoder_options={"channels": [4, 8, 12, 16]})
     undisturbed = load_file(pretrain(replace(conv, out=str(tmp_path / "undisturbed"))))

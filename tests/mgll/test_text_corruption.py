@@ -27,6 +27,7 @@ def fields(rows) -> dict[tuple[str, str], tuple[str, ...]]:
     return {(row.image, level): texts for row in rows for level, texts in row.texts.items()}
 
 
+@pytest.mark.slow
 @given(SHARES, SHARES, st.integers(0, 3))
 def test_shares_are_exact_and_nothing_else_changes(wrong, missing, seed):
     before = fields(records())

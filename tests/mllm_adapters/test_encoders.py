@@ -76,6 +76,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     return PretrainSettings(str(manifest), **chosen, batch_size=6, learning_rate=3e-4)
 
 
+@pytest.mark.slow_except("clip", "timm, no class token")
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_image_encoder_goes_from_training_to_an_answer(
     name: str, settings: PretrainSettings, host_directory: Path, photographs: list[Path], tmp_path: Path
@@ -99,6 +100,7 @@ def test_every_image_encoder_goes_from_training_to_an_answer(
     letter_scores(graft, open_image(photographs[0]))
 
 
+@pytest.mark.slow_except("bert-full-auto")
 @pytest.mark.parametrize(
     ("kind", "training", "pooling"),
     [

@@ -132,6 +132,7 @@ with torch.inference_mode():
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_same_logits(
     grafted: Path, questions: list[TrainingQuestion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

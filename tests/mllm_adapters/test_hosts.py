@@ -212,6 +212,7 @@ def logits_in_a_fresh_process(directories: list[Path], image: Path, first: str =
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_reloaded_in_a_fresh_process_the_logits_are_the_same_bit_for_bit(tuned, photographs: list[Path]) -> None:
     said = logits_in_a_fresh_process([tuned(name) for name in HOSTS], photographs[0])
     assert dict(zip(HOSTS, said, strict=True)) == {name: logits_here(tuned(name), photographs[0]) for name in HOSTS}
