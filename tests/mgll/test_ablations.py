@@ -83,7 +83,7 @@ def small(settings: PretrainSettings, manifest: Path, text_models: dict[str, str
     "table6_text_encoders-CLIP text tower",
     "table6_text_encoders-LLaMA",
     "table8_text_quality-Error",
-    "table38_granularity_absence-A: L1 only, B: all",
+    "table38_mixed_granularity-study A, series B",
 )
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=lambda value: value)
 def test_every_row_trains(table, row, manifest, text_models, tmp_path):
