@@ -12,9 +12,9 @@ SettingsT = TypeVar("SettingsT")
 
 
 def parse_settings(settings: type[SettingsT], description: str, arguments: list[str] | None = None) -> SettingsT:
-    """Settings from flags named like the fields, over a YAML file, over the defaults.
+    """Read settings from the command line: one flag per field replaces the YAML file of `--config`, which replaces the defaults.
 
-    Exits with a message that names the flag and what it takes when a value is wrong.
+    Exits with a message that names the flag and what it takes if a value is wrong.
     """
     parser = ArgumentParser(description=description)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
@@ -26,7 +26,7 @@ def parse_settings(settings: type[SettingsT], description: str, arguments: list[
 
 @contextmanager
 def stopped_by_signals(out: str) -> Iterator[None]:
-    """Let SIGTERM, as schedulers send it, and Ctrl-C end a run that resumes with a message that says so, and status 130."""
+    """On Ctrl-C, or SIGTERM as schedulers send it, end a run with status 130 and a message that it can be resumed from `out`."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

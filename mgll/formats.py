@@ -33,7 +33,7 @@ class FormatError(ValueError):
 
 
 def write_rows(path: str | os.PathLike[str], schema: str, rows: Iterable[Row], **header: Any) -> None:
-    """Write a header with `schema` and one line a row, atomically."""
+    """Write a header with `schema` and one line per row, atomically."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps({"schema": schema, **header}, ensure_ascii=False) + "\n")
         for row in rows:

@@ -17,7 +17,7 @@ from mgll.vocabulary.diseases import NEGATIVE_OF, diseases
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One class: its area under the ROC curve and how many images of each side the evaluation had."""
+    """The result for one class: its area under the ROC curve, and how many positive and negative images were evaluated."""
 
     label: str
     auc: float
@@ -31,7 +31,7 @@ def macro_auc(results: Sequence[ProbeResult], min_positives: int = 1) -> float:
 
 
 def fold_grades(labels: Sequence[str]) -> set[str]:
-    """Class codes with grades replaced by what they grade (`Mild NPDR` -> `DR`); negatives are left out."""
+    """Class codes with grades replaced by what they grade (`Mild NPDR` -> `DR`); negative classes (`No AMD`) are left out."""
     table = diseases()
     return {
         code
@@ -54,12 +54,15 @@ def probe(
 
     Args:
         train: features [N, width].
-        train_labels: label sets of its rows.
+        train_labels: the set of class codes of each training image.
         test: features [M, width].
-        test_labels: label sets of its rows.
+        test_labels: the set of class codes of each evaluated image.
         min_train: classes with fewer training images are left out.
         min_test: classes with fewer images in the evaluation are left out.
-        strength: inverse regularisation C, the same for every tower.
+        strength: inverse strength C of the regularisation; towers can only be compared at the same C.
+
+    Returns:
+        One result for each class that is left, sorted by class code.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -82,7 +85,12 @@ def probe(
 def probe_tower(
     tower: str | os.PathLike[str], manifest: str | os.PathLike[str], split: str = "test"
 ) -> list[ProbeResult]:
-    """Probe a tower file on a manifest: fitted on its training split, evaluated on `split`."""
+    """Probe a tower file on a manifest: fit on the training split, evaluate on `split`.
+
+    Raises:
+        FormatError: for a bad tower file or manifest, or a split without images.
+        ImageError: for an image that cannot be read.
+    """
     fit, held_out = read_manifest(manifest, "train"), read_manifest(manifest, split)  # type: ignore[arg-type]
     return probe(
         tower_features(tower, [record.image for record in fit]),

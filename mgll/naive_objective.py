@@ -61,7 +61,7 @@ def naive_pointwise(logits: Tensor, level: Occurrences) -> Tensor:
 
 
 def naive_smooth_kl(logits: Sequence[Tensor], levels: Sequence[Occurrences]) -> Tensor:
-    """Smooth KL over the images that have every level (Eq. 5 and 6) of logits s * sim [N, T] by level, one column an image."""
+    """Smooth KL over the images that have every level (Eq. 5 and 6) of logits s * sim [N, T] by level, one column per image."""
     count = len(logits[0])
     has = torch.stack([level.owners.bincount(minlength=count) > 0 for level in levels]).all(0)
     if has.sum() < 2:

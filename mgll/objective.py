@@ -39,11 +39,11 @@ class Level:
 
 @dataclass(frozen=True)
 class ImageGroups:
-    """Images that have the same texts at every level, K groups of them; those that lack a level are one group.
+    """Images in K groups: the images of a group have the same texts at every level; images that lack a level are one group.
 
     Attributes:
-        group: of each image [N].
-        counts: how often an image of the group carries each text [K, U_g], for each level g.
+        group: number of the group of each image [N].
+        counts: for each level g, how often an image of each group carries each text [K, U_g].
     """
 
     group: Tensor
@@ -74,8 +74,9 @@ class Objective(nn.Module):
 
         Args:
             images: features [N, D], L2-normalised.
-            levels: granularity -> its texts. With `pooled` the levels are taken as one; joining captions is the data's work.
-            groups: of the images, by `group_images`; made here where None.
+            levels: granularity -> its texts. If the setting `levels` is `pooled`, they are taken as one level; captions must be
+                joined before.
+            groups: groups of the images, from `group_images`; they are computed here if None.
 
         Returns:
             Scalars `sclip`, `pointwise`, `smooth_kl`, `supcon` (those with a weight) and `loss`.
@@ -163,7 +164,10 @@ def pointwise(
 
 
 def group_images(incidences: Sequence[Tensor]) -> ImageGroups:
-    """The groups of images by their texts. On a GPU this waits for it, so training does it where incidences [N, U_g] are made."""
+    """Group images by their texts, given the incidence [N, U_g] of each level g.
+
+    On a GPU this waits for the GPU. Therefore training does it on the CPU, where it makes the incidences.
+    """
     complete = torch.stack([incidence.sum(1) > 0 for incidence in incidences]).all(0)
     texts = torch.cat(list(incidences), dim=1) * complete.unsqueeze(1)
     columns, group = torch.unique(texts, dim=0, return_inverse=True)
@@ -179,7 +183,7 @@ def smooth_kl(logits: Sequence[Tensor], incidences: Sequence[Tensor], groups: Im
     Args:
         logits: s * sim [N, U_g] of each level g.
         incidences: [N, U_g] of each level.
-        groups: of the images, by `group_images`, where it is known; it may group by texts that an image has lost since.
+        groups: groups of the images, from `group_images`, if known; they may count texts that an image has lost since.
 
     Returns:
         Scalar: sum over levels, mean over rows; 0 where fewer than two images have every level.
@@ -194,7 +198,7 @@ def smooth_kl(logits: Sequence[Tensor], incidences: Sequence[Tensor], groups: Im
     means = [own / own.sum(1, keepdim=True).clamp(min=1) for own in counts]
 
     def divergence(takes_part: Tensor, *rows: Tensor) -> Tensor:
-        """Summed over rows and levels, for the levels' logits [n, U_g]."""
+        """The divergence summed over rows and levels, for the levels' logits [n, U_g]."""
         log_p = [F.log_softmax(logit @ mean.T + log_sizes, dim=1) for logit, mean in zip(rows, means, strict=True)]
         levels = torch.stack(log_p)  # [G, n, K]
         log_mean = torch.logsumexp(levels, dim=0) - math.log(len(log_p))
@@ -204,9 +208,9 @@ def smooth_kl(logits: Sequence[Tensor], incidences: Sequence[Tensor], groups: Im
 
 
 def supcon(images: Tensor, scale: Tensor, incidence: Tensor) -> Tensor:
-    """Supervised contrastive loss between the images that have the level: L_out of Khosla et al. (2020, Eq. 2), one view an image.
+    """Supervised contrastive loss between the images that have the level: L_out of Khosla et al. (2020, Eq. 2), one view per image.
 
-    Positives of an image are the others that share one of its texts; the mean over them is outside the logarithm.
+    Positives of an image are the other images that share one of its texts; the mean over them is outside the logarithm.
 
     Args:
         images: features [N, D], L2-normalised.
@@ -222,7 +226,7 @@ def supcon(images: Tensor, scale: Tensor, incidence: Tensor) -> Tensor:
     anchors = (incidence @ shared > 0).sum()
 
     def loss(own: Tensor, texts: Tensor, row: Tensor) -> Tensor:
-        """Summed over these rows."""
+        """The loss summed over some rows."""
         others = (row.unsqueeze(1) != numbers) & has_level
         logits = (scale * own @ images.T).masked_fill(~others, LOW)
         positive = (texts @ incidence.T > 0) & others

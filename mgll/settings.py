@@ -21,16 +21,16 @@ class ObjectiveSettings:
         pointwise: weight of the point-wise term (Eq. 4).
         smooth_kl: weight of the smooth KL term (Eq. 5 and 6).
         supcon: weight of the supervised contrastive term between images: those that share a text are positives.
-        levels: `separate` granularities, all texts `pooled` into one level, or one joined `caption` an image.
+        levels: `separate` granularities, all texts `pooled` into one level, or one joined `caption` per image.
         soft_targets: weigh the positives of one image (of one text) by 1 over their number (Eq. 3); False gives each weight 1, as
             CLIP does.
         pointwise_reduction: `sum` over texts (Eq. 4) or `mean` over texts (A.2); both average over images.
         pointwise_texts: every `occurrence` of a text counts (Eq. 4), so that a text weighs by the square of how many images carry
             it; or every `unique` text counts once.
         pointwise_bias: added to the logits of the point-wise term; the paper's is 0.
-        learn_bias: train that bias.
-        temperature: tau; logits are similarities divided by it.
-        learn_temperature: train it, as CLIP does.
+        learn_bias: train the bias of the point-wise term.
+        temperature: tau, by which similarities are divided to give logits.
+        learn_temperature: train the temperature, as CLIP does.
     """
 
     sclip: float = 1.0
@@ -56,7 +56,7 @@ OBJECTIVES: Mapping[str, ObjectiveSettings] = {
     "siglip": ObjectiveSettings(
         0.0, 1.0, 0.0, 0.0, "caption", False, "sum", pointwise_bias=-10.0, temperature=0.1, learn_temperature=True
     ),
-    # Positives are the images of which all texts are the same; with levels="separate" those that share one.
+    # Positives are images with exactly the same texts; with levels="separate" they are images that share a text.
     "supcon": ObjectiveSettings(0.0, 0.0, 0.0, 1.0, levels="caption", temperature=0.1),
 }
 
@@ -72,52 +72,54 @@ class PretrainSettings:
         objective_settings: replaces the named objective's settings where given (the ablations of Tables 3, 4, 35 and 36).
         encoder: an image encoder of `mgll.encoders.vision`: `vit-base-16`, `vit-large-14`, `vit-huge-14`, `convnext-base`,
             `convnext-large`, `timm:NAME`, `open_clip:NAME` or `hf:FOLDER`, a local folder of transformers with its weights.
-        encoder_options: arguments of the encoder that replace those of its name, such as `hidden_act` of a ViT (`quick_gelu` for
-            OpenAI's weights) or `drop_path_rate` of a timm trunk.
+        encoder_options: arguments of the encoder that replace those of the named one, such as `hidden_act` of a ViT (`quick_gelu`
+            for OpenAI's weights) or `drop_path_rate` of a timm trunk.
         start_weights: local file or folder whose weights the encoder starts from: a tower file, open_clip's, OpenAI's CLIP, a
-            folder of transformers, or timm's. All of the encoder must be there. None starts from random weights.
+            folder of transformers, or timm's. It must hold all weights of the encoder. None starts from random weights.
         image_size: height and width of the tower's input in pixels.
         resize: `pad` to a square with the mean colour, `squash`, or `crop` the centre.
         mean: per-channel mean of pixel values in 0..1.
-        std: per-channel standard deviation.
+        std: per-channel standard deviation of pixel values in 0..1.
         pooling: what is trained against texts: the class token (`cls`, the paper), the `mean` of the patch tokens, or the output of
             the encoder's own pooling `head` (SigLIP's attention, ConvNeXt's mean and norm).
         feature_width: width of the space that images and texts share.
         text_encoder: a local directory or hub id of a BERT-like model, a decoder or a CLIP, or `embedded`.
-        text_training: `frozen` (its features are computed once, before training), `full`, or how many of its last layers are
-            trained.
+        text_training: how the text encoder is trained: `frozen` (its features are computed once, before training), `full`, or the
+            number of its last layers that are trained.
         text_pooling: what stands for a text: its first token (`cls`), the `mean` of its tokens, or the `last` one, which is CLIP's
             end of text. `auto` is `last` where a token sees only those before it, else `mean`.
-        text_dropout: in a text encoder that is trained. Above 0 the images that share a text also share its dropout.
+        text_dropout: dropout probability in a text encoder that is trained. Above 0, images that share a text also share its
+            dropout.
         epochs: passes over the training images.
-        batch_size: images a step over all processes.
-        learning_rate: peak of AdamW's, after a linear warm-up; cosine to 0.
-        weight_decay: AdamW's.
-        betas: AdamW's.
-        eps: AdamW's.
-        warmup: share of the steps that warm up.
-        clip_grad: largest gradient norm.
+        batch_size: images per step over all processes.
+        learning_rate: AdamW's peak learning rate; it rises linearly during the warm-up and then falls to 0 along a cosine.
+        weight_decay: AdamW's weight decay.
+        betas: AdamW's decay rates of the first and second moment.
+        eps: AdamW's epsilon.
+        warmup: share of the steps in which the learning rate rises.
+        clip_grad: largest gradient norm; a larger gradient is scaled down to it.
         crop_scale: smallest share of the area that a random crop keeps; 1 switches crops off.
         flip: probability of a horizontal flip.
         colour_jitter: brightness, contrast and saturation factors are drawn from 1 plus or minus this.
-        seed: of weights, order and augmentation.
-        workers: processes that decode images; 0 decodes in this one.
-        cache_images: keep the decoded, resized images in memory; only where no other process decodes them.
-        shards_at_once: draw each stretch of an epoch from so many shards (or folders), so that a slow disk reads few at a time;
-            other shards come together in every epoch. 0 draws from all.
-        source_resolution: scale images down to this longest side first, in pixels (Table 7).
+        seed: seed of weights, order and augmentation.
+        workers: processes that decode images; 0 decodes in the training process.
+        cache_images: keep the decoded, resized images in memory; works with `workers` 0 only.
+        shards_at_once: number of shards (or folders) whose images are mixed at a time, so that a slow disk reads few at once; every
+            epoch mixes other shards with each other. 0 mixes all.
+        source_resolution: scale images down to this longest side, in pixels, before anything else (Table 7).
         wrong_texts: share of the images' levels that get another image's texts (Table 8), see `mgll.training.text_corruption`.
         missing_texts: share of the images' levels that are taken away (Tables 8 and 37).
         granularity: level -> the half of the images that keeps it, `A`, `B`, `AB` or `none` (Table 38); levels not named are kept.
-        join_levels: level -> the level that its texts are trained as (Table 4's two granularities); after all of the above.
-        max_bad_share: share of damaged training images that is survived; beyond it the run stops with their list.
+        join_levels: level -> the level that its texts are trained as (Table 4's two granularities); applied after
+            `wrong_texts`, `missing_texts` and `granularity`.
+        max_bad_share: largest share of damaged training images; above it the run stops and lists them.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
-        trackers: also log through accelerate to these (`tensorboard`, `wandb`).
-        mixed_precision: accelerate's; `no` on a CPU.
-        gradient_checkpointing: the encoders keep what enters a layer and compute the rest again for the gradient.
+        trackers: trackers that also get the metrics, through accelerate (`tensorboard`, `wandb`).
+        mixed_precision: accelerate's mixed precision: `no`, `bf16` or `fp16`; `no` on a CPU.
+        gradient_checkpointing: the encoders keep only the inputs of each layer and compute the rest again for the gradient.
         chunk: images, and texts, that a process encodes at once; their activations are computed again for the gradient, which is
-            that of the whole batch. None holds those of the whole batch.
+            that of the whole batch. None encodes the whole batch at once.
     """
 
     manifest: str | None = None
@@ -172,5 +174,5 @@ class PretrainSettings:
 
     @property
     def resolved_objective(self) -> ObjectiveSettings:
-        """The objective's settings: those given, else those of its name."""
+        """The settings of the objective: `objective_settings` if given, otherwise those that `OBJECTIVES` has for its name."""
         return self.objective_settings or OBJECTIVES[self.objective]

@@ -4,8 +4,8 @@
     python -m mgll.training_cost --table true      # the table of docs/scale.md
 
 Counted on PyTorch's fake tensors: parameters, floating-point operations (`FlopCounterMode`), and the bytes that the forward pass
-keeps for the gradient (`saved_tensors_hooks`). Assumed, and so named in what is printed: the GPU's peak, which share of it is
-used, what CUDA takes for itself, how many unique texts a batch has and how long they are.
+keeps for the gradient (`saved_tensors_hooks`). Assumed, not counted: the GPU's peak, which share of it is used, what memory CUDA
+takes for itself, how many unique texts a batch has and how long they are.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,36 +16,37 @@ from typing import Any
 from mgll.commandline import parse_settings
 
 GB = 1e9
-#: What NVIDIA's data sheets call dense bf16, in operations a second.
+#: Peak of dense bf16 in NVIDIA's data sheets, in operations per second.
 PEAKS = {"A100": 312e12, "H100": 989e12}
 BUCKET = 4 * 5e8  # bytes of DeepSpeed's default reduce_bucket_size
 
 
 @dataclass(frozen=True)
 class CostSettings:
-    """A run, and what is assumed of the machine.
+    """A run whose cost is computed, and what is assumed about the machine.
 
     Attributes:
-        encoder: an image encoder by name, as in pretraining.
-        image_size: side in pixels.
-        pooling: of the image encoder.
-        feature_width: of the shared space.
-        text_layers: of a BERT, which is trained; 0 for a frozen text encoder.
-        text_width: of that BERT.
-        vocabulary: tokens it knows (28,996: BERT cased, Bio_ClinicalBERT).
-        unique_texts: in a batch, at most; two an image where that is less. A data set of D diseases has no more than D a level.
-        text_tokens: of a text.
-        batch_size: images a step over all processes.
-        processes: GPUs.
-        chunk: images, and texts, encoded at once.
-        gradient_checkpointing: as in pretraining.
-        bf16: autocast to bfloat16, else float32.
+        encoder: name of an image encoder, as in pretraining.
+        image_size: height and width of the images in pixels.
+        pooling: pooling of the image encoder: `cls`, `mean` or `head`.
+        feature_width: width of the space that images and texts share.
+        text_layers: number of layers of the BERT that is trained as text encoder; 0 for a frozen text encoder.
+        text_width: width of the text encoder.
+        vocabulary: number of tokens that the text encoder knows (28,996: BERT cased, Bio_ClinicalBERT).
+        unique_texts: largest number of unique texts in a batch; two per image where that is less. A data set of D diseases has no
+            more than D per level.
+        text_tokens: number of tokens of a text.
+        batch_size: images per step over all processes.
+        processes: number of processes, each with a GPU of its own.
+        chunk: images, and texts, that a process encodes at once; None encodes its whole share at once.
+        gradient_checkpointing: the encoders keep only the inputs of each layer and compute the rest again for the gradient.
+        bf16: autocast to bfloat16; False computes in float32.
         zero2: DeepSpeed ZeRO-2 instead of DistributedDataParallel.
-        images: of an epoch (the paper's 246,389).
-        gpu: whose peak is taken.
-        utilisation: assumed share of that peak.
-        overhead: assumed bytes of CUDA's context, libraries, workspaces and fragmentation, in GB.
-        table: print the table of docs/scale.md instead.
+        images: images per epoch (the paper's 246,389).
+        gpu: GPU whose peak is taken: `A100` or `H100`.
+        utilisation: assumed share of the GPU's peak that is reached.
+        overhead: assumed memory for CUDA's context, libraries, workspaces and fragmentation, in GB.
+        table: print the table of docs/scale.md instead of the cost of one run.
     """
 
     encoder: str = "vit-large-14"
@@ -75,11 +76,11 @@ class EncoderCost:
     """What one input of an encoder costs.
 
     Attributes:
-        parameters: that are trained.
-        forward: floating-point operations.
-        backward: the same, with what checkpointing computes again.
-        kept: bytes that wait for the backward pass, for each input.
-        kept_once: bytes beside, whatever the batch: the weights' copies in bfloat16.
+        parameters: number of trained parameters of the encoder.
+        forward: floating-point operations of the forward pass.
+        backward: floating-point operations of the backward pass, with what checkpointing computes again.
+        kept: bytes that are kept for the backward pass, for each input.
+        kept_once: bytes that are kept whatever the batch size: the weights' copies in bfloat16.
         layer: bytes of one layer's activations for each input, which checkpointing holds while it computes them again.
     """
 
@@ -93,7 +94,15 @@ class EncoderCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one process, in bytes, seconds and operations of one step."""
+    """What one step costs one process.
+
+    Attributes:
+        parameters: number of trained parameters.
+        operations: floating-point operations.
+        seconds: time, if the assumed share of the GPU's peak is reached.
+        memory: bytes at the peak by what they hold.
+        communicated: bytes that each GPU sends, and as many that it receives.
+    """
 
     parameters: int
     operations: float
@@ -103,12 +112,12 @@ class Cost:
 
     @property
     def total(self) -> float:
-        """Bytes at the peak."""
+        """Bytes of memory at the peak."""
         return sum(self.memory.values())
 
 
 def image_encoder_cost(settings: CostSettings) -> EncoderCost:
-    """Of the tower of these settings."""
+    """What one image costs in the tower of these settings."""
     import torch
 
     from mgll.encoders.vision_configs import encoder_config
@@ -126,7 +135,7 @@ def image_encoder_cost(settings: CostSettings) -> EncoderCost:
 
 
 def text_encoder_cost(settings: CostSettings) -> EncoderCost:
-    """Of the BERT of these settings; nothing where it is frozen, since its features are computed once, before training."""
+    """What one text costs in the BERT of these settings; 0 if it is frozen: its features are computed once, before training."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -155,7 +164,7 @@ def _encoder_cost(settings: CostSettings, build: Callable[[], Any], run: Callabl
     from mgll.training.model import keep_layer_inputs_only
 
     def forward(inputs: int) -> tuple[Any, int]:
-        """Output, and bytes kept."""
+        """The output for `inputs` inputs, and the bytes that are kept for the gradient."""
         with _kept(model) as kept, torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
             output = run(model, inputs)
         return output, sum(kept.values())
@@ -180,7 +189,7 @@ def _encoder_cost(settings: CostSettings, build: Callable[[], Any], run: Callabl
 
 @contextmanager
 def _kept(model: Any) -> Iterator[dict[int, int]]:
-    """Bytes of every storage that is kept for the backward pass and is no parameter."""
+    """Yield the bytes of every storage that is kept for the backward pass and is no parameter, by the storage's address."""
     import torch
 
     kept: dict[int, int] = {}
@@ -197,7 +206,7 @@ def _kept(model: Any) -> Iterator[dict[int, int]]:
 
 
 def cost(settings: CostSettings, image: EncoderCost, text: EncoderCost) -> Cost:
-    """Of a step of one process, from what one image and one text cost."""
+    """What a step costs one process, from what one image and one text cost."""
     width, n = settings.feature_width, settings.processes
     texts = min(settings.unique_texts, 2 * settings.batch_size)
     own_images, own_texts = settings.batch_size / n, -(-texts // n)
@@ -227,7 +236,7 @@ def cost(settings: CostSettings, image: EncoderCost, text: EncoderCost) -> Cost:
 
 
 def describe(settings: CostSettings) -> str:
-    """The cost of these settings, line by line."""
+    """The cost of these settings as text, one line per quantity."""
     found = cost(settings, image_encoder_cost(settings), text_encoder_cost(settings))
     lines = [f"{found.parameters / 1e6:,.0f} M parameters are trained (counted)"]
     lines += [f"{value / GB:8.1f} GB  {name}" for name, value in found.memory.items() if value]
@@ -243,7 +252,7 @@ def describe(settings: CostSettings) -> str:
 
 
 def table() -> str:
-    """The rows of docs/scale.md."""
+    """The Markdown table of docs/scale.md."""
     plain = CostSettings()
     forms: dict[str, dict[str, Any]] = {
         "bf16": {},
@@ -266,7 +275,7 @@ def table() -> str:
 
 
 def row(settings: CostSettings, form: str, image: EncoderCost, text: EncoderCost) -> str:
-    """Of the table: one encoder, batch, number of GPUs and form, on both GPUs."""
+    """A row of the table of docs/scale.md: one encoder, batch size, number of GPUs and form, on every GPU of `PEAKS`."""
     each = [cost(replace(settings, gpu=gpu), image, text) for gpu in PEAKS]
     fits = "" if each[0].total <= 80 * GB else " (too much)"
     seconds = " / ".join(f"{one.seconds:.2g}" for one in each)
@@ -278,7 +287,7 @@ def row(settings: CostSettings, form: str, image: EncoderCost, text: EncoderCost
 
 
 def main() -> None:
-    """Parse the settings and print."""
+    """Parse the command line; print the cost of a run, or the table."""
     settings = parse_settings(CostSettings, __doc__ or "")
     print(table() if settings.table else describe(settings))
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers import CLIPVisionModel, PreTrainedModel
 
 QUERY_KEY = (0.7, 0.7)  # noise and identity of W_q W_k^T
-VALUE_OUTPUT = (0.4, -0.4)  # of W_v W_o
+VALUE_OUTPUT = (0.4, -0.4)  # noise and identity of W_v W_o
 
 
 def initialise(model: PreTrainedModel) -> None:
-    """Overwrite an encoder's weights in place by those at which training from scratch starts; draws from torch's random state."""
+    """Overwrite an encoder's weights in place with those for training from scratch; draws from torch's random state."""
     if isinstance(model, CLIPVisionModel):
         initialise_from_scratch(model)
     elif trunk := getattr(model, "timm_model", None):  # transformers gives all of timm's layers the same distribution
@@ -29,7 +29,7 @@ def initialise(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def initialise_from_scratch(model: CLIPVisionModel) -> None:
-    """Overwrite attention and position weights in place; draws from torch's random state."""
+    """Overwrite the attention and position weights of a CLIP ViT in place; draws from torch's random state."""
     embeddings: Any = model.embeddings
     layers: Any = model.encoder.layers
     config: Any = model.config
@@ -42,10 +42,10 @@ def initialise_from_scratch(model: CLIPVisionModel) -> None:
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """Sines and cosines of row and column: [side * side, width].
+    """Position embeddings that are sines and cosines of row and column: [side * side, width].
 
     Raises:
-        ValueError: if the width does not divide by 4.
+        ValueError: if the width is not divisible by 4.
     """
     if width % 4:
         raise ValueError(f"width {width} does not divide by 4")
@@ -71,7 +71,7 @@ def _initialise_attention(attention: Any, heads: int) -> None:
 
 
 def _factors(width: int, rank: int, mixture: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Factors [width, rank] and [rank, width] of the best approximation to noise + identity."""
+    """Factors [width, rank] and [rank, width] of the best approximation of that rank to noise plus identity."""
     noise, identity = mixture
     target = noise * torch.randn(width, width) / width**0.5 + identity * torch.eye(width)
     left, scales, right = torch.linalg.svd(target)

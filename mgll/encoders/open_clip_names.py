@@ -19,7 +19,7 @@ _NAMES = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
     (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
 )
-#: Of a CLIP's ResNet, under timm's names. What it pools by, a layer of attention, leads to the texts like a projection.
+#: Names in CLIP's ResNets -> names in timm. Their attention pooling is left out: like a projection, it leads to the texts.
 _RESNET_NAMES = (
     (r"^(conv|bn)(\d)\.", r"stem.conv\2.\1."),
     (r"^layer(\d)\.(\d+)\.(conv|bn)([13])\.", r"stages.\1.\2.conv\4_1x1.\3."),
@@ -31,9 +31,13 @@ _RESNET_NAMES = (
 
 
 def tower_names(visual: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """What lies below `visual.` in such a model, under the names of `CLIPVisionModel` or, of a timm trunk, `TimmWrapperModel`.
+    """Rename the image tower of open_clip's and OpenAI's models as transformers names it.
 
-    The projection of the pooled feature into the space of the texts is no part of a tower and left out.
+    A ViT gets the names of `CLIPVisionModel`, a trunk of timm and a ResNet those of `TimmWrapperModel`. The projection of the
+    pooled feature into the space of the texts is no part of a tower and is left out.
+
+    Args:
+        visual: the tensors of the image tower by their names without the prefix `visual.`.
     """
     if any(name.startswith("trunk.") for name in visual):
         return {
@@ -57,7 +61,7 @@ def tower_names(visual: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
 
 
 def is_resnet(visual: "Mapping[str, Tensor]") -> bool:
-    """Whether it is one of CLIP's ResNets."""
+    """Whether an image tower (tensors by their names without the prefix `visual.`) is one of CLIP's ResNets."""
     return "layer1.0.conv1.weight" in visual
 
 

@@ -1,7 +1,7 @@
 """Start weights of an image encoder from local files: a tower file, a folder of transformers, open_clip, OpenAI's CLIP, timm.
 
-Either every tensor of the encoder comes from there or none does. Of a whole CLIP the text side is left out, of a classifier its
-last layer. Learned positions are interpolated where the encoder sees images of another size.
+Either every tensor of the encoder comes from the file or none does. The text side of a whole CLIP and the last layer of a
+classifier are left out. Learned positions are interpolated where the encoder sees images of another size.
 """
 
 import json
@@ -22,17 +22,17 @@ from mgll.tower.positions import POSITION_TABLES, resize_positions
 from mgll.weights.reading import file_in, is_torchscript, misfits, read_weights
 from mgll.weights.stored import read_stored
 
-#: Settings that do not change what a trained model computes, or that its tensors tell.
+#: Settings that do not change what a trained model computes, or that can be read off its tensors.
 _IDLE = r"image_size|img_size|projection_dim|initializer.*|.*dropout.*|drop.*|.*_drop_rate|global_pool|encoder_stride"
 
 Json = dict[str, Any]
 
 
 def load_start_weights(model: PreTrainedModel, path: Path) -> None:
-    """Overwrite all of an encoder's weights by those of a file or folder.
+    """Overwrite all weights of an encoder with those of a file or folder.
 
     Raises:
-        FormatError: if there is none, or it is damaged.
+        FormatError: if there is no such file or folder, or it is damaged.
         ValueError: if it holds another model; the message names the settings or tensors that differ.
     """
     tensors, said = _read_folder(path) if path.is_dir() else _read_file(path)
@@ -47,7 +47,7 @@ def resized(model: PreTrainedModel, image_size: int) -> PreTrainedModel:
     """The model for images of another size: the same weights, learned positions interpolated.
 
     Raises:
-        ValueError: if more of its tensors depend on the size.
+        ValueError: if tensors other than the positions depend on the size.
     """
     config = config_of(model)
     if at_size(config, image_size) == config:
@@ -68,14 +68,14 @@ def _fill(model: PreTrainedModel, tensors: dict[str, Tensor], source: str) -> No
 
 
 def _positions(table: Tensor, wanted: Tensor) -> Tensor:
-    """The table for the wanted one's grid, where it has the same number of rows before the grid."""
+    """Position embeddings interpolated to the grid of `wanted`, which they fit if both have as many rows before the grid."""
     if table.shape == wanted.shape or table.shape[-1] != wanted.shape[-1]:
         return table
     return resize_positions(table.float(), int(wanted.shape[-2] ** 0.5))
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Json]:
-    """Tensors, and what the folder says about the model that they are of."""
+    """The tensors in a folder, and what the folder says about the model to which they belong."""
     said = {name: _json(folder / name) for name in ("config.json", "open_clip_config.json")}
     if "model_type" in said["config.json"]:
         from mgll.encoders.transformers_folder import read_transformers
@@ -91,7 +91,10 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Json]:
 
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], Json]:
-    """The same of one file. Only a tower file and OpenAI's archives say more than their tensors do."""
+    """The tensors in a file, and what it says about the model to which they belong.
+
+    Only a tower file and OpenAI's archives say more than their tensors do.
+    """
     if path.is_file() and _is_tower(path):
         return read_tensors(path), read_header(path).config
     tensors = read_weights(path)
@@ -111,7 +114,7 @@ def _json(path: Path) -> Json:
 
 
 def _differences(own: Json, said: Json) -> list[str]:
-    """Settings that the encoder does not have as the file says."""
+    """A phrase for every setting in which the encoder (`own`) differs from what the file says (`said`)."""
     nested = "model_args"
     pairs = {key: (own.get(key), value) for key, value in said.items() if key != nested}
     if nested in said:
@@ -125,7 +128,7 @@ def _differences(own: Json, said: Json) -> list[str]:
 
 
 def _of_this_model(model: PreTrainedModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the encoder's names: of a CLIP its image side, of a classifier of timm all but its last layer."""
+    """The tensors under the encoder's names: only the image side of a CLIP, and a classifier of timm without its last layer."""
     if visual := _below_visual(tensors):
         return tower_names(visual)
     if any(name.startswith("vision_model.") for name in tensors):
@@ -140,5 +143,5 @@ def _of_this_model(model: PreTrainedModel, tensors: dict[str, Tensor]) -> dict[s
 
 
 def _below_visual(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The image side of open_clip's and OpenAI's models."""
+    """The image side of a model of open_clip or OpenAI, without the prefix `visual.`; empty for other models."""
     return {name.removeprefix("visual."): t for name, t in tensors.items() if name.startswith("visual.")}

@@ -1,4 +1,4 @@
-"""Text encoders: any BERT-like model, decoder or CLIP text tower of transformers, and the one that travels in a wheel."""
+"""Text encoders: any BERT-like model, decoder or CLIP text tower of transformers, and one that comes as a Python package."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,7 +16,8 @@ from mgll.settings import TextPooling, TextTraining
 
 EMBEDDED = "embedded"
 LONGEST = 256  # tokens, where the model does not take fewer
-#: `model_type` of encoders that take a mask of pairs of tokens [B, 1, L, L] as it is; those with windows would lose them by it.
+#: `model_type` of encoders that take a mask of pairs of tokens [B, 1, L, L] as it is. With such a mask, encoders whose attention is
+#: limited to windows would no longer be limited.
 _TAKES_PAIRS = ("bert", "roberta")
 _EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -44,7 +45,7 @@ def embedded_text_encoder() -> Path:
 class TextEncoder(nn.Module):
     """A text model of transformers with its tokenizer; the features of its tokens are pooled into one.
 
-    A decoder is taken without its language-modelling head, of a whole CLIP the text side.
+    A decoder is used without its language-modelling head, and a whole CLIP without its image side.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no such model on the hub.
@@ -58,13 +59,13 @@ class TextEncoder(nn.Module):
         pooling: TextPooling = "auto",
         dropout: float = 0.0,
     ) -> None:
-        """Load it.
+        """Load the model and its tokenizer.
 
         Args:
             name: a local folder, a hub id, or `embedded`.
             training: see `PretrainSettings.text_training`.
             pooling: see `PretrainSettings.text_pooling`.
-            dropout: of every dropout in the model; active while it is trained.
+            dropout: probability of every dropout in the model; dropout is active only if the model is trained.
         """
         super().__init__()
         if pooling not in get_args(TextPooling):
@@ -88,7 +89,7 @@ class TextEncoder(nn.Module):
 
     @property
     def width(self) -> int:
-        """Of a feature."""
+        """Number of channels of a text feature."""
         return int(self.model.config.hidden_size)
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
@@ -107,7 +108,7 @@ class TextEncoder(nn.Module):
         return tokens
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Features [B, width] of tokens and their mask [B, L], filled up on the right."""
+        """Pooled features [B, width], not normalised, of token ids and their mask, both [B, L], padded on the right."""
         hidden = self.model(input_ids=ids, attention_mask=self._attention(mask)).last_hidden_state
         if self.pooling == "cls":
             return torch.as_tensor(hidden[:, 0])
@@ -117,16 +118,19 @@ class TextEncoder(nn.Module):
         return torch.as_tensor((hidden * weights).sum(1) / weights.sum(1))
 
     def _attention(self, mask: Tensor) -> Tensor | None:
-        """What each token sees. Of a mask [B, L] transformers reads whether it hides anything, and so waits for the GPU."""
+        """The attention mask that the model gets for a mask [B, L] of its tokens.
+
+        Given the mask [B, L] itself, transformers looks up whether it hides anything, and thereby waits for the GPU.
+        """
         if self.causal:
-            return None  # what fills up is on the right, where no token looks
+            return None  # the padding is on the right, where no token of the text looks
         if self.model.config.model_type in _TAKES_PAIRS and self.model.config._attn_implementation == "sdpa":
             return mask.bool()[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
         return mask
 
     @torch.no_grad()
     def features(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
-        """L2-normalised features [len(texts), width] on the CPU; texts of like length share a batch."""
+        """L2-normalised features [len(texts), width] of texts, on the CPU; texts of similar length share a batch."""
         tokens, device = self.tokenise(texts), next(self.parameters()).device
         found = torch.empty(len(texts), self.width)
         for part in torch.argsort(tokens.lengths, stable=True).split(batch_size):
@@ -135,7 +139,10 @@ class TextEncoder(nn.Module):
         return found
 
     def _freeze_unused(self) -> None:
-        """Processes of a distributed run would wait for the gradient of a parameter that takes no part, such as BERT's pooler."""
+        """Switch training off for parameters that do not affect the feature, such as BERT's pooler.
+
+        The processes of a distributed run would wait for their gradients, which never come.
+        """
         trained = [p for p in self.parameters() if p.requires_grad]
         probe = torch.ones(1, 2, dtype=torch.long, device=trained[0].device)
         gradients = torch.autograd.grad(self(probe, probe).sum(), trained, allow_unused=True)
@@ -144,7 +151,7 @@ class TextEncoder(nn.Module):
 
 
 def _load(folder: str, dropout: float) -> tuple[Any, Any]:
-    """Model in float32 and tokenizer."""
+    """Load a text model, in float32, and its tokenizer."""
     from transformers import AutoConfig, AutoTokenizer
 
     if Path(folder).is_absolute() and not Path(folder).is_dir():
@@ -157,7 +164,7 @@ def _load(folder: str, dropout: float) -> tuple[Any, Any]:
         raise FileNotFoundError(
             f"text encoder {folder!r}: {error}\nGive a local folder, the id of a model on the hub, or `{EMBEDDED}`"
         ) from error
-    # transformers makes an empty tokenizer of its own where a folder has none
+    # if a folder has no tokenizer, transformers makes an empty one of its own
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         raise ValueError(
             f"{folder} has no tokenizer: put the files of its tokenizer there (tokenizer.json, or vocab.txt and the like)"
@@ -189,13 +196,13 @@ def _load_model(folder: str, config: Any, dropout: float) -> Any:
 
 @torch.no_grad()
 def _is_causal(model: Any) -> bool:
-    """Whether a token sees only those before it: found by changing the one after it."""
+    """Whether a token sees only the tokens before it: the output of the first token must not depend on the second."""
     first, second = model.eval()(input_ids=torch.tensor([[3, 4], [3, 5]])).last_hidden_state[:, 0]
     return bool(torch.allclose(first, second, atol=1e-6))
 
 
 def _train_last(model: Any, count: int) -> None:
-    """Switch training off for all that comes before the last `count` layers."""
+    """Switch training off for all parameters that come before the last `count` layers."""
     depth = getattr(model.config, "num_hidden_layers", 0)
     stacks = (m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
     layers = next(stacks, None)

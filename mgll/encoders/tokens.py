@@ -15,7 +15,7 @@ class Tokens:
     """The tokens of many texts in one array.
 
     Attributes:
-        ids: of all texts, one after the other [T].
+        ids: the token ids of all texts, one text after the other [T].
         bounds: text i has `ids[bounds[i] : bounds[i + 1]]` [texts + 1].
         pad: the id that fills up a batch; the mask hides it.
     """
@@ -30,7 +30,7 @@ class Tokens:
         return self.bounds.diff()
 
     def batch(self, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and mask [B, L] of these texts [B], filled up on the right to the longest of them."""
+        """Token ids and mask, both [B, L], of the texts with these indices [B], padded on the right to the longest of them."""
         starts, ends = self.bounds[texts].tolist(), self.bounds[texts + 1].tolist()
         own = [self.ids[start:end] for start, end in zip(starts, ends, strict=True)]
         ids = pad_sequence([part.long() for part in own], batch_first=True, padding_value=self.pad)
@@ -43,8 +43,8 @@ def tokenise(texts: Sequence[str], tokenizer: Any, longest: int) -> Tokens:
 
     Args:
         texts: strings.
-        tokenizer: of transformers.
-        longest: tokens that a text may have; a warning says how many texts are cut there.
+        tokenizer: a tokenizer of transformers.
+        longest: largest number of tokens that a text may have; a warning says how many texts are cut there.
 
     Raises:
         ValueError: for a text without a token.

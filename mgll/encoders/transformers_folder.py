@@ -23,8 +23,8 @@ def read_transformers(folder: Path) -> PreTrainedModel:
     """The folder's model, or the image side of its CLIP or SigLIP, in float32.
 
     Raises:
-        FormatError: if there is no model in it, or its tensors are not exactly those of the vision model.
-        ValueError: if a tower cannot be of that kind.
+        FormatError: if the folder holds no model, or its tensors are not exactly those of the vision model.
+        ValueError: if the model is of a kind that a tower cannot be.
     """
     if not (folder / "config.json").is_file():
         raise FormatError(folder, None, "no config.json in it: not a model folder of transformers")

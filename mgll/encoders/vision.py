@@ -8,7 +8,7 @@
 | `timm:convnext_base` | a timm trunk; names as `timm.list_models()` has them |
 | `hf:FOLDER` | the vision model in a local folder of transformers, with its weights |
 
-CLIP's ResNets (`open_clip:RN50`) come without the attention by which they pool for the texts; pool by `mean`.
+CLIP's ResNets (`open_clip:RN50`) come without their attention pooling, which leads into the space of the texts; pool by `mean`.
 """
 
 from pathlib import Path
@@ -23,13 +23,14 @@ from mgll.tower.model import build_model, patch_size
 
 
 def vision_encoder(name: str, image_size: int, start_weights: str | None = None, **options: Any) -> PreTrainedModel:
-    """An encoder with start weights from a file, or else randomly initialised; seed torch before.
+    """An image encoder with start weights from a file, or else with random weights; seed torch before the call.
 
     Args:
-        name: as in the table above.
+        name: a name as in the table of this module's docstring.
         image_size: side of its input in pixels.
         start_weights: a file or folder that `mgll.encoders.start_weights` reads.
-        options: arguments of `CLIPVisionConfig` (`hidden_act`), or of the timm trunk (`drop_path_rate`), that replace the name's.
+        options: arguments of `CLIPVisionConfig` (`hidden_act`), or of the timm trunk (`drop_path_rate`), that replace those of the
+            named encoder.
 
     Raises:
         FormatError: for weights that cannot be read.

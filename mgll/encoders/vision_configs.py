@@ -47,16 +47,16 @@ def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = 
 
 
 def _like(name: str, known: list[str]) -> str:
-    """What may have been meant."""
+    """A phrase that suggests known names similar to this one; empty if there are none."""
     close = get_close_matches(name, known, 4, 0.7)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def clip_config(image_size: int, shape: dict[str, Any]) -> dict[str, Any]:
-    """A CLIP ViT; its activation is GELU unless the shape says otherwise, and its projection is not part of a tower.
+    """The tower configuration of a CLIP ViT, without the projection. Its activation is GELU unless `shape` says otherwise.
 
     Raises:
-        ValueError: for a setting that `CLIPVisionConfig`, which ignores what it does not know, has not.
+        ValueError: for a setting that `CLIPVisionConfig` does not have; the class itself would ignore it.
     """
     if unknown := sorted(shape.keys() - CLIPVisionConfig().to_dict().keys()):
         raise ValueError(f"a ViT has no option {', '.join(unknown)}; it has what transformers' CLIPVisionConfig has")
@@ -70,10 +70,10 @@ def clip_config(image_size: int, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def timm_config(architecture: str, image_size: int, options: dict[str, Any]) -> dict[str, Any]:
-    """A trunk of timm.
+    """The tower configuration of a trunk of timm.
 
     Raises:
-        ValueError: if timm has none of that name.
+        ValueError: if timm has no model of that name.
     """
     import timm
 
@@ -83,10 +83,10 @@ def timm_config(architecture: str, image_size: int, options: dict[str, Any]) -> 
 
 
 def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict[str, Any]) -> dict[str, Any]:
-    """The image tower of an open_clip model, by its name or by its configuration.
+    """The tower configuration of an open_clip model's image side; `model` is its name or its configuration.
 
     Raises:
-        ValueError: if open_clip has none of that name, or the tower is neither a plain ViT, a ResNet of CLIP nor a timm trunk.
+        ValueError: if open_clip has no model of that name, or the tower is neither a plain ViT, a ResNet of CLIP nor a timm trunk.
     """
     import open_clip
 
@@ -122,7 +122,7 @@ def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict
     return clip_config(image_size, shape | options)
 
 
-#: The ResNets of CLIP by their blocks and width: in timm they are there without the attention that pools for the texts.
+#: The ResNets of CLIP by their blocks and width. timm has them without the attention pooling that leads to the texts.
 _RESNETS = {
     (3, 4, 6, 3, 64): "resnet50_clip_gap",
     (3, 4, 23, 3, 64): "resnet101_clip_gap",
@@ -132,7 +132,7 @@ _RESNETS = {
 }
 
 
-#: Settings of an open_clip ViT that leave it what a `CLIPVisionModel` is; all others change what is computed.
+#: Settings with which an open_clip ViT is still a `CLIPVisionModel`; all others change what is computed.
 _PLAIN = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "patch_dropout", "output_tokens"}
 
 

@@ -1,7 +1,7 @@
 """Images that do not lie in a file of their own: members of tar shards, and arrays in npz files.
 
-`SHARD.tar::NAME@OFFSET` names the member NAME of an uncompressed tar file whose header begins at byte OFFSET. So any image of any
-shard is read at once, in any order, and nothing has to be unpacked, listed or kept in memory.
+`SHARD.tar::NAME@OFFSET` names the member NAME of an uncompressed tar file whose header begins at byte OFFSET. Therefore images
+can be read directly, in any order, and nothing has to be unpacked, listed or kept in memory.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ class TarMember:
 
     Attributes:
         shard: path of the tar file.
-        name: its name as the 512 bytes of its header hold it.
-        offset: first byte of that header.
+        name: name of the member as the 512 bytes of its header hold it.
+        offset: byte of the tar file at which the member's header begins.
     """
 
     shard: str
@@ -80,16 +80,16 @@ def _header(file: IO[bytes]) -> tarfile.TarInfo:
 
 
 def tar_member(path: str | os.PathLike[str]) -> TarMember | None:
-    """The member that an image path names, None for a plain file."""
+    """The member of a shard that an image path names; None for the path of a plain file."""
     found = _MEMBER.fullmatch(os.fspath(path))
     return TarMember(found["shard"], found["name"], int(found["offset"])) if found else None
 
 
 def locate(path: str | os.PathLike[str]) -> tuple[str, Path | io.BytesIO]:
-    """The name of an image as far as its ending says what it is, and the file or the bytes to decode.
+    """The name of an image, whose ending tells the format, and the file or the bytes to decode.
 
     Raises:
-        ImageError: if it is missing or empty.
+        ImageError: if the image is missing or empty.
     """
     if member := tar_member(path):
         content = member.read()
@@ -114,27 +114,27 @@ def image_bytes(path: str | os.PathLike[str]) -> tuple[str, bytes]:
     """The ending of an image's name in lower case, and its bytes as they are stored.
 
     Raises:
-        ImageError: if it is missing or empty.
+        ImageError: if the image is missing or empty.
     """
     name, file = locate(path)
     return Path(name).suffix.lower(), file.read_bytes() if isinstance(file, Path) else file.getvalue()
 
 
 def image_sha256(path: str | os.PathLike[str]) -> str:
-    """Hex SHA-256 of an image's bytes as they are stored, wherever that is."""
+    """Hex SHA-256 of an image's bytes as they are stored, in a file of its own or in a shard."""
     return hashlib.sha256(image_bytes(path)[1]).hexdigest() if tar_member(path) else sha256(path)
 
 
 def read_npz(path: str | os.PathLike[str], file: Path | io.BytesIO, max_pixels: int) -> np.ndarray:
-    """The array `image` of an npz file, or its only one: uint8 [H, W] or [H, W, 3], checked before any memory is taken.
+    """The array `image` of an npz file, or its only array: uint8 [H, W] or [H, W, 3], checked before memory is allocated.
 
     Args:
-        path: what errors name.
+        path: the path that error messages name.
         file: the file, or its bytes.
         max_pixels: refuse larger images.
 
     Raises:
-        ImageError: if it holds something else, pickled objects among it, or is damaged.
+        ImageError: if the file holds anything else, such as pickled objects, or is damaged.
     """
     try:
         with zipfile.ZipFile(file) as archive:

@@ -37,7 +37,7 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
     """Open an image as upright 8-bit RGB: EXIF rotation applied, grey, CMYK, palette, alpha and 16-bit converted.
 
     Args:
-        path: the file; also `SHARD.tar::NAME@OFFSET` and an npz file, see `mgll.images.files`.
+        path: an image file, an npz file or `SHARD.tar::NAME@OFFSET`, see `mgll.images.files`.
         max_pixels: refuse larger images before decoding them (a 200-megapixel PNG can cost a gigabyte).
         at_least: decode a JPEG at a half, a quarter or an eighth of its size while its sides keep this many pixels: several times
             faster, for small copies only.
@@ -67,12 +67,12 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image that Pillow can read") from None
     except Exception as error:
-        # What a decoder trips over may be an OSError, but also a ValueError, RuntimeError, AttributeError or MemoryError.
+        # A decoder that fails may raise an OSError, but also a ValueError, RuntimeError, AttributeError or MemoryError.
         raise ImageError(f"{path}: damaged image ({error or type(error).__name__})") from None
 
 
 def _check_size(path: str | os.PathLike[str], width: int, height: int, max_pixels: int) -> None:
-    """Raise `ImageError` for an image that would fill the memory, if not now then as a square."""
+    """Raise `ImageError` for an image that would take too much memory, as it is or padded to a square."""
     short, long = sorted((width, height))
     if width * height > max_pixels:
         raise ImageError(
@@ -118,7 +118,7 @@ def to_square(image: Image.Image, preprocessing: Preprocessing) -> "Tensor":
 
 
 def normalise(pixels: "Tensor", preprocessing: Preprocessing) -> "Tensor":
-    """Uint8 pixels [..., 3, H, W] to normalised float32 of the same shape."""
+    """Normalise uint8 pixels [..., 3, H, W] to float32 of the same shape."""
     import torch
 
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)

@@ -16,7 +16,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass
 class LevelCounts:
-    """One granularity: images that have it, its texts with repeats, and how often each occurs."""
+    """Counts of one granularity: how many images have it, and how often each of its texts occurs."""
 
     images: int = 0
     texts: Counter[str] = field(default_factory=Counter)
@@ -28,13 +28,13 @@ class Counts:
 
     Attributes:
         images: number of images by (source, split).
-        groups: groups by split; a group is in one split only.
+        groups: names of the groups by split; a group is in one split only.
         levels: counts by granularity.
-        levels_of_source: images by (source, granularity) that have it.
-        labels: images by (class code, split).
-        multi_label: images with more than one class.
-        unlabelled: images without any class.
-        textless: images without any text.
+        levels_of_source: number of images that have a granularity, by (source, granularity).
+        labels: number of images by (class code, split).
+        multi_label: number of images with more than one class.
+        unlabelled: number of images without any class.
+        textless: number of images without any text.
     """
 
     images: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -53,7 +53,7 @@ class Counts:
 
 
 def count(records: Iterable[Record]) -> Counts:
-    """Count the records."""
+    """Count the images, groups, texts and classes of the records, in one pass."""
     counts = Counts()
     for record in records:
         counts.images[record.source, record.split] += 1
@@ -72,7 +72,7 @@ def count(records: Iterable[Record]) -> Counts:
 
 
 def print_counts(counts: Counts, console: "Console", most: int = 15) -> None:
-    """Print the counts as tables; of the texts of a level the `most` frequent."""
+    """Print the counts as tables, among them the `most` frequent texts of every level."""
     console.print(
         f"{counts.total:,} images of {sum(map(len, counts.groups.values())):,} groups;"
         f" {_share(counts.multi_label, counts.total)} with several classes, {_share(counts.unlabelled, counts.total)} with"

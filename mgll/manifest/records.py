@@ -1,4 +1,4 @@
-"""The manifest: one image a line with its split, its group and its texts by granularity.
+"""The manifest: one image per line with its split, its group and its texts by granularity.
 
 `python -m mgll.manifest validate FILE` checks one; `python -m mgll.manifest describe FILE` counts what is in it.
 """
@@ -23,7 +23,7 @@ class Record(Row):
     Attributes:
         image: path of the image, relative to the manifest's folder (or absolute).
         split: `train`, `val` or `test`. A group never spans two splits.
-        group: patient or eye; intervals are clustered by it.
+        group: patient or eye; confidence intervals are clustered by it.
         texts: granularity level -> texts, e.g. `{"disease": ["abnormal", "drusen"], "explanation": [...]}`. A level may be
             missing and may hold several texts.
         labels: class codes of `mgll.vocabulary` that hold for the image (empty where unknown).
@@ -56,14 +56,20 @@ class Record(Row):
 
 
 class Records(Sequence[Record]):
-    """The records of a manifest as the bytes of their lines; one is parsed when it is asked for.
+    """The records of a manifest as the bytes of their lines; a record is parsed when it is accessed.
 
     Hundreds of thousands of Python objects would be copied page by page into every worker process that touches them, because
-    touching counts references. One block of bytes and one array stay shared.
+    every access changes a reference count. One block of bytes and one array stay shared.
     """
 
     def __init__(self, lines: bytes, bounds: np.ndarray, folder: str) -> None:
-        """Args: concatenated lines, [N, 2] first and last-plus-one byte of each, the folder that image paths are relative to."""
+        """Keep the lines of the records and the places where they lie.
+
+        Args:
+            lines: the concatenated lines.
+            bounds: first and last-plus-one byte of each line [N, 2].
+            folder: the folder that image paths are relative to.
+        """
         self._lines, self._bounds, self._folder = lines, bounds, folder
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""WebDataset shards: uncompressed tar files with an image and a JSON file a sample, and a manifest beside them.
+"""WebDataset shards: uncompressed tar files with an image and a JSON file per sample, and a manifest beside them.
 
 Shards keep hundreds of thousands of small files off a shared file system, and may lie on several. The manifest names each image by
 shard and byte offset (`mgll.images.files`), so training reads shards like single files: same order, same batches, same resuming,
@@ -33,10 +33,10 @@ class Sample:
     """The files of a shard that share a key.
 
     Attributes:
-        key: their name up to the first dot.
-        image: the first image.
-        texts: ending -> content, of `.json` and `.txt`.
-        ignored: names of what is not read (`.pkl` and `.pyd` among them).
+        key: folder and name of the files, up to the first dot of the name.
+        image: the first image among the files.
+        texts: ending (`.json` or `.txt`) -> content of the file.
+        ignored: names of the files that are not read (`.pkl` and `.pyd` among them).
     """
 
     key: str
@@ -48,17 +48,21 @@ class Sample:
 def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: int = 1000, seed: int = 0) -> Path:
     """Copy the images of a manifest into shards, in an order drawn by `seed`, and write `out/manifest.jsonl`.
 
-    The same arguments give the same bytes. A run that was stopped goes on with the first shard that is not there.
+    The same arguments give the same bytes. A run that was stopped continues with the first shard that is missing.
 
     Args:
         manifest: any manifest; its images may lie in shards themselves.
         out: folder of the shards.
-        images: images a shard.
-        seed: of the order, so that every shard is a sample of the whole.
+        images: number of images per shard.
+        seed: seed of the order, which makes every shard a random sample of the whole.
+
+    Returns:
+        The path of the new manifest.
 
     Raises:
-        ImageError: for an image that is not there.
-        ValueError: if the folder holds shards of something else.
+        FormatError: for a bad manifest.
+        ImageError: for an image that is missing, or has an ending that shards do not hold.
+        ValueError: if `out` holds shards that were made with other arguments, or other files.
     """
     out, records = Path(out), read_manifest(manifest)
     _claim(out, {"manifest_sha256": sha256(manifest), "images": images, "seed": seed})
@@ -72,7 +76,7 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
     """The samples of a shard: consecutive files with the same key.
 
     Raises:
-        FormatError: if it is not an uncompressed tar file, or is cut short.
+        FormatError: if the shard is missing, not an uncompressed tar file, or cut short.
     """
     sample, end = Sample(""), 0
     try:
@@ -119,7 +123,7 @@ def _claim(out: Path, made_of: Mapping[str, object]) -> None:
 
 
 def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> Iterator[Record]:
-    """Write the shards that are missing; the records with their images' new places."""
+    """Write the shards that are missing, and yield the records with the new places of their images."""
     from tqdm import tqdm
 
     for number, indices in enumerate(tqdm(parts, unit="shard")):

@@ -7,7 +7,7 @@ from mgll.published.layouts import LAYOUTS
 
 
 def list_layouts() -> str:
-    """The families, one paragraph each."""
+    """A list of the families of published encoders that can be read, one paragraph for each."""
     lines = []
     for name, layout in LAYOUTS.items():
         seen = "read in public code" if layout.seen else "UNVERIFIED, recalled or inferred"
@@ -16,7 +16,7 @@ def list_layouts() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns its exit status."""
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mgll.published", description=__doc__.split("\n")[0])
     parser.add_argument("source", nargs="?", help="published file or folder")
     parser.add_argument("--list", action="store_true", help="print the families that there are")

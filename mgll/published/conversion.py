@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-#: What the caller may say instead of the layout.
+#: Settings of a layout that the caller may replace.
 SETTINGS = ("mean", "std", "resize", "size", "pooling", "hidden_act", "architecture", "head_width")
-#: Names that are shown of a longer list.
+#: How many names of a longer list a message shows.
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a file.
+    """What became of a published file.
 
     Attributes:
-        header: of the tower file.
-        left_out: how many tensors each pattern of the layout kept out of it.
-        from_layout: settings that neither the file nor the caller states.
+        header: header of the new tower file.
+        left_out: pattern of the layout -> how many tensors it kept out of the tower file.
+        from_layout: the settings that come from the layout, because neither the file nor the caller states them.
     """
 
     header: TowerHeader
@@ -53,17 +53,17 @@ class Conversion:
 
 
 def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[str], **settings: Any) -> Conversion:
-    """Write the tower that lies in a published file or folder as a tower file.
+    """Read the tower in a published file or folder, and write it as a tower file.
 
     Args:
-        source: what `torch.save` or safetensors wrote, or the folder that holds it.
-        layout: its family, a name of `LAYOUTS`.
-        out: the tower file.
-        settings: any of `SETTINGS`, instead of what the layout has.
+        source: a file that `torch.save` or safetensors wrote, or the folder that holds it.
+        layout: family of the file, a name of `LAYOUTS`.
+        out: the tower file to write.
+        settings: any of `SETTINGS`; they replace those of the layout.
 
     Raises:
         FormatError: if the file cannot be read without running code, or its tensors are not exactly those of the layout.
-        ValueError: for an unknown layout or setting, or one that neither file nor layout states and the caller does not either.
+        ValueError: for an unknown layout or setting, or a setting that is needed and that neither file, layout nor caller states.
     """
     from mgll.encoders.start_weights import resized
     from mgll.encoders.transformers_folder import read_transformers
@@ -128,7 +128,7 @@ def _check_said(name: str, layout: Layout) -> None:
 
 
 def _tower_tensors(path: Path, layout: Layout, left_out: Counter[str]) -> "dict[str, Tensor]":
-    """The tower's tensors under the names of a tower file; counts the others by the pattern that names them."""
+    """The tower's tensors under the names of a tower file; `left_out` counts the others by the pattern that matches them."""
     content, found, strange = read_content(path), {}, []
     for name, tensor in tensors_of(path, _contained(path, content, layout)).items():
         if pattern := next((pattern for pattern in layout.dropped if re.fullmatch(pattern, name)), None):
@@ -152,7 +152,7 @@ def _tower_tensors(path: Path, layout: Layout, left_out: Counter[str]) -> "dict[
 
 
 def _contained(path: Path, content: Any, layout: Layout) -> Any:
-    """The entry of a file that holds the tensors."""
+    """The entry of a file's content that holds the tensors."""
     for entry in layout.container:
         if not entry or (isinstance(content, dict) and isinstance(content.get(entry), dict)):
             return content[entry] if entry else content
@@ -161,7 +161,7 @@ def _contained(path: Path, content: Any, layout: Layout) -> Any:
 
 
 def _without_classifier(layout: Layout, tensors: "dict[str, Tensor]", left_out: Counter[str]) -> "dict[str, Tensor]":
-    """Of a file that holds just a model of timm all but the classifier that timm knows it to have."""
+    """The tensors of a plain timm model without its classifier, whose name timm knows; `left_out` counts the classifier's."""
     if layout.kind != "timm" or layout.prefix:
         return tensors
     import timm
@@ -178,7 +178,7 @@ def _pooled_as_trained(layout: Layout, tensors: "dict[str, Tensor]") -> Layout:
 
 
 def _built(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[PreTrainedModel, int]":
-    """The model with its weights, and the side of its images."""
+    """The model with its weights, and the side of its images in pixels."""
     from mgll.tower.model import build_model
 
     try:
@@ -193,7 +193,7 @@ def _built(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[P
 
 
 def _as_the_folder_says(path: Path, layout: Layout) -> Layout:
-    """The layout with what preprocessor_config.json says of the images, where the caller says nothing."""
+    """The layout, with the gaps in `mean`, `std` and `resize` filled from the folder's preprocessor_config.json."""
     said_in = path / "preprocessor_config.json"
     said = json.loads(said_in.read_text(encoding="utf-8")) if said_in.is_file() else {}
     if "image_mean" not in said or "image_std" not in said:

@@ -1,6 +1,6 @@
-"""How published vision encoders lie in their files: one entry a family, in a table. `mgll.published` reads them.
+"""How published vision encoders lie in their files: one entry per family, in a table. `mgll.published` reads them.
 
-What an entry states comes from the public code that writes or loads such files (`seen`), or is only recalled. No published weights
+What an entry states comes from the public code that writes or loads such files (`seen`), or only from memory. No published weights
 were at hand: the tests build files with these names and shapes.
 """
 
@@ -12,7 +12,7 @@ from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD
 Kind = Literal["clip", "timm_vit", "resnet", "timm", "transformers"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-#: Beside the image side of an OpenAI-like CLIP: its text side, and the projections of both.
+#: What lies beside the image side of an OpenAI-like CLIP: its text side, and the projections of both.
 _OPENAI = (
     r"visual\.proj",
     r"transformer\..*|token_embedding\.weight|positional_embedding|ln_final\..*|text_projection|attn_mask",
@@ -36,24 +36,25 @@ class Layout:
     """Where the tower lies in a family's files, and how its images are prepared.
 
     Attributes:
-        kind: what the tower becomes. `clip`: a `CLIPVisionModel`; `timm_vit` and `resnet`: that trunk of timm, its shape read off
+        kind: what the tower becomes. `clip`: a `CLIPVisionModel`; `timm_vit` and `resnet`: such a trunk of timm, its shape read off
             the tensors; `timm`: a trunk exactly as timm builds it by name; `transformers`: a folder that transformers reads.
-        seen: whether the names were read in public code; otherwise they are recalled, and unverified.
-        published: where code and weights are.
-        licence: of the weights, as the code's licence file states; "not stated" where there is none.
+        seen: whether the names were read in public code; otherwise they are known from memory, and unverified.
+        published: where code and weights are published.
+        licence: licence of the weights, as the code's licence file states; "not stated" where there is none.
         note: what the file does not say, or where this reader departs from the published preparation of images.
-        container: entries of the file, one of which holds the tensors; "" is the file itself. The first that is there counts.
-        prefix: before every name of the tower.
-        dropped: patterns of the names beside the tower. A name that is neither is an error.
-        renames: pattern and replacement, after the prefix is gone.
-        architecture: name in timm.
-        head_width: channels of an attention head; weights do not say.
-        size: side of the image in pixels where the weights do not say, or not to the pixel.
-        mean, std, resize: as in `Preprocessing`.
+        container: entries of the file, one of which holds the tensors; "" is the file itself. The first entry that exists is taken.
+        prefix: what every name of the tower's tensors begins with.
+        dropped: patterns of the names of other tensors. A tensor that is neither of the tower nor matched is an error.
+        renames: patterns and replacements for the tower's names, applied after the prefix is removed.
+        architecture: name of the trunk in timm.
+        head_width: channels of an attention head, which the weights do not tell.
+        size: side of the image in pixels, if the weights do not tell it, or not exactly.
+        mean, std, resize: the fields of these names in `Preprocessing`.
         hidden_act: activation of a `clip` tower.
-        pooling: which output is the image's feature.
+        pooling: which output is the image's feature: `cls`, `mean` or `head`.
 
-        None in one of the last fields: neither file nor code says, the caller must.
+        None in `mean`, `std`, `resize`, `hidden_act` or `pooling` means that neither the file nor its code states the value: the
+        caller must.
     """
 
     kind: Kind

@@ -1,4 +1,4 @@
-"""Configuration of a tower whose published file holds tensors only: read off their shapes, the rest from the layout."""
+"""The configuration of a tower whose published file holds tensors only: read off their shapes, and the rest from the layout."""
 
 import math
 import re
@@ -15,14 +15,14 @@ Config = dict[str, Any]
 
 
 def config_from_tensors(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]:
-    """The tower's configuration, and the side of the images in pixels it is for.
+    """The tower's configuration, and the side in pixels of the images that it takes.
 
     Args:
-        layout: of the file, with the caller's settings.
-        tensors: of the tower, under the names of a tower file.
+        layout: layout of the file, with the caller's settings.
+        tensors: the tower's tensors, under the names of a tower file.
 
     Raises:
-        ValueError: if a tensor that the shape is read off is not there, or the caller has to say more.
+        ValueError: if a tensor from which the shape is read is missing, or the caller has to give more settings.
     """
     read = {"clip": _clip, "timm_vit": _timm_vit, "resnet": _resnet, "timm": _timm}[layout.kind]
     try:
@@ -66,7 +66,7 @@ def _timm_vit(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, 
 
 
 def is_pooled_by_fc_norm(tensors: "Mapping[str, Tensor]") -> bool:
-    """Whether a ViT of timm was fine-tuned with the mean over patches, which has a norm of its own."""
+    """Whether a ViT of timm was fine-tuned to pool by the mean over patches, which then has a norm of its own."""
     return "timm_model.fc_norm.weight" in tensors
 
 
@@ -91,7 +91,7 @@ def _timm(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]
 
 
 def _side(layout: Layout, patches: int, patch: int) -> int:
-    """Side of the image in pixels. Patches need not fill it: the last ones of 384 px in patches of 14 are not looked at."""
+    """Side of the image in pixels. Patches need not fill the image: 27 patches of 14 px leave out the last 6 of 384 px."""
     grid = math.isqrt(patches)
     return layout.size if layout.size and layout.size // patch == grid else grid * patch
 

@@ -1,4 +1,4 @@
-"""Which fields of a row become what in a manifest; for tables (`folder_csv`) and for shards (`webdataset_shards`)."""
+"""What the fields of a row become in a manifest; for tables (`folder_csv`) and for shards (`webdataset_shards`)."""
 
 import argparse
 from collections import Counter
@@ -9,13 +9,13 @@ from mgll.manifest.records import Record, Split
 from mgll.readers.splits import NAMES, SHARES, parse_shares, split_of_group
 from mgll.vocabulary.diseases import synonyms
 
-#: Column -> cell; a cell of a table is one string, one of a JSON file may hold several.
+#: Column -> cell. A cell of a table is one string, a field of a JSON file may hold several.
 Row = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The choice of columns.
+    """Which columns hold what.
 
     Attributes:
         levels: granularity -> columns that hold its texts.
@@ -25,9 +25,10 @@ class Columns:
         source_column: column of the data set's name; None takes `source` for all.
         source: name of the data set.
         licence: licence of the images.
-        shares: of train, val and test where split by group.
-        seed: of the split by group.
-        separators: level (or `labels`) -> what stands between several texts in one cell; without one a cell is one text.
+        shares: shares of train, val and test if images are split by group.
+        seed: seed of the split by group.
+        separators: level (or `labels`) -> what separates several texts in one cell; a level without a separator has one text per
+            cell.
     """
 
     levels: Mapping[str, tuple[str, ...]]
@@ -43,7 +44,7 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """Every column that is read."""
+        """Names of all columns that are read."""
         single = (self.group, self.split, self.labels, self.source_column)
         return [*(name for name in single if name), *(name for columns in self.levels.values() for name in columns)]
 
@@ -103,7 +104,7 @@ def _single(row: Row, column: str) -> str:
 
 
 def add_column_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that choose columns."""
+    """Add the flags that choose columns, such as `--level` and `--group`, to a command line."""
     add = parser.add_argument
     add(
         "--level",
@@ -133,7 +134,7 @@ def chosen_columns(options: argparse.Namespace) -> Columns:
     """The columns that the flags name.
 
     Raises:
-        ValueError: for a flag that is not of the form NAME=VALUE, or a separator of no level
+        ValueError: for a flag that is not of the form NAME=VALUE, or a separator for a level that is not chosen.
     """
     levels = {
         level: tuple(column.strip() for column in columns.split(",") if column.strip())

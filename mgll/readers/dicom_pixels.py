@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def grey_pixels(header: "Dataset", max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Uint8 [H, W]: rescaled, windowed (VOI LUT, else the first window, else the whole range), MONOCHROME1 inverted, padding black.
+    """Pixels uint8 [H, W]: rescaled, windowed (VOI LUT, first window or whole range), MONOCHROME1 inverted, padding black.
 
     The result spans 0 to 255, so a radiograph of 10 bits in 16 is not dark.
 
     Args:
-        header: a data set with its pixels.
+        header: a DICOM data set with its pixels.
         max_pixels: refuse larger images before decoding them.
 
     Raises:
@@ -58,7 +58,7 @@ def _check(header: "Dataset", max_pixels: int) -> None:
 
 
 def _padding(stored: np.ndarray, header: "Dataset") -> np.ndarray:
-    """Where the stored value says that there is no image (PixelPaddingValue, up to PixelPaddingRangeLimit)."""
+    """Mask [H, W] of the pixels that are no image: stored values from PixelPaddingValue to PixelPaddingRangeLimit."""
     first = header.get("PixelPaddingValue")
     if first is None:
         return np.zeros(stored.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""Any folder of images with a CSV file -> manifest; flags say which columns are what.
+"""Any folder of images with a CSV file -> manifest; flags say what each column means.
 
 A level takes its texts from one column or several; rows of the same image are merged.
 
@@ -21,17 +21,20 @@ from mgll.readers.writing import Found, write_found
 def read_folder_csv(
     folder: str | os.PathLike[str], table: str | os.PathLike[str], image: str, columns: Columns, delimiter: str = ","
 ) -> Found:
-    """Records of the images of `table`, and notes; several rows of one image are merged.
+    """Records of the images in `table`, and notes (reason -> number of images).
+
+    Several rows of one image are merged.
 
     Args:
-        folder: images are relative to it.
+        folder: the folder that image paths are relative to.
         table: the CSV file.
         image: column of the image's path.
         columns: what the other columns become.
-        delimiter: between cells.
+        delimiter: character between cells.
 
     Raises:
-        FormatError: naming the line of an unknown split, a missing group or image, or an image whose rows disagree about them.
+        FormatError: for a table that is missing or wrong; or naming the line of an unknown split, a missing group or image, or an
+            image whose rows disagree about split or group.
     """
     records: dict[str, Record] = {}
     notes: Counter[str] = Counter()
@@ -50,7 +53,11 @@ def read_folder_csv(
 
 
 def _merged(first: Record, second: Record) -> Record:
-    """Two rows of one image: the texts of both."""
+    """Merge two rows of one image: texts and labels of both.
+
+    Raises:
+        ValueError: if the rows disagree about split or group.
+    """
     if (first.group, first.split) != (second.group, second.split):
         raise ValueError(f"{first.image!r} has another group or split here than in a line above")
     texts = {

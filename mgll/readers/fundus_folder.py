@@ -1,7 +1,7 @@
 """A folder of fundus photographs with a `labels.csv` of messy labels -> manifest.
 
 Columns: image, dataset, split, group, labels (separated by `;`), grade, text, licence. Labels are mapped by the synonyms of
-`mgll.vocabulary`; what has no synonym is listed, never dropped in silence.
+`mgll.vocabulary`; labels without a synonym are listed, never dropped in silence.
 
     python -m mgll.readers.fundus_folder FOLDER --out manifest.jsonl
 """
@@ -40,7 +40,7 @@ def read_fundus_folder(folder: str | os.PathLike[str]) -> tuple[list[Record], Co
 
 
 def _labels(row: dict[str, str], unmapped: Counter[str]) -> list[str]:
-    """Class codes of a row: its labels, graded where the grade is a synonym of a grade of one of them."""
+    """Class codes of a row's labels. If the row's grade is a grade of one of these diseases, it takes the disease's place."""
     codes: dict[str, None] = {}
     for label in row["labels"].split(";"):
         name = label.strip().lower()

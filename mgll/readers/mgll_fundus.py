@@ -22,7 +22,7 @@ from mgll.readers.writing import Found, write_found
 from mgll.vocabulary.diseases import synonyms
 from mgll.vocabulary.label_texts import DISEASE, EXPLANATION, MODALITY, SERIES, STUDY
 
-#: Granularity -> key of an entry, coarse to fine; `Keyword` is what `Disease` is called in the lists of one level.
+#: Granularity -> keys of an entry, coarse to fine. In lists with a single level the key `Disease` is called `Keyword`.
 LEVELS: Mapping[str, tuple[str, ...]] = {
     MODALITY: ("modality",),
     STUDY: ("study_description_0",),
@@ -35,15 +35,15 @@ NO_CLASS = {"abnormal", "normal"}
 
 
 def read_mgll_fundus(folder: str | os.PathLike[str], name: str, prompt: str = "") -> Found:
-    """Records of the lists called `name`, and notes.
+    """Records of the lists called `name`, and notes (reason -> number of images).
 
     The files name no patients, so each image is a group of its own. A disease text "Abnormal, Cataract, Myopia" becomes three
     texts; a description is kept whole, because its own sentences hold commas.
 
     Args:
         folder: the data set's folder.
-        name: of the lists, such as `2level_multi_disease_list`.
-        prompt: put before every disease text, as the authors do with "This is a fundus image of ".
+        name: name of the lists, such as `2level_multi_disease_list`.
+        prompt: text to put before every disease text, as the authors do with "This is a fundus image of ".
 
     Raises:
         FormatError: if there is no such list, or an entry is not of this layout.
@@ -125,7 +125,7 @@ def _image(folder: Path, file: Path, image: str, fundus: bool) -> tuple[Path, st
     """Where the pixels lie, and the data set that the path names."""
     if not fundus:
         return folder / image, "MIDRC"
-    _, _, below = image.lstrip("/").partition("/")  # the first folder is that of the JPEG files
+    _, _, below = image.lstrip("/").partition("/")  # the first folder is the one with the JPEG files
     if not below:
         raise FormatError(file, None, f"field ImageID: expected /FOLDER/SET/FILE, found {image!r}")
     path = Path(below)

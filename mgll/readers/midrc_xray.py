@@ -2,7 +2,7 @@
 
 Three levels (Table 11): `modality` (CR or DX), `study` and `series` (the two descriptions). Images are written as PNG, as in the
 paper, because a DICOM file takes longer to decode in every epoch and carries names. Neither names nor dates are written; `group`
-is the patient's id, as a keyed hash or kept, and images are split by it. Descriptions are free text: look through them.
+is the patient's id, hashed with a key or as it is, and images are split by it. Descriptions are free text: check them for names.
 
     python -m mgll.readers.midrc_xray FOLDER --out xray/manifest.jsonl --salt-file secret.txt
 """
@@ -45,10 +45,10 @@ class Conversion:
         images: folder of the PNG files.
         salt: key of the hash of patients' ids; None keeps the ids.
         longest_side: larger images are scaled down to it, in pixels; None keeps them.
-        seed: of the split by patient.
-        shares: of train, val and test.
+        seed: seed of the split by patient.
+        shares: shares of train, val and test.
         source: name of the data set.
-        licence: of the images.
+        licence: licence of the images.
     """
 
     images: str
@@ -69,16 +69,16 @@ class Conversion:
         return Path(self.images) / name[:2] / f"{name}.png"
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of the PNG file."""
+        """Width and height, in pixels, of the PNG file for an image of this width and height."""
         scale = min(1.0, (self.longest_side or width + height) / max(width, height))
         return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def read_midrc_xray(folder: str | os.PathLike[str], conversion: Conversion, workers: int = 1) -> Found:
-    """Convert every radiograph below `folder`; records, and how many files were left out and why.
+    """Convert every radiograph below `folder`; returns records, and how many files were left out and why.
 
-    PNG files that are there already are kept, so a conversion that was stopped goes on. `left_out.txt` beside them names
-    every file that was left out.
+    PNG files that exist already are kept, so that a stopped conversion can be continued. `left_out.txt` in the folder of the PNG
+    files names every file that was left out.
     """
     from tqdm import tqdm
 
@@ -105,7 +105,7 @@ def _converted(paths: list[str], conversion: Conversion, workers: int) -> Iterat
 
 
 def _convert(path: str, conversion: Conversion) -> Record | str:
-    """The record of a file whose PNG is written, or why it is left out."""
+    """Write the PNG of a file and return its record, or the reason why the file is left out."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
@@ -139,7 +139,7 @@ def _convert(path: str, conversion: Conversion) -> Record | str:
 
 
 def _unfit(header: "Dataset") -> str | None:
-    """Why a DICOM file is not taken, apart from its pixels."""
+    """The reason why a DICOM file is left out, judged by its header without the pixels; None if it is fit."""
     if header.get("Modality") not in MODALITIES:
         return f"modality {header.get('Modality') or 'missing'}, not {' or '.join(MODALITIES)}"
     if not str(header.get("PatientID") or "").strip():
@@ -169,7 +169,11 @@ def _keyed_hash(key: bytes, identifier: str) -> str:
 
 
 def read_salt(path: str | os.PathLike[str]) -> bytes:
-    """The key in a file; a new file with a random key where there is none."""
+    """Read the key for the hash of patients' ids from a file; a missing file is created with a random key.
+
+    Raises:
+        ValueError: for a key shorter than 16 bytes.
+    """
     path = Path(path)
     if not path.exists():
         write_text(path, secrets.token_hex(32) + "\n")

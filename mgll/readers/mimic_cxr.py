@@ -1,8 +1,9 @@
 """MIMIC-CXR-JPG with its CheXpert labels, the reports of MIMIC-CXR and the official split -> manifest.
 
 The folder is laid out as PhysioNet gives it: `mimic-cxr-2.0.0-chexpert.csv`, `-split.csv` (and `-metadata.csv` for `--views`),
-gzipped or not, `files/p10/p10000032/s50414267/DICOM_ID.jpg`, and `files/p10/p10000032/s50414267.txt`, which may lie in a folder of
-their own. Two levels (Table 12): `disease` names the positive labels, `report` holds findings and impression as two texts.
+gzipped or not, `files/p10/p10000032/s50414267/DICOM_ID.jpg`, and the reports `files/p10/p10000032/s50414267.txt`, which may lie
+in a folder of their own. Two levels (Table 12): `disease` names the positive labels, `report` holds findings and impression as
+two texts.
 
     python -m mgll.readers.mimic_cxr FOLDER --reports REPORTS_FOLDER --out manifest.jsonl
 """
@@ -33,13 +34,14 @@ def read_mimic_cxr(
     uncertain_is_positive: bool = False,
     views: Collection[str] = (),
 ) -> Found:
-    """Records of all images of the official split, one group a subject, and notes.
+    """Records of all images of the official split, with one group per subject, and notes (reason -> number of images).
 
     Args:
-        folder: of MIMIC-CXR-JPG.
+        folder: folder of MIMIC-CXR-JPG.
         reports: folder of the reports; None looks beside the images.
-        labeller: `chexpert` or `negbio`, whose table is read.
-        uncertain_is_positive: also name labels of value -1; they are left out otherwise, as are 0 and blank.
+        labeller: the labeller whose table is read, `chexpert` or `negbio`.
+        uncertain_is_positive: also name the uncertain labels (value -1). Otherwise they are left out, as labels that are 0 or blank
+            always are.
         views: keep only these values of `ViewPosition`, such as PA and AP; empty keeps all.
 
     Raises:

@@ -13,10 +13,10 @@ _WANTED = (
 
 
 def findings_and_impression(report: str) -> tuple[str, ...]:
-    """The two sections where they are there, white space collapsed.
+    """The sections "findings" and "impression" of a report, as far as it has them, with white space collapsed.
 
-    A report with neither heading ends in an unheaded paragraph as a rule; that one is taken then. Sections that repeat each other
-    are given once.
+    A report with neither heading usually ends in a paragraph without a heading; that paragraph is returned then. Sections that
+    repeat each other are returned once.
     """
     headings = list(_HEADING.finditer(report))
     starts = [*(heading.start() for heading in headings[1:]), len(report)]

@@ -20,14 +20,14 @@ SHARES = (0.7, 0.1, 0.2)
 
 
 def split_of_group(group: str, seed: int, shares: Sequence[float] = SHARES) -> Split:
-    """The split of a group, a function of nothing but its name and the seed.
+    """The split of a group: a function of the group's name, the seed and the shares alone.
 
-    So all images of a patient share a split whatever else is in the data set, and a patient stays where they are when it grows.
+    Therefore all images of a patient share a split whatever else is in the data set, and keep it when the data set grows.
 
     Args:
         group: patient or eye.
         seed: another seed gives another split.
-        shares: of train, val and test.
+        shares: shares of train, val and test; they need not add up to 1.
     """
     digest = hashlib.sha256(f"{seed}/{group}".encode()).digest()
     place = int.from_bytes(digest[:8]) / 2**64 * sum(shares)

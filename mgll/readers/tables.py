@@ -14,12 +14,12 @@ from mgll.formats import FormatError
 def read_table(
     path: str | os.PathLike[str], columns: Iterable[str], delimiter: str = ","
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row as column -> cell with surrounding white space off, and the number of its last line.
+    """Yield each row: the number of its last line, and column -> cell without surrounding white space.
 
     Args:
         path: a CSV file, UTF-8, `.gz` or plain.
-        columns: columns that must be there.
-        delimiter: between cells.
+        columns: columns that the table must have.
+        delimiter: character between cells.
 
     Raises:
         FormatError: if the file is missing, not such a table, or lacks a column; or for a row that is too short or too long.

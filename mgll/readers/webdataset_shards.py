@@ -22,11 +22,11 @@ from mgll.readers.writing import Found, write_found
 
 
 def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Found:
-    """Records of the samples of the shards, and what could not be used.
+    """Records of the samples in the shards, and notes (reason -> number of files or samples that were not used).
 
     Args:
         shards: paths of uncompressed tar files.
-        columns: what the fields of the JSON files become; None takes each for a record.
+        columns: what the fields of the JSON files become; None if every JSON file is a record of a manifest already.
 
     Raises:
         FormatError: naming the shard and the sample that is wrong, or the chosen field that no sample has.
@@ -63,7 +63,7 @@ def _record(sample: Sample, image: str, columns: Columns | None, seen: set[str],
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str | list[str]]:
-    """Fields of a JSON value as strings, or lists of strings; those of nested objects by dotted names."""
+    """Fields of a JSON value as strings, or lists of strings; fields of nested objects have dotted names."""
     if isinstance(value, dict):
         return {k: v for key, own in value.items() for k, v in _flat(own, f"{name}.{key}" if name else key).items()}
     if not name:

@@ -1,4 +1,4 @@
-"""What every reader ends with: the manifest is checked and written, and what was left out is told."""
+"""The last step of every reader: the manifest is checked and written, and what was left out is reported."""
 
 import os
 from collections import Counter
@@ -9,14 +9,14 @@ from mgll.formats import FormatError
 from mgll.images.files import image_exists
 from mgll.manifest.records import Record, write_manifest
 
-#: Records, and for each reason how many images were left out or changed.
+#: What a reader returns: records, and notes that say for each reason how many images were left out or changed.
 Found = tuple[Sequence[Record], Counter[str]]
 
 
 def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header: object) -> int:
-    """Read a data set, write its manifest, print what happened; the exit code of a reader's command.
+    """Read a data set, write its manifest and print what happened; returns the exit code for the reader's command.
 
-    Images that are not there are left out and counted. Images under the manifest's folder get relative paths, so that the
+    Images that do not exist are left out and counted. Images under the manifest's folder get relative paths, so that the
     folder can be moved.
     """
     try:

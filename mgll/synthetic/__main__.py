@@ -9,7 +9,7 @@ from mgll.vocabulary.diseases import benchmark_classes
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0 where all went well."""
+    """Run the command line; returns the exit status, 0 if all went well."""
     parser = argparse.ArgumentParser(
         prog="python -m mgll.synthetic",
         description="Draw fundus images of the 25 benchmark classes, with a manifest. For research on methods only.",

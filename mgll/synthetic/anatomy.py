@@ -24,27 +24,27 @@ class Anatomy:
         tessellation: how far the choroidal vessels show, 0..1.
         mottling: graininess of the pigment epithelium, 0..1.
         fovea: position of the fovea.
-        foveal_reflex: brightness of its point reflex, 0..1.
+        foveal_reflex: brightness of the fovea's point reflex, 0..1.
         disc_width: horizontal diameter of the disc.
-        disc_height: vertical diameter.
-        disc_tilt: rotation of its ellipse, radians.
-        disc_edge: softness of its border as a share of its radius.
+        disc_height: vertical diameter of the disc.
+        disc_tilt: rotation of the disc's ellipse, radians.
+        disc_edge: softness of the disc's border as a share of its radius.
         disc_colour: colour of the neuroretinal rim.
-        cup_width: diameter of the cup over that of the disc, horizontally.
-        cup_height: the same vertically.
+        cup_width: horizontal diameter of the cup over that of the disc.
+        cup_height: vertical diameter of the cup over that of the disc.
         cup_centre: centre of the cup, as a share of the disc's radius.
         cup_pallor: contrast of the cup, 0..1.
         notch: how far the cup reaches the rim at `notch_angle`, 0..1.
         notch_angle: direction of the notch, radians.
         crescent: width of peripapillary atrophy.
-        crescent_angle: direction of its widest point, radians.
+        crescent_angle: direction in which the atrophy is widest, radians.
         artery_width: widest radius of an artery.
         vein_width: widest radius of a vein.
         tortuosity: bending of the vessels, 1 is usual.
-        vein_tortuosity: the same for veins alone, on top.
+        vein_tortuosity: factor by which veins bend more than arteries.
         arcade: height of the temporal arcades.
         reflex: brightness of the arteries' light reflex, 0..1.
-        copper: width of that reflex and coppery tint, 0..1.
+        copper: how broad and coppery the arteries' light reflex is, 0..1.
         beading: unevenness of the veins' width, 0..1.
         nicking: narrowing of veins where arteries cross, 0..1.
     """
@@ -174,7 +174,7 @@ def paint_disc(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> No
 
 
 def cup_mask(canvas: Canvas, anatomy: Anatomy) -> np.ndarray:
-    """The cup, (size, size) in 0..1: an ellipse inside the disc, with a notch towards the rim where there is one."""
+    """Mask of the cup, (size, size) in 0..1: an ellipse inside the disc, with a notch towards the rim where there is one."""
     width, height = anatomy.disc_width / 2, anatomy.disc_height / 2
     x, y = anatomy.cup_centre[0] * width, anatomy.cup_centre[1] * height
     # A wide cup cannot lie off centre: it would cross the border of the disc.

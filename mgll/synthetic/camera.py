@@ -21,17 +21,17 @@ class Camera:
     """One exposure. Lengths are shares of half the image's side.
 
     Attributes:
-        centre: retinal position in the middle of the field, DD.
+        centre: retinal position in the middle of the field, in disc diameters (DD).
         angle: radius of the field of view, DD.
         radius: radius of the field in the image.
-        band: half height at which the film gate cuts the field, beyond `radius` where it doesn't.
+        band: half height at which the film gate cuts the field, larger than `radius` where it does not cut.
         gain: exposure of each channel.
         gamma: tone curve.
         falloff: loss of light at the border, 0..1.
         tilt: uneven light, change from middle to border along x and y.
         flare: strength of the pale crescent of light at the border.
-        flare_angle: where it lies, radians.
-        flare_colour: its colour.
+        flare_angle: direction in which the flare lies, radians.
+        flare_colour: colour of the flare.
         blur: defocus, in thousandths of the image's side (standard deviation).
         noise: sensor noise, standard deviation.
         surround: brightness outside the field.
@@ -53,7 +53,7 @@ class Camera:
     surround: float
 
     def canvas(self, size: int) -> Canvas:
-        """An empty canvas of `size` pixels a side that this camera sees."""
+        """An empty canvas of `size` x `size` pixels with the part of the retina that this camera sees."""
         return Canvas(size, size / 2 * self.radius / self.angle, self.centre)
 
 

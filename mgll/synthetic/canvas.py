@@ -21,8 +21,8 @@ class Canvas:
     """A square RGB image with coordinates on the retina.
 
     Attributes:
-        size: pixels a side.
-        scale: pixels a disc diameter.
+        size: height and width in pixels.
+        scale: pixels per disc diameter.
         centre: retinal position (DD) of the image's middle.
         rgb: the image, (size, size, 3) float32 in 0..1.
         x: retinal x of each column, (1, size), DD.
@@ -53,7 +53,7 @@ class Canvas:
             position = (np.arange(self.size) + 0.5) / self.scale / grain
             nodes = int(position[-1]) + 4
             field = rng.standard_normal((nodes, nodes), dtype=np.float32)
-            # Cubic B-splines make it smooth; separable, four taps each way, so rows first, then columns.
+            # Cubic B-splines make it smooth. They are separable, with four taps each way: first rows, then columns.
             low, taps = position.astype(int), _spline_taps(position % 1)
             field = sum(tap[:, None] * field[low + step] for step, tap in enumerate(taps))
             field = sum(tap[None, :] * field[:, low + step] for step, tap in enumerate(taps))
@@ -83,8 +83,8 @@ class Canvas:
             x: centre, DD.
             y: centre, DD.
             width: half axis along `angle`, DD.
-            height: half axis across it, DD; `width` where absent.
-            angle: of the first half axis, radians.
+            height: half axis across that direction, DD; `width` if None.
+            angle: direction of the first half axis, radians.
             edge: half width of the border as a share of the radius (1 is a mound without border).
             wobble: added to the normalised radius, e.g. noise for an irregular outline.
         """
@@ -137,11 +137,11 @@ class Canvas:
         np.maximum.at(mask, (row * self.size + column)[keep], height[keep].astype(np.float32))
 
     def absorb(self, mask: Array, strength: float, absorbance: tuple[float, float, float] = BLOOD) -> None:
-        """Darken where `mask` is, as an absorbing layer does."""
+        """Darken the image where `mask` (size, size) is not 0, as an absorbing layer does."""
         self.rgb *= np.exp(-mask[..., None] * np.float32(strength) * np.asarray(absorbance, np.float32))
 
     def paint(self, mask: Array, colour: tuple[float, float, float] | Array, opacity: float = 1.0) -> None:
-        """Blend towards `colour` where `mask` is."""
+        """Blend the image towards `colour` where `mask` (size, size) is not 0."""
         cover = (mask * np.float32(opacity))[..., None]
         self.rgb += cover * (np.asarray(colour, np.float32) - self.rgb)
 
@@ -154,6 +154,6 @@ def _spline_taps(t: Array) -> Array:
 
 
 def smoothstep(t: Array) -> Array:
-    """0 below 0, 1 above 1, smooth between."""
+    """A smooth step: 0 for `t` below 0, 1 for `t` above 1, smooth between."""
     t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)

@@ -66,7 +66,7 @@ def retinitis(eye: Eye, rng: Rng) -> None:
 
 
 def chorioretinitis(eye: Eye, rng: Rng) -> None:
-    """Chorioretinitis: yellow-white lesions deep to the vessels, rimmed and clumped with black pigment, exudates by."""
+    """Chorioretinitis: yellow-white lesions deep to the vessels, rimmed and clumped with black pigment, with exudates."""
     canvas = eye.canvas
     x, y = marks.places(eye, rng, 1, 0.5)
     count = int(rng.integers(2, 6))

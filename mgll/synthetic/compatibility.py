@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from mgll.synthetic.findings import FINDINGS
 from mgll.vocabulary.diseases import NEGATIVE_OF, diseases, true_codes
 
-#: At most one of each of these groups: they exclude each other medically, or one would hide the other.
+#: An eye can have at most one finding of each of these groups: they exclude each other medically, or one would hide the other.
 EXCLUSIVE = (
     ("grade of diabetic retinopathy", {"DR", "Mild NPDR", "Moderate NPDR", "Severe NPDR", "PDR"}),
     (
@@ -26,7 +26,7 @@ EXCLUSIVE = (
 
 
 def drawn_codes(labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels to draw, without those that a more specific one implies (`DR` beside `PDR`), in the order of the table."""
+    """The labels to draw, in the order of `FINDINGS`, without those that a more specific label implies (`DR` beside `PDR`)."""
     given = dict.fromkeys(labels)
     implied = {code for label in given for code in diseases()[label].implies}
     specific = [label for label in given if label not in implied]
@@ -49,7 +49,7 @@ def check_labels(labels: Iterable[str]) -> None:
     held = true_codes(set(labels) - {"Health"} - set(NEGATIVE_OF))
     for label in labels:
         if label in NEGATIVE_OF and label not in held:
-            raise ValueError(f"{label!r} stands against {NEGATIVE_OF[label]!r} in {', '.join(labels)}")
+            raise ValueError(f"{label!r} contradicts {NEGATIVE_OF[label]!r} in {', '.join(labels)}")
     for name, group in EXCLUSIVE:
         both = [code for code in codes if code in group]
         if len(both) > 1:

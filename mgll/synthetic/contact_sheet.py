@@ -11,7 +11,7 @@ from mgll.vocabulary.diseases import diseases
 
 
 def contact_sheet(codes: list[str], columns: int = 6, seed: int = 0, size: int = 256) -> Image.Image:
-    """Draw `columns` eyes of each class, one row a class, each cell labelled with what is on the eye.
+    """Draw `columns` eyes of each class, one row per class, each cell labelled with the findings of the eye.
 
     A class with grades or kinds (`DR`, `AMD`, `Other`) shows them in turn.
 

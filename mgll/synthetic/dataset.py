@@ -17,7 +17,7 @@ from mgll.synthetic.drawing import Laterality, draw_eye
 from mgll.synthetic.sampling import class_weights, sample_eye, sample_fellow
 from mgll.vocabulary.label_texts import describe_labels
 
-#: Raised whenever the same seed gives other pixels or labels, so that an old folder is not taken for a new one.
+#: Increased whenever the same seed gives other pixels or labels, so that an old folder is not taken for a new one.
 VERSION = 2
 SPLITS: tuple[tuple[Split, float], ...] = (("train", 0.7), ("val", 0.1), ("test", 0.2))
 
@@ -28,12 +28,12 @@ class Plan:
 
     Attributes:
         name: file name without ending.
-        person: group it belongs to.
-        split: split of that group.
+        person: the person, which is the group of the image.
+        split: split of the person.
         laterality: left or right.
-        labels: its findings.
-        seed: of the eye.
-        person_seed: of what both eyes share.
+        labels: class codes of the eye's findings.
+        seed: seed of the eye.
+        person_seed: seed of what both eyes of the person share.
     """
 
     name: str
@@ -62,8 +62,8 @@ def generate(
     Args:
         out: folder; gets `images/` and `manifest.jsonl`.
         count: number of images.
-        seed: of everything random.
-        size: pixels a side.
+        seed: seed of everything random.
+        size: height and width of the images in pixels.
         power: how far the classes keep Table 14's frequencies, see `class_weights`.
         workers: processes that draw; the output does not depend on it.
         progress: show a progress bar.
@@ -97,7 +97,7 @@ def generate(
 
 
 def plan(count: int, seed: int, weights: Mapping[str, float]) -> Iterator[Plan]:
-    """Lay out persons, splits and labels.
+    """Plan the eyes of a data set: persons, splits and labels.
 
     First eyes take their main class by systematic sampling and persons their split along the same order, so that every class
     has its share in the data and in each split even when the data set is small.

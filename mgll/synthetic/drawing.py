@@ -35,11 +35,11 @@ def draw_eye(
 
     Args:
         labels: class codes of `mgll.vocabulary`; none means a healthy eye.
-        seed: of everything random.
-        size: pixels a side.
-        laterality: which eye; the right one is the mirror image of the left. Drawn from `seed` where absent.
-        person: seed of what both eyes of a person share (pigmentation); `seed` where absent.
-        view: where the camera looks; drawn from the odds of the findings where absent.
+        seed: seed of everything random.
+        size: height and width of the image in pixels.
+        laterality: which eye; the right one is the mirror image of the left. Drawn from `seed` if None.
+        person: seed of what both eyes of a person share (pigmentation); `seed` if None.
+        view: where the camera looks; drawn by the odds of the findings if None.
 
     Returns:
         An RGB image of `size` x `size` pixels.

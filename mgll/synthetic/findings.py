@@ -15,7 +15,7 @@ Views = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Finding:
-    """How a code shows.
+    """How the finding of a class code is drawn.
 
     Attributes:
         reshape: replaces parameters of the anatomy before anything is drawn.
@@ -36,7 +36,7 @@ _MACULA: Views = (0.6, 0.4, 0.0)
 _DISC: Views = (0.5, 0.05, 0.45)
 _WIDE: Views = (0.8, 0.2, 0.0)
 
-#: Findings that a benchmark class leaves open: what `Other` is on this eye, which grade.
+#: Benchmark classes that do not say which finding it is -> the findings it can be: grades of `DR`, kinds of `AMD` and `Other`.
 GRADES = MappingProxyType(
     {
         "DR": ("Mild NPDR", "Moderate NPDR", "Severe NPDR", "PDR"),
@@ -96,7 +96,7 @@ FINDINGS = MappingProxyType(
         "CRAO": Finding(shallow=vascular.artery_occlusion, views=_MACULA),
         "Tortuous Vessels": Finding(reshape=choroidal.tortuous, views=_WIDE),
         "Preretinal Hemorrhage": Finding(shallow=vascular.preretinal_haemorrhage, views=_WIDE),
-        # Names no appearance of its own: the finding beside it does.
+        # `Other` has no appearance of its own: the finding beside it is drawn.
         "Other": Finding(),
     }
 )

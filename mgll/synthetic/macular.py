@@ -8,7 +8,7 @@ from mgll.synthetic.marks import Eye, Rng
 
 
 def drusen(eye: Eye, rng: Rng) -> None:
-    """Small, discrete, yellow, round deposits round the macula."""
+    """Drusen: small, discrete, yellow, round deposits around the macula."""
     _deposits(eye, rng, int(rng.integers(25, 90)), rng.uniform(0.45, 1.0), rng.uniform(0.04, 0.065))
 
 
@@ -53,7 +53,7 @@ def neovascular_membrane(eye: Eye, rng: Rng) -> None:
 
 
 def wet_degeneration(eye: Eye, rng: Rng) -> None:
-    """Wet AMD: drusen beside the membrane, exudates round it."""
+    """Wet AMD: a neovascular membrane, with drusen beside it and exudates around it."""
     _deposits(eye, rng, int(rng.integers(8, 30)), 0.8, 0.09)
     neovascular_membrane(eye, rng)
     count, size = int(rng.integers(0, 45)), rng.uniform(0.7, 1.2)
@@ -64,7 +64,7 @@ def wet_degeneration(eye: Eye, rng: Rng) -> None:
 
 
 def serous_dome(eye: Eye, rng: Rng) -> None:
-    """CSR: a round blister of clear fluid in the macula with a bright ring reflex, the spot inside it duller."""
+    """CSR: a round blister of clear fluid in the macula with a bright ring reflex, duller inside the ring."""
     canvas = eye.canvas
     x, y = eye.anatomy.fovea[0] + rng.normal(0, 0.22), eye.anatomy.fovea[1] + rng.normal(0, 0.18)
     size, aspect, angle = rng.uniform(0.6, 1.1), rng.uniform(0.8, 1.0), rng.uniform(0, np.pi)

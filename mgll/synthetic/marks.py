@@ -21,10 +21,10 @@ class Eye:
     """An eye while it is painted.
 
     Attributes:
-        canvas: what is painted on.
-        anatomy: its parameters.
-        tree: its vessels: trunks, branches, twigs.
-        camera: what is in view.
+        canvas: the image that is painted on.
+        anatomy: parameters of the eye.
+        tree: vessels of the eye: trunks, branches, twigs.
+        camera: the exposure, which says what is in view.
     """
 
     canvas: Canvas
@@ -54,7 +54,7 @@ def around(rng: Rng, x: float, y: float, spread: float, count: int) -> tuple[Arr
 
 
 def dots(eye: Eye, rng: Rng, x: Array, y: Array, smallest: float, largest: float, depth: float = 0.9) -> None:
-    """Round haemorrhages and microaneurysms, radii from `smallest` to `largest` DD, of unlike depth."""
+    """Round haemorrhages and microaneurysms, radii from `smallest` to `largest` DD, of different depth."""
     radius = np.exp(rng.uniform(np.log(smallest), np.log(largest), len(x)))
     depth *= rng.uniform(0.6, 1.1)
     eye.canvas.absorb(eye.canvas.stamp(x, y, radius, rng.uniform(0.45, 1.0, len(x)), soft=0.025), depth)
@@ -118,5 +118,5 @@ def cotton_wool(eye: Eye, rng: Rng, x: Array, y: Array) -> None:
 
 
 def fade_inside(distance: Array, radius: float, width: float) -> Array:
-    """1 within `radius` of something, 0 beyond `radius + width`."""
+    """A mask by distance: 1 up to `radius`, 0 beyond `radius + width`, smooth between."""
     return smoothstep((radius + width - distance) / width)

@@ -9,7 +9,7 @@ from mgll.synthetic.marks import Eye, Rng
 
 
 def cataract(eye: Eye, rng: Rng) -> None:
-    """The lens scatters: the whole picture is blurred alike, veiled, yellowish and dim."""
+    """Cataract: the lens scatters; the whole picture is blurred alike, veiled, yellowish and dim."""
     canvas, severity = eye.canvas, rng.beta(1.3, 1.3)
     canvas.rgb = blurred(canvas.rgb, canvas.size * (0.004 + 0.022 * severity))
     veil = np.array([(0.62, 0.52, 0.28), (0.66, 0.60, 0.44), (0.50, 0.46, 0.24)][rng.integers(3)])
@@ -18,7 +18,7 @@ def cataract(eye: Eye, rng: Rng) -> None:
 
 
 def media_haze(eye: Eye, rng: Rng) -> None:
-    """Opacities float in front of a retina that is sharp between them: grey clouds, unfocused pale discs."""
+    """Media haze: opacities float in front of a retina that is sharp between them, grey clouds, unfocused pale discs."""
     canvas = eye.canvas
     cloud = np.zeros((canvas.size, canvas.size), np.float32)
     for _ in range(int(rng.integers(1, 4))):

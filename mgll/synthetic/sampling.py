@@ -22,7 +22,7 @@ _GRADE_ODDS = MappingProxyType(
 )
 #: Share of eyes that have a second, unrelated finding.
 COMPANIONS = 0.25
-#: Classes that mostly take both eyes of a person.
+#: Classes that mostly affect both eyes of a person.
 BILATERAL = frozenset(
     ("Health", "Myopia", "Tessellation", "DR", "Drusen", "Cataract", "AR", "ODC", "HR", "AMD", "DME", "Glaucoma")
 ) | frozenset(NEGATIVE_OF)
@@ -31,8 +31,8 @@ BILATERAL = frozenset(
 def class_weights(power: float = 0.25) -> Mapping[str, float]:
     """Odds of the 25 classes as an eye's main one: Table 14's counts to a power, normalised.
 
-    1 gives the paper's frequencies (Health 40 %, AR 0.1 %), 0 gives equal ones. The default flattens them so far that the
-    commonest class comes five times as often as the rarest, and each occurs often enough to be learned and scored.
+    A power of 1 gives the paper's frequencies (Health 40 %, AR 0.1 %), 0 gives equal ones. The default flattens them so far that
+    the commonest class comes five times as often as the rarest, and each occurs often enough to be learned and scored.
     """
     counts = {disease.code: disease.cases**power for disease in benchmark_classes()}
     total = sum(counts.values())
@@ -46,8 +46,8 @@ def sample_eye(
 
     Args:
         rng: source of randomness.
-        weights: odds of the classes, `class_weights()` where absent.
-        main: the class to draw an eye of; drawn from `weights` where absent.
+        weights: odds of the classes, `class_weights()` if None.
+        main: the class to draw an eye of; drawn from `weights` if None.
     """
     weights = class_weights() if weights is None else weights
     labels = main_labels(rng, _draw(rng, weights) if main is None else main)
@@ -60,7 +60,7 @@ def sample_eye(
 
 
 def main_labels(rng: np.random.Generator, code: str) -> tuple[str, ...]:
-    """The labels of an eye of one benchmark class and nothing else: its grade or kind, or the disease it is said of."""
+    """The labels of an eye of one benchmark class and nothing else: its grade or kind, or with the disease it refers to."""
     if code in ("DME", "No DME"):
         return (str(rng.choice(GRADES["DR"], p=_GRADE_ODDS[code])), code)
     if code in GRADES:
@@ -70,7 +70,7 @@ def main_labels(rng: np.random.Generator, code: str) -> tuple[str, ...]:
 
 
 def sample_fellow(rng: np.random.Generator, main: str, weights: Mapping[str, float]) -> str:
-    """Draw the main class of the other eye of a person whose first eye's is `main`."""
+    """Draw the main class of the other eye of a person whose first eye has the main class `main`."""
     if main in BILATERAL and rng.random() < 0.6:
         return main
     return _draw(rng, weights)

@@ -41,7 +41,7 @@ def proliferative(eye: Eye, rng: Rng) -> None:
 def _background_retinopathy(
     eye: Eye, rng: Rng, dots: tuple[int, int], blots: tuple[int, int], rings: tuple[int, int], wool: tuple[int, int]
 ) -> None:
-    """Each pair is the least number of a mark and one more than the greatest."""
+    """Paint dots, blots, exudate rings and cotton wool; each pair is the least number of a mark and one more than the greatest."""
     marks.dots(eye, rng, *marks.places(eye, rng, int(rng.integers(*dots)), 0.9), 0.026, 0.06, 0.9)
     marks.blots(eye, rng, *marks.places(eye, rng, int(rng.integers(*blots)), 0.9), 0.07)
     # Exudates in the macula would be diabetic macular edema, a finding of its own.
@@ -59,7 +59,7 @@ def _new_vessels(eye: Eye, rng: Rng, x: float, y: float) -> None:
 
 
 def preretinal_haemorrhage(eye: Eye, rng: Rng) -> None:
-    """A boat-shaped pool: level upper border, round lower one, hiding what lies below."""
+    """Preretinal haemorrhage: a boat-shaped pool with a level upper and a round lower border, which hides what lies below."""
     canvas = eye.canvas
     x, y = rng.uniform(0.6, 3.0), rng.uniform(0.9, 1.9) * rng.choice((-1, 1))
     width, height = rng.uniform(0.45, 1.0), rng.uniform(0.4, 0.75)
@@ -109,7 +109,7 @@ def hypertensive(eye: Eye, rng: Rng) -> None:
 
 
 def sclerotic(anatomy: Anatomy, rng: Rng) -> Anatomy:
-    """AR: narrowed arteries with a broad coppery reflex, veins nicked where they cross."""
+    """AR: narrowed arteries with a broad coppery reflex, veins nicked where arteries cross them."""
     return replace(
         anatomy,
         artery_width=anatomy.artery_width * rng.uniform(0.75, 0.95),

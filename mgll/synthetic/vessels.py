@@ -73,7 +73,7 @@ def _trunks(anatomy: Anatomy, rng: np.random.Generator) -> Branches:
 
 
 def _spawn(parents: Branches, per_parent: int, anatomy: Anatomy, rng: np.random.Generator) -> Branches:
-    """Let every parent throw `per_parent` branches to alternating sides."""
+    """Grow `per_parent` branches from every parent vessel, to alternating sides."""
     rows, points = parents.x.shape
     slot = (np.arange(per_parent) + rng.uniform(0.1, 0.9, (rows, per_parent))) / per_parent
     index = np.clip((0.04 + 0.92 * slot) * points, 1, points - 2).astype(int).ravel()

@@ -8,7 +8,10 @@ from mgll.tower.file import load_tower, read_header, read_tensors
 
 
 def _check_geometry(path: str) -> None:
-    """Raise `FormatError` unless the header says of the tokens what the model makes of an image; a CLIP tower's is computed."""
+    """Raise `FormatError` if the geometry in the header is not that of the tokens which the model makes of an image.
+
+    The geometry of a CLIP tower is computed from its configuration and not checked.
+    """
     if read_header(path).measured is None:
         return
     from mgll.tower.model import measure

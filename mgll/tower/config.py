@@ -33,7 +33,7 @@ Pooling = Literal["cls", "mean", "head"]
 
 
 class Geometry(Row):
-    """The tokens of a tower.
+    """The input and the tokens of a tower.
 
     Attributes:
         size: height and width of the input in pixels.
@@ -41,7 +41,7 @@ class Geometry(Row):
         grid: patches or cells along a side.
         width: channels of a token.
         prefix: tokens in front of the grid: 0, 1 (a class token), or more (a class token and registers).
-        class_token: whether the first of these is a class token.
+        class_token: whether the first token in front of the grid is a class token.
         depth: hidden states that can be handed on, counted from -1, the last, to -depth. A convolutional trunk has only its last.
     """
 
@@ -58,8 +58,8 @@ class Architecture(Row):
     """A tower without its weights.
 
     Attributes:
-        config: `model_type`, and arguments of the configuration of that class, the activation among them.
-        measured: what its tokens look like; None for a CLIP tower, whose configuration says it.
+        config: `model_type`, and the arguments of that model's configuration in transformers, the activation among them.
+        measured: the geometry that the tower was measured to have; None for a CLIP tower, whose configuration determines it.
     """
 
     config: dict[str, Any]
@@ -78,12 +78,12 @@ class Architecture(Row):
 
     @property
     def geometry(self) -> Geometry:
-        """What its tokens look like."""
+        """The input and the tokens of the tower: as measured, or computed from the configuration of a CLIP tower."""
         return self.measured or clip_geometry(self.config)
 
 
 def clip_geometry(config: dict[str, Any]) -> Geometry:
-    """The tokens of a `CLIPVisionModel` of this configuration."""
+    """The input and the tokens of a `CLIPVisionModel` of this configuration."""
     vision = CLIP_DEFAULTS | config
     return Geometry(
         size=vision["image_size"],
@@ -118,7 +118,10 @@ def clip_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def at_size(config: dict[str, Any], size: int) -> dict[str, Any]:
-    """The configuration of the same model for images of another size in pixels; a convolutional trunk's is the same for all."""
+    """The configuration of the same model for images of another size in pixels.
+
+    A trunk of timm that takes images of any size has the same configuration for all.
+    """
     if config.get("model_type", CLIP) != TIMM:
         return {**config, "image_size": size}
     import timm

@@ -25,7 +25,11 @@ def tower_features(tower: str | os.PathLike[str], images: Sequence[str], batch_s
 def model_features(
     model: "PreTrainedModel", header: TowerHeader, images: Sequence[str], batch_size: int = 64
 ) -> np.ndarray:
-    """The same of a tower in memory."""
+    """Pooled features of images under a tower in memory: [len(images), width].
+
+    Raises:
+        ImageError: for an image that cannot be read; an evaluation never skips one.
+    """
     import torch
     from tqdm import tqdm
 

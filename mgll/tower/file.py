@@ -50,13 +50,14 @@ def save_tower(
 
     Args:
         path: the file.
-        model: one of the models of `mgll.tower.model`.
-        preprocessing: how images become its input.
-        pooling: which output was trained.
-        origin: where the weights come from.
+        model: a model of one of the kinds that `mgll.tower.model` lists.
+        preprocessing: how images become the model's input.
+        pooling: which output was trained against texts: `cls`, `mean` or `head`.
+        origin: entries of the header's free-form record of where the weights come from.
 
     Raises:
-        ValueError: if the model is of another kind, does not take images of the preprocessing's size, or has no such output.
+        KeyError: if the model is of another kind.
+        ValueError: if the model does not take images of the preprocessing's size, or does not have the output of `pooling`.
     """
     from safetensors.torch import save_file
 
@@ -105,10 +106,11 @@ def read_header(path: str | os.PathLike[str]) -> TowerHeader:
 
 
 def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
-    """Where the tower's tensors lie in the file, by their names in transformers. Imports no torch for a CLIP tower.
+    """Where the tensors of a tower file lie in it, by their names in transformers. Imports no torch for a CLIP tower.
 
     Raises:
-        FormatError: as `read_header`, or when tensors are missing, surplus or misshapen for the header's config.
+        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen
+            for the header's config.
     """
     header = read_header(path)
     found, _ = read_stored(Path(path))
@@ -122,10 +124,11 @@ def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
 
 
 def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
-    """The tower's tensors by their names in transformers.
+    """The tensors of a tower file by their names in transformers.
 
     Raises:
-        FormatError: as `read_tower`.
+        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen
+            for the header's config.
     """
     from safetensors.torch import load_file
 
@@ -134,10 +137,12 @@ def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
 
 
 def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a tower of this configuration: computed for CLIP, else the model is built without memory.
+    """Name and shape of every tensor of a tower of this configuration.
+
+    They are computed for a CLIP tower; any other model is built on torch's meta device, without memory for its weights.
 
     Raises:
-        ValueError: if no tower can be built of it.
+        ValueError: if no tower can be built from the configuration.
     """
     if config.get("model_type", CLIP) == CLIP:
         return clip_shapes(config)
@@ -150,10 +155,11 @@ def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def load_tower(path: str | os.PathLike[str]) -> "tuple[PreTrainedModel, TowerHeader]":
-    """The tower's model in evaluation mode, and its header. `mgll.tower.model` has what can be asked of the model.
+    """The model of a tower file, in evaluation mode, and the file's header. `mgll.tower.model` has the functions for the model.
 
     Raises:
-        FormatError: as `read_tensors`.
+        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen
+            for the header's config.
     """
     from mgll.tower.model import build_model
 

@@ -22,15 +22,15 @@ class PlainViT:
     """A ViT of transformers whose hidden states end before the norm behind its last block.
 
     Attributes:
-        norm: the name of that norm.
-        prefix: tokens before the grid, but for registers, of which the configuration says how many there are.
+        norm: attribute name of the norm behind the last block.
+        prefix: number of tokens before the grid, not counting registers, whose number the configuration gives.
     """
 
     norm: str
     prefix: int
 
 
-#: By `model_type`.
+#: The plain ViTs that a tower can be, by `model_type`.
 PLAIN_VITS = {
     CLIP: PlainViT("post_layernorm", 1),
     "siglip_vision_model": PlainViT("post_layernorm", 0),
@@ -43,11 +43,11 @@ PLAIN_VITS = {
     "dinov3_vit": PlainViT("norm", 1),
     "aimv2_vision_model": PlainViT("rms_norm", 0),
 }
-#: Their pooler, a layer with tanh, is trained with the class of no task and lacks in most checkpoints.
+#: Models that are built without their pooler, a layer with tanh: most checkpoints lack it.
 _WITHOUT_POOLER = ("vit", "deit", "ijepa")
-#: What a tower file may not make `timm.create_model` do: read further files.
+#: Arguments that a tower file may not give to `timm.create_model`, because they read other files or change what the model returns.
 _FORBIDDEN = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "features_only")
-#: What a configuration of transformers holds beside the arguments that build the model.
+#: Entries of a configuration of transformers that do not matter for building the model.
 _ASIDE = {"architectures", "dtype", "id2label", "label2id", "num_classes", "label_names", "num_labels", "do_pooling"}
 _ASIDE |= {"stage_names", "out_features", "out_indices", "reshape_hidden_states"}
 
@@ -56,7 +56,7 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
     """The model of a tower's configuration, with random weights.
 
     Raises:
-        ValueError: for a `model_type` that is none of the above, or arguments that its class does not take.
+        ValueError: for a `model_type` that is neither in `PLAIN_VITS` nor timm's, or arguments that its class does not take.
     """
     from transformers import MODEL_MAPPING, AutoConfig
 
@@ -78,7 +78,7 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
 
 
 def build_options(kind: str) -> dict[str, Any]:
-    """What the class of this `model_type` is told beside its configuration."""
+    """Keyword arguments that the model class of a `model_type` gets in addition to its configuration."""
     return {"add_pooling_layer": False} if kind in _WITHOUT_POOLER else {}
 
 
@@ -90,7 +90,7 @@ def _check_timm(arguments: dict[str, Any]) -> None:
 
 
 def config_of(model: PreTrainedModel) -> dict[str, Any]:
-    """What `build_model` needs to build the model again."""
+    """The configuration from which `build_model` builds the same model again, without its weights."""
     found = model.config.to_diff_dict()
     return {
         key: value for key, value in found.items() if not key.startswith(("_", "transformers")) and key not in _ASIDE
@@ -99,10 +99,10 @@ def config_of(model: PreTrainedModel) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure(model: PreTrainedModel, size: int) -> Geometry:
-    """What the model makes of an image of this size in pixels, found by giving it a black one.
+    """The tokens that a model makes of an image of `size` x `size` pixels, found by giving it a black one.
 
     Raises:
-        ValueError: if it does not take such an image, or its tokens form no square grid.
+        ValueError: if the model does not take such an image, or its tokens form no square grid.
     """
     training = model.training
     try:
@@ -119,7 +119,7 @@ def measure(model: PreTrainedModel, size: int) -> Geometry:
     grid = math.isqrt(tokens.shape[1] - prefix)
     if grid**2 != tokens.shape[1] - prefix:
         raise ValueError(
-            f"{tokens.shape[1]} tokens of {_name(model)} form no square grid behind {prefix} of another kind"
+            f"{tokens.shape[1]} tokens of {_name(model)}, less {prefix} in front of the grid, form no square grid"
         )
     return Geometry(
         size=size,
@@ -136,9 +136,9 @@ def hidden_state(model: PreTrainedModel, pixels: Tensor, layer: int = -1) -> Ten
     """Tokens behind a block, before the last norm: [B, prefix + grid ** 2, width] of pixels [B, 3, size, size].
 
     Args:
-        model: the tower.
-        pixels: normalised as its preprocessing says.
-        layer: -1 is the last block; of a convolutional trunk the only one, its last feature grid, row by row.
+        model: the tower's model.
+        pixels: images, normalised as the tower's preprocessing says.
+        layer: -1 is the last block. A convolutional trunk has only this one: its last feature grid, row by row.
 
     Raises:
         IndexError: if there is no such hidden state.
@@ -151,7 +151,7 @@ def hidden_state(model: PreTrainedModel, pixels: Tensor, layer: int = -1) -> Ten
         (found,) = trunk.forward_intermediates(
             pixels, [index], return_prefix_tokens=True, stop_early=True, output_fmt="NLC", intermediates_only=True
         )
-        return found if isinstance(found, Tensor) else torch.cat(found[::-1], dim=1)  # of a pair the grid comes first
+        return found if isinstance(found, Tensor) else torch.cat(found[::-1], dim=1)  # timm puts the grid first
     if layer not in (-1, 1):
         raise IndexError(f"a convolutional trunk hands on its last feature grid only, not layer {layer}")
     features: Tensor = trunk.forward_features(pixels)
@@ -169,7 +169,10 @@ def prefix_tokens(model: PreTrainedModel) -> int:
 
 
 def patch_size(model: PreTrainedModel) -> int:
-    """Side in pixels of the patches of a ViT, which leave out what they do not tile; 1 for a trunk that takes any size."""
+    """Side of a ViT's patches in pixels; 1 for a convolutional trunk.
+
+    A ViT ignores the pixels at the border that do not fill a patch; a convolutional trunk takes images of any size.
+    """
     trunk = _trunk(model)
     if trunk is None:
         return int(model.config.patch_size)
@@ -177,7 +180,7 @@ def patch_size(model: PreTrainedModel) -> int:
 
 
 def last_norm(model: PreTrainedModel) -> nn.Module:
-    """The norm behind the last block, or in front of a trunk's classifier; nothing where there is none."""
+    """The norm behind the last block, or in front of a timm trunk's classifier; an `nn.Identity` if the model has neither."""
     trunk = _trunk(model)
     if trunk is None:
         return getattr(model, PLAIN_VITS[model.config.model_type].norm)
@@ -188,7 +191,7 @@ def last_norm(model: PreTrainedModel) -> nn.Module:
 
 
 def normed(model: PreTrainedModel, tokens: Tensor) -> Tensor:
-    """Tokens [B, count, width] behind the last norm."""
+    """Apply the model's last norm to tokens [B, count, width]."""
     norm = last_norm(model)
     if type(norm).__name__.endswith("2d"):  # timm's norms over the channels of [B, width, H, W]
         return norm(tokens.mT[..., None])[..., 0].mT
@@ -199,8 +202,8 @@ def image_feature(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> T
     """The image feature of pixels [B, 3, size, size]: [B, width], not normalised.
 
     Args:
-        model: the tower.
-        pixels: normalised as its preprocessing says.
+        model: the tower's model.
+        pixels: images, normalised as the tower's preprocessing says.
         pooling: `cls` (class token) or `mean` (of patches or cells), both behind the last norm; or `head`, what the model's own
             head makes of its tokens (SigLIP's attention pooling, ConvNeXt's mean and norm).
 
@@ -221,7 +224,7 @@ def image_feature(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> T
 
 @torch.no_grad()
 def check_pooling(model: PreTrainedModel, geometry: Geometry, pooling: Pooling) -> None:
-    """Raise `ValueError` unless the model has this output, as wide as its tokens."""
+    """Raise `ValueError` unless the model has the output that `pooling` names, with as many channels as its tokens."""
     if pooling == "cls" and not geometry.class_token:
         raise ValueError(f"{_name(model)} has no class token to pool by; choose mean or head")
     if pooling != "head":
@@ -237,9 +240,9 @@ def check_pooling(model: PreTrainedModel, geometry: Geometry, pooling: Pooling) 
 
 
 def freeze_unused(model: PreTrainedModel, size: int, pooling: Pooling) -> None:
-    """Switch training off for parameters on which the pooled feature does not depend, such as a head that is not pooled by.
+    """Switch training off for parameters on which the pooled feature does not depend, such as an unused head.
 
-    They would never get a gradient, and processes of a distributed run would wait for it.
+    These parameters would never get a gradient, and the processes of a distributed run would wait for it.
     """
     training = model.training
     feature = image_feature(model.eval(), _black(model, size), pooling)
@@ -257,12 +260,12 @@ def freeze_unused(model: PreTrainedModel, size: int, pooling: Pooling) -> None:
 
 
 def _trunk(model: PreTrainedModel) -> Any:
-    """The timm model inside; None where it is one of transformers' own."""
+    """The timm model inside a `TimmWrapperModel`; None for one of transformers' own models."""
     return getattr(model, "timm_model", None)
 
 
 def _is_vit(trunk: Any) -> bool:
-    """Whether a trunk of timm is a row of equal blocks over tokens."""
+    """Whether a trunk of timm is a ViT: a stack of blocks over tokens that can hand on its tokens behind any of them."""
     takes = inspect.signature(trunk.forward_intermediates).parameters
     return hasattr(trunk, "num_prefix_tokens") and "return_prefix_tokens" in takes
 

@@ -1,4 +1,4 @@
-"""Learned position embeddings of a ViT, and how they are taken to another grid."""
+"""Learned position embeddings of a ViT, and their interpolation to another grid."""
 
 import math
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: What the tensor is called in the models that a tower can be.
+#: Names of the position embeddings in the models that a tower can be.
 POSITION_TABLES = (
     "embeddings.position_embedding.weight",  # CLIP, SigLIP, AIMv2
     "embeddings.position_embeddings",  # ViT, DeiT, DINOv2, I-JEPA

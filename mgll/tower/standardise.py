@@ -1,7 +1,7 @@
 """A tower whose pooled feature has mean 0 and variance 1 in every channel over a set of images.
 
-Pooling ends in a norm, and an affine map behind it commutes with the mean over patches; so the standardisation is folded into that
-norm, and nothing about the tower changes but the scale of what it hands on. Without it a fresh connector has to
+Pooling ends in a norm, and an affine map behind it commutes with the mean over patches. Therefore the standardisation is folded
+into that norm, and nothing about the tower changes except the scale of what it hands on. Without it a fresh connector has to
 find small differences between images beside a large common vector, which takes most of a short fine-tuning.
 """
 
@@ -15,7 +15,7 @@ from mgll.tower.features import model_features
 from mgll.tower.file import load_tower, save_tower
 from mgll.tower.model import last_norm
 
-#: So many images are put through the changed tower, to see that its feature is the old one on another scale.
+#: Number of images that go through the changed tower, to check that its feature is the old one on another scale.
 _CHECKED = 4
 
 
@@ -45,7 +45,7 @@ def standardise_tower(
     found = torch.from_numpy(model_features(model, header, images[:_CHECKED]))
     if not torch.allclose(found, (features[:_CHECKED] - mean) / deviation, atol=0.05):
         raise ValueError(
-            f"{tower}: its pooled feature ({header.pooling}) does not come straight out of a norm, so no scale fits in"
+            f"{tower}: its pooled feature ({header.pooling}) does not come straight out of a norm that could take up the scale"
         )
     origin = {**header.origin, "standardised_over": len(images)}
     save_tower(out, model, header.preprocessing, header.pooling, **origin)

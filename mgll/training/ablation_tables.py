@@ -1,4 +1,7 @@
-"""The paper's ablation tables as files: the rows of a table, each a few settings over a recipe, with what the paper reports."""
+"""The paper's ablation tables as files.
+
+A row holds a few settings, which replace those of a recipe, and the results that the paper reports for it.
+"""
 
 import os
 import re
@@ -16,12 +19,12 @@ from mgll.settings import PretrainSettings
 
 
 class AblationRow(Row):
-    """One row of a table.
+    """One row of an ablation table.
 
     Attributes:
-        settings: of `PretrainSettings`, which replace those of the recipe.
+        settings: fields of `PretrainSettings` that replace those of the recipe.
         probe: what the paper reports for a linear probe: AUC, accuracy and mAP in percent.
-        tuned: the same after full fine-tuning.
+        tuned: what the paper reports after full fine-tuning: AUC, accuracy and mAP in percent.
     """
 
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -30,14 +33,14 @@ class AblationRow(Row):
 
 
 class AblationTable(Row):
-    """One table.
+    """One ablation table.
 
     Attributes:
-        title: what is varied.
+        title: what is varied from row to row.
         paper: which table of the paper this is.
         data: what the paper evaluates on.
         shared: parts of settings that rows take over by YAML anchors; read by nothing else.
-        rows: by the paper's names, in its order.
+        rows: the rows by their names in the paper, in the paper's order.
     """
 
     title: str
@@ -48,10 +51,10 @@ class AblationTable(Row):
 
 
 def read_table(path: str | os.PathLike[str]) -> AblationTable:
-    """Read a file of `recipes/configs/ablations/`, or one like it.
+    """Read an ablation table, such as the files of `recipes/configs/ablations/`.
 
     Raises:
-        FormatError: if it is not such a file.
+        FormatError: if the file is missing, not YAML, or not an ablation table.
     """
     try:
         return AblationTable.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
@@ -64,9 +67,9 @@ def read_table(path: str | os.PathLike[str]) -> AblationTable:
 
 
 def row_settings(table: AblationTable, name: str, flags: Sequence[str]) -> PretrainSettings:
-    """The settings of a row's run: its own over those of the flags, which may name a recipe by `--config`.
+    """The settings for the run of one row: the row's settings replace those of the flags, which may name a recipe by `--config`.
 
-    It gets a folder in the `out` of the flags. Exits with a message where a setting is wrong.
+    The run gets a folder of its own inside the `out` of the flags. Exits with a message if a setting is wrong.
     """
     row = yaml.safe_dump(table.rows[name].settings)
     settings = parse_settings(PretrainSettings, "", [*flags, "--config", row])
@@ -75,7 +78,12 @@ def row_settings(table: AblationTable, name: str, flags: Sequence[str]) -> Pretr
 
 
 def summary(table: AblationTable, measured: Mapping[str, str]) -> str:
-    """A Markdown table: what was measured of each row, beside what the paper reports."""
+    """A Markdown table of what was measured for each row, beside what the paper reports for it.
+
+    Args:
+        table: the ablation table.
+        measured: name of the row -> what its linear probe gave; a row that is not in it shows a dash.
+    """
     lines = [
         f"# {table.title.capitalize()} ({table.paper} of the paper)",
         "",

@@ -27,8 +27,18 @@ def save_checkpoint(
 ) -> None:
     """Write the checkpoint of `step` and remove all but the newest `keep`.
 
-    Only what training changes is stored, parameters and the statistics of batch norms: the rest comes from where it came from.
-    Where ZeRO has split the optimizer, all processes call this, and one of them with `write`; the file is that of a whole one.
+    Only what training changes is stored, that is trained parameters and the statistics of batch norms; frozen weights are loaded
+    again from their own files. If ZeRO has split the optimizer, all processes must call this function; the file has the same form
+    as that of an optimizer that is not split.
+
+    Args:
+        folder: folder of the run's checkpoints.
+        step: number of finished steps.
+        model: the model that is trained.
+        optimizer: its AdamW.
+        state: further values for `state.json`; they must fit into JSON.
+        keep: number of checkpoints that stay.
+        write: whether this process writes the files; exactly one process does.
     """
     if is_split(optimizer):
         moments = gather_moments(model, optimizer, write)
@@ -47,15 +57,15 @@ def save_checkpoint(
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint, None where there is none."""
+    """Path of the newest complete checkpoint in a folder; None if there is none."""
     return max((path.parent for path in folder.glob("step-*/state.json")), default=None)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a checkpoint into model and optimizer, bit for bit; returns its state. All processes call this.
+    """Load a checkpoint into model and optimizer, bit for bit, and return its state. All processes must call this function.
 
     Raises:
-        ValueError: if its tensors are not those of this model.
+        ValueError: if the tensors of the checkpoint are not those of this model.
     """
     tensors = load_file(path / "model.safetensors")
     expected = _changing(model)
@@ -82,7 +92,7 @@ def _changing(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """AdamW's moments by parameter name."""
+    """AdamW's moments and step counters as CPU tensors, by `parameter/moment`."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors = {}
     for parameter, moments in optimizer.state.items():
@@ -96,6 +106,6 @@ def _load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors:
     for key, value in tensors.items():
         name, moment = key.rsplit("/", 1)
         parameter = parameters[name]
-        # a step counter lies with the parameter where AdamW is fused, else on the CPU whatever the device
+        # a step counter lies on the parameter's device if AdamW is fused, otherwise on the CPU
         beside = moment != "step" or optimizer.defaults.get("fused")
         optimizer.state[parameter][moment] = value.to(parameter.device) if beside else value

@@ -8,10 +8,10 @@ from mgll.images.preprocessing import ImageError, open_image
 
 
 def write_damaged(run: Path, paths: Collection[str]) -> Path:
-    """Write `damaged_images.txt` into the folder of a run: a line an image, its path and what is wrong with it.
+    """Write `damaged_images.txt` into the folder of a run: one line per image, with its path and what is wrong with it.
 
-    Workers only say which images they could not read, so each is opened once more. The list of an earlier run goes where there
-    is none.
+    The processes that decode images only report which ones they could not read; therefore each is opened once more to learn the
+    reason. If no image is damaged, the list of an earlier run is deleted.
 
     Returns:
         The path of the list.

@@ -1,7 +1,7 @@
 """What a contrastive step sees: images decoded and augmented, texts by level as indices into the unique texts.
 
-The order is a pure function of (seed, epoch) and the augmentation one of (seed, epoch, index). So a resumed run sees the same
-batches, and every process of a distributed run knows the whole global batch without asking the others.
+The order is a pure function of (seed, epoch), the augmentation a pure function of (seed, epoch, index). Therefore a resumed run
+sees the same batches, and every process of a distributed run knows the whole global batch without asking the others.
 """
 
 from array import array
@@ -22,7 +22,7 @@ from mgll.manifest.records import Record
 
 @dataclass(frozen=True)
 class TextLevel:
-    """The texts of one granularity over a whole manifest, in arrays, which worker processes share.
+    """The texts of one granularity over a whole manifest, in arrays that worker processes share.
 
     Attributes:
         unique: every text once, in order of first appearance.
@@ -39,7 +39,7 @@ class TextLevel:
         return self.texts[self.bounds[record] : self.bounds[record + 1]]
 
     def batch(self, records: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Indices of the batch's unique texts [U] and its incidence [len(records), U]."""
+        """Indices in `unique` of the texts that some records carry, each once [U], and the records' incidence [len(records), U]."""
         own = [self.of_record(record) for record in records]
         used, columns = np.unique(np.concatenate(own), return_inverse=True)
         rows = np.repeat(np.arange(len(own)), [len(texts) for texts in own])
@@ -51,11 +51,11 @@ class TextLevel:
 def text_levels(
     records: Iterable[Record], captions: bool, join: Mapping[str, str] | None = None
 ) -> dict[str, TextLevel]:
-    """The levels of a manifest; with `captions` one level whose text joins all texts of the image.
+    """The texts of every level of a manifest; with `captions` one level, `caption`, whose text joins all texts of an image.
 
     Args:
-        records: of the manifest.
-        captions: one caption an image instead of levels.
+        records: the records of the manifest.
+        captions: take one caption per image instead of the levels.
         join: level -> the level that its texts count as; levels not named are kept.
 
     Raises:
@@ -93,7 +93,7 @@ def text_levels(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop, flip and colour jitter; see `PretrainSettings` for the fields."""
+    """Random crop, flip and colour jitter. The fields mean what the settings of these names mean in `PretrainSettings`."""
 
     crop_scale: float
     flip: float
@@ -164,7 +164,7 @@ def _augment(pixels: Tensor, size: int, settings: Augmentation, random: np.rando
 
 
 def shards_of(records: Iterable[Record]) -> np.ndarray:
-    """Number of the shard, or else of the folder, that each image lies in [records]."""
+    """For each image the number of its shard, or of its folder if it lies in no shard [records]."""
     numbers: dict[str, int] = {}
     paths = (record.image for record in records)
     places = (member.shard if (member := tar_member(path)) else path.rpartition("/")[0] for path in paths)
@@ -176,9 +176,9 @@ def epoch_order_by_shards(shards: np.ndarray, at_once: int, seed: int, epoch: in
 
     Args:
         shards: number of the shard of each image [images].
-        at_once: shards whose images are mixed.
-        seed: of the run.
-        epoch: another epoch mixes other shards.
+        at_once: how many shards have their images mixed with each other.
+        seed: seed of the run.
+        epoch: number of the epoch; every epoch mixes other shards with each other.
     """
     random = np.random.default_rng([seed, epoch])
     turn = random.permutation(shards.max() + 1)[shards] // at_once

@@ -1,4 +1,4 @@
-"""Several processes: features of all of them, with gradients that equal those of one process with the global batch."""
+"""Training in several processes: each sees the features of all, and gradients equal those of one process with the global batch."""
 
 import os
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
-#: Whether the launcher chose DeepSpeed; accelerate forgets that where it is told `cpu`.
+#: Whether the launcher chose DeepSpeed; accelerate forgets that when it is given `cpu`.
 _DEEPSPEED = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
 def start_accelerator(**settings: Any) -> Accelerator:
-    """An `Accelerator` that also counts its processes right on a machine without a GPU."""
+    """An `Accelerator` that counts its processes correctly even on a machine without a GPU."""
     if group := _process_group():
         settings |= {"cpu": not _DEEPSPEED, "kwargs_handlers": [InitProcessGroupKwargs(**group)]}
     return Accelerator(**settings)
 
 
 def refuse_small_batches(accelerator: Accelerator) -> None:
-    """Raise `ValueError` where the launcher asks to add up gradients of smaller batches, which would have fewer negatives."""
+    """Raise `ValueError` if the launcher's configuration adds up gradients of smaller batches, each with fewer negatives."""
     plugin = accelerator.state.deepspeed_plugin
     asked = plugin.deepspeed_config.get("gradient_accumulation_steps", 1) if plugin else 1
     if {str(asked), str(accelerator.gradient_accumulation_steps)} - {"1", "auto"}:
@@ -35,12 +35,12 @@ def refuse_small_batches(accelerator: Accelerator) -> None:
 
 
 def configure_deepspeed(accelerator: Accelerator, batch_size: int, clip_grad: float, mixed_precision: str) -> None:
-    """Tell DeepSpeed, where the launcher chose it, what it would else ask a data loader or do itself.
+    """Give DeepSpeed, if the launcher chose it, the run's batch size, gradient clipping and precision.
 
-    Its bf16 is autocast over float32 weights, as without DeepSpeed, so that checkpoints and the tower are float32 too.
+    bf16 is set up as autocast over float32 weights, as it is without DeepSpeed, so that checkpoints and the tower are float32.
 
     Raises:
-        ValueError: for what a run cannot be resumed from: weights in parts (ZeRO-3), or fp16.
+        ValueError: for a configuration from which no run could be resumed: weights in parts (ZeRO-3), or fp16.
     """
     plugin = accelerator.state.deepspeed_plugin
     if plugin is None:
@@ -59,14 +59,18 @@ def configure_deepspeed(accelerator: Accelerator, batch_size: int, clip_grad: fl
 
 
 def _process_group() -> dict[str, str]:
-    """Unless told gloo and `cpu`, accelerate 1.15 counts one process, or counts several and does not join their gradients."""
+    """Arguments of the process group for several processes without a GPU; empty in all other cases.
+
+    Without the backend gloo and `cpu`, accelerate 1.15 either counts a single process, or counts several and does not combine
+    their gradients.
+    """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return {"backend": "gloo"} if several and not torch.cuda.is_available() else {}
 
 
 @contextmanager
 def first_process() -> Iterator[bool]:
-    """Yield whether this is the first process, and let the others wait at the end of the block for it."""
+    """Yield whether this process is the first one; at the end of the block all processes wait for each other."""
     group = _process_group()
     state = PartialState(cpu=bool(group) and not _DEEPSPEED, **group)
     yield state.is_main_process
@@ -82,21 +86,24 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
-        # Every process computes the same global loss, so the slice of its own gradient is already the whole one. DistributedData-
-        # Parallel will divide the sum over processes by their number; undo that for what only this process holds.
+        # Every process computes the same global loss, so the gradient of its own rows is already complete. DistributedDataParallel
+        # will average it over all processes, although only this one has a gradient for these rows; the factor undoes that.
         size = dist.get_world_size()
         return gradients[0].chunk(size)[dist.get_rank()] * size
 
 
 def gather_features(local: Tensor) -> Tensor:
-    """Rows of all processes in rank order: [n, D] -> [n * processes, D]; the input itself in a single process."""
+    """Gather the rows of all processes, in rank order: [n, D] -> [n * processes, D]. Collective: all processes must call it.
+
+    The gradient of a row goes back to the process that gave it. A single process gets its own tensor back.
+    """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return local
     return torch.as_tensor(_Gather.apply(local))
 
 
 def gather_flags(local: Tensor) -> Tensor:
-    """The same for booleans [n], without gradient."""
+    """Gather booleans of all processes, in rank order: [n] -> [n * processes]. Collective: all processes must call it."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return local
     parts = [torch.empty_like(local, dtype=torch.uint8) for _ in range(dist.get_world_size())]
@@ -105,7 +112,7 @@ def gather_flags(local: Tensor) -> Tensor:
 
 
 def gather_names(own: set[str]) -> set[str]:
-    """Those of all processes; they wait for each other."""
+    """The union of every process's names. Collective: all processes must call it."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return own
     every: list[set[str]] = [set()] * dist.get_world_size()
@@ -114,14 +121,14 @@ def gather_names(own: set[str]) -> set[str]:
 
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The tensor there; a GPU copies it from pinned memory when its turn comes, and nobody waits for that."""
+    """Copy a tensor to a device. A copy to a GPU is asynchronous, from pinned memory, so that the caller does not wait for it."""
     if torch.device(device).type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def own_share(rows: Tensor) -> Tensor:
-    """The contiguous part of rows that this process works on; the last row fills up, so that all parts have one length."""
+    """The contiguous part of `rows` that this process works on; the last row is repeated until all parts have the same length."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return rows
     missing = -len(rows) % dist.get_world_size()

@@ -20,10 +20,11 @@ from mgll.training.texts import TextBatch
 class ContrastiveModel(nn.Module):
     """A tower, a text encoder and two linear projections into the shared space, and the objective over the global batch.
 
-    A frozen text encoder is not part of it: its features are what comes in.
+    A frozen text encoder is no part of the model: its features are computed before training and are the model's input.
 
     Raises:
-        ValueError: for a tower that has not what the settings ask for, or whose batch norms would see chunks.
+        ValueError: for a tower that does not take images of `image_size` or has no output for `pooling`, or for a model with
+            batch norms together with `chunk`.
     """
 
     def __init__(self, tower: PreTrainedModel, text_encoder: TextEncoder, settings: PretrainSettings) -> None:
@@ -45,21 +46,27 @@ class ContrastiveModel(nn.Module):
                 keep_layer_inputs_only(text_encoder.model)
 
     def forward(self, pixels: Tensor, readable: Tensor, texts: TextBatch) -> dict[str, Tensor]:
-        """The terms of the global batch.
+        """The loss and its terms over the global batch, as scalars by name. Collective: all processes must call it.
 
         Args:
             pixels: this process's images [n, 3, size, size].
-            readable: which of them could be read [n].
-            texts: of the global batch, the same in every process; incidences are [N, U_level], N = n * processes.
+            readable: whether each of these images could be read [n].
+            texts: texts of the global batch, the same in every process; incidences are [N, U_level], N = n * processes.
         """
         images, keep = gather_features(self._by_chunks(self.encode_images, pixels)), gather_flags(readable)
         return self.compare(images, keep, self.encode_all_texts(texts), texts)
 
     def compare(self, images: Tensor, keep: Tensor, features: Tensor, texts: TextBatch) -> dict[str, Tensor]:
-        """The terms, from the features of the global batch: images [N, width] of which some are kept [N], texts [U, width].
+        """The loss and its terms, as scalars by name, from the features of the global batch.
 
-        In float32 also where the encoders are not. An image that is not kept loses its texts, which takes it out of
-        every term; perhaps all are.
+        They are computed in float32 even if the encoders run in a lower precision. An image that is not kept loses its
+        texts, which takes it out of every term. All images of a batch may be dropped; the loss is then 0.
+
+        Args:
+            images: image features [N, feature width], L2-normalised.
+            keep: whether each image takes part [N].
+            features: features of the unique texts [U, feature width], L2-normalised.
+            texts: which of these texts each level has, and which images carry them.
         """
         device = images.device.type
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
@@ -70,23 +77,32 @@ class ContrastiveModel(nn.Module):
             return self.objective(images, levels, texts.groups)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Features [n, feature width], L2-normalised."""
+        """Image features [n, feature width], L2-normalised, of pixels [n, 3, size, size]."""
         return _unit(self.image_projection(image_feature(self.tower, pixels, self.pooling)))
 
     def encode_texts(self, *inputs: Tensor) -> Tensor:
-        """The same of what the text encoder takes."""
+        """Text features [U, feature width], L2-normalised.
+
+        Args:
+            inputs: token ids and mask, each [U, L]; or, if the text encoder is frozen, its features [U, width].
+        """
         return _unit(self.text_projection(self.text_encoder(*inputs)))
 
     def encode_all_texts(self, texts: TextBatch) -> Tensor:
-        """Features of the unique texts [U, feature width]: every process encodes its share of them, each text once in all."""
+        """Text features of the whole global batch [U, feature width], L2-normalised.
+
+        Every process encodes its own share of the texts, so that each text is encoded by one process only. Collective: all
+        processes must call it.
+        """
         local = self._by_chunks(self.encode_texts, *map(own_share, texts.inputs))
         return gather_features(local)[: len(texts.inputs[0])]
 
     def _by_chunks(self, encode: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """The features of all inputs, with the activations of one chunk at a time.
+        """The features of all inputs, while only the activations of one chunk are held in memory.
 
-        The loss needs features alone. So every chunk is encoded without keeping activations, and once more when its part of the
-        gradient is due (as GradCache does): the gradient is that of the whole batch for the price of one more forward pass.
+        The loss needs the features alone. Therefore every chunk is encoded without keeping its activations, and encoded again
+        when its part of the gradient is due (as GradCache does). The gradient equals that of the whole batch; the price is
+        one more forward pass.
         """
         if self.chunk is None or len(inputs[0]) <= self.chunk:
             return encode(*inputs)
@@ -95,12 +111,12 @@ class ContrastiveModel(nn.Module):
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Features L2-normalised, in float32 where autocast gave less."""
+    """L2-normalise each row of features [n, width]; a precision below float32, as autocast gives it, becomes float32."""
     return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
 
 
 def keep_layer_inputs_only(model: PreTrainedModel) -> None:
-    """Let every layer compute its activations again for the gradient."""
+    """Switch gradient checkpointing on: layers keep only their inputs and compute their activations again for the gradient."""
     trunk = getattr(model, "timm_model", None)
     if trunk is not None:
         trunk.set_grad_checkpointing()

@@ -1,4 +1,4 @@
-"""Pretraining: images against the texts of a manifest, a tower file out."""
+"""Pretraining: an image encoder is trained against the texts of a manifest and written as a tower file."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ from mgll.training.steps import cut_log, global_batches, learning_rate_factor, p
 from mgll.training.text_corruption import corrupt_texts
 from mgll.training.texts import TrainingTexts
 
-#: Settings that a run may be resumed with another value of: they decide nothing about its weights.
+#: Settings that may have other values when a run is resumed, because its weights do not depend on them.
 MAY_CHANGE = {"max_bad_share", "workers", "cache_images", "checkpoint_every", "log_every", "trackers"}
 
 
@@ -43,7 +43,7 @@ class BadImagesError(RuntimeError):
     """More training images are damaged than the settings allow.
 
     Attributes:
-        paths: of those that were found.
+        paths: paths of the damaged images that were found.
     """
 
     def __init__(self, message: str, paths: Collection[str]) -> None:
@@ -55,15 +55,15 @@ class BadImagesError(RuntimeError):
 class _Step:
     number: int
     epoch: int
-    records: list[int]  # of the global batch
-    own: list[int]  # those of them that this process loads
+    records: list[int]  # all records of the global batch
+    own: list[int]  # the records of it that this process loads
 
 
 def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | None = None) -> Path:
     """Train and write `mgll.ckpt`; resumes from the newest checkpoint of `settings.out` if there is one.
 
     Args:
-        settings: the run; `manifest` must name a file.
+        settings: settings of the run; `manifest` must name a file.
         after_step: called with the number of every finished step.
 
     Returns:
@@ -72,8 +72,9 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     Raises:
         FormatError: for a bad manifest.
         BadImagesError: when more than `max_bad_share` of the training images are damaged; `damaged_images.txt` lists them.
-        ValueError: when `out` holds a run with other settings (but for `MAY_CHANGE`), or the batch does not divide by the
-            processes.
+        ValueError: when no manifest is named, or it has fewer training images than one batch; when `out` holds a run with other
+            settings, except those of `MAY_CHANGE`; when the batch size is not divisible by the number of processes, or the
+            launcher accumulates gradients; or when encoder, weights and settings do not fit together.
     """
     accelerator = start_accelerator(
         mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
@@ -214,7 +215,11 @@ def _train(
 def _batches(
     accelerator: Accelerator, settings: PretrainSettings, images: TrainingImages, done: int
 ) -> Iterator[tuple[_Step, Tensor, Tensor]]:
-    """This process's share of every global batch from step `done` on: pixels on its device, which were readable on the CPU."""
+    """This process's share of every global batch from step `done` on.
+
+    Yields:
+        The step, the pixels on this process's device, and, on the CPU, whether each image could be read.
+    """
     per_epoch = steps_per_epoch(len(images), settings.batch_size)
     shards = shards_of(images.records) if settings.shards_at_once else None
     for epoch in range(done // per_epoch, settings.epochs):
@@ -239,12 +244,18 @@ def _batches(
 
 
 def _end_on_sigterm(worker: int) -> None:
-    """Schedulers send SIGTERM to workers too: they end by it as by Ctrl-C, without a complaint about a worker that died."""
+    """Let a worker process end on SIGTERM as on Ctrl-C.
+
+    Schedulers send SIGTERM to workers too; without this, the main process would complain about a worker that died.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
-    """The optimiser, in its fused form (one pass over memory); norms, biases, the class token and scalars are not decayed."""
+    """AdamW in its fused form (one pass over memory).
+
+    Parameters with fewer than two dimensions (norms, biases, the class token of a CLIP ViT, scalars) get no weight decay.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},

@@ -11,7 +11,7 @@ from mgll.files import write_text
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Permutation of the training images in an epoch."""
+    """Random permutation of the training images for one epoch: indices [count]."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
@@ -20,7 +20,7 @@ def global_batches(
 ) -> Iterator[list[int]]:
     """Record indices of every global batch of an epoch from batch `first` on; the incomplete last one is left out.
 
-    The order is that of `epoch_order` where none is given.
+    The images follow `order`; if it is None, the permutation that `epoch_order` gives.
     """
     order = epoch_order(count, seed, epoch) if order is None else order
     for start in range(first * batch_size, count - batch_size + 1, batch_size):
@@ -34,7 +34,7 @@ def process_share(batch: list[int], process: int, processes: int) -> list[int]:
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Whole batches in an epoch."""
+    """Number of complete batches in an epoch."""
     return images // batch_size
 
 
@@ -47,7 +47,7 @@ def learning_rate_factor(step: int, total: int, warmup: float) -> float:
 
 
 def cut_log(log: Path, done: int) -> None:
-    """Drop lines of steps after the checkpoint, which will be done again."""
+    """Drop the log's lines of steps after `done`, the step of the checkpoint: a resumed run does these steps again."""
     if log.is_file():
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
         write_text(log, "".join(line + "\n" for line in lines if _step_of(line) <= done))

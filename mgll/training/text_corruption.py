@@ -1,6 +1,6 @@
-"""Texts made worse on purpose, to measure how training bears it: wrong, missing (Tables 8 and 37), of mixed granularity (Table 38).
+"""Texts made worse on purpose, to measure how training copes: wrong or missing (Tables 8 and 37), of mixed granularity (Table 38).
 
-What happens to a text is a function of the records and the seed alone. Images, groups and labels stay.
+What happens to a text is a function of the records and the seed alone. Images, groups and labels stay as they are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,20 +20,21 @@ def corrupt_texts(
     granularity: Mapping[str, Half] | None = None,
     seed: int = 0,
 ) -> Iterable[Record]:
-    """The records with some of their levels taken away or exchanged; the records themselves where nothing is to be done.
+    """The records with the texts of some levels taken away or exchanged; the records themselves if nothing is to be changed.
 
-    The unit is one level of one image with all its texts there (one field of the paper's radiographs).
+    The unit is one level of one image with all its texts (one field of the paper's radiographs).
 
     Args:
-        records: of one split.
-        wrong: share of these that get another image's texts of the same level, drawn as often as they occur, but not the same
-            ones. A level at which all images say the same has no wrong text; it is left as it is and not counted.
-        missing: share of these that are taken away, none of them a wrong one.
+        records: the records of one split.
+        wrong: share of the units that get another image's texts of the same level. Texts are drawn in proportion to how often
+            they occur, and a unit never gets its own texts again. A level at which all images have the same texts has no wrong
+            text; it is left as it is and not counted.
+        missing: share of the units that are taken away; none of them is also a wrong one.
         granularity: level -> the half of the images that keeps it, `A`, `B`, both (`AB`) or `none`; levels not named are kept.
-        seed: of the halves and of what is drawn.
+        seed: seed of the halves and of everything that is drawn.
 
     Raises:
-        ValueError: for shares that are not in 0..1 or add up to more, or a level that no record has.
+        ValueError: for shares that are not in 0..1 or add up to more than 1, or a level that no record has.
     """
     if min(wrong, missing) < 0 or wrong + missing > 1:
         raise ValueError(f"wrong_texts {wrong} and missing_texts {missing} must be in 0..1 and add up to 1 at most")
@@ -50,9 +51,9 @@ class _Table:
     """Which texts each record has at each level, as numbers.
 
     Attributes:
-        levels: their names.
+        levels: names of the levels.
         texts: for each level, its distinct tuples of texts.
-        held: index into these, -1 where a record lacks the level [levels, records].
+        held: index of each record's tuple in `texts`, -1 where the record lacks the level [levels, records].
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
@@ -79,7 +80,7 @@ class _Table:
             self.held[self.levels.index(level), ~keeps] = -1
 
     def exchange_and_remove(self, wrong: float, missing: float, random: np.random.Generator) -> None:
-        """Exact shares, drawn over all levels together."""
+        """Exchange and remove exact shares of the units, drawn over all levels together."""
         before = self.held.copy()
         level, row = np.nonzero(before >= 0)
         varied = np.array([len(np.unique(own[own >= 0])) > 1 for own in before], dtype=bool)
@@ -101,7 +102,7 @@ class _Table:
 
 
 def _others(held: np.ndarray, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """For each of `rows` a value that another record holds and this one does not, drawn as often as it occurs."""
+    """For each of `rows` a value that other records hold and this row does not, drawn in proportion to how often it occurs."""
     values = np.sort(held[held >= 0])
     first, last = np.searchsorted(values, held[rows], "left"), np.searchsorted(values, held[rows], "right")
     place = random.integers(0, len(values) - (last - first))

@@ -1,4 +1,4 @@
-"""The texts of a run: those of all levels as one list, from which a step takes each text that it needs once."""
+"""The texts of a run: all levels share one list of unique texts, and a step takes each text that it needs once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,11 @@ class TextBatch:
     """The unique texts of a global batch.
 
     Attributes:
-        inputs: what the model's text encoder takes: (ids, mask) [U, L] each, or, where it is frozen, (features [U, width],).
-        columns: level -> which of them are the level's unique texts [U_level].
-        incidences: level -> how often each image carries each of those [N, U_level].
-        groups: images with the same texts at every level; None where there is one level.
+        inputs: input of the model's text side: token ids and mask, each [U, L]; or only features [U, width] if the text encoder is
+            frozen.
+        columns: level -> indices of the level's unique texts among the U texts [U_level].
+        incidences: level -> how often each image carries each unique text of the level [N, U_level].
+        groups: the images grouped by having the same texts at every level; None if there is only one level.
     """
 
     inputs: tuple[Tensor, ...]
@@ -30,7 +31,7 @@ class TextBatch:
 
 
 class TrainingTexts:
-    """All texts of a manifest, as features where the encoder is frozen, else as tokens; both are made once, here."""
+    """All texts of a manifest, prepared once: as features if the text encoder is frozen, otherwise as tokens."""
 
     def __init__(self, levels: Mapping[str, TextLevel], encoder: TextEncoder, device: torch.device | str) -> None:
         index: dict[str, int] = {}
@@ -43,7 +44,10 @@ class TrainingTexts:
         self._tokens = None if encoder.frozen else encoder.tokenise(list(index))
 
     def batch(self, records: Sequence[int]) -> TextBatch:
-        """The texts of these records, each once, also where two levels share it; made on the CPU, so that no GPU is waited for."""
+        """The unique texts of some records; a text that two levels share is there once.
+
+        The indices are computed on the CPU, so that the caller does not wait for a GPU.
+        """
         parts = {name: level.batch(records) for name, level in self.levels.items()}
         rows = [self._rows[name][used] for name, (used, _) in parts.items()]
         unique, inverse = torch.unique(torch.cat(rows), return_inverse=True)

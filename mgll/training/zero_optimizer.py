@@ -1,6 +1,7 @@
 """AdamW's moments under DeepSpeed ZeRO-1 and ZeRO-2, where every process holds a part of them, as whole tensors by parameter.
 
-So a checkpoint is the same file however many processes wrote it, and as many others, or one without DeepSpeed, resume from it.
+Therefore a checkpoint does not depend on how many processes wrote it. A run with another number of processes, or without DeepSpeed,
+can resume from it.
 """
 
 from typing import Any
@@ -17,7 +18,10 @@ def is_split(optimizer: Any) -> bool:
 
 
 def gather_moments(model: nn.Module, optimizer: Any, keep: bool) -> dict[str, Tensor]:
-    """What a checkpoint stores of the optimizer: `parameter/moment` -> tensor. All processes take part; empty unless `keep`."""
+    """The optimizer's part of a checkpoint: `parameter/moment` -> CPU tensor; empty unless `keep`.
+
+    Collective: all processes must call it.
+    """
     from deepspeed.utils import safe_get_full_optimizer_state
 
     _link(optimizer)
@@ -34,7 +38,13 @@ def gather_moments(model: nn.Module, optimizer: Any, keep: bool) -> dict[str, Te
 
 
 def scatter_moments(model: nn.Module, optimizer: Any, tensors: dict[str, Tensor]) -> None:
-    """Put what `gather_moments` gave into this process's part, and the model's weights into ZeRO's own copy of them."""
+    """Load whole moments into this process's part of the optimizer, and the model's weights into ZeRO's own copy of them.
+
+    Args:
+        model: the model, with its weights loaded.
+        optimizer: ZeRO's optimizer.
+        tensors: `parameter/moment` -> tensor, as `gather_moments` returns them.
+    """
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
     step = next(value for key, value in tensors.items() if key.endswith("/step"))
@@ -51,7 +61,7 @@ def scatter_moments(model: nn.Module, optimizer: Any, tensors: dict[str, Tensor]
 
 
 def _link(optimizer: Any) -> None:
-    """Let every parameter know where its moments lie: ZeRO 0.19 does so in its first step, and of the first group only."""
+    """Tell every parameter where its moments lie. DeepSpeed 0.19 does this only in its first step, and for the first group only."""
     from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
     for parameters, flat in zip(optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True):

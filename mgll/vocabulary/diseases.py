@@ -1,11 +1,12 @@
 """The disease table: codes, names, clinical explanations (Table 10), benchmark counts (Table 14), and which names go together.
 
 `diseases.csv` serves the readers of real labels, the generator and the benchmark. It has every row of Table 10, two of them
-corrected: the paper explains a branch vein occlusion by that of the central vein, and misspells asteroid bodies. Its column
-`implies` says what always holds with a disease (a grade is the disease, glaucoma has a cupped disk). `disease_overlaps.csv` says
-what may hold too without being listed: another name of the same look, a sign, a neighbouring grade, a consequence that data sets
-seldom label. It does not list what merely comes in the same patients (cataract beside glaucoma): there the labels are taken at
-their word.
+corrected: the paper gives branch vein occlusion the explanation of central vein occlusion, and misspells asteroid bodies. Its
+column `implies` says what always holds with a disease (a grade is the disease, glaucoma has a cupped disk).
+
+`disease_overlaps.csv` says what may also hold although an image is not labelled with it: another name of the same look, a sign, a
+neighbouring grade, a consequence that data sets seldom label. It does not list what merely occurs in the same patients (cataract
+beside glaucoma): for such diseases an image's labels count as complete.
 """
 
 import csv
@@ -21,15 +22,15 @@ TEN_CLASSES = ("AMD", "Cataract", "CSR", "DR", "Glaucoma", "MH", "Myopia", "Reti
 
 @dataclass(frozen=True)
 class Disease:
-    """One row of the table.
+    """One row of the disease table.
 
     Attributes:
         code: short name, unique (`DR`, `No AMD`, `Mild NPDR`).
-        name: name as an option or a disease text shows it.
+        name: name as the options of questions and the disease texts show it.
         explanation: clinical explanation, the second granularity (Table 10 where the paper has the disease).
         cases: number of cases in the paper's benchmark (Table 14); 0 where the disease is not one of its 25 classes.
         implies: codes that hold whenever this one does.
-        synonyms: lower-case names under which data sets list it, its own name among them.
+        synonyms: lower-case names under which data sets list the disease, its `name` and `code` among them.
     """
 
     code: str
@@ -46,7 +47,7 @@ NEGATIVE_OF = MappingProxyType({"No AMD": "AMD", "No DME": "DME", "No Glaucoma":
 
 @cache
 def diseases() -> MappingProxyType[str, Disease]:
-    """Code -> disease, in the order of the table."""
+    """The disease table: code -> disease, in the order of the file."""
     table = {}
     with (files("mgll.vocabulary") / "diseases.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -64,19 +65,19 @@ def diseases() -> MappingProxyType[str, Disease]:
 
 @cache
 def benchmark_classes() -> tuple[Disease, ...]:
-    """The 25 classes of Table 14, in its order; their `cases` sum to 2,233."""
+    """The 25 classes of the paper's Table 14, in its order; their `cases` sum to 2,233."""
     return tuple(disease for disease in diseases().values() if disease.cases)
 
 
 @cache
 def synonyms() -> MappingProxyType[str, str]:
-    """Lower-case name -> code."""
+    """Lower-case name of a disease -> its code."""
     return MappingProxyType({name: disease.code for disease in diseases().values() for name in disease.synonyms})
 
 
 @cache
 def overlaps() -> MappingProxyType[str, frozenset[str]]:
-    """Code -> the codes that may hold for an image labelled with it, and it for one labelled with them."""
+    """Code -> the codes that may also hold for an image labelled with it; the relation is symmetric."""
     table: dict[str, set[str]] = {code: set() for code in diseases()}
     with (files("mgll.vocabulary") / "disease_overlaps.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from mgll.vocabulary.diseases import NEGATIVE_OF, diseases
 
 DISEASE, EXPLANATION = "disease", "explanation"
-#: Levels of radiographs (Table 11), and the report of a study (Table 12).
+#: Names of the levels of radiographs (Table 11), and of the report of a study (Table 12).
 MODALITY, STUDY, SERIES, REPORT = "modality", "study", "series", "report"
 
 
@@ -14,7 +14,7 @@ def describe_labels(labels: Iterable[str], explanations: Iterable[str] = ()) -> 
 
     The disease level opens with "normal" or "abnormal" and names every disease, a graded one also by its ungraded name
     ("Moderate Non-Proliferative Diabetic Retinopathy", "Diabetic Retinopathy"). The explanation level holds Table 10's sentence for
-    each, followed by `explanations` (a data set's own words about the image).
+    every code, followed by `explanations` (a data set's own words about the image).
 
     Raises:
         KeyError: for a label that is not in the table.

@@ -11,14 +11,14 @@ QUESTIONS = (
     "What diagnosis is most probable?",
 )
 
-#: What the model is told to reply with, after the options.
+#: The instruction behind the options, which says how the model is to reply.
 INSTRUCTION = "Answer with the option's letter from the given choices directly."
 
 
 def question_text(question: str, options: Sequence[str]) -> str:
     """Return the text a model reads beside the image: wording, four lettered options, instruction.
 
-    The host's own prompt (image token, system text, role markers) goes around it and is not this module's matter.
+    The host's own prompt (image token, system text, role markers) goes around this text and is added elsewhere.
 
     Args:
         question: the wording alone, e.g. one of `QUESTIONS`.

@@ -1,4 +1,4 @@
-"""Tensors of files: read without running anything, and compared with those that a model wants."""
+"""Read tensors from files without running any code in them, and compare them with those that a model needs."""
 
 import argparse
 import pickle
@@ -13,9 +13,9 @@ from mgll.formats import FormatError
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Under these names the tensors lie in files that hold more than them.
+#: Names of the entry with the tensors in files that hold more than tensors.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-#: The weights of a folder, the first that is there.
+#: Names of the file of weights in a folder; the first one that exists is taken.
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
 
@@ -25,7 +25,7 @@ def misfits(found: Mapping[str, Any], expected: Mapping[str, Any], wanted_by: st
     Args:
         found: tensors of the file, or their shapes.
         expected: tensors of the model, which may be on the meta device, or their shapes.
-        wanted_by: what says how they should be ("the config says", "the model has").
+        wanted_by: what determines the expected shapes ("the config says", "the model has").
     """
     has, wants = _shapes(found), _shapes(expected)
     problems = [f"{name} is missing" for name in wants.keys() - has.keys()]
@@ -49,10 +49,12 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
 
 
 def read_pickle(path: Path) -> "dict[str, Tensor]":
-    """The tensors of a `.bin`, `.pt` or `.pth`, mapped where the file allows it; the same without the names that wrap them.
+    """The tensors of a `.bin`, `.pt` or `.pth` file by name, on the CPU, memory-mapped if the file allows it.
+
+    If they lie in an entry such as `state_dict` or `model`, that entry is opened.
 
     Raises:
-        FormatError: if it is damaged, or holds anything but tensors and plain values.
+        FormatError: if there is no such file, it is damaged, or it holds anything but tensors and plain values.
     """
     content = read_content(path)
     for wrapper in _WRAPPERS:
@@ -62,12 +64,13 @@ def read_pickle(path: Path) -> "dict[str, Tensor]":
 
 
 def read_content(path: Path) -> Any:
-    """What a file of safetensors, `torch.save` or OpenAI's CLIP holds, on the CPU, mapped where possible. No code in it is run.
+    """What a file of safetensors, `torch.save` or OpenAI's CLIP holds, on the CPU. No code in it is run.
 
-    Of Python's classes only `argparse.Namespace` is allowed in it: many training scripts put their settings beside the weights.
+    The content is memory-mapped where possible. The only Python class that it may hold is `argparse.Namespace`: many training
+    scripts put their settings beside the weights.
 
     Raises:
-        FormatError: if there is no such file, it is damaged, or it wants another class.
+        FormatError: if there is no such file, it is damaged, or it holds an object of another class.
     """
     import torch
     from safetensors import SafetensorError
@@ -96,10 +99,12 @@ def read_content(path: Path) -> Any:
 
 
 def tensors_of(path: Path, content: Any) -> "dict[str, Tensor]":
-    """The tensors among the entries of what a file holds, without the `module.` that training in parallel puts before a name.
+    """The tensors among the entries of a file's content, by name.
+
+    The prefix `module.`, which training in parallel puts before names, is removed.
 
     Raises:
-        FormatError: if there are none.
+        FormatError: if there are no tensors.
     """
     import torch
 
@@ -111,10 +116,10 @@ def tensors_of(path: Path, content: Any) -> "dict[str, Tensor]":
 
 
 def file_in(folder: Path) -> Path:
-    """The file of weights in a folder as open_clip, timm and transformers fill it.
+    """Path of the file of weights in a folder as open_clip, timm and transformers write it.
 
     Raises:
-        FormatError: if there is none.
+        FormatError: if the folder has no such file.
     """
     path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
     if path is None:
@@ -139,10 +144,12 @@ def is_pickle(path: Path) -> bool:
 
 
 def _torchscript(path: Path) -> "dict[str, Tensor]":
-    """The tensors of such an archive. Its reader is torch's own and knows no class of Python; the program in it is not called.
+    """The tensors of a TorchScript archive by name.
+
+    torch's own reader opens it, which makes no objects of Python classes; the program in the archive is not called.
 
     Raises:
-        FormatError: if a class in it brings code that its reader runs.
+        FormatError: if a class in the archive has code that the reader would run.
     """
     import zipfile
 

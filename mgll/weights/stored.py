@@ -1,4 +1,4 @@
-"""Tensors as they lie in safetensors files: read from headers, without torch, without their bytes."""
+"""Where tensors lie in safetensors files: read from the headers alone, without torch and without the tensors' bytes."""
 
 import json
 import struct
@@ -10,7 +10,7 @@ from mgll.formats import FormatError
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor that lies in a safetensors file: shard, safetensors dtype, shape, first and last-plus-one byte."""
+    """The place of a tensor in a safetensors file: file, dtype (as safetensors names it), shape, first and last-plus-one byte."""
 
     shard: Path
     dtype: str
@@ -20,7 +20,7 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
+        """Size of the tensor in bytes."""
         return self.end - self.start
 
 
