@@ -90,7 +90,7 @@ def turn_and_prompt() -> None:
     )
 
 
-@pytest.mark.slow_except("llava")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llava", "instructblip", "internvl"])
 def test_our_plug_in_through_lmms_eval_scores_as_we_do(name: str, hosts, asks: list[Ask]) -> None:
     scorer = LmmsEvalScorer(f"mgll_graft:pretrained={hosts(name)},batch_size=3")
@@ -110,6 +110,7 @@ def test_only_the_views_asked_for_are_given(hosts, asks: list[Ask]) -> None:
     assert score.option_log_probs is not None
 
 
+@pytest.mark.slow
 def test_lmms_evals_own_llava_has_replies_only_and_its_likelihood_is_not_trusted(
     hosts, asks: list[Ask], capsys
 ) -> None:
@@ -175,6 +176,7 @@ def test_without_lmms_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         LmmsEvalScorer("llava_hf:pretrained=x")
 
 
+@pytest.mark.slow
 def test_one_command_scores_it(hosts, coloured_cases, tmp_path: Path) -> None:
     cases = coloured_cases(4, tmp_path)
     write_cases(tmp_path / "cases.jsonl", cases)

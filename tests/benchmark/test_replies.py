@@ -154,6 +154,7 @@ def test_a_reply_without_letter_and_name_names_nothing(words):
     assert parse_reply(" ".join(words), OPTIONS).choice is None
 
 
+@pytest.mark.slow
 @given(
     pieces=st.lists(
         st.one_of(

@@ -114,6 +114,7 @@ def test_the_floor_is_the_most_frequent_option(report, cases):
     assert report.floor.overall == pytest.approx(expected / 48)
 
 
+@pytest.mark.slow
 def test_a_difference_is_claimed_only_when_interval_and_tests_agree(cases, runs):
     _, before, after, _ = runs
     better = build_report(cases, after, before, draws=500)

@@ -125,6 +125,7 @@ def test_a_low_source_resolution_loses_detail_and_nothing_else(tmp_path):
     assert (full[0, 1][0] - low[0, 1][0]).abs().mean() < 0.01
 
 
+@pytest.mark.slow
 def test_text_corruption_reaches_training(settings, shards, tmp_path):
     plain = pretrain(replace(settings, epochs=1))
     for name, changes in (

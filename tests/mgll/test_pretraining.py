@@ -160,6 +160,7 @@ def test_other_settings_do_not_continue_a_run(settings):
         pretrain(replace(settings, epochs=1, learning_rate=0.002))
 
 
+@pytest.mark.slow
 def test_what_decides_nothing_about_the_weights_may_change(settings, tmp_path):
     def kill(step: int) -> None:
         if step == 5:
@@ -187,6 +188,7 @@ def test_settings_that_cannot_be_run_are_refused(settings, change, message):
         pretrain(replace(settings, **change))
 
 
+@pytest.mark.slow
 def test_clip_sees_the_same_words_as_mgll(settings):
     records = [
         Record(image="a", split="train", group="a", texts=describe_labels(["Mild NPDR", "DME"])),

@@ -23,6 +23,7 @@ from mgll.tower.model import image_feature
 from mgll.weights.reading import misfits
 
 
+@pytest.mark.slow_except("flair", "openai", "timm", "transformers")
 @pytest.mark.parametrize("case", CASES)
 def test_the_feature_is_that_of_the_original(case: str, tmp_path: Path) -> None:
     build, layout, said = CASES[case]

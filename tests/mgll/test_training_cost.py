@@ -46,6 +46,7 @@ def test_parameters_operations_and_kept_bytes_are_those_of_a_real_step(checkpoin
     assert 6 * image.backward == pytest.approx(back.get_total_flops(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_the_settings_do_to_the_estimate():
     plain = replace(SMALL, batch_size=64, text_layers=0)
     image, text = image_encoder_cost(plain), text_encoder_cost(plain)
