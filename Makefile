@@ -6,12 +6,13 @@ STAMP  := $(VENV)/.installed
 # uv where the machine has it, else uv from PyPI in a small environment of its own.
 UV     := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
-.PHONY: install demo test lint speed lock clean
+.PHONY: help install demo check test lint speed lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    pretrain, graft, fine-tune and score on embedded data; ends with a report"
-	@echo "make test    run the tests"
+	@echo "make check   linters and the tests that take seconds: before every commit"
+	@echo "make test    run all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make speed   side-by-side timings, printed as ratios"
 
@@ -31,8 +32,15 @@ $(STAMP): pyproject.toml requirements.lock | $(UV)
 demo: $(STAMP)
 	$(BIN)/python recipes/demo.py
 
+# A worker for every core, up to eight: each holds the libraries, about 1 GB. A file's tests stay with one worker, which
+# builds what they share once; files with slow tests come first, so that no worker ends with one.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+
+check: lint
+	$(PYTEST) -m "not slow"
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -114,6 +114,7 @@ def test_the_packages_load_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({room.split(".")[1] for room in LEVEL if room.startswith("benchmark.")}))
 def test_no_room_of_the_benchmark_hides_a_library(name: str) -> None:
     """`python benchmark/run_mcq.py` puts that folder first on the path."""
@@ -121,6 +122,7 @@ def test_no_room_of_the_benchmark_hides_a_library(name: str) -> None:
     assert subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
 def test_an_old_name_does_what_the_new_one_does(old: str, new: str) -> None:
     if "lmms_eval" in old:

@@ -333,6 +333,7 @@ def test_missing_files_are_messages_not_tracebacks(tmp_path, capsys):
     assert capsys.readouterr().err.count("no such file") == 2
 
 
+@pytest.mark.slow
 def test_demo_cases_are_drawn_and_found_again(tmp_path):
     path = demo_cases(tmp_path / "one")
     assert check_images(path) == []

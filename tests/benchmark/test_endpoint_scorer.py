@@ -174,6 +174,7 @@ def test_it_tries_again_when_told_to_wait(server: Server, asks: list[Ask]) -> No
         EndpointScorer("m", server.endpoint).score([asks[0]._replace(orders=asks[0].orders[:1])], ["letter"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

@@ -35,6 +35,7 @@ def score(model: Path, cases: Path, out: Path, *further: object) -> Run:
     return read_run(out)
 
 
+@pytest.mark.slow
 def test_views_orders_controls_batches_and_report(model: Path, asked: Path, tmp_path: Path) -> None:
     blind = score(model, asked, tmp_path / "blind", "--blind")
     shuffled = score(model, asked, tmp_path / "shuffled", "--shuffled", "--batch-size", "4")

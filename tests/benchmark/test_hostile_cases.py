@@ -83,6 +83,7 @@ lines = (
 files = st.builds(lambda header, body: b"\n".join([header, *body]), headers, st.lists(lines, min_size=1, max_size=4))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=2000,
     deadline=None,

@@ -90,6 +90,7 @@ def turn_and_prompt() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llava", "instructblip", "internvl"])
 def test_our_plug_in_through_lmms_eval_scores_as_we_do(name: str, hosts, asks: list[Ask]) -> None:
     scorer = LmmsEvalScorer(f"mgll_graft:pretrained={hosts(name)},batch_size=3")
@@ -109,6 +110,7 @@ def test_only_the_views_asked_for_are_given(hosts, asks: list[Ask]) -> None:
     assert score.option_log_probs is not None
 
 
+@pytest.mark.slow
 def test_lmms_evals_own_llava_has_replies_only_and_its_likelihood_is_not_trusted(
     hosts, asks: list[Ask], capsys
 ) -> None:
@@ -120,6 +122,7 @@ def test_lmms_evals_own_llava_has_replies_only_and_its_likelihood_is_not_trusted
     assert len(set(replies)) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beside", "views"), [(0, ("letter", "text", "option")), (7, ("letter", "text"))])
 def test_letters_are_the_models_own_whatever_else_the_loss_counts(beside: int, views, hosts, asks: list[Ask]) -> None:
     scorer = LmmsEvalScorer(f"turn_and_prompt:pretrained={hosts('llava')},beside={beside}")
@@ -173,6 +176,7 @@ def test_without_lmms_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         LmmsEvalScorer("llava_hf:pretrained=x")
 
 
+@pytest.mark.slow
 def test_one_command_scores_it(hosts, coloured_cases, tmp_path: Path) -> None:
     cases = coloured_cases(4, tmp_path)
     write_cases(tmp_path / "cases.jsonl", cases)

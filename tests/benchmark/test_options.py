@@ -123,6 +123,7 @@ def blind_strategies(train: Drawing, test: Drawing) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [TABLE14, MIXED], ids=["table14", "mixed"])
 def test_balanced_no_strategy_without_the_image_beats_chance(labels):
     assert best_blind_in_sample(draw(labels, "balanced", count=2232, seed=3)) == 0.25

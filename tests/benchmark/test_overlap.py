@@ -137,6 +137,7 @@ def test_distances_equal_counting_bit_by_bit():
             assert distances(first, second)[row, column] == naive
 
 
+@pytest.mark.slow
 def test_the_threshold_parts_copies_from_strangers_on_real_photographs(fundus_folder):
     records = read_fundus_folder(fundus_folder)[0]
     chosen = [records[index] for index in np.random.default_rng(5).permutation(len(records))[:500]]

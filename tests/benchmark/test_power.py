@@ -114,6 +114,7 @@ def test_copied_cases_promise_no_more_than_the_cases_themselves():
     assert copied.discordant == once.discordant == (before != after).mean()
 
 
+@pytest.mark.slow
 def test_with_clusters_the_sign_flip_test_finds_the_difference_about_as_often_as_promised():
     # Pairs of cases that agree half of the time: the figure for independent cases would promise too much.
     random = np.random.default_rng(8)

@@ -154,6 +154,7 @@ def test_a_reply_without_letter_and_name_names_nothing(words):
     assert parse_reply(" ".join(words), OPTIONS).choice is None
 
 
+@pytest.mark.slow
 @given(
     pieces=st.lists(
         st.one_of(
@@ -183,6 +184,7 @@ def test_a_question_that_comes_back_is_no_answer_but_what_follows_it_is(question
     assert parse_reply(f"{asked}\nC", OPTIONS) == Reply(2, "letter")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

@@ -114,6 +114,7 @@ def test_the_floor_is_the_most_frequent_option(report, cases):
     assert report.floor.overall == pytest.approx(expected / 48)
 
 
+@pytest.mark.slow
 def test_a_difference_is_claimed_only_when_interval_and_tests_agree(cases, runs):
     _, before, after, _ = runs
     better = build_report(cases, after, before, draws=500)
@@ -130,6 +131,7 @@ def test_a_difference_is_claimed_only_when_interval_and_tests_agree(cases, runs)
 FILES = {"report.html", "report.md", "per_class.csv", "per_class.parquet", "per_case.csv", "per_case.parquet"}
 
 
+@pytest.mark.slow
 def test_reports_of_finished_runs_from_their_folders(cases, runs, tmp_path):
     folder, *_ = runs
     report_runs(tmp_path, cases, folder / "graft", folder / "host", folder / "blind")

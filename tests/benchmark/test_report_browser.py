@@ -12,6 +12,8 @@ from benchmark.predictions.scoring import Asking, score_cases
 from benchmark.report.case_browser import outcomes
 from benchmark.report.writing import report_runs
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",

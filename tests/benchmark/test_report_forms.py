@@ -137,6 +137,7 @@ def test_terminal_fits_eighty_columns(report, capsys, monkeypatch):
     assert "Research use only" in printed
 
 
+@pytest.mark.slow
 def test_command_line_makes_the_report_again(cases_file, runs, tmp_path, capsys):
     folder, *_ = runs
     given = ["--cases", str(cases_file), "--out", str(tmp_path)]
@@ -189,6 +190,7 @@ def test_a_page_over_cases_that_share_images_holds_each_once(cases, runs, tmp_pa
     assert write_report(tmp_path, report)["report.html"].read_text() == text
 
 
+@pytest.mark.slow
 def test_answers_read_from_words_alone(cases, runs, tmp_path):
     run = score_cases(cases, Wavering(cases, 5, "words"), tmp_path, Asking(views=("text",)))
     report = build_report(cases, run, draws=100)

@@ -39,6 +39,7 @@ def test_a_shared_image_is_embedded_once(noisy):
     assert opened(images[noisy[0].image_sha256]).size == (512, 366)
 
 
+@pytest.mark.slow
 def test_the_budget_decides_the_size(noisy):
     sides = []
     for budget in (10_000_000, 150_000, 90_000, 50_000):
@@ -50,6 +51,7 @@ def test_the_budget_decides_the_size(noisy):
     assert len(set(sides)) == 4
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_the_first_ones_are_kept(noisy):
     whole, side = embedded_images(noisy, 10_000)
     assert side == SIDES[-1]

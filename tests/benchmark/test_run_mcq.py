@@ -61,6 +61,7 @@ def test_help_needs_neither_torch_nor_pandas():
     assert "--against OUT" in said.stdout
 
 
+@pytest.mark.slow
 def test_a_run_from_anywhere_writes_its_files(cases_file, tmp_path):
     said = script("--model", "constant:B", "--cases", cases_file, "--out", "b", folder=tmp_path)
     assert said.returncode == 0, said.stderr
@@ -81,6 +82,7 @@ def test_rerunning_gives_the_same_bytes(cases_file, tmp_path):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(cases_file, tmp_path):
     slow = """
 import sys, time

@@ -18,6 +18,7 @@ def oracle(cases):
     )
 
 
+@pytest.mark.slow
 def test_an_oracle_is_always_right_and_a_constant_letter_a_quarter_of_the_time(coloured_cases, tmp_path):
     cases = coloured_cases(48)
     told = score_cases(cases, oracle(cases), tmp_path / "oracle")

@@ -1,7 +1,7 @@
 """Rotations, views, what is shown, and several processes: rows that mean the same however they came about."""
 
-import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
-import psutil
+import launches
 import pytest
 from oracle import Oracle, pixel_hash
 
@@ -153,17 +153,17 @@ LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_
 @pytest.mark.slow
 def test_accelerate_launch_spreads_the_cases_and_survives_a_kill(cases_file, tmp_path):
     arguments = ["--model", "constant:B", "--cases", str(cases_file), "--rotations", "24", "--batch-size", "1"]
-    command = [*LAUNCH, str(SCRIPT), *arguments, "--out", str(tmp_path / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    command = [str(SCRIPT), *arguments, "--out", str(tmp_path / "two")]
+    killed = launches.start_several(2, command, tmp_path / "log.txt")
     second = tmp_path / "two" / "predictions.partial-1.jsonl"
-    while process.poll() is None and not (second.exists() and second.stat().st_size > 2000):
+    while all(process.is_alive() for process in killed) and not (second.exists() and second.stat().st_size > 2000):
         time.sleep(0.01)
-    for one in [*psutil.Process(process.pid).children(recursive=True), process]:  # workers have sessions of their own
-        one.kill()
-    process.communicate()
+    for process in killed:
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
     assert not (tmp_path / "two" / FILE).exists()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = subprocess.run([*LAUNCH, *command], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("The whole report") == 1
     assert run_mcq.main([*arguments, "--out", str(tmp_path / "one")]) == 0

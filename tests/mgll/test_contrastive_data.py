@@ -64,12 +64,14 @@ def same(a: Path, b: Path) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_shards_train_to_the_weights_of_the_folder_with_workers_too(settings, shards, tmp_path):
     folder = pretrain(replace(settings, manifest=str(unpacked(shards, tmp_path)), out=str(tmp_path / "folder")))
     assert same(pretrain(settings), folder)
     assert same(pretrain(replace(settings, out=str(tmp_path / "workers"), workers=2)), folder)
 
 
+@pytest.mark.slow
 def test_a_killed_run_over_few_shards_at_once_resumes_to_the_same_bits(settings, tmp_path):
     settings = replace(settings, shards_at_once=2)
     undisturbed = pretrain(replace(settings, out=str(tmp_path / "undisturbed")))
@@ -123,6 +125,7 @@ def test_a_low_source_resolution_loses_detail_and_nothing_else(tmp_path):
     assert (full[0, 1][0] - low[0, 1][0]).abs().mean() < 0.01
 
 
+@pytest.mark.slow
 def test_text_corruption_reaches_training(settings, shards, tmp_path):
     plain = pretrain(replace(settings, epochs=1))
     for name, changes in (

@@ -2,13 +2,12 @@
 
 import json
 import struct
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import launches
 import numpy as np
 import pytest
 import torch
@@ -114,6 +113,7 @@ def check_list(settings: PretrainSettings) -> None:
         assert DAMAGE[name.split("-")[0]][2] in why, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_hundred_damaged_images_are_named_counted_and_survived(settings, workers, capsys):
     tower = pretrain(replace(settings, workers=workers))
@@ -124,6 +124,7 @@ def test_a_hundred_damaged_images_are_named_counted_and_survived(settings, worke
     assert all(tensor.isfinite().all() for tensor in load_file(tower).values())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_names_each_once_too(settings, tmp_path):
     undisturbed = load_file(pretrain(replace(settings, out=str(tmp_path / "undisturbed"))))
 
@@ -142,12 +143,7 @@ def test_a_resumed_run_names_each_once_too(settings, tmp_path):
 def test_one_more_than_allowed_stops_the_run_with_the_list(settings):
     arguments = {name: getattr(settings, name) for name in ("manifest", "out", "encoder", "text_encoder")}
     arguments |= {"image_size": 16, "feature_width": 16, "epochs": 1, "batch_size": 40, "max_bad_share": 0.2475}
-    command = [
-        sys.executable,
-        str(RECIPE),
-        *(part for n, value in arguments.items() for part in (f"--{n}", str(value))),
-    ]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    ended = launches.run([RECIPE, *(part for n, value in arguments.items() for part in (f"--{n}", str(value)))])
     assert ended.returncode == 1
     assert "error: 100 of 400 training images are damaged, more than the allowed share of 24.8%" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -38,6 +38,7 @@ def test_the_meta_device_refuses_what_would_wait():
             read()
 
 
+@pytest.mark.slow_except("mgll")
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_step_of_each_objective_reads_no_value(texts, objective):
     settings = PretrainSettings(encoder="vit-nano-16", image_size=32, feature_width=16, objective=objective, chunk=2)
@@ -55,6 +56,7 @@ def test_a_step_of_each_objective_reads_no_value(texts, objective):
     assert len(optimizer.state) > 50
 
 
+@pytest.mark.slow
 def test_the_loop_waits_only_to_log_and_to_save(texts, tmp_path, monkeypatch):
     monkeypatch.setattr(Accelerator, "device", torch.device("meta"))
     monkeypatch.setattr(

@@ -49,6 +49,7 @@ def test_exif_rotation_is_applied(tmp_path, gradient):
     assert np.abs(np.asarray(image).astype(int) - np.rot90(gradient, -1)).mean() < 5
 
 
+@pytest.mark.slow_except("missing", "empty", "truncated", "text")
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "text", "huge"])
 def test_unusable_images_say_why(tmp_path, gradient, damage):
     path = tmp_path / "a.png"

@@ -2,13 +2,12 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
+import time
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
+import launches
 import numpy as np
 import pytest
 import torch
@@ -77,6 +76,7 @@ def test_training_writes_a_tower_and_its_loss_falls(settings):
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
+@pytest.mark.slow_except("4-frozen")
 @pytest.mark.parametrize(("stop", "text_training"), [(1, "frozen"), (4, "frozen"), (5, "full"), (7, 1)])
 def test_a_killed_run_resumes_to_the_same_bits(settings, tmp_path, stop, text_training):
     settings = replace(settings, text_encoder=bert(tmp_path / "bert"), text_training=text_training, text_dropout=0.1)
@@ -95,6 +95,7 @@ def test_a_killed_run_resumes_to_the_same_bits(settings, tmp_path, stop, text_tr
     assert metrics(settings.out) == metrics(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_the_statistics_of_batch_norms_are_resumed_too(settings, tmp_path):
     conv = replace(settings, encoder="timm:resnet10t", encoder_options={"channels": [4, 8, 12, 16]})
     undisturbed = load_file(pretrain(replace(conv, out=str(tmp_path / "undisturbed"))))
@@ -140,14 +141,13 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_bits(settings, tmp_path)
     script = tmp_path / "run.py"
     script.write_text(RUN)
     undisturbed = pretrain(replace(settings, out=str(tmp_path / "undisturbed")))
-    process = subprocess.Popen(command(settings, sys.executable, str(script)), stdout=subprocess.PIPE, text=True)
-    assert process.stdout
+    said = tmp_path / "said.txt"
     stop = int(np.random.default_rng(os.getpid()).integers(1, 8))
-    for line in process.stdout:
-        if line.startswith("step") and int(line.split()[1]) == stop:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
+    process = launches.start(command(settings, str(script)), said, tmp_path / "errors.txt")
+    while process.is_alive() and f"step {stop}\n" not in said.read_text():
+        time.sleep(0.001)
+    process.kill()
+    process.join()
     resumed = load_file(pretrain(settings))
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in load_file(undisturbed).items()), (
         f"killed at {stop}"
@@ -160,6 +160,7 @@ def test_other_settings_do_not_continue_a_run(settings):
         pretrain(replace(settings, epochs=1, learning_rate=0.002))
 
 
+@pytest.mark.slow
 def test_what_decides_nothing_about_the_weights_may_change(settings, tmp_path):
     def kill(step: int) -> None:
         if step == 5:
@@ -187,6 +188,7 @@ def test_settings_that_cannot_be_run_are_refused(settings, change, message):
         pretrain(replace(settings, **change))
 
 
+@pytest.mark.slow
 def test_clip_sees_the_same_words_as_mgll(settings):
     records = [
         Record(image="a", split="train", group="a", texts=describe_labels(["Mild NPDR", "DME"])),

@@ -23,6 +23,7 @@ from mgll.tower.model import image_feature
 from mgll.weights.reading import misfits
 
 
+@pytest.mark.slow_except("flair", "openai", "timm", "transformers")
 @pytest.mark.parametrize("case", CASES)
 def test_the_feature_is_that_of_the_original(case: str, tmp_path: Path) -> None:
     build, layout, said = CASES[case]
@@ -64,6 +65,7 @@ def test_the_published_size_is_read_off_the_tensors(layout: str, heads: int | No
     assert not misfits(tensors, tower_shapes(config), "the tower wants")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "name"), [("mgll", "ViT-L-14"), ("ret-clip", "ViT-B-16"), ("chexzero", "ViT-B-32")])
 def test_the_published_size_of_a_clip_is_that_of_open_clip(layout: str, name: str) -> None:
     visual = open_clip.create_model(name, device="meta").visual.state_dict()

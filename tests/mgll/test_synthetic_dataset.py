@@ -56,6 +56,7 @@ def test_texts_say_what_the_labels_say(eyes):
             assert diseases()[label].explanation in record.texts[EXPLANATION]
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_with_any_number_of_processes(eyes, tmp_path):
     again = generate(tmp_path / "again", COUNT, seed=5, size=SIZE, workers=2, progress=False)
     assert digest(again.parent) == digest(eyes.parent)

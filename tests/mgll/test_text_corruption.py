@@ -27,6 +27,7 @@ def fields(rows) -> dict[tuple[str, str], tuple[str, ...]]:
     return {(row.image, level): texts for row in rows for level, texts in row.texts.items()}
 
 
+@pytest.mark.slow
 @given(SHARES, SHARES, st.integers(0, 3))
 def test_shares_are_exact_and_nothing_else_changes(wrong, missing, seed):
     before = fields(records())
@@ -44,6 +45,7 @@ def test_shares_are_exact_and_nothing_else_changes(wrong, missing, seed):
     assert list(corrupt_texts(records(), wrong, missing, seed=seed)) == changed
 
 
+@pytest.mark.slow
 def test_wrong_texts_are_drawn_as_often_as_they_occur():
     rows = [Record(image=str(n), split="train", group="g", texts={"l": ("abcd"[n % 10 // 3],)}) for n in range(30000)]
     after = [row.texts["l"][0] for row in corrupt_texts(rows, wrong=1.0)]

@@ -18,6 +18,7 @@ SMALL = CostSettings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_parameters_operations_and_kept_bytes_are_those_of_a_real_step(checkpointing):
     image = image_encoder_cost(replace(SMALL, gradient_checkpointing=checkpointing))
@@ -45,6 +46,7 @@ def test_parameters_operations_and_kept_bytes_are_those_of_a_real_step(checkpoin
     assert 6 * image.backward == pytest.approx(back.get_total_flops(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_the_settings_do_to_the_estimate():
     plain = replace(SMALL, batch_size=64, text_layers=0)
     image, text = image_encoder_cost(plain), text_encoder_cost(plain)
@@ -71,6 +73,7 @@ def test_what_the_settings_do_to_the_estimate():
     assert split.memory["AdamW's two moments"] == pytest.approx(eight.memory["AdamW's two moments"] / 8)
 
 
+@pytest.mark.slow
 def test_the_page_has_what_is_counted_now():
     page = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
     paper = CostSettings()

@@ -189,6 +189,7 @@ def test_a_trunk_in_an_open_clip_model(open_clip_model, tmp_path: Path) -> None:
         torch.testing.assert_close(found, reference.encode_image(pixels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["safetensors", "torchscript"])
 @torch.no_grad()
 def test_a_resnet_of_clip(form: str, tmp_path: Path) -> None:

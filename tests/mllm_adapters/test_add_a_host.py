@@ -41,6 +41,7 @@ def test_it_does_what_every_host_does(check: Callable[..., None], tokens: str, r
     check(**{need: given[need] if need in given else request.getfixturevalue(need) for need in needs(check)})
 
 
+@pytest.mark.slow
 def test_reloaded_in_a_fresh_process_the_logits_are_the_same(tuned, photographs: list[Path]) -> None:  # noqa: F811
     lines = ["import sys", f"sys.path.insert(0, {str(DOCS)!r})", "from mllm_adapters.hosts.registry import HOSTS"]
     register = "\n".join([*lines, f"HOSTS[{NAME!r}] = {MODULE!r}"])

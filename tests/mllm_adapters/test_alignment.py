@@ -45,6 +45,7 @@ def seen(loaded, path: Path) -> torch.Tensor:
         return loaded.model.get_image_features(**inputs).pooler_output[0].flatten()
 
 
+@pytest.mark.slow
 def test_every_image_comes_to_lie_nearest_to_its_own_caption(pooled: Path, coloured: list[tuple[Path, str]]) -> None:
     loaded = load(pooled)
     add_lora(loaded.model, HOST, rank=0, alpha=1, dropout=0.0)

@@ -67,6 +67,7 @@ def test_text_questions_name_the_answer_where_the_image_was():
         assert "<image>" not in prompt
 
 
+@pytest.mark.slow
 def test_the_shipped_decoder_reads():
     decoder = shipped_decoder()
     assert sum(parameter.numel() for parameter in decoder.parameters()) < 1e6

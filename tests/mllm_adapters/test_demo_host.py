@@ -111,6 +111,7 @@ def test_wrong_towers_and_layers_are_refused(tower, tmp_path):
     assert not (tmp_path / "host").exists()
 
 
+@pytest.mark.slow
 def test_the_demo_checkpoint_is_built_once_and_again_when_damaged(tmp_path):
     first = demo_checkpoint(tmp_path)
     stamp = (first / "model.safetensors").stat().st_mtime_ns

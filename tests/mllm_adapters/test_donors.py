@@ -40,6 +40,7 @@ def donors(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return donor
 
 
+@pytest.mark.slow_except("llava-siglip", "llava-convnext")
 @pytest.mark.parametrize("donor", ["siglip", "convnext"])
 @pytest.mark.parametrize("name", HOSTS)
 def test_every_host_takes_it(

@@ -76,6 +76,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     return PretrainSettings(str(manifest), **chosen, batch_size=6, learning_rate=3e-4)
 
 
+@pytest.mark.slow_except("timm, no class token")
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_image_encoder_goes_from_training_to_an_answer(
     name: str, settings: PretrainSettings, host_directory: Path, photographs: list[Path], tmp_path: Path
@@ -99,6 +100,7 @@ def test_every_image_encoder_goes_from_training_to_an_answer(
     letter_scores(graft, open_image(photographs[0]))
 
 
+@pytest.mark.slow_except("bert-full-auto")
 @pytest.mark.parametrize(
     ("kind", "training", "pooling"),
     [
@@ -150,6 +152,7 @@ def test_the_random_tower_of_a_folder_has_none_of_its_weights(tmp_path: Path) ->
         build_demo_host(tmp_path / "random.ckpt", tmp_path / "host")
 
 
+@pytest.mark.slow
 def test_a_tower_goes_on_where_another_stopped(settings: PretrainSettings, tmp_path: Path) -> None:
     write_manifest(tmp_path / "manifest.jsonl", one_batch(str(settings.manifest), 6))
     run = replace(settings, manifest=str(tmp_path / "manifest.jsonl"), epochs=1)

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import launches
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -124,7 +123,7 @@ import sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
 from mgll.images.preprocessing import open_image
-from mllm_adapters.loading import load
+from mllm_adapters.loading.load import load
 torch.set_num_threads(1)
 tuned = load(sys.argv[1])
 inputs = tuned.processor(images=open_image(sys.argv[2]), text=tuned.host.prompt("What?"), return_tensors="pt")
@@ -133,6 +132,7 @@ with torch.inference_mode():
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_same_logits(
     grafted: Path, questions: list[TrainingQuestion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +152,7 @@ def test_a_fresh_process_gives_the_same_logits(
         expected = model(**inputs).logits
     torch.set_num_threads(threads)
     arguments = [str(tmp_path / "b" / "tuned"), str(questions[0].image), str(tmp_path / "logits.safetensors")]
-    subprocess.run([sys.executable, "-c", FRESH, *arguments], check=True, timeout=200)
+    launches.run(["-c", FRESH, *arguments]).check_returncode()
     assert torch.equal(load_file(tmp_path / "logits.safetensors")["logits"], expected)
 
 
@@ -256,8 +256,9 @@ def test_two_processes_train_what_one_trains(grafted: Path, questions: list[Trai
     script.write_text(TWO)
     rows = [(str(q.image), q.question, q.letter) for q in questions]
     arguments = json.dumps([str(grafted), str(tmp_path / "two"), asdict(settings), rows])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run([*launcher, str(script), arguments], check=True, timeout=300)
+    for process in launches.start_several(2, [script, arguments], tmp_path / "log.txt"):
+        process.join(300)
+        assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
     expected, found = (load_file(d / "adapter_model.safetensors") for d in (one, tmp_path / "two"))
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():

@@ -4,11 +4,10 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import launches
 import pytest
 import torch
 from PIL import Image
@@ -192,7 +191,7 @@ import sys, torch
 from PIL import Image
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from scored_question import last_logits
-from mllm_adapters.loading import load
+from mllm_adapters.loading.load import load
 threads, image, question, *directories = sys.argv[1:]
 torch.set_num_threads(int(threads))  # sums in another order give other bits
 for directory in directories:
@@ -207,12 +206,13 @@ def logits_here(directory: Path, image: Path) -> str:
 
 
 def logits_in_a_fresh_process(directories: list[Path], image: Path, first: str = "") -> list[str]:
-    command = [sys.executable, "-c", first + AGAIN, str(torch.get_num_threads()), str(image), QUESTION]
-    done = subprocess.run([*command, *map(str, directories)], capture_output=True, text=True, timeout=300)
+    command = ["-c", first + AGAIN, str(torch.get_num_threads()), str(image), QUESTION]
+    done = launches.run([*command, *map(str, directories)])
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_reloaded_in_a_fresh_process_the_logits_are_the_same_bit_for_bit(tuned, photographs: list[Path]) -> None:
     said = logits_in_a_fresh_process([tuned(name) for name in HOSTS], photographs[0])
     assert dict(zip(HOSTS, said, strict=True)) == {name: logits_here(tuned(name), photographs[0]) for name in HOSTS}

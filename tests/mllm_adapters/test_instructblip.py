@@ -101,6 +101,7 @@ def test_training_reads_the_slot_that_scoring_reads(flavour: str, grafted, photo
     torch.testing.assert_close(logits[:, -3], scored, atol=2e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_t5_is_trained_saved_and_reloaded(grafted, photographs: list[Path], tmp_path: Path) -> None:
     base, out = grafted("t5"), tmp_path / "tuned"
     questions = [TrainingQuestion(photographs[i], (SHORT, LONG)[i % 2], "ABCD"[i]) for i in range(4)]

@@ -222,6 +222,7 @@ def published_logits(ids: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     return language.eval()(inputs_embeds=embeddings).logits
 
 
+@pytest.mark.slow
 def test_plain_transformers_computes_what_the_published_weights_say(
     published: Path, converted: Path, plain, photographs: list[Path]
 ) -> None:
@@ -234,6 +235,7 @@ def test_plain_transformers_computes_what_the_published_weights_say(
     torch.testing.assert_close(found["logits"][..., :VOCABULARY], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_graft_loads_in_plain_transformers_with_every_tensor_right(grafted: Path, encoder: Path, plain) -> None:
     record = validate(grafted)
     assert (record.host, record.loads_in, record.features) == ("llava-med", "transformers", COUNT)
@@ -241,6 +243,7 @@ def test_a_graft_loads_in_plain_transformers_with_every_tensor_right(grafted: Pa
     assert_same(plain[grafted], expected_tensors(load_tower(encoder)[0].state_dict()))
 
 
+@pytest.mark.slow
 def test_its_own_tower_changes_no_logit(converted: Path, own_tower: Path, plain) -> None:
     assert not validate(own_tower).connector_needs_training
     assert torch.equal(plain[converted]["logits"], plain[own_tower]["logits"])

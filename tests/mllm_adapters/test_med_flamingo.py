@@ -141,6 +141,7 @@ def test_a_graft_in_every_tensor(
     assert (tmp_path / "graft" / "README.md").is_file()
 
 
+@pytest.mark.slow
 def test_its_own_tower_changes_no_logit(published: Callable[..., Path], parts: dict[str, Path], tmp_path: Path) -> None:
     own, source = tmp_path / "own.ckpt", published()
     save_tower(own, tiny().vision_tower, Preprocessing(size=16, resize="crop"))

@@ -112,6 +112,7 @@ def test_with_a_cache_the_logits_are_the_same(attend: str) -> None:
     torch.testing.assert_close(torch.cat(found, dim=1), whole, atol=1e-5, rtol=0)  # other sums, other roundings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attend", ["previous", "next"])
 def test_generation_with_and_without_a_cache(attend: str) -> None:
     model, given = tiny(attend), reference.inputs()

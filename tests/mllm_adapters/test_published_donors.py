@@ -33,6 +33,7 @@ def flair(folder: Path) -> tuple[Path, nn.Module, dict[str, Any]]:
     return folder / "flair.pth", model, {"size": 128}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("publish", [retfound, flair])
 def test_a_converted_tower_in_a_llava(
     publish: Any, host_directory: Path, photographs: list[Path], tmp_path: Path

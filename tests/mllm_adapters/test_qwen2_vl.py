@@ -137,6 +137,7 @@ def test_states_that_are_fed_give_what_the_tower_gives(
         assert torch.equal(loaded.model(**texts, **plain.batch(shapes)).logits, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [0.0, 1.0])
 def test_the_untouched_host_is_fine_tuned_on_images_of_every_shape(
     host: tuple[str, Path], shapes: list[Path], cache: float, tmp_path: Path

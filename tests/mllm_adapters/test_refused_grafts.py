@@ -130,7 +130,7 @@ import os, signal, sys
 from mllm_adapters.graft import transplant
 from mllm_adapters.hosts.llava.host import HOST
 transplant.write_files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-transplant.graft(HOST, *sys.argv[1:])
+transplant.graft_tower(HOST, *sys.argv[1:])
 """
 
 

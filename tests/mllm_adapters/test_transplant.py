@@ -63,6 +63,7 @@ sys.path = [entry for entry in sys.path if "editable" not in entry]
 """
 
 
+@pytest.mark.slow
 def test_every_tensor_after_a_plain_load(
     mixed_shards: Callable[[str], Path], make_tower: Callable[..., Path], host_model, tmp_path: Path
 ) -> None:

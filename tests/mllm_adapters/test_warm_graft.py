@@ -200,6 +200,7 @@ def test_donors_that_say_the_same_in_other_channels_are_the_same_behind_their_br
     assert records[0].warm.explained == pytest.approx(records[1].warm.explained, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BRIDGED)
 def test_the_bridge_is_trained_with_the_connector_and_comes_back(
     name: str, bridged, photographs: list[Path], tmp_path: Path

@@ -179,6 +179,7 @@ def test_no_name_and_no_id_is_written(folder):
     assert {record.group for record in kept} == {"patient-7", "patient-8"}
 
 
+@pytest.mark.slow
 def test_a_conversion_goes_on_and_scales_down(folder):
     _, records = convert(folder, "--keep-patient-ids", "--workers", "2")
     before = {record.image: Path(record.image).stat().st_mtime_ns for record in records}
