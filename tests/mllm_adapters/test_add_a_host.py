@@ -15,7 +15,7 @@ from mllm_adapters.hosts.registry import HOSTS
 from mllm_adapters.loading.load import load
 
 DOCS = Path(__file__).parents[2] / "docs"
-NAME, MODULE = "medgemma", "ninth_host"
+NAME, MODULE = "medgemma", "add_a_host"
 
 
 @pytest.fixture(autouse=True)
