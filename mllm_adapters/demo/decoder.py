@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from mgll.files import atomic_path
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import INSTRUCTION, LETTERS, QUESTIONS, question_text
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.llava.host import Llava
 
 IMAGE = "<image>"
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", IMAGE)
@@ -33,7 +33,11 @@ def names() -> tuple[str, ...]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word, mark or line break: those of the prompt, the questions and all disease names, in order of appearance."""
-    texts = [HOST.prompt(question_text(wording, LETTERS)) for wording in QUESTIONS] + [INSTRUCTION, ", and", *names()]
+    texts = [Llava().prompt(question_text(wording, LETTERS)) for wording in QUESTIONS] + [
+        INSTRUCTION,
+        ", and",
+        *names(),
+    ]
     words = dict.fromkeys(word for text in texts for word in re.findall(WORDS, text.replace(IMAGE, "")))
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

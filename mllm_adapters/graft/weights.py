@@ -121,7 +121,7 @@ def _donor_tensors(opened: OpenedHost, donor: dict[str, Stored], plan: Plan) -> 
     old = opened.source.tensors[next(iter(opened.tower.values()))]
     prefix = opened.prefix
     if plan.tower is not None:  # legacy spellings below the tower's own name are the stock class's business
-        prefix = shim_prefix(prefix) + "donor."
+        prefix = grafted_prefix(prefix) + "donor."
     tensors: dict[str, Part] = {}
     for name, part in sorted(donor.items()):
         positions = plan.positions if name in POSITION_TABLES else None
@@ -130,8 +130,8 @@ def _donor_tensors(opened: OpenedHost, donor: dict[str, Stored], plan: Plan) -> 
     return tensors
 
 
-def shim_prefix(prefix: str) -> str:
-    """What stands before the names of a shim's tensors, where `prefix` stands before those of the tower that goes."""
+def grafted_prefix(prefix: str) -> str:
+    """The start of the names of a grafted tower's tensors, where `prefix` is the start of the names of the tower that goes."""
     return re.sub(r"(vision_tower\.).*", r"\1", prefix)
 
 

@@ -192,7 +192,7 @@ import sys, torch
 from PIL import Image
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from scored_question import last_logits
-from mllm_adapters.loading import load
+from mllm_adapters.loading.load import load
 threads, image, question, *directories = sys.argv[1:]
 torch.set_num_threads(int(threads))  # sums in another order give other bits
 for directory in directories:
