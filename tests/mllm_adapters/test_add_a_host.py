@@ -1,4 +1,4 @@
-"""The host that docs/hosts.md adds as an example: with its file and its line it passes all that every host passes."""
+"""The host that docs/add_a_host.md adds as an example: with its file and its line it passes all that every host passes."""
 
 import inspect
 from collections.abc import Callable
