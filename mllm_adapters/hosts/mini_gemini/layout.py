@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mgll.formats import FormatError
 from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.checkpoints.renaming import NameTable
 from mllm_adapters.checkpoints.tensors import Part, read_checkpoint, read_pickle, read_shard
 from mllm_adapters.contract.terms import HostError, Source
 from mllm_adapters.hosts.llava import layout as llava_layout
@@ -13,7 +14,7 @@ from mllm_adapters.hosts.llava.host import grid_side
 
 MODEL_TYPE, CLASS = "mgll_mini_gemini", "MiniGeminiForConditionalGeneration"
 MAP = "model.vision_tower_aux."
-NAMES = (
+NAMES: NameTable = (
     (r"model\.vision_tower_aux\.(?=vision_stem\.|vision_stages\.)", MAP),
     (r"model\.vlm_uni_query_projector\.", "model.mining.query."),
     (r"model\.vlm_uni_aux_projector\.", "model.mining.key."),
