@@ -26,7 +26,7 @@ from mgll.manifest.records import read_manifest
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.demo.settings import DemoHostSettings
 from mllm_adapters.graft.transplant import graft_tower
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
@@ -122,13 +122,15 @@ def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -
 def _grafts(settings: WarmComparison, host: Path) -> dict[str, Path]:
     images = [record.image for record in read_manifest(settings.manifest, "train")][: settings.warm_images]
     folders = {WARM: host.parent / "warm", KEPT: host.parent / "cold-kept", NEW: host.parent / "cold-new"}
-    record = graft_tower(HOST, host, settings.donor_tower, folders[WARM], warm=[Path(image) for image in images])
+    record = graft_tower(
+        get_host("llava"), host, settings.donor_tower, folders[WARM], warm=[Path(image) for image in images]
+    )
     assert record.warm is not None
     print(
         f"fitted on {record.warm.images} images: {record.warm.explained:.1%} of the variance explained on those left out"
     )
-    graft_tower(HOST, host, settings.donor_tower, folders[KEPT])
-    graft_tower(HOST, host, settings.donor_tower, folders[NEW], GraftSettings(connector="new"))
+    graft_tower(get_host("llava"), host, settings.donor_tower, folders[KEPT])
+    graft_tower(get_host("llava"), host, settings.donor_tower, folders[NEW], GraftSettings(connector="new"))
     return folders
 
 

@@ -94,7 +94,7 @@ def report_overlaps(
     pairs: str | os.PathLike[str] | None = None,
     threshold: int = THRESHOLD,
 ) -> int:
-    """Print what `find_overlaps` finds in a manifest, and write all pairs as CSV to `pairs` if given; 1 if there are any, else 0."""
+    """Print what `find_overlaps` finds in a manifest, and write all pairs as CSV to `pairs` if given; 1 if there are any."""
     records = read_manifest(manifest, split)
     overlaps, unreadable = find_overlaps(cases, records, threshold)
     images = len({case.image for case in cases})

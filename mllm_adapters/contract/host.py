@@ -1,37 +1,38 @@
-"""What an MLLM family must say about itself; every host file fills in one `Host`."""
+"""What an MLLM family says about itself: every host file holds one subclass of `Host`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mllm_adapters.checkpoints.json_files import Json
-from mllm_adapters.contract.terms import GraftSettings, NewTensor, Source
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-
-from typing import TYPE_CHECKING
-
 from mgll.tower.file import TowerHeader
+from mllm_adapters.checkpoints.json_files import Json, json_files
+from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.prompts import EncodedPrompts
+from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import TowerSpec
+
+if (
+    TYPE_CHECKING
+):  # listing and planning need neither torch nor transformers, so nothing here imports them before it runs a model
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What grafting one donor onto one host comes to, before a byte is written.
+    """What changes when one donor is grafted onto one host, known before a byte is written.
 
     Attributes:
-        files: JSON files of the directory by name, as they will be written; a file not named here stays.
-        features: vectors that the language model is given for one image.
-        tower: how `Host.shim` runs the donor; None where the host's own class builds and reads it.
-        positions: side of the grid to which position embeddings, where the donor has a table of them, are interpolated (policy
-            `resize_posemb`); None: left alone.
+        files: JSON files of the directory by name, as they will be written; a file that is not named here stays as it is.
+        features: number of vectors that the language model is given for one image.
+        tower: how `Host.build_tower` runs the donor; None where the host's own class builds and reads the donor.
+        positions: side of the grid to which the donor's position embeddings are interpolated (policy `resize_posemb`); None
+            leaves them as they are.
         new: tensors to initialise.
-        drop: names of further tensors of the host that go.
-        unchanged_behaviour: True when settings and preprocessing are the host's own, so equal weights give equal logits.
+        drop: names of the host's tensors that are removed besides those of its tower.
+        unchanged_behaviour: True when settings and preprocessing are the host's own, so that equal weights give equal logits.
     """
 
     files: dict[str, Json]
@@ -43,47 +44,36 @@ class Plan:
     unchanged_behaviour: bool = False
 
 
-@dataclass(frozen=True)
-class Host:
-    """Spec sheet of an MLLM family.
+class Host(ABC):
+    """An MLLM family: its facts are class attributes, and its methods say how a tower is put into it. A host holds no state.
+
+    A subclass with a `name` is a family: it gives every fact that has no default here, and every abstract method. A subclass
+    without a name holds methods that several families share.
 
     Attributes:
-        name: the registry's name.
-        title: the family's own name.
-        checkpoint: hub id that is grafted when the user names none.
-        model_type: `model_type` in config.json, as it is written.
-        model_class: class in transformers, or `module:class` of our own.
+        name: name of the family in the registry and in commands.
+        title: name of the family in messages and reports.
+        checkpoint: hub id of the checkpoint that is grafted when the user names none.
+        model_type: `model_type` in the config.json that is written.
+        model_class: name of the model's class in transformers, or `module:class` of a class in this project.
         tower: path of the vision tower in the model.
-        tower_keys: regex at the start of the tower's tensor names in files, legacy names included; what follows is the
-            tensor's name in the tower.
-        connector: names of the modules between tower and language model; they are trained in full.
-        lora_targets: regex, matched against whole module names, of the language model's layers that LoRA adapts.
-        prompt: the question in the host's own conversation form, with its image marker.
-        answer: the text that follows the prompt when the answer is this letter.
-        plan: from checkpoint, donor header and settings to a `Plan`; raises `HostError` when the host cannot take the donor.
-        placeholders: image tokens that the processor of these JSON files puts into a prompt, for a square image.
-        geometry: `tower, connector, image tokens` in words, for `swap --list`.
-        open: reads a checkpoint in any layout in which the family is published; None: files and names are written as they are.
-        stock_towers: `model_type` of the towers that transformers' own class builds and reads as they are meant to be read; a graft
-            of such a tower's grid tokens loads in plain transformers.
-        parts: further checkpoints that the published one leaves out, by the name that `--part` gives them, with their hub ids.
-        shim: from `Plan.tower` and the model's configuration to the module that stands at `tower` with the donor in it as
-            `donor`, for donors, hosts or policies for which the class cannot do it.
-        processor: loads the processor of a directory; None: `AutoProcessor`.
-        encode: from tower, model configuration and the image inputs of one image to all that the model uses of the tower's
-            output, one tensor [rows, ...]; None: nothing of it can be kept.
-        replay: from tower and model configuration to the module that stands in the tower's place while it is fed `encode`'s
-            result, so that a frozen tower runs once an image.
-        first_linear: name of the connector's linear layer that reads the tower's tokens with nothing before it; a warm graft
-            multiplies its map into it.
-        bridges: True where the shim can hold the map of a warm graft behind the donor (`TowerSpec.bridge`).
-        own_positions: from the model and encoded prompts to the positions of the first prompt along several axes, [axes, length],
-            where the model derives them itself; None: they count from the first token.
-        dynamic: True when the number of image tokens depends on the image's size.
+        tower_keys: regex for the start of the tower's tensor names in files, legacy spellings included; the rest of such a name is
+            the tensor's name in the tower.
+        connector: names of the modules between tower and language model; fine-tuning trains them in full.
+        lora_targets: regex for the whole names of the language model's layers that LoRA adapts.
+        geometry: tower, connector and number of image tokens in words, for `swap --list`.
+        stock_towers: `model_type` of the towers that transformers' own class builds and reads correctly; a graft of such a tower's
+            grid loads in plain transformers.
+        parts: further checkpoints that the published one leaves out: hub ids by the name that `--part` gives them.
+        first_linear: name of the connector's linear layer that is the first to read the tower's tokens; a warm graft multiplies its
+            map into this layer. None: the connector starts with something else.
+        bridges: True where a grafted tower can hold the map of a warm graft behind the donor (`TowerSpec.bridge`).
+        position_axes: number of axes along which the model counts the positions of tokens. Where there are several, the model
+            derives the positions itself and `own_positions` gives them.
+        dynamic: True when the number of image tokens depends on the size of the image.
         second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
-        owns: whether a config.json is this family's, where another writes the same `model_type`.
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
-        marker: the part of `prompt` that stands for the image; it is left out of a question that has none. Empty: the family
+        marker: the part of `prompt` that stands for the image; a question without an image is asked without it. Empty: the family
             answers questions about images only.
     """
 
@@ -96,26 +86,119 @@ class Host:
     tower_keys: str
     connector: tuple[str, ...]
     lora_targets: str
-    prompt: Callable[[str], str]
-    answer: Callable[[str], str]
-    plan: Callable[[Source, TowerHeader, GraftSettings], Plan]
-    placeholders: Callable[[dict[str, Json]], int]
     geometry: tuple[str, str, str]
-    open: Callable[[Path, Mapping[str, Path]], Source] | None = None
     stock_towers: tuple[str, ...] = ()
-    parts: Mapping[str, str] = field(default_factory=dict)
-    shim: "Callable[[TowerSpec, Any], nn.Module] | None" = None
-    processor: Callable[[Path], Any] | None = None
-    encode: "Callable[[nn.Module, Any, dict[str, Tensor]], Tensor] | None" = None
-    replay: "Callable[[nn.Module, Any], nn.Module] | None" = None
+    parts: Mapping[str, str] = MappingProxyType({})
     first_linear: str | None = None
     bridges: bool = False
-    own_positions: "Callable[[Any, EncodedPrompts], Tensor] | None" = None
+    position_axes: int = 1
     dynamic: bool = False
     second_text: tuple[str, ...] = ()
-    owns: Callable[[Json], bool] | None = None
     ends_with_eos: bool = True
     marker: str = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        lacking = [fact for fact in Host.__annotations__ if not hasattr(cls, fact)]
+        if "name" in vars(cls) and lacking:
+            raise TypeError(f"the host {cls.__name__} does not give its {', '.join(lacking)}")
+
+    @abstractmethod
+    def prompt(self, question: str) -> str:
+        """The question in the family's own conversation form, with its image marker."""
+
+    @abstractmethod
+    def answer(self, letter: str) -> str:
+        """The text that follows the prompt when the answer is this letter."""
+
+    @abstractmethod
+    def plan(self, source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
+        """What changes in a checkpoint when this donor is grafted under these settings.
+
+        Raises:
+            HostError: if the family cannot take this donor, or not under these settings.
+        """
+
+    @abstractmethod
+    def placeholders(self, files: dict[str, Json]) -> int:
+        """Number of image tokens that the processor of these JSON files puts into a prompt for a square image."""
+
+    @abstractmethod
+    def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
+        """The module that stands at `tower` when `Plan.tower` is set; it holds the donor as its submodule `donor`.
+
+        Args:
+            spec: how to run the donor.
+            config: the model's configuration.
+        """
+
+    def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read a checkpoint in any layout in which the family is published. Default: the layout that is written.
+
+        Args:
+            directory: the checkpoint.
+            parts: directories of further checkpoints, by their names in `Host.parts`.
+
+        Raises:
+            FormatError: if the checkpoint is damaged or incomplete.
+            HostError: if it is of another family, or needs a part that is not given.
+        """
+        return self.read_native(directory)
+
+    def read_native(self, directory: Path) -> Source:
+        """Read a checkpoint in the layout that is written: files and names stay as they are.
+
+        Raises:
+            FormatError: if it is damaged or incomplete.
+            HostError: if it is of another family.
+        """
+        files = json_files(directory)
+        found = files["config.json"].get("model_type")
+        if found != self.model_type:
+            raise HostError(
+                f"{directory} is a {found!r} checkpoint, {self.title} needs {self.model_type!r}; choose another --model"
+            )
+        return Source(directory, files, read_checkpoint(directory))
+
+    def owns(self, config: Json) -> bool:
+        """Whether a config.json is this family's where several families write the same `model_type`.
+
+        Default: False; a config.json that no family claims belongs to the first of them in the registry.
+        """
+        return False
+
+    def processor(self, directory: Path) -> Any:
+        """Load the processor of a directory. Default: what `AutoProcessor` finds there."""
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(directory)
+
+    def encode(self, tower: "nn.Module", config: Any, inputs: "dict[str, Tensor]") -> "Tensor | None":
+        """Everything that the model uses of the tower's output, so that a frozen tower runs only once for each image.
+
+        Args:
+            tower: the module at `tower`.
+            config: the model's configuration.
+            inputs: the image inputs of one image.
+
+        Returns:
+            One tensor [rows, ...], which `replay` turns back into the tower's output. None, the default: the output cannot be kept,
+            and the tower runs every time.
+        """
+        return None
+
+    def replay(self, tower: "nn.Module", config: Any) -> "nn.Module":
+        """The module that stands in the tower's place while it is fed the result of `encode` as pixels.
+
+        Default: the tower itself, which is fed pixels because `encode` keeps nothing.
+        """
+        return tower
+
+    def own_positions(self, model: Any, encoded: EncodedPrompts) -> "Tensor":
+        """Positions of the tokens of the first prompt: [position_axes, length]. Default: counted from the first token."""
+        import torch
+
+        return torch.arange(len(encoded.ids[0]))[None]
 
 
 @dataclass(frozen=True)
@@ -123,10 +206,10 @@ class LoadedHost:
     """A model with all that is needed to ask it.
 
     Attributes:
-        model: an instance of the host's transformers class in evaluation mode (LoRA layers in place where there are any).
-        processor: of the same directory.
-        host: the family's spec.
-        directory: what was loaded.
+        model: an instance of `Host.model_class` in evaluation mode, with LoRA layers where the directory has them.
+        processor: the processor of the directory.
+        host: the family.
+        directory: the directory from which the model was loaded.
     """
 
     model: Any

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from mgll.files import atomic_path
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import INSTRUCTION, LETTERS, QUESTIONS, question_text
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.llava.host import Llava
 
 IMAGE = "<image>"
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", IMAGE)
@@ -34,7 +34,8 @@ def names() -> tuple[str, ...]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build a tokenizer with one token for each word, punctuation mark and line break of the prompts and all disease names."""
-    texts = [HOST.prompt(question_text(wording, LETTERS)) for wording in QUESTIONS] + [INSTRUCTION, ", and", *names()]
+    prompts = [Llava().prompt(question_text(wording, LETTERS)) for wording in QUESTIONS]
+    texts = [*prompts, INSTRUCTION, ", and", *names()]
     words = dict.fromkeys(word for text in texts for word in re.findall(WORDS, text.replace(IMAGE, "")))
     vocabulary = {word: index for index, word in enumerate((*SPECIAL, *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))

@@ -13,7 +13,7 @@ from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.demo.decoder import IMAGE, build_tokenizer, decoder_config, names
 from mllm_adapters.demo.reading import draw_question, in_words, prompt_of
 from mllm_adapters.demo.settings import DecoderTraining
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.llava.host import Llava
 
 
 class _Batch(NamedTuple):
@@ -38,7 +38,7 @@ def _batches(settings: DecoderTraining, tokenizer: PreTrainedTokenizerFast) -> I
         positions = 1 if rng.random() < settings.single else int(rng.integers(2, settings.most_positions + 1))
         slot = IMAGE * positions
         texts = [
-            prompt_of(question, slot if spread else in_words(question, rng)) + HOST.answer(LETTERS[question.answer])
+            prompt_of(question, slot if spread else in_words(question, rng)) + Llava().answer(LETTERS[question.answer])
             for question in questions
         ]
         inputs = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
@@ -62,7 +62,7 @@ class _Training(nn.Module):
         self.image, self.line = (tokenizer.get_vocab()[token] for token in (IMAGE, "\n"))
         self.end = tokenizer.get_vocab()[str(tokenizer.eos_token)]
         # the system text is the same in every question: it runs once a step, and only its keys and values are repeated
-        self.prefix = len(tokenizer(HOST.prompt("").partition(IMAGE)[0])["input_ids"])
+        self.prefix = len(tokenizer(Llava().prompt("").partition(IMAGE)[0])["input_ids"])
         bags = torch.zeros(len(names()), len(tokenizer))
         for row, name in enumerate(names()):
             for token in tokenizer(name, add_special_tokens=False)["input_ids"]:

@@ -24,6 +24,7 @@ from mgll.tower.file import load_tower, save_tower
 from mgll.tower.model import build_model, config_of
 from mllm_adapters.demo.decoder import build_tokenizer, shipped_decoder, shipped_sha256
 from mllm_adapters.demo.settings import DemoHostSettings
+from mllm_adapters.modules.image_processor import image_processor_settings
 
 RECORD = "demo_host.json"
 
@@ -99,23 +100,8 @@ def new_connector(connector: nn.Module) -> None:
 
 def demo_processor(preprocessing: Preprocessing, patch_size: int, settings: DemoHostSettings) -> LlavaProcessor:
     """LLaVA's processor with the demo's word-level tokenizer; it prepares images as the tower's preprocessing says."""
-    square = {"height": preprocessing.size, "width": preprocessing.size}
-    crop = preprocessing.resize == "crop"
-    image_processor = LlavaImageProcessor(
-        do_pad=preprocessing.resize == "pad",
-        do_resize=True,
-        size={"shortest_edge": preprocessing.size} if crop else square,
-        resample=3,
-        do_center_crop=crop,
-        crop_size=square,
-        do_rescale=True,
-        do_normalize=True,
-        image_mean=list(preprocessing.mean),
-        image_std=list(preprocessing.std),
-        do_convert_rgb=True,
-    )
     return LlavaProcessor(
-        image_processor=image_processor,
+        image_processor=LlavaImageProcessor(**image_processor_settings(preprocessing)),
         tokenizer=build_tokenizer(),
         patch_size=patch_size,
         vision_feature_select_strategy=settings.feature_select,

@@ -8,7 +8,7 @@ from torch import nn
 
 from mgll.vocabulary.questions import LETTERS, QUESTIONS, question_text
 from mllm_adapters.demo.decoder import IMAGE, names
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.llava.host import Llava
 from mllm_adapters.prompting.answer_slot import letter_ids
 
 
@@ -49,7 +49,7 @@ def draw_question(rng: np.random.Generator, spread: bool) -> Question:
 def prompt_of(question: Question, finding: str = IMAGE) -> str:
     """The prompt that the demo's LLaVA is given, with `finding` in the place of its image marker."""
     text = question_text(question.wording, [names()[option] for option in question.options])
-    return HOST.prompt(text).replace(IMAGE, finding)
+    return Llava().prompt(text).replace(IMAGE, finding)
 
 
 def in_words(question: Question, rng: np.random.Generator) -> str:
@@ -83,7 +83,7 @@ def text_only_accuracy(model: nn.Module, tokenizer: Any, count: int = 448, seed:
     """
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     questions = text_questions(count, seed)
-    letters = list(letter_ids(tokenizer, questions[0][0], [HOST.answer(letter) for letter in LETTERS]))
+    letters = list(letter_ids(tokenizer, questions[0][0], [Llava().answer(letter) for letter in LETTERS]))
     device, right = next(model.parameters()).device, 0
     for start in range(0, count, 64):
         prompts, answers = zip(*questions[start : start + 64], strict=True)

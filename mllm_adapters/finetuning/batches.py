@@ -86,10 +86,10 @@ class Images:
         self._parameter = next(self._tower.parameters())
         self._cache: dict[Path, dict[str, Tensor]] = {}
         distinct = len(set(paths))
-        self.features = self._host.encode is not None and self._host.replay is not None
-        self.features = self.features and _nbytes(self._encoded(self._inputs(paths[0]))) * distinct <= cache_bytes
+        encoded = self._encoded(self._inputs(paths[0]))
+        self.features = encoded is not None and _nbytes(encoded) * distinct <= cache_bytes
         self._keeps = self.features or _nbytes(self._inputs(paths[0])) * distinct <= cache_bytes
-        if self.features and self._host.replay:
+        if self.features:
             replay, bridge = self._host.replay(self._tower, self._model.config), getattr(self._tower, "bridge", None)
             self._model.set_submodule(self._host.tower, replay if bridge is None else BridgedReplay(bridge, replay))
 
@@ -106,7 +106,7 @@ class Images:
         if path in self._cache:
             return self._cache[path]
         inputs = self._inputs(path)
-        content = self._encoded(inputs) if self.features else inputs
+        content = (self._encoded(inputs) if self.features else None) or inputs
         if self._keeps:
             self._cache[path] = content
         return content
@@ -119,12 +119,12 @@ class Images:
         return {name: value.to(dtype) if value.is_floating_point() else value for name, value in found.items()}
 
     @torch.no_grad()
-    def _encoded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        assert self._host.encode is not None
+    def _encoded(self, inputs: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """The inputs with the tower's output in the place of pixels; None where the host keeps none of it."""
         moved = {key: value.to(self._parameter.device) for key, value in inputs.items()}
         with without_bridge(self._tower):
             features = self._host.encode(self._tower, self._model.config, moved)
-        return inputs | {"pixel_values": features.cpu()}
+        return None if features is None else inputs | {"pixel_values": features.cpu()}
 
 
 def _nbytes(inputs: dict[str, Tensor]) -> int:

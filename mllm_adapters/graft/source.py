@@ -9,7 +9,6 @@ from mgll.formats import FormatError
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError, Source
-from mllm_adapters.modules.native_checkpoint import read_native
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ def open_source(host: Host, directory: Path, parts: Mapping[str, Path] | None = 
             raise HostError(
                 f"{directory} is itself a graft with code of ours around its tower; graft onto its host instead"
             )
-        return read_native(host, directory)
-    return host.open(directory, parts) if host.open else read_native(host, directory)
+        return host.read_native(directory)
+    return host.open(directory, parts)
 
 
 def take_apart(host: Host, source: Source) -> OpenedHost:

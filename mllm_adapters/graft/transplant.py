@@ -13,7 +13,7 @@ from mllm_adapters.checkpoints.model_card import write_card
 from mllm_adapters.checkpoints.tensors import write_index
 from mllm_adapters.contract.graft_record import GRAFT, Donor, Graft, WarmStart
 from mllm_adapters.contract.host import Host, Plan
-from mllm_adapters.contract.terms import GraftSettings, HostError, Source
+from mllm_adapters.contract.terms import GraftSettings, Source
 from mllm_adapters.graft.folder import _check_out, write_files
 from mllm_adapters.graft.source import open_source, take_apart
 from mllm_adapters.graft.validation import check_count
@@ -148,10 +148,6 @@ def plan_graft(host: Host, source: Source, donor: TowerHeader, settings: GraftSe
         HostError: if host, donor and settings do not fit each other.
     """
     plan = host.plan(source, donor, settings)
-    if plan.tower is not None and host.shim is None:
-        raise HostError(
-            f"{host.title} cannot take token policy {settings.tokens}; use --tokens native or resize_posemb"
-        )
     check_count(plan.features, host.placeholders(plan.files))
     if settings.warm:
         from mllm_adapters.graft.warm import warm_plan

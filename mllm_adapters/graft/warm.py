@@ -32,9 +32,9 @@ from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.token_policy import resize_grid
 from mllm_adapters.graft.folder import write_files
-from mllm_adapters.graft.weights import shim_prefix
+from mllm_adapters.graft.weights import grafted_prefix
 from mllm_adapters.hosts.registry import HOSTS, get_host
-from mllm_adapters.loading.load import load_processor, model_class
+from mllm_adapters.loading.load import model_class
 
 #: Strengths of the ridge, chosen by the error on images left out; in units of the donor tokens' mean variance.
 STRENGTHS = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -222,8 +222,9 @@ class _Reader:
         """Tokens of square images that the connector reads: [B, tokens, width]."""
         device = next(self.tower.parameters()).device
         pixels = torch.cat([self._pixels(image) for image in images]).to(device)
-        assert self.host.encode is not None
         states = self.host.encode(self.tower, self.config, {"pixel_values": pixels})
+        if states is None:
+            raise HostError(f"{self.host.title} keeps none of its tower's output to fit a map on; graft without --warm")
         if states.dim() == 4:  # several hidden states, which the connector reads side by side
             states = states.transpose(1, 2).flatten(2)
         drops = getattr(self.config, "vision_feature_select_strategy", "full") == "default"
@@ -246,7 +247,7 @@ def _old_reader(host: Host, source: Source, directory: Path) -> _Reader:
     if problems := misfits(tensors, tower.state_dict(), "the tower has"):
         raise FormatError(source.directory, None, f"not the tensors of {kind.__name__}: {'; '.join(problems[:6])}")
     tower.load_state_dict(tensors, strict=True)
-    return _Reader(host, tower.eval().to(_device()), config, load_processor(host, directory))
+    return _Reader(host, tower.eval().to(_device()), config, host.processor(directory))
 
 
 def _donor_reader(host: Host, source: Source, encoder: Path, plan: Plan, directory: Path) -> _Reader:
@@ -259,10 +260,9 @@ def _donor_reader(host: Host, source: Source, encoder: Path, plan: Plan, directo
         tower: nn.Module = AutoModel.from_config(config.vision_config)
         tower.load_state_dict(tensors, strict=True)
     else:
-        assert host.shim is not None
-        tower = host.shim(plan.tower.model_copy(update={"bridge": None}), config)
+        tower = host.build_tower(plan.tower.model_copy(update={"bridge": None}), config)
         tower.get_submodule("donor").load_state_dict(tensors, strict=True)
-    return _Reader(host, tower.float().eval().to(_device()), config, load_processor(host, directory))
+    return _Reader(host, tower.float().eval().to(_device()), config, host.processor(directory))
 
 
 def _write(host: Host, source: Source, files: dict[str, Any], directory: Path) -> Any:
@@ -315,4 +315,4 @@ def _named(source: Source, ending: str) -> Tensor:
 
 
 def _tower_prefix(host: Host, source: Source) -> str:
-    return shim_prefix(next(m.group() for name in source.tensors if (m := re.match(host.tower_keys, name))))
+    return grafted_prefix(next(m.group() for name in source.tensors if (m := re.match(host.tower_keys, name))))

@@ -121,7 +121,7 @@ def _donor_tensors(opened: OpenedHost, donor: dict[str, Stored], plan: Plan) -> 
     old = opened.source.tensors[next(iter(opened.tower.values()))]
     prefix = opened.prefix
     if plan.tower is not None:  # only the stock class maps old names such as vision_tower.vision_model.*
-        prefix = shim_prefix(prefix) + "donor."
+        prefix = grafted_prefix(prefix) + "donor."
     tensors: dict[str, Part] = {}
     for name, part in sorted(donor.items()):
         positions = plan.positions if name in POSITION_TABLES else None
@@ -130,7 +130,7 @@ def _donor_tensors(opened: OpenedHost, donor: dict[str, Stored], plan: Plan) -> 
     return tensors
 
 
-def shim_prefix(prefix: str) -> str:
+def grafted_prefix(prefix: str) -> str:
     """Prefix of tensor names in a tower that `Plan.tower` describes: `prefix`, that of the old tower, cut after `vision_tower.`."""
     return re.sub(r"(vision_tower\.).*", r"\1", prefix)
 

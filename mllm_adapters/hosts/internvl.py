@@ -1,7 +1,7 @@
 """InternVL 2.5 to 3.5 in the `-hf` layout: InternViT on tiles of 448 px, pixel shuffle, LayerNorm and two linear layers, Qwen2.
 
 The class builds an InternViT whatever the configuration says and would fill it with random weights, so a graft loads with
-`mllm_adapters.load` only. A graft sees the photograph once, as the donor was trained, instead of in tiles.
+`mllm_adapters.load` only. A graft sees the photograph once, as the donor was trained, and not in tiles.
 """
 
 import copy
@@ -10,67 +10,104 @@ from typing import TYPE_CHECKING, Any
 
 from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
-from mllm_adapters.contract.host import Host, Plan
+from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
-from mllm_adapters.modules import last_hidden_state
+from mllm_adapters.modules.last_hidden_state import LastHiddenStateHost, as_last_hidden_state
 
 if TYPE_CHECKING:
     from torch import nn
 
-
 PROJECTOR = "multi_modal_projector"
 
 
-def prompt(question: str) -> str:
-    """One turn of ChatML."""
-    return f"<|im_start|>user\n<IMG_CONTEXT>\n{question}<|im_end|>\n<|im_start|>assistant\n"
+class InternVL(LastHiddenStateHost):
+    """InternVL 2.5 to 3.5 in the `-hf` layout."""
 
-
-def answer(letter: str) -> str:
-    """What follows the prompt; the line break ends the token before it."""
-    return letter
-
-
-def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
-    """The donor's grid through the host's pixel shuffle, and a projector that starts with the donor's width.
-
-    Raises:
-        HostError: when the donor has no such layer, or its grid does not divide by the shuffle's block.
-    """
-    from mllm_adapters.modules.square_images import use_squares
-
-    files = copy.deepcopy(source.files)
-    config, vision = files["config.json"], files["config.json"]["vision_config"]
-    spec = tower_spec(
-        donor,
-        settings,
-        _side(vision.get("image_size", 448)) // _side(vision.get("patch_size", 14)),
-        host_width=vision.get("hidden_size", 1024),
+    name = "internvl"
+    title = "InternVL"
+    checkpoint = "OpenGVLab/InternVL3-8B-hf"
+    model_type = "internvl"
+    model_class = "InternVLForConditionalGeneration"
+    tower = "model.vision_tower"
+    tower_keys = r"(?:model\.)?vision_tower\."
+    connector = (PROJECTOR,)
+    lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+    marker = "<IMG_CONTEXT>\n"
+    geometry = (
+        "InternViT-300M or 6B at 448 px a tile, last state",
+        "pixel shuffle, LayerNorm, 2-layer MLP",
+        "256 a tile",
     )
-    block = round(1 / config.get("downsample_ratio", 0.5))
-    if spec.tokens == "pooled":
-        features = 1
-    elif spec.grid % block or spec.class_token:
-        raise HostError(
-            f"pixel shuffle takes blocks of {block} x {block} patches and no class token; the donor hands on a grid of side"
-            f" {spec.grid}{' and a class token' if spec.class_token else ''}; use --tokens resize_features"
+    bridges = True
+    dynamic = True
+
+    def prompt(self, question: str) -> str:
+        """The question as one turn of ChatML."""
+        return f"<|im_start|>user\n<IMG_CONTEXT>\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+    def answer(self, letter: str) -> str:
+        """The letter alone; the line break at the prompt's end is a token of its own."""
+        return letter
+
+    def plan(self, source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
+        """Send the donor's grid through the host's pixel shuffle, and give the projector's first layers the donor's width.
+
+        Raises:
+            HostError: if the donor lacks the feature layer, or its grid does not divide into the blocks of the shuffle.
+        """
+        from mllm_adapters.modules.square_images import use_squares
+
+        files = copy.deepcopy(source.files)
+        config, vision = files["config.json"], files["config.json"]["vision_config"]
+        spec = tower_spec(
+            donor,
+            settings,
+            _side(vision.get("image_size", 448)) // _side(vision.get("patch_size", 14)),
+            host_width=vision.get("hidden_size", 1024),
         )
-    else:
-        features = (spec.grid // block) ** 2
-    config |= {"image_seq_length": features, "vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
-    # the projector is built for this width; of the tower that the class builds nothing is kept
-    if not spec.bridge:
-        vision |= {"hidden_size": spec.width, "num_attention_heads": 1}
-    preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
-    use_squares(files, preprocessing, image_seq_length=features)
-    return Plan(
-        files=files,
-        features=features,
-        tower=spec,
-        positions=spec.positions(donor),
-        new=_new_tensors(source, spec.width * block**2, settings),
-    )
+        block = round(1 / config.get("downsample_ratio", 0.5))
+        if spec.tokens == "pooled":
+            features = 1
+        elif spec.grid % block or spec.class_token:
+            raise HostError(
+                f"pixel shuffle takes blocks of {block} x {block} patches and no class token; the donor hands on a grid of side"
+                f" {spec.grid}{' and a class token' if spec.class_token else ''}; use --tokens resize_features"
+            )
+        else:
+            features = (spec.grid // block) ** 2
+        config |= {"image_seq_length": features, "vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
+        # the projector is built for this width; of the tower that the class builds nothing is kept
+        if not spec.bridge:
+            vision |= {"hidden_size": spec.width, "num_attention_heads": 1}
+        preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
+        use_squares(files, preprocessing, image_seq_length=features)
+        return Plan(
+            files=files,
+            features=features,
+            tower=spec,
+            positions=spec.positions(donor),
+            new=_new_tensors(source, spec.width * block**2, settings),
+        )
+
+    def placeholders(self, files: dict[str, Json]) -> int:
+        """Number of image tokens for one tile."""
+        return int(files.get("processor_config.json", {}).get("image_seq_length", 256))
+
+    def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
+        """The donor, with its tokens as the last hidden state; a pooled feature fills one block of the pixel shuffle."""
+        from mllm_adapters.modules.grafted_tower import GraftedTower
+
+        block = round(1 / config.downsample_ratio) ** 2 if spec.tokens == "pooled" else 1
+        return GraftedTower(spec, lambda tokens: as_last_hidden_state(tokens.repeat(1, block, 1)))
+
+    def processor(self, directory: Path) -> Any:
+        """Load the stock processor; that of a graft does the donor's own preprocessing."""
+        from transformers import InternVLProcessor
+
+        from mllm_adapters.modules.square_images import load_with_squares
+
+        return load_with_squares(InternVLProcessor, directory)
 
 
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
@@ -95,54 +132,3 @@ def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[N
 
 def _side(size: Any) -> int:
     return int(size if isinstance(size, int) else size[0])
-
-
-def placeholders(files: dict[str, Json]) -> int:
-    """Image tokens a tile."""
-    return int(files.get("processor_config.json", {}).get("image_seq_length", 256))
-
-
-def shim(spec: TowerSpec, config: Any) -> "nn.Module":
-    """The donor's tokens as the last hidden state; a pooled feature fills one block of the pixel shuffle."""
-    from mllm_adapters.modules.grafted_tower import GraftedTower
-
-    block = round(1 / config.downsample_ratio) ** 2 if spec.tokens == "pooled" else 1
-    return GraftedTower(spec, lambda tokens: last_hidden_state.hand_on(tokens.repeat(1, block, 1)))
-
-
-def processor(directory: Path) -> Any:
-    """The stock processor; of a graft, with the donor's own preprocessing in it."""
-    from transformers import InternVLProcessor
-
-    from mllm_adapters.modules.square_images import load_with_squares
-
-    return load_with_squares(InternVLProcessor, directory)
-
-
-HOST = Host(
-    name="internvl",
-    title="InternVL",
-    checkpoint="OpenGVLab/InternVL3-8B-hf",
-    model_type="internvl",
-    model_class="InternVLForConditionalGeneration",
-    tower="model.vision_tower",
-    tower_keys=r"(?:model\.)?vision_tower\.",
-    connector=(PROJECTOR,),
-    lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
-    prompt=prompt,
-    answer=answer,
-    marker="<IMG_CONTEXT>\n",
-    plan=plan,
-    placeholders=placeholders,
-    geometry=(
-        "InternViT-300M or 6B at 448 px a tile, last state",
-        "pixel shuffle, LayerNorm, 2-layer MLP",
-        "256 a tile",
-    ),
-    shim=shim,
-    processor=processor,
-    encode=last_hidden_state.encode,
-    replay=last_hidden_state.replay,
-    bridges=True,
-    dynamic=True,
-)

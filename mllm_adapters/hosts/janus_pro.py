@@ -6,58 +6,81 @@ stays in the checkpoint, untouched and frozen.
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
-from mllm_adapters.contract.host import Host, Plan
+from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
-from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
-from mllm_adapters.modules import last_hidden_state
-
-if TYPE_CHECKING:
-    from torch import nn
+from mllm_adapters.contract.tower_spec import tower_spec
+from mllm_adapters.modules.last_hidden_state import LastHiddenStateHost
 
 
-def prompt(question: str) -> str:
-    """One turn of the family's conversation."""
-    return f"<|User|>: <image_placeholder>\n{question}\n\n<|Assistant|>:"
+class JanusPro(LastHiddenStateHost):
+    """Janus-Pro in transformers' layout."""
 
+    name = "janus-pro"
+    title = "Janus-Pro"
+    checkpoint = "deepseek-community/Janus-Pro-7B"
+    model_type = "janus"
+    model_class = "JanusForConditionalGeneration"
+    tower = "model.vision_model"
+    tower_keys = r"(?:model\.)?vision_model\."
+    connector = ("model.aligner",)
+    lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+    marker = "<image_placeholder>\n"
+    geometry = ("SigLIP-L/16 at 384 px, last state after the norm", "2-layer MLP", "576")
+    bridges = True
 
-def answer(letter: str) -> str:
-    """What follows the prompt; the space belongs to the letter's token."""
-    return f" {letter}"
+    def prompt(self, question: str) -> str:
+        """The question as one turn of the family's conversation."""
+        return f"<|User|>: <image_placeholder>\n{question}\n\n<|Assistant|>:"
 
+    def answer(self, letter: str) -> str:
+        """The letter after a space; the space belongs to the letter's token."""
+        return f" {letter}"
 
-def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
-    """The donor in the place of SigLIP; a new first layer of the aligner where the width differs.
+    def plan(self, source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
+        """Put the donor in the place of SigLIP, and make the aligner's first layer new where the widths differ.
 
-    Raises:
-        HostError: when the donor has no such layer.
-    """
-    from mllm_adapters.modules.square_images import use_squares
+        Raises:
+            HostError: if the donor lacks the feature layer.
+        """
+        from mllm_adapters.modules.square_images import use_squares
 
-    files = copy.deepcopy(source.files)
-    vision = files["config.json"]["vision_config"]
-    spec = tower_spec(
-        donor,
-        settings,
-        vision.get("image_size", 384) // vision.get("patch_size", 16),
-        post_norm=True,
-        host_width=vision.get("hidden_size", 1024),
-    )
-    # image_size and patch_size stay: the VQ tower's geometry is derived from them
-    if not spec.bridge:
-        vision |= {"hidden_size": spec.width, "num_attention_heads": 1}
-    preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
-    use_squares(files, preprocessing, num_image_tokens=spec.count)
-    return Plan(
-        files=files,
-        features=spec.count,
-        tower=spec,
-        positions=spec.positions(donor),
-        new=_new_tensors(source, spec.width, settings),
-    )
+        files = copy.deepcopy(source.files)
+        vision = files["config.json"]["vision_config"]
+        spec = tower_spec(
+            donor,
+            settings,
+            vision.get("image_size", 384) // vision.get("patch_size", 16),
+            post_norm=True,
+            host_width=vision.get("hidden_size", 1024),
+        )
+        # image_size and patch_size stay: the VQ tower's geometry is derived from them
+        if not spec.bridge:
+            vision |= {"hidden_size": spec.width, "num_attention_heads": 1}
+        preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
+        use_squares(files, preprocessing, num_image_tokens=spec.count)
+        return Plan(
+            files=files,
+            features=spec.count,
+            tower=spec,
+            positions=spec.positions(donor),
+            new=_new_tensors(source, spec.width, settings),
+        )
+
+    def placeholders(self, files: dict[str, Json]) -> int:
+        """The number in the processor's file."""
+        return int(files.get("processor_config.json", {}).get("num_image_tokens", 576))
+
+    def processor(self, directory: Path) -> Any:
+        """Load the stock processor; that of a graft does the donor's own preprocessing."""
+        from transformers import JanusProcessor
+
+        from mllm_adapters.modules.square_images import load_with_squares
+
+        return load_with_squares(JanusProcessor, directory)
 
 
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
@@ -79,48 +102,3 @@ def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[N
 
 def _is_aligner(name: str) -> bool:
     return ".aligner." in name and "generation" not in name
-
-
-def placeholders(files: dict[str, Json]) -> int:
-    """The processor's constant."""
-    return int(files.get("processor_config.json", {}).get("num_image_tokens", 576))
-
-
-def shim(spec: TowerSpec, _config: Any) -> "nn.Module":
-    """The donor's tokens as the last hidden state."""
-    from mllm_adapters.modules.grafted_tower import GraftedTower
-
-    return GraftedTower(spec, last_hidden_state.hand_on)
-
-
-def processor(directory: Path) -> Any:
-    """The stock processor; of a graft, with the donor's own preprocessing in it."""
-    from transformers import JanusProcessor
-
-    from mllm_adapters.modules.square_images import load_with_squares
-
-    return load_with_squares(JanusProcessor, directory)
-
-
-HOST = Host(
-    name="janus-pro",
-    title="Janus-Pro",
-    checkpoint="deepseek-community/Janus-Pro-7B",
-    model_type="janus",
-    model_class="JanusForConditionalGeneration",
-    tower="model.vision_model",
-    tower_keys=r"(?:model\.)?vision_model\.",
-    connector=("model.aligner",),
-    lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
-    prompt=prompt,
-    answer=answer,
-    marker="<image_placeholder>\n",
-    plan=plan,
-    placeholders=placeholders,
-    geometry=("SigLIP-L/16 at 384 px, last state after the norm", "2-layer MLP", "576"),
-    shim=shim,
-    processor=processor,
-    encode=last_hidden_state.encode,
-    replay=last_hidden_state.replay,
-    bridges=True,
-)

@@ -1,7 +1,6 @@
-from .load import load_processor, model_class, shard_hashes
+from .load import model_class, shard_hashes
 
 __all__ = [
-    "load_processor",
     "model_class",
     "shard_hashes",
 ]

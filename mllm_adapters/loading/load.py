@@ -46,30 +46,21 @@ def load(
     host = get_host(graft.host) if graft else host_of(config)
     read_checkpoint(directory)  # says what is wrong in better words than a failing load
     model = _load_exactly(host, directory, dtype, graft.tower if graft else None)
-    return LoadedHost(model.to(device).eval(), load_processor(host, directory), host, directory)
-
-
-def load_processor(host: Host, directory: Path) -> Any:
-    """Load the processor from a host's directory."""
-    from transformers import AutoProcessor
-
-    return host.processor(directory) if host.processor else AutoProcessor.from_pretrained(directory)
+    return LoadedHost(model.to(device).eval(), host.processor(directory), host, directory)
 
 
 def model_class(host: Host, tower: TowerSpec | None = None) -> Any:
-    """The class of a host's models; with a tower that it cannot hold, a subclass that puts `Host.shim`'s module in its place."""
+    """The class of a host's models; for a tower that it cannot hold, a subclass that takes the module of `Host.build_tower`."""
     import transformers
 
     module, _, name = host.model_class.rpartition(":")
     stock = getattr(import_module(module) if module else transformers, name)
     if tower is None:
         return stock
-    shim = host.shim
-    assert shim is not None, f"{host.title} has no shim"
 
     def build(self: Any, config: Any, *arguments: Any, **options: Any) -> None:
         stock.__init__(self, config, *arguments, **options)
-        self.set_submodule(host.tower, shim(tower, config))
+        self.set_submodule(host.tower, host.build_tower(tower, config))
 
     # transformers finds conversions of old tensor names by the class's name, so it stays the stock one
     return type(stock.__name__, (stock,), {"__init__": build, "__module__": stock.__module__})

@@ -69,7 +69,7 @@ def forward_options(model: Any, host: Host, attention_mask: "Tensor", keep: int)
         keep: how many of the last positions are read; a model that can do so computes logits for no others.
     """
     options: dict[str, Any] = {"use_cache": False}
-    if not host.own_positions and decoder_start(model.config) is None:
+    if host.position_axes == 1 and decoder_start(model.config) is None:
         options["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp_min(0)
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         options["logits_to_keep"] = keep

@@ -144,13 +144,17 @@ def _tower_out_of_the_way(
     """Yield image inputs by the `id` of their case; where the host allows it, with the tower's output in the place of pixels."""
     host, model = loaded.host, loaded.model
     images = {id(case): dict(case.image) for case in cases}
-    if host.encode is None or host.replay is None or all(len(case.prompts) == 1 for case in cases):
+    if all(len(case.prompts) == 1 for case in cases):
         yield images
         return
     tower = model.get_submodule(host.tower)
     for image in images.values():
         moved = {name: value.to(model.device) for name, value in image.items()}
-        image["pixel_values"] = host.encode(tower, model.config, moved)
+        features = host.encode(tower, model.config, moved)
+        if (
+            features is not None
+        ):  # where the tower's output cannot be kept, `replay` gives the tower back and the pixels stay
+            image["pixel_values"] = features
     model.set_submodule(host.tower, host.replay(tower, model.config))
     try:
         yield images

@@ -144,7 +144,7 @@ def _positions(
     depths = torch.zeros(len(trees), length, dtype=torch.long)
     for row, tree in enumerate(trees):
         depths[row, : len(tree.ids)] = torch.tensor(tree.depth)
-    if loaded.host.own_positions is None or not encoded[0].image:
+    if loaded.host.position_axes == 1 or not encoded[0].image:
         return depths
     rows = []
     for case, tree in zip(encoded, trees, strict=True):

@@ -24,8 +24,9 @@ from benchmark.replies.parsing import parse_reply
 from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 from benchmark.scorers.scorer import VIEWS, Ask
 from benchmark.scorers.transformers_scorer import TransformersScorer
-from mllm_adapters.hosts.llava.host import prompt
+from mllm_adapters.hosts.registry import get_host
 
+prompt = get_host("llava").prompt
 pytest.importorskip("lmms_eval", reason="the extra `lmms-eval` is not installed")
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,9 @@ from lmms_eval.models import get_model
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from benchmark.harnesses.lmms_eval_model import MODEL_ID, Decoding, MgllGraft, cut, decoding_of
-from mllm_adapters.hosts.llava.host import prompt
+from mllm_adapters.hosts.registry import get_host
 
+prompt = get_host("llava").prompt
 GREEDY = {"max_new_tokens": 20, "until": []}
 
 

@@ -25,7 +25,9 @@ from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 from benchmark.scorers.scorer import VIEWS, Ask
 from benchmark.scorers.transformers_scorer import TransformersScorer
 from benchmark.stats.rotations import as_asked
-from mllm_adapters.hosts.llava.host import prompt
+from mllm_adapters.hosts.registry import get_host
+
+prompt = get_host("llava").prompt
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,9 @@ from benchmark.scorers.scorer import Ask
 from benchmark.scorers.transformers_scorer import TransformersScorer, directory_fingerprint
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import LETTERS, question_text
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 
+HOST = get_host("llava")
 SIZE, PATCH = 32, 8
 
 

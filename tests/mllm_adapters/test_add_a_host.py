@@ -1,4 +1,4 @@
-"""The host that docs/hosts.md adds as an example: with its file and its line it passes all that every host passes."""
+"""The host that docs/add_a_host.md adds as an example: with its file and its line it passes all that every host passes."""
 
 import inspect
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from mllm_adapters.hosts.registry import HOSTS
 from mllm_adapters.loading.load import load
 
 DOCS = Path(__file__).parents[2] / "docs"
-NAME, MODULE = "medgemma", "ninth_host"
+NAME, PLACE = "medgemma", "add_a_host:MedGemma"
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(DOCS)
-    monkeypatch.setitem(HOSTS, NAME, MODULE)
+    monkeypatch.setitem(HOSTS, NAME, PLACE)
 
 
 def needs(check: Callable[..., None]) -> list[str]:
@@ -44,7 +44,7 @@ def test_it_does_what_every_host_does(check: Callable[..., None], tokens: str, r
 @pytest.mark.slow
 def test_reloaded_in_a_fresh_process_the_logits_are_the_same(tuned, photographs: list[Path]) -> None:  # noqa: F811
     lines = ["import sys", f"sys.path.insert(0, {str(DOCS)!r})", "from mllm_adapters.hosts.registry import HOSTS"]
-    register = "\n".join([*lines, f"HOSTS[{NAME!r}] = {MODULE!r}"])
+    register = "\n".join([*lines, f"HOSTS[{NAME!r}] = {PLACE!r}"])
     said = test_hosts.logits_in_a_fresh_process([tuned(NAME)], photographs[0], register)
     assert said == [test_hosts.logits_here(tuned(NAME), photographs[0])]
 

@@ -11,11 +11,12 @@ from mllm_adapters.finetuning.alignment import align_connector
 from mllm_adapters.finetuning.batches import Images
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.transplant import graft_tower
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 from mllm_adapters.loading.lora import add_lora
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
+HOST = get_host("llava")
 COLOURS = {"red eye": (220, 40, 30), "green eye": (40, 200, 60), "blue eye": (30, 60, 210)}
 
 

@@ -3,9 +3,10 @@
 import pytest
 from transformers import LlavaProcessor
 
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.prompting.answer_slot import letter_ids
 
+HOST = get_host("llava")
 LETTERS = [HOST.answer(letter) for letter in "ABCD"]
 
 

@@ -10,9 +10,10 @@ from mllm_adapters.demo.decoder import SHIPPED, build_tokenizer, names, save_dec
 from mllm_adapters.demo.decoder_training import train_decoder
 from mllm_adapters.demo.reading import draw_question, prompt_of, text_only_accuracy, text_questions
 from mllm_adapters.demo.settings import DecoderTraining
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.prompting.answer_slot import letter_ids
 
+HOST = get_host("llava")
 PROMPT = HOST.prompt(question_text(QUESTIONS[0], ["Drusen", "Glaucoma", "Health", "Cataract"]))
 
 

@@ -17,9 +17,10 @@ from mgll.vocabulary.questions import question_text
 from mllm_adapters.demo.decoder import build_tokenizer, shipped_decoder
 from mllm_adapters.demo.host import DemoHostSettings, build_demo_host, demo_checkpoint, save_random_tower
 from mllm_adapters.demo.reading import text_only_accuracy, text_questions
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 
+HOST = get_host("llava")
 QUESTION = question_text("What diagnosis is most likely?", ["Drusen", "Glaucoma", "Health", "Cataract"])
 
 

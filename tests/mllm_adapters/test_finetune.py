@@ -18,12 +18,13 @@ from mllm_adapters.finetuning import finetune as module
 from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.finetuning.finetune import answer_loss, finetune
 from mllm_adapters.graft.transplant import graft_tower
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 from mllm_adapters.loading.lora import add_lora
 from mllm_adapters.prompting.answer_slot import letter_ids
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
+HOST = get_host("llava")
 SETTINGS = FinetuneSettings(rank=2, batch_size=4, steps=6, learning_rate=1e-2, checkpoint_every=2, log_every=1)
 
 

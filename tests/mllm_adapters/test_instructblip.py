@@ -20,11 +20,12 @@ from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
-from mllm_adapters.hosts.instructblip.host import HOST, plan
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 from mllm_adapters.loading.lora import add_lora
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
+HOST = get_host("instructblip")
 FLAVOURS = ["vicuna", "t5"]
 SHORT, LONG = (
     "What is it?\nA. a\nB. b\nC. c\nD. d",
@@ -259,7 +260,7 @@ def test_a_published_config_that_leaves_the_towers_shape_to_the_class(host, make
     files = json_files(host("vicuna"))
     files["config.json"]["vision_config"] = {"model_type": "instructblip_vision_model"}
     header = read_header(make_tower(size=32, hidden_size=24))
-    found = plan(Source(host("vicuna"), files, {}), header, GraftSettings(tokens="resize_posemb"))
+    found = HOST.plan(Source(host("vicuna"), files, {}), header, GraftSettings(tokens="resize_posemb"))
     assert found.positions == 16  # EVA-CLIP-g's grid
     assert found.files["config.json"]["vision_config"]["hidden_size"] == 24
     assert found.files["config.json"]["qformer_config"]["encoder_hidden_size"] == 24

@@ -37,10 +37,10 @@ from mgll.tower.file import load_tower, save_tower
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
-from mllm_adapters.hosts.llava_med import HOST
-from mllm_adapters.hosts.registry import host_of
+from mllm_adapters.hosts.registry import get_host, host_of
 from mllm_adapters.loading.load import load
 
+HOST = get_host("llava-med")
 COUNT = (LOW // PATCH) ** 2
 PROMPT = HOST.prompt("What is shown in the picture?")
 #: config.json of the published checkpoint, but for the sizes.

@@ -19,9 +19,10 @@ from mgll.tower.file import load_tower, save_tower
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
-from mllm_adapters.hosts.med_flamingo.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 
+HOST = get_host("med-flamingo")
 BASE = reference.VOCABULARY - 3  # LLaMA's own tokens; Flamingo adds three
 SAVED: dict[str, dict[str, list[int]]] = {rule: STORED[rule]["saved"] for rule in ("next", "previous")}
 

@@ -32,10 +32,11 @@ from mgll.tower.file import load_tower, read_header, save_tower
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
-from mllm_adapters.hosts.mini_gemini.host import HOST
 from mllm_adapters.hosts.mini_gemini.model import ConvNeXtMap, MiniGeminiConfig, PatchInfoMining
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 
+HOST = get_host("mini-gemini")
 NUMBERS = json.loads(Path(__file__).with_name("mini_gemini_numbers.json").read_text())
 DIMS, DEPTHS, HIGH, COUNT = (4, 8, 12, 16), (1, 1, 2, 1), 64, (LOW // PATCH) ** 2
 #: config.json of the published checkpoint, but for the sizes.

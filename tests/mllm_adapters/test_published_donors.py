@@ -14,8 +14,10 @@ from mgll.images.preprocessing import open_image
 from mgll.published.conversion import convert
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
+
+HOST = get_host("llava")
 
 
 def retfound(folder: Path) -> tuple[Path, nn.Module, dict[str, Any]]:

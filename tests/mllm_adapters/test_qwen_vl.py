@@ -18,10 +18,11 @@ from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.graft.source import open_source
 from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
-from mllm_adapters.hosts.qwen_vl.host import HOST
 from mllm_adapters.hosts.qwen_vl.model import sincos_positions
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 
+HOST = get_host("qwen-vl")
 NUMBERS = json.loads(STORED.read_text())
 WITH_IMAGE = torch.tensor([[*BEFORE, IMAGE_START, *[IMAGE_START + 2] * PLACES, IMAGE_START + 1, *AFTER]])
 

@@ -19,8 +19,10 @@ from mllm_adapters.graft import transplant
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.graft.weights import TOWER_SHARD
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
+
+HOST = get_host("llava")
 
 
 @pytest.fixture
@@ -128,9 +130,9 @@ def test_an_exception_midway_leaves_nothing(
 KILLED = """
 import os, signal, sys
 from mllm_adapters.graft import transplant
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 transplant.write_files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-transplant.graft_tower(HOST, *sys.argv[1:])
+transplant.graft_tower(get_host("llava"), *sys.argv[1:])
 """
 
 

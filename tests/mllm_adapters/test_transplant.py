@@ -19,9 +19,10 @@ from mllm_adapters.contract.token_policy import resize_grid
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.graft.weights import TOWER_SHARD
-from mllm_adapters.hosts.llava.host import HOST
+from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 
+HOST = get_host("llava")
 PLAIN = """
 import sys, torch
 from safetensors.torch import save_file

@@ -8,7 +8,6 @@ core, which other work on the machine hardly changes.
 """
 
 import argparse
-import importlib
 import sys
 import tempfile
 from pathlib import Path
@@ -60,12 +59,11 @@ def compare(name: str, directory: Path, count: int, rounds: int) -> None:
 def save_large(name: str, directory: Path) -> Path:
     """The tests' tiny host with a real number of image tokens and a larger decoder."""
     import torch
-    from tiny.any_host import save_tiny
+    from tiny.any_host import builder_of, save_tiny
 
-    from mllm_adapters.hosts.registry import HOSTS
     from mllm_adapters.loading.load import load
 
-    builder = importlib.import_module(f"tiny.{HOSTS[name].rpartition('.')[2]}")
+    builder = builder_of(name)
     for setting, value in IMAGES.get(name, {}).items():
         setattr(builder, setting, value)
     model = load(save_tiny(name, directory)).model

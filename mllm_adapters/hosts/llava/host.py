@@ -1,17 +1,16 @@
 """LLaVA-1.5: CLIP ViT-L/14 at 336 px, hidden state -2 without the class token, a two-layer MLP, Vicuna.
 
-The stock classes hold any CLIP or SigLIP tower, so a graft of one loads in plain transformers. The MLP's first layer takes the
-tower's width; another width makes that layer new.
+The stock classes hold any CLIP or SigLIP tower, so a graft of such a tower loads in plain transformers. The MLP's first
+layer reads the tower's width: a donor of another width makes that layer new.
 """
 
 import copy
-from typing import TYPE_CHECKING, Any
 
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, CLIP_DEFAULTS
 from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.json_files import Json
-from mllm_adapters.contract.host import Host, Plan
+from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import (
     TowerSpec,
@@ -21,154 +20,133 @@ from mllm_adapters.contract.tower_spec import (
     hands_class_token_on,
     tower_spec,
 )
+from mllm_adapters.modules.hidden_states import HiddenStatesHost
 from mllm_adapters.modules.image_processor import image_processor_settings
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant."
     " The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-CLIP_L_336: Json = {
-    "image_size": 336,
-    "patch_size": 14,
-    "hidden_size": 1024,
-}  # what LlavaConfig assumes where nothing is said
-#: Towers that `LlavaForConditionalGeneration` builds from config.json and reads as they are meant to be read.
-STOCK_TOWERS = ("clip_vision_model", "siglip_vision_model")
+#: What LlavaConfig assumes where config.json says nothing of the tower.
+CLIP_L_336: Json = {"image_size": 336, "patch_size": 14, "hidden_size": 1024}
 
 
-def prompt(question: str) -> str:
-    """The question in the conversation form that Vicuna was tuned on."""
-    return f"{SYSTEM} USER: <image>\n{question} ASSISTANT:"
+class Llava(HiddenStatesHost):
+    """LLaVA-1.5; LLaVA-Med and Mini-Gemini inherit from it."""
 
+    name = "llava"
+    title = "LLaVA-1.5"
+    checkpoint = "llava-hf/llava-1.5-7b-hf"
+    model_type = "llava"
+    model_class = "LlavaForConditionalGeneration"
+    tower = "model.vision_tower"
+    tower_keys = r"(?:model\.)?vision_tower\.(?:vision_model\.)?"
+    connector: tuple[str, ...] = ("multi_modal_projector",)
+    lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+    geometry = ("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576")
+    stock_towers: tuple[str, ...] = ("clip_vision_model", "siglip_vision_model")
+    first_linear: str | None = "multi_modal_projector.linear_1"
+    marker = "<image>\n"
 
-def answer(letter: str) -> str:
-    """What follows the prompt; the space belongs to the letter's token."""
-    return f" {letter}"
+    def prompt(self, question: str) -> str:
+        """The question in the conversation form that Vicuna was tuned on."""
+        return f"{SYSTEM} USER: <image>\n{question} ASSISTANT:"
 
+    def answer(self, letter: str) -> str:
+        """The letter after a space; the space belongs to the letter's token."""
+        return f" {letter}"
 
-def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
-    """Configuration, processor and new connector tensors for this donor.
+    def plan(self, source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
+        """Change configuration and processor to those of this donor, and make the MLP's first layer new where the widths differ.
 
-    Raises:
-        HostError: when the donor has no such feature layer, lacks the class token that is to be kept, or does not see RGB.
-    """
-    check_donor(donor)
-    old = source.files["config.json"]
-    layer, host_grid = _layer(donor, settings, old), donor_grid({**CLIP_L_336, **old.get("vision_config", {})})
-    keeps = hands_class_token_on(donor, settings, old.get("vision_feature_select_strategy", "default") == "full")
-    tower = _grafted(donor, settings, host_grid, layer, keeps)
-    if tower:  # what is handed on is all there is, and in the last place
-        seen, vision, features, layer, select = tower.geometry, tower.stand_in(), tower.count, -1, "full"
-    else:
-        defaults = CLIP_DEFAULTS if donor.kind == CLIP else {}
-        resized = at_grid(donor, host_grid) if settings.tokens == "resize_posemb" else donor
-        seen, vision = resized.geometry, defaults | resized.config | {"model_type": donor.kind}
-        features, select = seen.grid**2 + keeps, "full" if keeps or not seen.class_token else "default"
+        Raises:
+            HostError: if the donor lacks the feature layer or the class token that is to be kept, or does not see RGB.
+        """
+        check_donor(donor)
+        old = source.files["config.json"]
+        layer, host_grid = _layer(donor, settings, old), grid_side({**CLIP_L_336, **old.get("vision_config", {})})
+        keeps = hands_class_token_on(donor, settings, old.get("vision_feature_select_strategy", "default") == "full")
+        tower = self._grafted(donor, settings, host_grid, layer, keeps)
+        if tower:  # what is handed on is all there is, and in the last place
+            seen, vision, features, layer, select = tower.geometry, tower.stand_in(), tower.count, -1, "full"
+        else:
+            defaults = CLIP_DEFAULTS if donor.kind == CLIP else {}
+            resized = at_grid(donor, host_grid) if settings.tokens == "resize_posemb" else donor
+            seen, vision = resized.geometry, defaults | resized.config | {"model_type": donor.kind}
+            features, select = seen.grid**2 + keeps, "full" if keeps or not seen.class_token else "default"
 
-    files = copy.deepcopy(source.files)
-    files["config.json"] |= {
-        "vision_config": saved_vision(vision),
-        "image_seq_length": features,
-        "vision_feature_layer": layer,
-        "vision_feature_select_strategy": select,
-    }
-    counts = {
-        "patch_size": seen.stride,
-        # the processor counts the grid of the pixels; what the tower adds or removes is told to it here
-        "num_additional_image_tokens": features - (seen.size // seen.stride) ** 2 + (select == "default"),
-        "vision_feature_select_strategy": select,
-    }
-    edit_processor(files, donor.preprocessing.model_copy(update={"size": seen.size}), counts)
-    return Plan(
-        files=files,
-        features=features,
-        tower=tower,
-        positions=seen.grid if seen.size != donor.geometry.size else None,
-        new=_new_tensors(source, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings),
-        unchanged_behaviour=tower is None and _behaviour(source.files) == _behaviour(files),
-    )
+        files = copy.deepcopy(source.files)
+        files["config.json"] |= {
+            "vision_config": saved_vision(vision),
+            "image_seq_length": features,
+            "vision_feature_layer": layer,
+            "vision_feature_select_strategy": select,
+        }
+        counts = {
+            "patch_size": seen.stride,
+            # the processor counts the grid of the pixels; what the tower adds or removes is told to it here
+            "num_additional_image_tokens": features - (seen.size // seen.stride) ** 2 + (select == "default"),
+            "vision_feature_select_strategy": select,
+        }
+        edit_processor(files, donor.preprocessing.model_copy(update={"size": seen.size}), counts)
+        return Plan(
+            files=files,
+            features=features,
+            tower=tower,
+            positions=seen.grid if seen.size != donor.geometry.size else None,
+            new=_new_tensors(source, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings),
+            unchanged_behaviour=tower is None and self._behaviour(source.files) == self._behaviour(files),
+        )
+
+    def _grafted(
+        self, donor: TowerHeader, settings: GraftSettings, host_grid: int, layer: int | list[int], keeps: bool
+    ) -> TowerSpec | None:
+        """How the donor is run where the stock class cannot hold it or cannot follow the token policy; None where it can."""
+        same_count = settings.tokens == "resize_features" and donor.geometry.grid == host_grid
+        if donor.kind in self.stock_towers and (same_count or settings.tokens not in ("pooled", "resize_features")):
+            return None
+        if not isinstance(layer, int):
+            raise HostError(
+                f"this host reads the hidden states {layer}; a {donor.kind} donor under token policy {settings.tokens} gives one,"
+                " set --feature-layer"
+            )
+        return tower_spec(donor, settings, host_grid, layer, class_token=keeps)
+
+    def placeholders(self, files: dict[str, Json]) -> int:
+        """Number of image tokens that LlavaProcessor puts in for a square image, computed from its files."""
+        processor: Json = {}
+        for name in reversed(PROCESSOR_FILES):
+            processor |= files.get(name, {})
+        image = processor.get("image_processor") or files.get("preprocessor_config.json", {})
+        size = image["crop_size"] if image.get("do_center_crop", True) else image["size"]
+        side = size if isinstance(size, int) else size.get("height", size.get("shortest_edge"))
+        count = (side // processor["patch_size"]) ** 2 + processor.get("num_additional_image_tokens", 0)
+        return int(count) - (processor["vision_feature_select_strategy"] == "default")
+
+    def _behaviour(self, files: dict[str, Json]) -> Json:
+        """Everything outside the weights that decides what the language model is given for an image."""
+        config = files["config.json"]
+        processor = files.get("processor_config.json", {})
+        image = processor.get("image_processor") or files.get("preprocessor_config.json", {})
+        keys = ("do_center_crop", "do_pad", "image_mean", "image_std")
+        vision = CLIP_DEFAULTS | config.get("vision_config", {})
+        return {
+            "kind": vision.get("model_type", "clip_vision_model"),
+            "vision": {key: vision[key] for key in CLIP_DEFAULTS if not key.startswith(("initializer", "projection"))},
+            "layer": config.get("vision_feature_layer", -2),
+            "select": config.get("vision_feature_select_strategy", "default"),
+            "placeholders": self.placeholders(files),
+            **{key: image.get(key) for key in keys},
+        }
 
 
 def _layer(donor: TowerHeader, settings: GraftSettings, old: Json) -> int | list[int]:
-    """The hidden state, or the several hidden states, that the connector reads."""
+    """The index of the hidden state that the connector reads, or the indices where it reads several."""
     layer = old.get("vision_feature_layer", -2)
     if isinstance(layer, list) and settings.feature_layer is None:
         return [feature_layer(donor, settings, index) for index in layer]
     return feature_layer(donor, settings, layer)
-
-
-def _grafted(
-    donor: TowerHeader, settings: GraftSettings, host_grid: int, layer: int | list[int], keeps: bool
-) -> TowerSpec | None:
-    """How the donor is run, where the stock class cannot hold it or cannot do what the token policy asks for."""
-    same_count = settings.tokens == "resize_features" and donor.geometry.grid == host_grid
-    if donor.kind in STOCK_TOWERS and (same_count or settings.tokens not in ("pooled", "resize_features")):
-        return None
-    if not isinstance(layer, int):
-        raise HostError(
-            f"this host reads the hidden states {layer}; a {donor.kind} donor under token policy {settings.tokens} gives one,"
-            " set --feature-layer"
-        )
-    return tower_spec(donor, settings, host_grid, layer, class_token=keeps)
-
-
-def donor_grid(vision: Json) -> int:
-    """Patches along one side; a border narrower than a patch is not seen."""
-    return int(vision["image_size"]) // int(vision["patch_size"])
-
-
-def placeholders(files: dict[str, Json]) -> int:
-    """What LlavaProcessor will put in for a square image, computed from the files alone."""
-    processor: Json = {}
-    for name in reversed(PROCESSOR_FILES):
-        processor |= files.get(name, {})
-    image = processor.get("image_processor") or files.get("preprocessor_config.json", {})
-    size = image["crop_size"] if image.get("do_center_crop", True) else image["size"]
-    side = size if isinstance(size, int) else size.get("height", size.get("shortest_edge"))
-    count = (side // processor["patch_size"]) ** 2 + processor.get("num_additional_image_tokens", 0)
-    return int(count) - (processor["vision_feature_select_strategy"] == "default")
-
-
-def encode(tower: "nn.Module", config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
-    """The hidden states that the connector reads, class token included, layer after layer: [B, layers, 1 + tokens, width]."""
-    import torch
-
-    states = tower(inputs["pixel_values"], output_hidden_states=True).hidden_states
-    return torch.stack([states[layer] for layer in _layers(config)], dim=1)
-
-
-def replay(_tower: "nn.Module", config: Any) -> "nn.Module":
-    """What stands at the tower's place and hands on `encode`'s result; the places of other layers are empty."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    from mllm_adapters.modules.grafted_tower import Replay
-
-    def hand_on(features: "Tensor") -> Any:
-        states: list[Any] = [None] * (config.vision_config.num_hidden_layers + 1)
-        for index, layer in enumerate(_layers(config)):
-            states[layer] = features[:, index]
-        return BaseModelOutputWithPooling(hidden_states=tuple(states))
-
-    return Replay(hand_on)
-
-
-def shim(spec: TowerSpec, _config: Any) -> "nn.Module":
-    """The donor with its tokens in the last hidden state, where the configuration says that the connector reads."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    from mllm_adapters.modules.grafted_tower import GraftedTower
-
-    return GraftedTower(spec, lambda tokens: BaseModelOutputWithPooling(hidden_states=(tokens,)))
-
-
-def _layers(config: Any) -> list[int]:
-    layer = config.vision_feature_layer
-    return list(layer) if isinstance(layer, (list, tuple)) else [layer]
 
 
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
@@ -196,14 +174,19 @@ def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[N
     )
 
 
+def grid_side(vision: Json) -> int:
+    """Number of patches along one side of the image; a rest narrower than a patch is not seen."""
+    return int(vision["image_size"]) // int(vision["patch_size"])
+
+
 def saved_vision(config: Json) -> Json:
-    """What of a CLIPVisionConfig belongs into config.json."""
+    """The part of a CLIPVisionConfig that belongs into config.json."""
     skip = {"transformers_version", "dtype", "torch_dtype", "_name_or_path", "architectures"}
     return {key: value for key, value in config.items() if key not in skip and value is not None}
 
 
 def edit_processor(files: dict[str, Json], preprocessing: Preprocessing, counts: Json) -> None:
-    """Write the donor's preprocessing where transformers reads it: nested if the directory nests it, else in a file of its own."""
+    """Write the donor's preprocessing where transformers reads it: in the processor's file if it stands there, else in its own."""
     image = image_processor_settings(preprocessing)
     processor = files.setdefault("processor_config.json", {"processor_class": "LlavaProcessor"})
     processor |= counts
@@ -211,44 +194,3 @@ def edit_processor(files: dict[str, Json], preprocessing: Preprocessing, counts:
         processor["image_processor"] = image
     if "preprocessor_config.json" in files or "image_processor" not in processor:
         files["preprocessor_config.json"] = {**image, "processor_class": "LlavaProcessor"}
-
-
-def _behaviour(files: dict[str, Json]) -> Json:
-    """Everything outside the weights that decides what the language model is given for an image."""
-    config = files["config.json"]
-    processor = files.get("processor_config.json", {})
-    image = processor.get("image_processor") or files.get("preprocessor_config.json", {})
-    keys = ("do_center_crop", "do_pad", "image_mean", "image_std")
-    vision = CLIP_DEFAULTS | config.get("vision_config", {})
-    return {
-        "kind": vision.get("model_type", "clip_vision_model"),
-        "vision": {key: vision[key] for key in CLIP_DEFAULTS if not key.startswith(("initializer", "projection"))},
-        "layer": config.get("vision_feature_layer", -2),
-        "select": config.get("vision_feature_select_strategy", "default"),
-        "placeholders": placeholders(files),
-        **{key: image.get(key) for key in keys},
-    }
-
-
-HOST = Host(
-    name="llava",
-    title="LLaVA-1.5",
-    checkpoint="llava-hf/llava-1.5-7b-hf",
-    model_type="llava",
-    model_class="LlavaForConditionalGeneration",
-    tower="model.vision_tower",
-    tower_keys=r"(?:model\.)?vision_tower\.(?:vision_model\.)?",
-    connector=("multi_modal_projector",),
-    lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
-    prompt=prompt,
-    answer=answer,
-    marker="<image>\n",
-    plan=plan,
-    placeholders=placeholders,
-    geometry=("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576"),
-    stock_towers=STOCK_TOWERS,
-    first_linear="multi_modal_projector.linear_1",
-    shim=shim,
-    encode=encode,
-    replay=replay,
-)

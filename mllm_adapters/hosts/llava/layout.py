@@ -5,23 +5,24 @@ There the whole model is a language model with a few tensors more under `model.`
 that is written out: names, configuration, an `<image>` token with its embedding, processor files.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mgll.formats import FormatError
-from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD
+from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from mllm_adapters.checkpoints.json_files import Json, read_json
+from mllm_adapters.checkpoints.renaming import NameTable, renamed
 from mllm_adapters.checkpoints.tensors import Held, Joined, Part, read_tensor, rows, torch_dtype
 from mllm_adapters.contract.terms import HostError
+from mllm_adapters.modules.image_processor import image_processor_settings
 from mllm_adapters.modules.tokenizer_files import read_tokenizer, with_tokens
 
 IMAGE, PAD = "<image>", "<pad>"
 EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
 TOWER = "model.vision_tower."
-#: Start of a published name, and what transformers' LLaVA calls it.
-NAMES = (
+#: From the published names to those of transformers' LLaVA.
+NAMES: NameTable = (
     (r"model\.vision_tower\.vision_tower\.(?:vision_model\.)?", TOWER),
     (r"model\.mm_projector\.0\.", "model.multi_modal_projector.linear_1."),
     (r"model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
@@ -31,24 +32,19 @@ NAMES = (
 _RECOMPUTED = r".*(?:rotary_emb\.inv_freq|embeddings\.position_ids|image_newline)"
 
 
-def rename(tensors: Mapping[str, Part], directory: Path, further: tuple[tuple[str, str], ...] = ()) -> dict[str, Part]:
+def rename(tensors: Mapping[str, Part], directory: Path, further: NameTable = ()) -> dict[str, Part]:
     """The tensors by the names of transformers' LLaVA; tables that are computed, not learnt, are left out.
+
+    Args:
+        tensors: the tensors by their published names.
+        directory: the checkpoint, for the message.
+        further: names of a relative's own modules, which are tried before LLaVA's.
 
     Raises:
         FormatError: if there are tensors that belong to no part of the model.
     """
-    found, unknown = {}, []
-    for name, part in tensors.items():
-        new = next((re.sub(old, new, name, count=1) for old, new in (*further, *NAMES) if re.match(old, name)), None)
-        if re.fullmatch(_RECOMPUTED, name):
-            continue
-        if new is None:
-            unknown.append(name)
-        else:
-            found[new] = part
-    if unknown:
-        raise FormatError(directory, None, f"tensors that the family does not have: {', '.join(sorted(unknown)[:6])}")
-    return found
+    names = renamed(tensors, (*further, *NAMES), _RECOMPUTED, directory)
+    return {new: tensors[name] for name, new in names.items()}
 
 
 def vision_config(tensors: Mapping[str, Part], directory: Path) -> Json:
@@ -140,22 +136,7 @@ def mean_rows(part: Any, count: int) -> Held:
 
 def processor_files(size: int, patch_size: int, pad: bool, select: str = "default") -> dict[str, Json]:
     """Files of LLaVA's processor around CLIP's preprocessing; `pad` to a square first, or cut the middle out."""
-    square = {"height": size, "width": size}
-    image = {
-        "image_processor_type": "LlavaImageProcessor",
-        "do_convert_rgb": True,
-        "do_pad": pad,
-        "do_resize": True,
-        "size": square if pad else {"shortest_edge": size},
-        "resample": 3,
-        "do_center_crop": not pad,
-        "crop_size": square,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(CLIP_MEAN),
-        "image_std": list(CLIP_STD),
-    }
+    preprocessing = Preprocessing(size=size, mean=CLIP_MEAN, std=CLIP_STD, resize="pad" if pad else "crop")
     processor = {
         "processor_class": "LlavaProcessor",
         "image_token": IMAGE,
@@ -165,7 +146,7 @@ def processor_files(size: int, patch_size: int, pad: bool, select: str = "defaul
     }
     return {
         "processor_config.json": processor,
-        "preprocessor_config.json": image | {"processor_class": "LlavaProcessor"},
+        "preprocessor_config.json": image_processor_settings(preprocessing) | {"processor_class": "LlavaProcessor"},
     }
 
 

@@ -4,7 +4,6 @@ OpenFlamingo saves the perceiver, the gated blocks and the input embeddings, som
 `strict=False`, which hides everything. Here every tensor of the model must be found once.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing
 from mgll.weights.reading import misfits
 from mllm_adapters.checkpoints.json_files import Json, read_json
+from mllm_adapters.checkpoints.renaming import NameTable, renamed
 from mllm_adapters.checkpoints.tensors import Joined, Part, read_checkpoint, read_pickle
 from mllm_adapters.contract.terms import HostError, Source
 from mllm_adapters.hosts.llava.host import saved_vision
@@ -25,20 +25,22 @@ END, IMAGE, PAD = "<|endofchunk|>", "<image>", "<PAD>"  # added to LLaMA's token
 PARTS = {"llama": "huggyllama/llama-7b", "clip": "openai/clip-vit-large-patch14"}
 EMBEDDINGS, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
 LAYERS = "language_model.model.layers."
-#: Start of a name in each of the three, and what `med_flamingo_model` calls it.
-TRAINED = (
+#: From the names in each of the three checkpoints to those of our model.
+TRAINED: NameTable = (
     (r"perceiver\.", "perceiver."),
     (r"lang_encoder\.gated_cross_attn_layers\.(\d+)\.", rf"{LAYERS}\1.gated_cross_attn_layer."),
     (r"lang_encoder\.(?:model\.layers|old_decoder_blocks)\.(\d+)\.(?:decoder_layer\.)?", rf"{LAYERS}\1."),
     (r"lang_encoder\.", "language_model."),
 )
-LLAMA = ((r"(?=model\.|lm_head\.)", "language_model."),)
-CLIP = ((r"(?:vision_model\.)?(?=embeddings\.|pre_layrnorm\.|encoder\.|post_layernorm\.)", "vision_tower."),)
+LLAMA: NameTable = ((r"(?=model\.|lm_head\.)", "language_model."),)
+CLIP: NameTable = ((r"(?:vision_model\.)?(?=embeddings\.|pre_layrnorm\.|encoder\.|post_layernorm\.)", "vision_tower."),)
 #: Computed tables; the frozen CLIP, where it was saved too; CLIP's other half.
 _LEFT_OUT = (
     r".*(?:rotary_emb\.inv_freq|embeddings\.position_ids)|vision_encoder\..*|text_model\..*"
     r"|(?:visual|text)_projection\.weight|logit_scale"
 )
+#: Some files were saved from inside a wrapper for several GPUs.
+_WRAPPER = r"(?:module\.)?"
 HEAD_DIM = 64
 
 
@@ -84,23 +86,14 @@ def _pickle(directory: Path) -> Path:
     return found[0]
 
 
-def _rename(tensors: Mapping[str, Part], names: tuple[tuple[str, str], ...], path: Path) -> dict[str, Part]:
-    """Tensors by our names; two names of one tensor must mean the same values, and a name that nobody knows stops."""
+def _rename(tensors: Mapping[str, Part], table: NameTable, path: Path) -> dict[str, Part]:
+    """The tensors by the names of our model; where one tensor has two published names, both must hold the same values."""
+    wrapped = tuple((f"{_WRAPPER}{old}", new) for old, new in table)
     found: dict[str, Part] = {}
-    unknown = []
-    for name, part in tensors.items():
-        plain = name.removeprefix("module.")
-        if re.fullmatch(_LEFT_OUT, plain):
-            continue
-        new = next((re.sub(old, new, plain, count=1) for old, new in names if re.match(old, plain)), None)
-        if new is None:
-            unknown.append(name)
-        elif new in found and not _equal(found[new], part):
+    for name, new in renamed(tensors, wrapped, f"{_WRAPPER}(?:{_LEFT_OUT})", path).items():
+        if new in found and not _equal(found[new], tensors[name]):
             raise FormatError(path, None, f"{name} differs from the same tensor under its other name; which is right?")
-        else:
-            found[new] = part
-    if unknown:
-        raise FormatError(path, None, f"tensors that the family does not have: {', '.join(sorted(unknown)[:6])}")
+        found[new] = tensors[name]
     return found
 
 

@@ -6,20 +6,21 @@ from pathlib import Path
 
 from mgll.formats import FormatError
 from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.checkpoints.renaming import NameTable
 from mllm_adapters.checkpoints.tensors import Part, read_checkpoint, read_pickle, read_shard
 from mllm_adapters.contract.terms import HostError, Source
-from mllm_adapters.hosts.llava import host as llava
 from mllm_adapters.hosts.llava import layout as llava_layout
+from mllm_adapters.hosts.llava.host import grid_side
 
 MODEL_TYPE, CLASS = "mgll_mini_gemini", "MiniGeminiForConditionalGeneration"
 MAP = "model.vision_tower_aux."
-NAMES = (
+NAMES: NameTable = (
     (r"model\.vision_tower_aux\.(?=vision_stem\.|vision_stages\.)", MAP),
     (r"model\.vlm_uni_query_projector\.", "model.mining.query."),
     (r"model\.vlm_uni_aux_projector\.", "model.mining.key."),
     (r"model\.vlm_uni_val_projector\.", "model.mining.value."),
 )
-#: What the published file may leave out: hub id, names there, names here.
+#: Towers that the published file may leave out: hub id, regex for the start of the names there, start of the names here.
 PARTS = {
     "clip": ("openai/clip-vit-large-patch14-336", r"vision_model\.(?!.*position_ids)", llava_layout.TOWER),
     "convnext": (
@@ -28,14 +29,15 @@ PARTS = {
         f"{MAP}vision_",
     ),
 }
+HUB_IDS = {part: hub_id for part, (hub_id, _, _) in PARTS.items()}
 
 
 def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
-    """A checkpoint in the published layout, under the names of our class.
+    """Read a checkpoint in the published layout under the names of `MiniGeminiForConditionalGeneration`.
 
     Raises:
         FormatError: if it is damaged, incomplete, or holds tensors of something else.
-        HostError: if it is of another family, or one of its towers lies in a part that was not named.
+        HostError: if it is of another family, or leaves a tower out that no part gives.
     """
     old = llava_layout.read_config(directory, "mgm")
     _check_variant(old)
@@ -51,7 +53,7 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
         **_convnext(tensors),
     }
     tokenizer = llava_layout.add_tokens(directory, config, tensors)
-    size, grid = old.get("image_size_aux", 768), llava.donor_grid(vision)
+    size, grid = old.get("image_size_aux", 768), grid_side(vision)
     processor = llava_layout.processor_files(size, size // grid, pad=old.get("image_aspect_ratio") == "pad")
     return Source(directory, {"config.json": config, **processor, **tokenizer}, tensors)
 
@@ -66,7 +68,7 @@ def _check_variant(old: Json) -> None:
 
 
 def _read_part(part: str, parts: Mapping[str, Path]) -> dict[str, Part]:
-    """The tensors of a tower that the published file leaves out, from where its makers took it."""
+    """Read the tensors of a tower that the published file leaves out from the checkpoint that it was taken from."""
     hub_id, pattern, prefix = PARTS[part]
     if part not in parts:
         raise HostError(f"the checkpoint leaves its {part} tower out; add --part {part}=DIR_OR_HUB_ID ({hub_id})")
@@ -84,7 +86,7 @@ def _read_part(part: str, parts: Mapping[str, Path]) -> dict[str, Part]:
 
 
 def _convnext(tensors: Mapping[str, Part]) -> Json:
-    """Widths and depths of the stages, from the tensors."""
+    """Widths and depths of the ConvNeXt's stages, from its tensors."""
     blocks = [name.split(".") for name in tensors if name.startswith(MAP) and name.endswith(".gamma")]
     stages = sorted({int(parts[3]) for parts in blocks})
     return {

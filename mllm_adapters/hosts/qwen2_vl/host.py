@@ -1,4 +1,4 @@
-"""Qwen2-VL: a ViT 1280 wide on images of any size, a merger of 2 x 2 patches, Qwen2. `qwen2_5_vl` is its sibling.
+"""Qwen2-VL: a ViT 1280 wide on images of any size, a merger of 2 x 2 patches, Qwen2.
 
 The merger starts with the tower's width in every layer, so a donor of another width makes all of it new. Positions of image
 tokens have a row and a column of their own, which the model derives from `image_grid_thw` and `mm_token_type_ids`.
@@ -19,51 +19,117 @@ from mllm_adapters.modules.image_processor import image_processor_settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
 MERGER = "visual.merger."
-#: The host has no grid of its own; where a policy asks for it, that of a square of 448 px, hence 256 image tokens.
+#: The host takes images of any size. Policies that need its grid get that of a square of 448 px, which has 256 image tokens.
 PARITY_PIXELS = 448
 
 
-def prompt(question: str) -> str:
-    """One turn of ChatML."""
-    return (
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        f"<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
+class Qwen2VL(Host):
+    """Qwen2-VL; Qwen2.5-VL inherits from it."""
+
+    name = "qwen2-vl"
+    title = "Qwen2-VL"
+    checkpoint = "Qwen/Qwen2-VL-7B-Instruct"
+    model_type = "qwen2_vl"
+    model_class = "Qwen2VLForConditionalGeneration"
+    tower = "model.visual"
+    tower_keys = r"(?:model\.)?visual\.(?!merger\.)"
+    connector = ("visual.merger",)
+    lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+    marker = "<|vision_start|><|image_pad|><|vision_end|>"
+    geometry = (
+        "ViT 1280 wide, patches of 14 px, any size",
+        "merger of 2 x 2 patches, 2-layer MLP",
+        "any; 256 at 448 px",
     )
+    position_axes = 3
+    dynamic = True
 
-
-def answer(letter: str) -> str:
-    """What follows the prompt: a new line has just begun."""
-    return letter
-
-
-def plan(source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
-    """The donor's grid in blocks, a merger of its width, and a processor that makes the donor's square.
-
-    Raises:
-        HostError: when the donor's grid does not divide into blocks, or the class token is to be kept.
-    """
-    from mllm_adapters.modules.square_images import FILE
-
-    files = copy.deepcopy(source.files)
-    spec = tower_spec(donor, settings, _host_grid(files))
-    merge = _vision(files).get("spatial_merge_size", 2)
-    side = merge if spec.tokens == "pooled" else spec.grid
-    if side % merge or spec.class_token:
-        raise HostError(
-            f"the merger takes blocks of {merge} x {merge} patches and no class token; the donor hands on a grid of side {side}"
-            f"{' and a class token' if spec.class_token else ''}; use --tokens resize_features, without --feature-select full"
+    def prompt(self, question: str) -> str:
+        """The question as one turn of ChatML."""
+        return (
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+            f"<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
         )
-    preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
-    files[FILE] = image_processor_settings(preprocessing) | {"grid": side, "merge_size": merge}
-    return Plan(
-        files=files,
-        features=(side // merge) ** 2,
-        tower=spec,
-        positions=spec.positions(donor),
-        new=_new_tensors(source, spec.width, merge**2, settings),
-    )
+
+    def answer(self, letter: str) -> str:
+        """The letter alone, because the prompt ends with a line break."""
+        return letter
+
+    def plan(self, source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
+        """Cut the donor's grid into blocks, give the merger its width, and have the processor make the donor's square.
+
+        Raises:
+            HostError: if the donor's grid does not divide into blocks, or the class token is to be kept.
+        """
+        from mllm_adapters.modules.square_images import FILE
+
+        files = copy.deepcopy(source.files)
+        spec = tower_spec(donor, settings, _host_grid(files))
+        merge = _vision(files).get("spatial_merge_size", 2)
+        side = merge if spec.tokens == "pooled" else spec.grid
+        if side % merge or spec.class_token:
+            raise HostError(
+                f"the merger takes blocks of {merge} x {merge} patches and no class token; the donor hands on a grid of side {side}"
+                f"{' and a class token' if spec.class_token else ''}; use --tokens resize_features, without --feature-select full"
+            )
+        preprocessing = donor.preprocessing.model_copy(update={"size": spec.size})
+        files[FILE] = image_processor_settings(preprocessing) | {"grid": side, "merge_size": merge}
+        return Plan(
+            files=files,
+            features=(side // merge) ** 2,
+            tower=spec,
+            positions=spec.positions(donor),
+            new=_new_tensors(source, spec.width, merge**2, settings),
+        )
+
+    def placeholders(self, files: dict[str, Json]) -> int:
+        """The number that a graft's file gives; for an untouched host, which has no fixed number, that of a square of 448 px."""
+        square = files.get("square_images.json")
+        if square:
+            return int(square["grid"] // square["merge_size"]) ** 2
+        return int(_host_grid(files) // _vision(files).get("spatial_merge_size", 2)) ** 2
+
+    def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
+        """The donor, and behind it a merger of its width."""
+        from transformers.models.qwen2_vl.modeling_qwen2_vl import PatchMerger
+
+        from mllm_adapters.hosts.qwen2_vl.visual import GraftedVisual
+
+        vision = config.vision_config
+        merger = PatchMerger(vision.hidden_size, spec.width, vision.spatial_merge_size)
+        return GraftedVisual(spec, merger, vision.spatial_merge_size)
+
+    def processor(self, directory: Path) -> Any:
+        """Load the stock processor; that of a graft does the donor's own preprocessing."""
+        from transformers import Qwen2VLProcessor
+
+        from mllm_adapters.hosts.qwen2_vl.visual import load_with_grids
+
+        return load_with_grids(Qwen2VLProcessor, directory)
+
+    def encode(self, tower: "nn.Module", config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
+        """The states that the merger reads: [patches of all images, width]."""
+        from mllm_adapters.hosts.qwen2_vl.visual import states_in_blocks
+
+        return states_in_blocks(tower, inputs["pixel_values"], inputs["image_grid_thw"])
+
+    def replay(self, tower: "nn.Module", config: Any) -> "nn.Module":
+        """The merger without a tower in front of it."""
+        from mllm_adapters.hosts.qwen2_vl.visual import ReplayedVisual
+
+        return ReplayedVisual(tower)
+
+    def own_positions(self, model: Any, encoded: EncodedPrompts) -> "Tensor":
+        """Time, row and column of every token of the first prompt: [3, length]."""
+        import torch
+
+        found: Tensor = model.model.get_rope_index(
+            torch.tensor(encoded.ids[:1]),
+            mm_token_type_ids=torch.tensor(encoded.beside["mm_token_type_ids"][:1]),
+            image_grid_thw=encoded.image["image_grid_thw"],
+        )[0]
+        return found[:, 0]
 
 
 def _vision(files: dict[str, Json]) -> Json:
@@ -75,7 +141,7 @@ def _host_grid(files: dict[str, Json]) -> int:
 
 
 def _new_tensors(source: Source, width: int, block: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
-    """The whole merger where the widths differ, or on demand; its norm has a bias in Qwen2-VL and none in Qwen2.5-VL."""
+    """The whole merger where the widths differ or with `--connector new`; its norm has a bias in Qwen2-VL, none in Qwen2.5-VL."""
     found = {name.rpartition(MERGER)[2]: part.shape for name, part in source.tensors.items() if MERGER in name}
     if not {"ln_q.weight", "mlp.0.weight", "mlp.2.weight"} <= found.keys():
         raise HostError(f"no tensors named *{MERGER}*: is this a whole checkpoint of the family?")
@@ -91,86 +157,3 @@ def _new_tensors(source: Source, width: int, block: int, settings: GraftSettings
         "mlp.2.bias": NewTensor(f"{MERGER}mlp.2.bias", (out,), inside),
     }
     return tuple(tensor for name, tensor in new.items() if name in found)
-
-
-def placeholders(files: dict[str, Json]) -> int:
-    """As a graft's file says; an untouched host has no fixed number, so what a square of 448 px gets there."""
-    square = files.get("square_images.json")
-    if square:
-        return int(square["grid"] // square["merge_size"]) ** 2
-    return int(_host_grid(files) // _vision(files).get("spatial_merge_size", 2)) ** 2
-
-
-def shim(spec: TowerSpec, config: Any) -> "nn.Module":
-    """The donor and a merger of its width."""
-    from transformers.models.qwen2_vl.modeling_qwen2_vl import PatchMerger
-
-    from mllm_adapters.hosts.qwen2_vl.visual import GraftedVisual
-
-    vision = config.vision_config
-    merger = PatchMerger(vision.hidden_size, spec.width, vision.spatial_merge_size)
-    return GraftedVisual(spec, merger, vision.spatial_merge_size)
-
-
-def processor(directory: Path) -> Any:
-    """The stock processor; of a graft, with the donor's own preprocessing in it."""
-    from transformers import Qwen2VLProcessor
-
-    from mllm_adapters.hosts.qwen2_vl.visual import load_with_grids
-
-    return load_with_grids(Qwen2VLProcessor, directory)
-
-
-def encode(tower: "nn.Module", _config: Any, inputs: "dict[str, Tensor]") -> "Tensor":
-    """What the merger reads: [patches of all images, width]."""
-    from mllm_adapters.hosts.qwen2_vl.visual import states_in_blocks
-
-    return states_in_blocks(tower, inputs["pixel_values"], inputs["image_grid_thw"])
-
-
-def replay(tower: "nn.Module", _config: Any) -> "nn.Module":
-    """The merger alone."""
-    from mllm_adapters.hosts.qwen2_vl.visual import ReplayedVisual
-
-    return ReplayedVisual(tower)
-
-
-def positions(model: Any, encoded: EncodedPrompts) -> "Tensor":
-    """Time, row and column of every token of the first prompt: [3, length]."""
-    import torch
-
-    found: Tensor = model.model.get_rope_index(
-        torch.tensor(encoded.ids[:1]),
-        mm_token_type_ids=torch.tensor(encoded.beside["mm_token_type_ids"][:1]),
-        image_grid_thw=encoded.image["image_grid_thw"],
-    )[0]
-    return found[:, 0]
-
-
-HOST = Host(
-    name="qwen2-vl",
-    title="Qwen2-VL",
-    checkpoint="Qwen/Qwen2-VL-7B-Instruct",
-    model_type="qwen2_vl",
-    model_class="Qwen2VLForConditionalGeneration",
-    tower="model.visual",
-    tower_keys=r"(?:model\.)?visual\.(?!merger\.)",
-    connector=("visual.merger",),
-    lora_targets=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
-    prompt=prompt,
-    answer=answer,
-    marker="<|vision_start|><|image_pad|><|vision_end|>",
-    plan=plan,
-    placeholders=placeholders,
-    geometry=(
-        "ViT 1280 wide, patches of 14 px, any size",
-        "merger of 2 x 2 patches, 2-layer MLP",
-        "any; 256 at 448 px",
-    ),
-    shim=shim,
-    processor=processor,
-    encode=encode,
-    replay=replay,
-    own_positions=positions,
-    dynamic=True,
-)

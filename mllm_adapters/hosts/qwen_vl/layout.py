@@ -4,7 +4,6 @@ There the decoder has GPT's names, one map makes queries, keys and values, tower
 image processor are remote code. Here all of that is written out; no weight is computed with, only renamed or cut.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing
 from mgll.weights.reading import misfits
 from mllm_adapters.checkpoints.json_files import Json, read_json
+from mllm_adapters.checkpoints.renaming import NameTable, renamed
 from mllm_adapters.checkpoints.tensors import Part, read_checkpoint, rows
 from mllm_adapters.contract.terms import HostError, Source
 from mllm_adapters.modules.image_processor import image_processor_settings
@@ -20,8 +20,8 @@ from mllm_adapters.modules.image_processor import image_processor_settings
 MARKER = "<image>"
 RESAMPLER = "visual.resampler."
 LAYER = "language_model.model.layers."
-#: Start of a published name, and ours. Upstream's w2 is the one that goes through SiLU.
-NAMES = (
+#: From the published names to those of our model. The published w2 is the one that goes through SiLU.
+NAMES: NameTable = (
     (r"transformer\.visual\.attn_pool\.", RESAMPLER),
     (r"transformer\.visual\.(?=ln_post\.|proj$)", RESAMPLER),
     (r"transformer\.visual\.transformer\.resblocks\.", "visual.tower.blocks."),
@@ -126,24 +126,17 @@ def _processor_config(config: Json) -> Json:
 
 
 def _native(tensors: Mapping[str, Part], directory: Path) -> dict[str, Part]:
-    """The tensors by our names; the joint map to queries, keys and values as three ranges of its rows."""
+    """The tensors by the names of our model; the joint map to queries, keys and values becomes three ranges of its rows."""
     found: dict[str, Part] = {}
-    unknown = []
-    for name, part in tensors.items():
-        new = next((re.sub(old, ours, name, count=1) for old, ours in NAMES if re.match(old, name)), None)
-        if re.fullmatch(_RECOMPUTED, name):
-            continue
-        if new is None:
-            unknown.append(name)
-        elif ".qkv." in new:
-            third = part.shape[0] // 3
-            ends = (0, third, 2 * third, part.shape[0])  # rows that do not divide by 3 are seen in the last one's shape
-            for i, letter in enumerate("qkv"):
-                found[new.replace("qkv", f"{letter}_proj")] = rows(part, ends[i], ends[i + 1])  # type: ignore[arg-type]
-        else:
+    for name, new in renamed(tensors, NAMES, _RECOMPUTED, directory).items():
+        part = tensors[name]
+        if ".qkv." not in new:
             found[new] = part
-    if unknown:
-        raise FormatError(directory, None, f"tensors that Qwen-VL does not have: {', '.join(sorted(unknown)[:6])}")
+            continue
+        third = part.shape[0] // 3
+        ends = (0, third, 2 * third, part.shape[0])  # rows that do not divide by 3 are seen in the last one's shape
+        for i, letter in enumerate("qkv"):
+            found[new.replace("qkv", f"{letter}_proj")] = rows(part, ends[i], ends[i + 1])  # type: ignore[arg-type]
     return found
 
 

@@ -1,4 +1,4 @@
-"""A shim changes nothing but the tower: the stock code around the same donor gives the same logits."""
+"""A grafted tower changes nothing but the tower: the stock code around the same donor gives the same logits."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_janus_reads_the_donor_after_its_last_norm(make_tower, photographs: list
 
 @pytest.mark.parametrize(("name", "save"), [("internvl", save_internvl), ("janus-pro", save_janus_pro)])
 def test_a_second_loading_class_is_not_left_behind(name: str, save, make_tower, tmp_path: Path) -> None:
-    """The class with the shim is a subclass made for one load; the stock class stays what it was."""
+    """The class with the grafted tower is a subclass made for one load; the stock class stays what it was."""
     loaded = grafted(get_host(name), save, make_tower(size=32), tmp_path)
     untouched = load(tmp_path / "host")
     assert type(untouched.model).__name__ == type(loaded.model).__name__
