@@ -14,9 +14,8 @@ from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import TowerSpec
 
-if (
-    TYPE_CHECKING
-):  # listing and planning need neither torch nor transformers, so nothing here imports them before it runs a model
+# listing and planning need neither torch nor transformers, so nothing here imports them before it runs a model
+if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
