@@ -188,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         " connector need not start anew",
     )
     parser.add_argument("--warm-limit", type=int, default=1000, help="at most so many of them, drawn with --seed")
-    parser.add_argument("--seed", type=int, default=0, help="of new tensors")
+    parser.add_argument("--seed", type=int, default=0, help="seed of new tensors")
     parser.add_argument(
         "--part",
         action="append",

@@ -157,7 +157,7 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("manifest")
     parser.add_argument("--out", required=True, help="folder of the shards, which gets a manifest.jsonl")
     parser.add_argument("--images", type=int, default=1000, help="images a shard (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of the images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of the images")
     options = parser.parse_args(arguments)
     try:
         print(pack(options.manifest, options.out, options.images, options.seed))

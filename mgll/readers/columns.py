@@ -124,10 +124,10 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
         help="what stands between several texts in a cell of this level, or of `labels`; repeat it",
     )
     add("--source", default="", help="name of the data set")
-    add("--source-column", metavar="COLUMN", help="or the column that holds it")
+    add("--source-column", metavar="COLUMN", help="column with the name of the data set")
     add("--licence", default="", help="licence of the images")
-    add("--shares", type=parse_shares, default=SHARES, help="of train, val and test (default: 0.7,0.1,0.2)")
-    add("--seed", type=int, default=0, help="of the split by group")
+    add("--shares", type=parse_shares, default=SHARES, help="shares of train, val and test (default: 0.7,0.1,0.2)")
+    add("--seed", type=int, default=0, help="seed of the split by group")
 
 
 def chosen_columns(options: argparse.Namespace) -> Columns:

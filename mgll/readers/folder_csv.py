@@ -76,7 +76,7 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", help="images are relative to it")
     parser.add_argument("--table", required=True, help="CSV file; .gz is fine")
     parser.add_argument("--image", required=True, metavar="COLUMN", help="path of the image")
-    parser.add_argument("--delimiter", default=",", help="between cells (default: a comma)")
+    parser.add_argument("--delimiter", default=",", help="character between the cells of the table (default: a comma)")
     parser.add_argument("--out", required=True, help="manifest to write")
     add_column_arguments(parser)
     options = parser.parse_args(arguments)

@@ -198,9 +198,9 @@ def _main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--longest-side", type=int, metavar="PIXELS", help="scale larger images down (default: keep)")
     parser.add_argument(
-        "--shares", type=parse_shares, default=SHARES, help="of train, val and test (default: 0.7,0.1,0.2)"
+        "--shares", type=parse_shares, default=SHARES, help="shares of train, val and test (default: 0.7,0.1,0.2)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split by patient")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split by patient")
     parser.add_argument("--source", default="MIDRC", help="name of the data set")
     parser.add_argument("--licence", default="", help="licence of the images")
     parser.add_argument("--workers", type=int, default=1, help="processes that convert")

@@ -119,7 +119,7 @@ def _texts(labels: tuple[str, ...] | None, report: Path) -> dict[str, tuple[str,
 
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.readers.mimic_cxr", description=__doc__)
-    parser.add_argument("folder", help="of MIMIC-CXR-JPG")
+    parser.add_argument("folder", help="folder of MIMIC-CXR-JPG")
     parser.add_argument("--reports", help="folder that holds files/p10/... with the reports (default: the same)")
     parser.add_argument("--labeller", default="chexpert", choices=["chexpert", "negbio"])
     parser.add_argument(
