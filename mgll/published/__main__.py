@@ -23,7 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--layout", choices=list(LAYOUTS), help="family of the file, see --list")
     parser.add_argument("--out", help="the tower file to write")
     for name in ("mean", "std"):
-        parser.add_argument(f"--{name}", nargs=3, type=float, metavar=("R", "G", "B"), help=f"{name} of each channel, for pixel values in 0..1")
+        parser.add_argument(
+            f"--{name}",
+            nargs=3,
+            type=float,
+            metavar=("R", "G", "B"),
+            help=f"{name} of each channel, for pixel values in 0..1",
+        )
     parser.add_argument("--resize", choices=["pad", "squash", "crop"])
     parser.add_argument("--size", type=int, help="side of the image in pixels; position embeddings are interpolated")
     parser.add_argument("--pooling", choices=["cls", "mean", "head"])
