@@ -95,6 +95,7 @@ def run(
         ImageError: naming the case whose image is missing, damaged or another one.
         ValueError: if the model cannot be asked like this.
     """
+    # here, because torch takes seconds to import
     from benchmark.report.content import build_report, check_published
     from benchmark.report.writing import write_report
 

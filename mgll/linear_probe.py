@@ -64,6 +64,7 @@ def probe(
     Returns:
         One result for each class that is left, sorted by class code.
     """
+    # here, because scikit-learn takes a moment to import
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.preprocessing import StandardScaler

@@ -118,6 +118,7 @@ class Cost:
 
 def image_encoder_cost(settings: CostSettings) -> EncoderCost:
     """What one image costs in the tower of these settings."""
+    # here, because torch takes seconds to import
     import torch
 
     from mgll.encoders.vision_configs import encoder_config

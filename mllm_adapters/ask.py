@@ -38,6 +38,7 @@ def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: s
     Raises:
         ImageError: if the file cannot be read as an image.
     """
+    # here, because torch takes seconds to import
     import torch
 
     from mllm_adapters.prompting.rows import replies

@@ -94,6 +94,7 @@ def check_encoder(settings: PretrainSettings, steps: int, host: Path) -> Encoder
         HostError: if the tower cannot be grafted.
         ValueError: for an unknown encoder, settings that do not fit it, fewer than two steps, or too few training images.
     """
+    # here, because torch takes seconds to import
     import torch
 
     from mgll.training.pretraining import pretrain

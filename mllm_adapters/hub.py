@@ -30,6 +30,7 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
     if Path(named).is_dir():
         return Path(named), named
     if named == DEMO:
+        # here, because torch takes seconds to import
         from mllm_adapters.demo.host import demo_checkpoint
 
         if host.name != "llava":

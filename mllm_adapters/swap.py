@@ -65,6 +65,7 @@ def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None
     """
     if folder is None:
         return None
+    # here, because torch takes seconds to import
     from mllm_adapters.graft.warm import images_in
 
     return images_in(folder, limit, seed)

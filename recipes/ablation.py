@@ -46,6 +46,7 @@ def run(
     table: AblationTable, settings: Mapping[str, PretrainSettings], rows: Sequence[str], manifest: str, out: Path
 ) -> None:
     """Train and probe some rows, and write summary.md of all that are done."""
+    # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
     from mgll.training.pretraining import BadImagesError, pretrain
 

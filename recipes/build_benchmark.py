@@ -6,6 +6,7 @@
 Fine-tuning questions are drawn like the questions they prepare for. Research use only, not for diagnosis.
 """
 
+import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,8 +57,7 @@ class BenchmarkSettings:
 def main() -> None:
     """Build the files split by split and say what each holds."""
     settings = parse_settings(BenchmarkSettings, __doc__ or "")
-    import json
-
+    # here, because scipy takes a moment to import
     from benchmark.cases.building import build_cases
     from benchmark.cases.floor import describe_floor, prior_floor
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -119,8 +119,7 @@ def _one_process() -> ProcessPoolExecutor:
 
 def _check(run: PretrainSettings, steps: int, cache: Path) -> EncoderCheck:
     """Run one check; called in a process of its own, so that its peak memory is its own."""
-    from dataclasses import replace
-
+    # here, because torch takes seconds to import
     from mllm_adapters.demo.host import demo_checkpoint
 
     folders = Path(run.out).parent

@@ -99,6 +99,7 @@ def compare(settings: CompareSettings) -> Path:
 
 
 def _summary(out: Path, chosen: tuple[int, ...], probes: dict[str, list[str]]) -> str:
+    # here, because torch takes seconds to import
     from benchmark.report import seeds
 
     folders = [out / f"seed-{seed}" for seed in chosen]

@@ -81,6 +81,7 @@ def main() -> None:
 
 def compare(settings: WarmComparison) -> Path:
     """Run the comparison; returns the path of summary.md."""
+    # here, because torch takes seconds to import
     from mllm_adapters.finetuning.finetune import finetune
 
     out, questions = Path(settings.out), training_questions(settings.train)

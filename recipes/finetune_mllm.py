@@ -34,6 +34,7 @@ class Run(FinetuneSettings):
 def main() -> None:
     """Parse the settings, turn cases into questions, train."""
     run = parse_settings(Run, __doc__ or "")
+    # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
     from mllm_adapters.finetuning.finetune import finetune
 

@@ -28,6 +28,7 @@ def main() -> None:
 
 def train(settings: PretrainSettings) -> None:
     """Make the embedded photographs if no manifest is named, and train."""
+    # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
     from mgll.training.pretraining import BadImagesError, pretrain
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from mgll.commandline import parse_settings
 from mgll.files import write_text
 from mgll.provenance import provenance
@@ -31,8 +33,7 @@ class Settings(DecoderTraining):
 def main() -> None:
     """Warm, write, and say how many text-only questions the decoder answers."""
     settings = parse_settings(Settings, __doc__ or "")
-    from tqdm import tqdm
-
+    # here, because torch takes seconds to import
     from mllm_adapters.demo.decoder import build_tokenizer, save_decoder
     from mllm_adapters.demo.decoder_training import train_decoder
     from mllm_adapters.demo.reading import text_only_accuracy

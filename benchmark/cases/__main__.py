@@ -82,6 +82,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
+    # here, because scipy takes a moment to import
     from benchmark.cases.building import build_cases
     from benchmark.cases.floor import describe_floor, prior_floor
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 import numpy as np
+from tqdm import tqdm
 
 from benchmark.cases.case import Case, write_cases
 from benchmark.cases.data_card import data_card
@@ -89,8 +90,6 @@ def _case(name: str, record: Record, hashes: Mapping[str, str], drawn: Drawn, qu
 
 
 def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) -> dict[str, str]:
-    from tqdm import tqdm
-
     def hash_one(image: str) -> str | Exception:
         try:
             open_image(image).close()

@@ -156,6 +156,7 @@ def describe(cases: list[Case]) -> str:
 
 def position_test(cases: Sequence[Case]) -> float:
     """P-value of the chi-square test that the answer stands at A to D equally often."""
+    # here, because scipy takes a moment to import
     from scipy.stats import chisquare
 
     counts = Counter(case.answer for case in cases)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 def demo_cases(folder: str | os.PathLike[str]) -> Path:
     """A file of 96 balanced cases about 160 drawn eyes in `folder`, made on first use; the same bytes everywhere."""
+    # here, because scipy takes a moment to import
     from benchmark.cases.building import build_cases
     from mgll.synthetic.dataset import generate
 

@@ -115,6 +115,7 @@ def report_overlaps(
     if unreadable:
         print(f"{len(unreadable)} of its images can't be read and were not compared, the first: {unreadable[0]}")
     if pairs is not None:
+        # here, because pandas takes a moment to import
         import pandas as pd
 
         write_text(pairs, pd.DataFrame(overlaps, columns=["kind", "image", "seen", "bits"]).to_csv(index=False))

@@ -65,6 +65,7 @@ ALTERATIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 def plain_hashes(image: Image.Image) -> np.ndarray:
     """ImageHash's 256-bit `phash` of the whole photograph in the form of `fundus_hashes`: what this one is better than."""
+    # here, because imagehash takes a moment to import
     from imagehash import phash
 
     views = [np.packbits(phash(view, 16).hash).view(np.uint64) for view in (image, ImageOps.mirror(image))]

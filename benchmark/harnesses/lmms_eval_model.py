@@ -13,6 +13,7 @@ import torch
 from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from PIL import Image
+from tqdm import tqdm
 
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.loading.load import load
@@ -36,6 +37,7 @@ _SAMPLING = ("temperature", "top_p", "top_k", "num_beams")
 
 def manifest() -> "ModelManifest":
     """What the entry point tells lmms-eval: the model's id and where its class is."""
+    # optional, from the extra `lmms-eval`
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return ModelManifest(model_id=MODEL_ID, simple_class_path=f"{__name__}.{MgllGraft.__name__}")
@@ -147,8 +149,6 @@ class MgllGraft(lmms):
         self, questions: Sequence[list[Instance]], what: str
     ) -> Iterator[tuple[list[list[Instance]], list[EncodedPrompts]]]:
         """Batches of questions (each the requests about it) with their prompts; no batch mixes those with and without image."""
-        from tqdm import tqdm
-
         with tqdm(total=len(questions), desc=what, disable=self.rank != 0) as bar:
             for start in range(0, len(questions), self.batch_size):
                 batch = questions[start : start + self.batch_size]

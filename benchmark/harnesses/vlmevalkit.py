@@ -100,6 +100,7 @@ def _read_alike(image: str) -> bool:
 
 def _check_reading(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
     """VLMEvalKit reads with pandas' defaults, to which `None` or `NA` is a missing option and `007` a number."""
+    # here, because pandas takes a moment to import
     import pandas as pd
 
     table = pd.read_csv(path, sep="\t", usecols=list(TEXTS))

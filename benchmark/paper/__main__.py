@@ -1,12 +1,13 @@
 """Print the paper's own results with intervals."""
 
+import argparse
+
 from benchmark.paper.rows import PAPER_HOSTS, misprints, paper_change, paper_floor, paper_rows, summarise_row
 from benchmark.stats.significance import Estimate
 
 
 def _main(arguments: list[str] | None = None) -> int:
-    import argparse
-
+    # here, because rich takes a moment to import
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table

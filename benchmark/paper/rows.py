@@ -282,6 +282,7 @@ def _difference(before: Estimate, after: Estimate) -> Estimate:
 
 
 def _mcnemar_p(only_before: int, only_after: int) -> float:
+    # here, because scipy takes a moment to import
     from scipy.stats import binomtest
 
     discordant = only_before + only_after

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def print_report(report: Report) -> None:
     """Print the main table, the letters and the findings."""
+    # here, because rich takes a moment to import
     from rich.console import Console
     from rich.text import Text
 

@@ -14,6 +14,7 @@ from mgll.files import write_text
 
 def write_report(out: str | os.PathLike[str], report: Report) -> dict[str, Path]:
     """Write the page, the Markdown and the tables into a directory, each atomically; return their paths by name."""
+    # here, because jinja2 takes a moment to import
     from benchmark.report.html_page import page
 
     out = Path(out)

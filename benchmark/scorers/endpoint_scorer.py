@@ -83,6 +83,7 @@ class EndpointScorer:
         if not endpoint:
             raise ValueError(f"openai:{model} needs --endpoint, the server's address such as http://127.0.0.1:8000/v1")
         try:
+            # optional, from the extra `endpoint`
             from openai import OpenAI
         except ImportError:
             raise ValueError("the package openai is missing; `pip install mgll-graft[endpoint]` brings it") from None

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ class LmmsEvalScorer:
 
     def _answers(self, documents: Sequence[_Document], requests: list[Any]) -> list[Any]:
         """Run requests of one kind and return the model's answers."""
+        # here, because torch takes seconds to import
         from loguru import logger
 
         self._lm.task_dict = {_TASK: {_SPLIT: documents}}
@@ -143,8 +145,6 @@ def _load(model: str, arguments: str, device: str) -> tuple[Any, str]:
         from lmms_eval.models import get_model
     except ImportError:
         raise ValueError("lmms-eval is not installed; `pip install mgll-graft[lmms-eval]` brings it") from None
-    from importlib.metadata import version
-
     from benchmark.scorers.transformers_scorer import directory_fingerprint
 
     settings = utils.simple_parse_args_string(arguments)

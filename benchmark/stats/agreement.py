@@ -53,6 +53,7 @@ def agreement(first: Sequence[int | None], second: Sequence[int | None]) -> Agre
 
 
 def _kappa(pairs: Sequence[tuple[int, int]]) -> float:
+    # here, because scikit-learn takes a moment to import
     from sklearn.metrics import cohen_kappa_score
 
     if len({choice for pair in pairs for choice in pair}) < 2:

@@ -133,6 +133,7 @@ def consistency(chosen: ArrayLike) -> float:
 
 def letter_preference(chosen: ArrayLike) -> LetterPreference:
     """How often each letter was chosen; `chosen` is [cases, rotations] in stored order, -1 for none."""
+    # here, because scipy takes a moment to import
     from scipy.stats import chisquare, entropy
 
     picked = _chosen(chosen)

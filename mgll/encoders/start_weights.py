@@ -78,6 +78,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Json]:
     """The tensors in a folder, and what the folder says about the model to which they belong."""
     said = {name: _json(folder / name) for name in ("config.json", "open_clip_config.json")}
     if "model_type" in said["config.json"]:
+        # here, because safetensors takes a moment to import
         from mgll.encoders.transformers_folder import read_transformers
 
         model = read_transformers(folder)

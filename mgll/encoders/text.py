@@ -152,6 +152,7 @@ class TextEncoder(nn.Module):
 
 def _load(folder: str, dropout: float) -> tuple[Any, Any]:
     """Load a text model, in float32, and its tokenizer."""
+    # here, because transformers takes seconds to import
     from transformers import AutoConfig, AutoTokenizer
 
     if Path(folder).is_absolute() and not Path(folder).is_dir():

@@ -38,6 +38,7 @@ def vision_encoder(name: str, image_size: int, start_weights: str | None = None,
     """
     source, _, inside = name.partition(":")
     if source == "hf" and inside:
+        # here, because safetensors takes a moment to import
         from mgll.encoders.transformers_folder import read_transformers
 
         if options:

@@ -75,6 +75,7 @@ def timm_config(architecture: str, image_size: int, options: dict[str, Any]) -> 
     Raises:
         ValueError: if timm has no model of that name.
     """
+    # here, because timm takes seconds to import
     import timm
 
     if architecture not in timm.list_models():

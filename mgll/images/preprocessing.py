@@ -97,6 +97,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def to_square(image: Image.Image, preprocessing: Preprocessing) -> "Tensor":
     """Resize an RGB image by the tower's rule: uint8 tensor [3, size, size]."""
+    # here, because torch takes seconds to import
     from torchvision.transforms.v2 import (
         InterpolationMode,  # here, because it takes seconds and grafting never needs it
     )

@@ -141,6 +141,7 @@ def _by_class(counts: Counts) -> "Table":
 
 
 def _table(first: str, *columns: str) -> "Table":
+    # here, because rich takes a moment to import
     from rich.table import Table
 
     table = Table(first)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from tqdm import tqdm
 
 from mgll.files import atomic_path, sha256
 from mgll.formats import FormatError
@@ -124,8 +125,6 @@ def _claim(out: Path, made_of: Mapping[str, object]) -> None:
 
 def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> Iterator[Record]:
     """Write the shards that are missing, and yield the records with the new places of their images."""
-    from tqdm import tqdm
-
     for number, indices in enumerate(tqdm(parts, unit="shard")):
         shard = out / f"{number:06d}.tar"
         if not shard.is_file():

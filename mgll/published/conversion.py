@@ -65,6 +65,7 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
         FormatError: if the file cannot be read without running code, or its tensors are not exactly those of the layout.
         ValueError: for an unknown layout or setting, or a setting that is needed and that neither file, layout nor caller states.
     """
+    # here, because torch takes seconds to import
     from mgll.encoders.start_weights import resized
     from mgll.encoders.transformers_folder import read_transformers
 

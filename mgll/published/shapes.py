@@ -32,6 +32,7 @@ def config_from_tensors(layout: Layout, tensors: "Mapping[str, Tensor]") -> tupl
 
 
 def _clip(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]:
+    # here, because transformers takes seconds to import
     from mgll.encoders.vision_configs import clip_config
 
     width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].shape

@@ -23,6 +23,7 @@ def grey_pixels(header: "Dataset", max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         ImageError: for colour, several frames, an empty, constant or too large image, or pixels that can't be decoded.
     """
+    # optional, from the extra `dicom`
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
     _check(header, max_pixels)

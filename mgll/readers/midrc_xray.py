@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from mgll.files import atomic_path, write_text
 from mgll.images.files import ImageError
@@ -80,8 +81,6 @@ def read_midrc_xray(folder: str | os.PathLike[str], conversion: Conversion, work
     PNG files that exist already are kept, so that a stopped conversion can be continued. `left_out.txt` in the folder of the PNG
     files names every file that was left out.
     """
-    from tqdm import tqdm
-
     paths = sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
     records: dict[str, Record] = {}
     left_out = []
@@ -106,6 +105,7 @@ def _converted(paths: list[str], conversion: Conversion, workers: int) -> Iterat
 
 def _convert(path: str, conversion: Conversion) -> Record | str:
     """Write the PNG of a file and return its record, or the reason why the file is left out."""
+    # optional, from the extra `dicom`
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 

@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     if options.contact_sheet:
+        # here, because scipy takes a moment to import
         from mgll.synthetic.contact_sheet import contact_sheet
 
         codes = options.classes or [disease.code for disease in benchmark_classes()]

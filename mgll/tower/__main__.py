@@ -14,6 +14,7 @@ def _check_geometry(path: str) -> None:
     """
     if read_header(path).measured is None:
         return
+    # here, because torch takes seconds to import
     from mgll.tower.model import measure
 
     model, header = load_tower(path)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from mgll.images.preprocessing import open_image, preprocess
 from mgll.tower.file import TowerHeader, load_tower
@@ -30,8 +31,8 @@ def model_features(
     Raises:
         ImageError: for an image that cannot be read; an evaluation never skips one.
     """
+    # here, because torch takes seconds to import
     import torch
-    from tqdm import tqdm
 
     from mgll.tower.model import image_feature
 

@@ -59,6 +59,7 @@ def save_tower(
         KeyError: if the model is of another kind.
         ValueError: if the model does not take images of the preprocessing's size, or does not have the output of `pooling`.
     """
+    # here, because torch takes seconds to import
     from safetensors.torch import save_file
 
     from mgll.tower.model import check_pooling, config_of, measure

@@ -58,6 +58,7 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
     Raises:
         ValueError: for a `model_type` that is neither in `PLAIN_VITS` nor timm's, or arguments that its class does not take.
     """
+    # here, because transformers takes seconds to import
     from transformers import MODEL_MAPPING, AutoConfig
 
     kind = config.get("model_type", CLIP)

@@ -21,6 +21,7 @@ def resize_positions(table: "Tensor", grid: int) -> "Tensor":
     `interpolate_pos_encoding` in transformers, so a tower with baked embeddings gives the same output as one that interpolates
     while running.
     """
+    # here, because torch takes seconds to import
     import torch
 
     rows, width = table.shape[-2:]

@@ -22,6 +22,7 @@ def gather_moments(model: nn.Module, optimizer: Any, keep: bool) -> dict[str, Te
 
     Collective: all processes must call it.
     """
+    # optional, from the extra `deepspeed`
     from deepspeed.utils import safe_get_full_optimizer_state
 
     _link(optimizer)

@@ -4,6 +4,7 @@ import argparse
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,7 @@ def read_content(path: Path) -> Any:
     Raises:
         FormatError: if there is no such file, it is damaged, or it holds an object of another class.
     """
+    # here, because torch takes seconds to import
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -129,8 +131,6 @@ def file_in(folder: Path) -> Path:
 
 def is_torchscript(path: Path) -> bool:
     """Whether the file is an archive of TorchScript, as OpenAI's CLIP is published."""
-    import zipfile
-
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -151,8 +151,6 @@ def _torchscript(path: Path) -> "dict[str, Tensor]":
     Raises:
         FormatError: if a class in the archive has code that the reader would run.
     """
-    import zipfile
-
     import torch
 
     with zipfile.ZipFile(path) as archive:

@@ -84,6 +84,7 @@ Part = Stored | Held | Joined
 
 def torch_dtype(part: Part) -> Any:
     """The `torch.dtype` of a tensor in a file or in memory."""
+    # here, because torch takes seconds to import
     import torch
 
     return getattr(torch, _DTYPES[part.dtype])

@@ -23,6 +23,7 @@ POLICIES: tuple[TokenPolicy, ...] = get_args(TokenPolicy)
 
 def resize_grid(features: "Tensor", grid: int) -> "Tensor":
     """Patch features [B, side * side, width] on another grid: [B, grid * grid, width], bilinear."""
+    # here, because torch takes seconds to import
     import torch
 
     resized = torch.nn.functional.interpolate(

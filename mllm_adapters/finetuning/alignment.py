@@ -38,6 +38,7 @@ def align_connector(loaded: LoadedHost, captions: Sequence[str], batches: Sequen
     Raises:
         HostError: if the connector has no linear layer that could be fitted.
     """
+    # here, because scikit-learn takes a moment to import
     from sklearn.linear_model import RidgeCV
 
     layer = _last_linear(loaded)

@@ -145,6 +145,7 @@ def _cast(part: Part, old: Part, positions: int | None) -> "Tensor":
 def _new_tensors(opened: OpenedHost, plan: Plan, seed: int, fitted: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     if not plan.new:
         return {}
+    # here, because torch takes seconds to import
     import torch
 
     generator = torch.Generator().manual_seed(seed)

@@ -46,6 +46,7 @@ class JanusPro(LastHiddenStateHost):
         Raises:
             HostError: if the donor lacks the feature layer.
         """
+        # here, because transformers takes seconds to import
         from mllm_adapters.modules.square_images import use_squares
 
         files = copy.deepcopy(source.files)

@@ -51,6 +51,7 @@ def load(
 
 def model_class(host: Host, tower: TowerSpec | None = None) -> Any:
     """The class of a host's models; for a tower that it cannot hold, a subclass that takes the module of `Host.build_tower`."""
+    # here, because torch takes seconds to import
     import transformers
 
     module, _, name = host.model_class.rpartition(":")

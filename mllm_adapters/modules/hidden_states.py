@@ -14,6 +14,7 @@ class HiddenStatesHost(Host):
 
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The donor, with its tokens as the only hidden state; the configuration of a graft says that the last one is read."""
+        # here, because torch takes seconds to import
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         from mllm_adapters.modules.grafted_tower import GraftedTower

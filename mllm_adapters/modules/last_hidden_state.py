@@ -14,6 +14,7 @@ class LastHiddenStateHost(Host):
 
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The donor, with its tokens as the last hidden state."""
+        # here, because torch takes seconds to import
         from mllm_adapters.modules.grafted_tower import GraftedTower
 
         return GraftedTower(spec, as_last_hidden_state)

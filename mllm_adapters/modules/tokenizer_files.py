@@ -24,6 +24,7 @@ def read_tokenizer(directory: Path) -> Any:
     Raises:
         FormatError: if it has neither, or sentencepiece is needed and not installed.
     """
+    # here, because transformers takes seconds to import
     from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
     settings = _settings(directory)

@@ -23,6 +23,7 @@ def tree_attention(model: Any, limbs: Sequence[Sequence[range]]) -> Iterator[Non
         model: a model that takes a mask [cases, 1, length, length], in which every limb sees the first limb of its case and itself.
         limbs: for each case the places of its limbs, one after the other. The first is the common start, which is causal.
     """
+    # here, because transformers takes seconds to import
     from transformers import AttentionInterface
 
     config = model.get_decoder().config.get_text_config()

@@ -77,6 +77,7 @@ def llava_config(old: Json, vision: Json, text_model_type: str) -> Json:
     Raises:
         HostError: if connector or feature selection are not LLaVA-1.5's.
     """
+    # here, because torch takes seconds to import
     from transformers import AutoConfig
 
     projector, select = old.get("mm_projector_type", "linear"), old.get("mm_vision_select_feature", "patch")

@@ -98,6 +98,7 @@ def _rename(tensors: Mapping[str, Part], table: NameTable, path: Path) -> dict[s
 
 
 def _equal(one: Any, other: Any) -> bool:
+    # here, because torch takes seconds to import
     import torch
 
     return one.tensor.data_ptr() == other.tensor.data_ptr() or torch.equal(one.tensor, other.tensor)

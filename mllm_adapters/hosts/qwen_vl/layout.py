@@ -47,6 +47,7 @@ def read_published(directory: Path) -> Source:
         FormatError: if it is damaged or incomplete, or its tokenizer is not the one that its configuration was made for.
         HostError: if it is of another family.
     """
+    # here, because torch takes seconds to import
     from mllm_adapters.hosts.qwen_vl.tokenizer import BYTE_PAIRS, tokenizer_files
 
     old = read_json(directory / "config.json")
