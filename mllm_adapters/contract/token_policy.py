@@ -23,6 +23,7 @@ POLICIES: tuple[TokenPolicy, ...] = get_args(TokenPolicy)
 
 def resize_grid(features: "Tensor", grid: int) -> "Tensor":
     """Resize patch features [B, side * side, width] bilinearly to another grid: [B, grid * grid, width]."""
+    # inside functions, because listing the hosts needs neither torch nor transformers
     import torch
 
     resized = torch.nn.functional.interpolate(

@@ -46,6 +46,7 @@ class JanusPro(LastHiddenStateHost):
         Raises:
             HostError: if the donor lacks the feature layer.
         """
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from mllm_adapters.modules.square_images import use_squares
 
         files = copy.deepcopy(source.files)

@@ -25,6 +25,7 @@ def read_tokenizer(directory: Path) -> Any:
     Raises:
         FormatError: if the checkpoint has neither file, or sentencepiece is needed and not installed.
     """
+    # inside functions, because listing the hosts needs neither torch nor transformers
     from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
     settings = _settings(directory)

@@ -77,6 +77,7 @@ def llava_config(old: Json, vision: Json, text_model_type: str) -> Json:
     Raises:
         HostError: if the connector is not LLaVA-1.5's.
     """
+    # inside functions, because listing the hosts needs neither torch nor transformers
     from transformers import AutoConfig
 
     projector, select = old.get("mm_projector_type", "linear"), old.get("mm_vision_select_feature", "patch")

@@ -99,6 +99,7 @@ def _rename(tensors: Mapping[str, Part], table: NameTable, path: Path) -> dict[s
 
 
 def _equal(one: Any, other: Any) -> bool:
+    # inside functions, because listing the hosts needs neither torch nor transformers
     import torch
 
     return one.tensor.data_ptr() == other.tensor.data_ptr() or torch.equal(one.tensor, other.tensor)

@@ -1,7 +1,7 @@
 """The published layout of Qwen-VL, read under the names of `mllm_adapters.hosts.qwen_vl.model`.
 
-In that layout the decoder has GPT's names, one map makes queries, keys and values, tower and resampler are one module, tokenizer
-and image processor are remote code. This module writes all of that out; weights are renamed or cut, never computed.
+In that layout the decoder has GPT's names, one map makes queries, keys and values, tower and resampler are one module, and
+tokenizer and image processor are remote code. This module writes all of that out; weights are renamed or cut, never computed.
 """
 
 from collections.abc import Mapping
@@ -47,6 +47,7 @@ def read_published(directory: Path) -> Source:
         FormatError: if it is damaged or incomplete, or its tokenizer is not the one that its configuration was made for.
         HostError: if it is of another family.
     """
+    # inside functions, because listing the hosts needs neither torch nor transformers
     from mllm_adapters.hosts.qwen_vl.tokenizer import BYTE_PAIRS, tokenizer_files
 
     old = read_json(directory / "config.json")
