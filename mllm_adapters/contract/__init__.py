@@ -1,4 +1,4 @@
-"""What a host, a donor tower and a graft must say about themselves."""
+"""What a host, a donor and a graft say about themselves; `terms` says what these three words mean."""
 
 import lazy_loader
 

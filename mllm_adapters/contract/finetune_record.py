@@ -1,4 +1,4 @@
-"""What `finetune.json` holds."""
+"""The content of `finetune.json`."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -12,18 +12,18 @@ FINETUNE = "finetune.json"
 
 
 class FinetuneRecord(Row):
-    """What a fine-tuned directory says about itself, in `finetune.json`; written last, so its presence means a finished run.
+    """The record of a fine-tuned directory. It is written last, so its presence means a finished run.
 
     Attributes:
         schema_: format and version (`schema` in the file).
         host: name of the host.
         base: the directory that was fine-tuned, relative to this one.
-        base_sha256: of the base's shards by name; another base is refused.
-        settings: of the run, resolved.
-        questions: how many there were, and the SHA-256 over them and their images.
-        trained: parameters trained in the language model and in the connector.
+        base_sha256: SHA-256 of the base's shards by name; a base with other weights is refused.
+        settings: settings of the run, with defaults filled in.
+        questions: number of questions, and the SHA-256 over them and their images.
+        trained: number of parameters trained in the language model and in the connector.
         supervised: token ids of the letters A to D that were trained.
-        provenance: versions and commit.
+        provenance: versions of the software and commit of this project.
     """
 
     schema_: Literal["mgll.finetune/1"] = Field(alias="schema")
@@ -38,7 +38,7 @@ class FinetuneRecord(Row):
 
 
 def read_finetune(directory: Path) -> FinetuneRecord:
-    """The record of a fine-tuned directory.
+    """Read the record of a fine-tuned directory.
 
     Raises:
         FormatError: if it is missing or not of this schema.

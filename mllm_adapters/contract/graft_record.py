@@ -1,4 +1,4 @@
-"""What `graft.json` holds."""
+"""The content of `graft.json`."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ GRAFT = "graft.json"
 
 
 class Donor(Row):
-    """The tower file that was grafted: its path as given, SHA-256 of the file, and its own record of where it comes from."""
+    """The tower file that was grafted: its path as the user gave it, its SHA-256, and its own record of where it comes from."""
 
     path: str
     sha256: str
@@ -22,14 +22,14 @@ class Donor(Row):
 
 
 class TensorChange(Row):
-    """One tensor in which graft and host differ.
+    """A tensor in which graft and host differ.
 
     Attributes:
-        name: as in the files.
-        change: `replaced` by or added from the donor; `new` was initialised and needs training; `dropped` is gone.
-        sha256: of its bytes; None when dropped.
-        before: SHA-256 of the host's tensor of that name; None where it had none.
-        shape: its present shape, or its last one when dropped.
+        name: name of the tensor in the files.
+        change: `replaced` comes from the donor; `new` was initialised and needs training; `dropped` is gone.
+        sha256: SHA-256 of the tensor's bytes; None for a dropped tensor.
+        before: SHA-256 of the host's tensor with this name; None where the host had none.
+        shape: shape of the tensor; for a dropped tensor, the shape that it had.
     """
 
     name: str
@@ -43,11 +43,11 @@ class WarmStart(Row):
     """The linear map that a warm graft starts from.
 
     Attributes:
-        images: unlabelled images on which it was fitted.
-        held_out: those among them that chose its strength and were left out for `explained`.
-        tokens: pairs of tokens.
-        strength: of the ridge, in units of the donor tokens' mean variance.
-        explained: share of the variance of the old tower's tokens that it explains on the images left out.
+        images: number of unlabelled images on which the map was fitted.
+        held_out: number of images among them that chose the strength and on which `explained` was measured.
+        tokens: number of pairs of tokens.
+        strength: strength of the ridge, in units of the donor tokens' mean variance.
+        explained: share of the variance of the old tower's tokens that the map explains on the held-out images.
     """
 
     images: int
@@ -62,19 +62,19 @@ class Graft(Row):
 
     Attributes:
         schema_: format and version (`schema` in the file).
-        host: the host's name in the registry.
+        host: name of the host in the registry.
         source: the checkpoint as the user named it.
-        donor: the tower; None where the host was only converted to the layout that we load.
-        settings: what the user chose, token policy among them.
-        features: vectors that the connector yields for one image.
-        placeholders: image tokens that the processor puts into the prompt; equal to `features`.
-        tower: which model the donor is and how it is run, where the host's class cannot do it; None where that class can.
-        loads_in: `transformers`, or `mllm_adapters.load` where the graft needs code of ours.
-        warm: what a warm graft starts from; None for a cold one.
+        donor: the tower file; None where the host was only converted to the layout that this project loads.
+        settings: the user's settings, token policy included.
+        features: number of vectors that the connector yields for one image.
+        placeholders: number of image tokens that the processor puts into the prompt; equal to `features`.
+        tower: which model the donor is and how it is run; None where the host's own class builds and reads it.
+        loads_in: `transformers`, or `mllm_adapters.load` where the graft needs code of this project.
+        warm: the map that a warm graft starts from; None for a cold graft.
         connector_needs_training: False only if the donor equals the old tower in every byte and in how it is used.
-        tensors: what changed.
-        files: every file of the directory but this one.
-        provenance: versions and commit.
+        tensors: every tensor that changed.
+        files: every file of the directory except this one.
+        provenance: versions of the software and commit of this project.
     """
 
     schema_: Literal["mgll.graft/1"] = Field(alias="schema")
@@ -93,12 +93,12 @@ class Graft(Row):
     provenance: dict[str, str]
 
     def changed(self, what: str) -> list[TensorChange]:
-        """The tensors with this change."""
+        """The tensors whose `change` is this word."""
         return [tensor for tensor in self.tensors if tensor.change == what]
 
 
 def read_graft(directory: str | os.PathLike[str]) -> Graft:
-    """The record of a graft directory.
+    """Read the record of a graft directory.
 
     Raises:
         FormatError: if it is missing or has a wrong field.

@@ -12,10 +12,10 @@ class EncodedPrompts:
     """Prompts about one image.
 
     Attributes:
-        prompts: as texts.
-        ids: token ids of each, the image's tokens among them.
-        image: what the image processor made, `pixel_values` and the like.
-        beside: further inputs as long as a text, by name, for each prompt: the ids of a second text encoder, the kinds of tokens.
+        prompts: the prompts as texts.
+        ids: token ids of each prompt, those of the image included.
+        image: inputs that the image processor made, such as `pixel_values`.
+        beside: further inputs that are as long as a text, by name, for each prompt: ids for a second text encoder, kinds of tokens.
     """
 
     prompts: tuple[str, ...]
@@ -25,6 +25,6 @@ class EncodedPrompts:
 
     @property
     def shared(self) -> int:
-        """Number of tokens with which all prompts begin; one is left to every prompt for itself."""
+        """Number of first tokens that all prompts have in common; every prompt keeps at least one token of its own."""
         shortest = min(len(ids) for ids in self.ids) - 1
         return next((i for i in range(shortest) if len({ids[i] for ids in self.ids}) > 1), shortest)

@@ -1,4 +1,8 @@
-"""Words that hosts and grafts share: errors, settings, a checkpoint on disk, new tensors."""
+"""Words that hosts and grafts share: errors, settings, a checkpoint on disk, new tensors.
+
+A *host* is a family of multimodal language models. A *donor* is a vision tower, in a tower file, that is about to be grafted: it
+takes the place of a host's own tower. A *graft* is the host's checkpoint with the donor in it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +20,15 @@ class HostError(ValueError):
 
 
 class GraftSettings(Row):
-    """What the user chooses about a graft.
+    """The user's choices for a graft.
 
     Attributes:
         tokens: the token policy (see `mllm_adapters.contract.token_policy`).
         feature_layer: which hidden state of the tower the connector reads (-1 is the last); None keeps the host's.
         feature_select: `default` drops the class token, `full` keeps it; None keeps the host's.
-        connector: `keep` the host's weights wherever they fit, or make all of them `new`.
-        seed: of newly initialised tensors.
-        warm: start from a map of the donor's tokens to the old tower's, fitted on images (see `mllm_adapters.graft.warm`).
+        connector: `keep` leaves the host's weights wherever they fit; `new` initialises all of them.
+        seed: seed of newly initialised tensors.
+        warm: start from a linear map of the donor's tokens to the old tower's, fitted on images (see `mllm_adapters.graft.warm`).
     """
 
     tokens: TokenPolicy = "native"
@@ -37,12 +41,12 @@ class GraftSettings(Row):
 
 @dataclass(frozen=True)
 class Source:
-    """A host's checkpoint as it lies on disk, under the names of the layout that is written.
+    """A host's checkpoint on disk, under the names of the layout that is written.
 
     Attributes:
-        directory: where it lies.
-        files: its JSON files by name, as they are to be written; a file that is not named here stays as it is.
-        tensors: where the bytes of each tensor lie, by the tensor's name in the files that are written.
+        directory: directory of the checkpoint.
+        files: JSON files of the checkpoint by name, as they will be written; a file that is not named here stays as it is.
+        tensors: place of each tensor's bytes, by the tensor's name in the files that are written.
         leave: patterns of further files that are not copied: code and tokenizers of the published layout.
     """
 
@@ -54,13 +58,13 @@ class Source:
 
 @dataclass(frozen=True)
 class NewTensor:
-    """A tensor that is initialised afresh: uniformly within 1 / sqrt(fan_in) as `torch.nn.Linear` does, or with a constant.
+    """A tensor to initialise: uniformly within 1 / sqrt(fan_in), as `torch.nn.Linear` does, or with a constant.
 
     Attributes:
-        name: end of the tensor's name in the host's files; where no tensor's name ends so, the whole name of a surplus one.
-        shape: its new shape.
-        fan_in: inputs of the layer.
-        fill: the constant, in place of random values (norms start at 1 and 0).
+        name: suffix of an existing tensor's name, which is replaced; if none matches, the full name of a tensor to add.
+        shape: shape of the tensor.
+        fan_in: number of inputs of the layer.
+        fill: constant to use in place of random values (norms start at 1 and 0).
     """
 
     name: str

@@ -7,8 +7,8 @@
   yields the old grid. Baked into the weights; out of distribution for a tower that never saw that resolution. A donor without
   learned positions (a convolutional trunk) runs on that image as it is.
 - `pooled`: one image token, the feature that the tower was trained to give (class token or mean of the patches after the last
-  norm, or the output of its own head). What it tells about a tower is the tower's own: from dozens of raw patch tokens a
-  trained connector learns nearly as much of a random tower. Needs a hook at run time too.
+  norm, or the output of its own head). It tells about the tower alone: from dozens of raw patch tokens a trained
+  connector learns nearly as much of a random tower. It needs a hook at run time too.
 """
 
 import math
@@ -22,8 +22,8 @@ POLICIES: tuple[TokenPolicy, ...] = get_args(TokenPolicy)
 
 
 def resize_grid(features: "Tensor", grid: int) -> "Tensor":
-    """Patch features [B, side * side, width] on another grid: [B, grid * grid, width], bilinear."""
-    # here, because torch takes seconds to import
+    """Resize patch features [B, side * side, width] bilinearly to another grid: [B, grid * grid, width]."""
+    # inside functions, because listing the hosts needs neither torch nor transformers
     import torch
 
     resized = torch.nn.functional.interpolate(

@@ -12,17 +12,18 @@ Triple = tuple[float, float, float]
 
 
 class TowerSpec(Architecture):
-    """How a donor is run inside a host; stands in `graft.json`.
+    """How a donor is run inside a host; it is stored in `graft.json`.
 
     Attributes:
-        pooling: which output of the donor was trained against texts.
+        pooling: the donor's output that was trained against texts.
         tokens: the token policy.
-        grid: side of the grid that is handed on.
-        layer: hidden state that is handed on; -1 is the last.
-        post_norm: apply the donor's last norm to it.
-        class_token: hand the class token on as well, first. Registers never are.
-        bridge: width of the host's own tower, to which a linear layer takes the tokens; None: they are handed on as they are.
-        scale, shift: `x * scale + shift` turns the host's normalised pixels into the donor's; None: they are the donor's already.
+        grid: side of the grid that is passed on.
+        layer: index of the hidden state that is passed on; -1 is the last.
+        post_norm: apply the donor's last norm to this hidden state.
+        class_token: pass the class token on, before the grid. Register tokens are never passed on.
+        bridge: width of the host's own tower, to which a linear layer maps the tokens; None: the tokens keep their width.
+        scale, shift: `x * scale + shift` turns pixels normalised for the host into pixels normalised for the donor; None: the
+            processor already normalises for the donor.
     """
 
     pooling: Pooling = "cls"
@@ -37,12 +38,12 @@ class TowerSpec(Architecture):
 
     @property
     def count(self) -> int:
-        """Tokens that the tower hands on."""
+        """Number of tokens that the tower passes on."""
         return 1 if self.tokens == "pooled" else self.grid**2 + self.class_token
 
     @property
     def width(self) -> int:
-        """Width of a token that is handed on."""
+        """Width of a token that is passed on."""
         return self.bridge or self.donor_width
 
     @property
@@ -56,11 +57,11 @@ class TowerSpec(Architecture):
         return self.geometry.size
 
     def positions(self, donor: Architecture) -> int | None:
-        """Side of the grid to which the donor's position embeddings are interpolated; None where it runs at its own size."""
+        """Side of the grid to which the donor's position embeddings are interpolated; None where the donor runs at its own size."""
         return self.geometry.grid if self.size != donor.geometry.size else None
 
     def stand_in(self) -> Json:
-        """A small CLIP tower with tokens of this width, for the class to build before the donor takes its place."""
+        """Configuration of a small CLIP tower of this width, which the host's class builds before the donor takes its place."""
         return {
             "model_type": CLIP,
             "hidden_size": self.width,
@@ -82,20 +83,20 @@ def tower_spec(
     host_normalisation: tuple[Triple, Triple] | None = None,
     host_width: int | None = None,
 ) -> TowerSpec:
-    """The donor under the user's token policy.
+    """How this donor is run under the user's settings.
 
     Args:
-        donor: the tower file's header.
-        settings: the user's.
+        donor: header of the tower file.
+        settings: the user's settings.
         host_grid: side of the grid of the host's own tower.
-        layer: which hidden state the host reads, where the user names none.
-        post_norm: whether the host reads it after the tower's last norm, where it is the last one.
-        class_token: whether the host reads the class token, where the user says nothing and the donor has one.
-        host_normalisation: mean and std of the pixels that arrive, where they are not the donor's own.
+        layer: index of the hidden state that is read where the user chooses none.
+        post_norm: whether the host reads the last hidden state after the tower's last norm.
+        class_token: whether the class token is read where the user does not choose and the donor has one.
+        host_normalisation: mean and std of the pixels that arrive; None: the processor normalises for the donor.
         host_width: width of the host's own tower, for the bridge of a warm graft; None where the host takes none.
 
     Raises:
-        HostError: if the donor has no such layer or no class token, does not see RGB, has no whole patch, or takes no other size.
+        HostError: if the donor lacks the layer or the class token, does not see RGB, has no whole patch, or takes no other size.
     """
     check_donor(donor)
     layer = feature_layer(donor, settings, layer)
@@ -127,7 +128,7 @@ def check_donor(donor: Architecture) -> None:
 
 
 def feature_layer(donor: Architecture, settings: GraftSettings, host_layer: int) -> int:
-    """Which hidden state is read: the user's choice, else the host's, where the donor has more than its last.
+    """Index of the hidden state that is read: the user's choice or else the host's; a donor with one hidden state gives that one.
 
     Raises:
         HostError: if the donor has no such hidden state.
@@ -149,10 +150,10 @@ def feature_layer(donor: Architecture, settings: GraftSettings, host_layer: int)
 
 
 def hands_class_token_on(donor: Architecture, settings: GraftSettings, of_host: bool) -> bool:
-    """Whether the class token is handed on: as the user says, else as in the host, where the donor has one.
+    """Whether the class token is passed on: the user's choice, or else the host's habit where the donor has a class token.
 
     Raises:
-        HostError: if the user asks for that of a donor that has none.
+        HostError: if the user asks for the class token of a donor that has none.
     """
     if settings.feature_select == "full" and not donor.geometry.class_token:
         raise HostError(f"the donor ({donor.kind}) has no class token to keep; leave --feature-select full away")
@@ -162,10 +163,10 @@ def hands_class_token_on(donor: Architecture, settings: GraftSettings, of_host: 
 
 
 def at_grid(donor: Architecture, grid: int) -> Architecture:
-    """The donor on images of such a size that its grid has this side. Learned positions are interpolated in the weights.
+    """The donor on images of the size that gives a grid of this side; learned positions are interpolated in the weights.
 
     Raises:
-        HostError: if more of its tensors than the positions depend on the size of the image.
+        HostError: if tensors other than the positions depend on the size of the image.
     """
     old = donor.geometry
     if grid == old.grid:

@@ -56,7 +56,7 @@ class InternVL(LastHiddenStateHost):
         Raises:
             HostError: if the donor lacks the feature layer, or its grid does not divide into the blocks of the shuffle.
         """
-        # here, because torch takes seconds to import
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from mllm_adapters.modules.square_images import use_squares
 
         files = copy.deepcopy(source.files)

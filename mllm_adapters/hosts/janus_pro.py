@@ -46,7 +46,7 @@ class JanusPro(LastHiddenStateHost):
         Raises:
             HostError: if the donor lacks the feature layer.
         """
-        # here, because transformers takes seconds to import
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from mllm_adapters.modules.square_images import use_squares
 
         files = copy.deepcopy(source.files)

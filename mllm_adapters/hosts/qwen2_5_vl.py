@@ -26,7 +26,7 @@ class Qwen25VL(Qwen2VL):
 
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The donor, and behind it a merger of its width."""
-        # here, because torch takes seconds to import
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLPatchMerger
 
         from mllm_adapters.hosts.qwen2_vl.visual import GraftedVisual

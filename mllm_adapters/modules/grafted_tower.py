@@ -13,13 +13,13 @@ from mllm_adapters.contract.tower_spec import TowerSpec
 
 
 class GraftedTower(nn.Module):
-    """Stands where the host's tower stood. Its weights are the donor's, named `donor.*` and the tower file's name.
+    """The module in the place of the host's tower. The donor's tensors are named `donor.` and their name in the tower file.
 
-    In a warm graft a linear layer, `bridge.*`, takes the tokens to the width of the tower that went.
+    In a warm graft a linear layer, `bridge.*`, maps the tokens to the width of the tower that was replaced.
 
     Args:
         spec: how to run the donor.
-        hand_on: from tokens [B, spec.count, spec.width] to the output object that the host's code reads.
+        hand_on: turns tokens [B, spec.count, spec.width] into the output object that the host's code reads.
     """
 
     def __init__(self, spec: TowerSpec, hand_on: Callable[[Tensor], Any]) -> None:
@@ -29,13 +29,13 @@ class GraftedTower(nn.Module):
         self.bridge = nn.Linear(spec.donor_width, spec.bridge) if spec.bridge else None
 
     def train(self, mode: bool = True) -> "GraftedTower":
-        """The donor stays as it is when it is used: frozen, without dropout, and its batch norms do not learn."""
+        """Set the mode of everything except the donor, which stays frozen, without dropout and with fixed batch norms."""
         super().train(mode)
         self.donor.eval()
         return self
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Any:
-        """What the host's code expects of its own tower, for pixels [B, 3, H, W]."""
+        """The output object that the host's code expects of its own tower, for pixels [B, 3, H, W]."""
         return self._hand_on(self.features(pixel_values))
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -66,10 +66,10 @@ class GraftedTower(nn.Module):
 
 
 class Replay(nn.Module):
-    """Stands where the frozen tower stood and hands on features that it made earlier.
+    """The module in the place of a frozen tower; it returns features that the tower made earlier.
 
     Args:
-        hand_on: from those features to the output object that the host's code reads.
+        hand_on: turns those features into the output object that the host's code reads.
     """
 
     def __init__(self, hand_on: Callable[[Tensor], Any]) -> None:
@@ -77,16 +77,16 @@ class Replay(nn.Module):
         self._hand_on = hand_on
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Any:
-        """The output for features that come in the place of pixels."""
+        """The output object for features that come in the place of pixels."""
         return self._hand_on(pixel_values)
 
 
 class BridgedReplay(nn.Module):
-    """The same for a warm graft, whose bridge is trained and therefore stays: the features are those before it.
+    """The module in the place of a warm graft's tower: the bridge is trained and stays, the features before it are kept ones.
 
     Args:
-        bridge: the graft's.
-        replay: what hands on the features behind it.
+        bridge: the bridge of the graft.
+        replay: the module that turns features behind the bridge into the output object.
     """
 
     def __init__(self, bridge: nn.Module, replay: nn.Module) -> None:
@@ -94,13 +94,13 @@ class BridgedReplay(nn.Module):
         self.bridge, self._replay = bridge, replay
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Any:
-        """The output for features before the bridge that come in the place of pixels."""
+        """The output object for features before the bridge that come in the place of pixels."""
         return self._replay(self.bridge(pixel_values))
 
 
 @contextmanager
 def without_bridge(tower: Any) -> Iterator[None]:
-    """For the time being a tower hands on what lies before its bridge; one that has none stays as it is."""
+    """Let a tower return the tokens before its bridge while the block runs; a tower without a bridge stays as it is."""
     bridge = getattr(tower, "bridge", None)
     if bridge is not None:
         tower.bridge = None

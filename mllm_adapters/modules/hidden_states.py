@@ -1,4 +1,4 @@
-"""What hosts share whose configuration says which hidden states the connector reads. Imports no torch until a model runs."""
+"""Methods of hosts whose configuration says which hidden states the connector reads. Imports no torch until a model runs."""
 
 from typing import TYPE_CHECKING, Any
 

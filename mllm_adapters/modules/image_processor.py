@@ -1,11 +1,11 @@
-"""A tower's preprocessing in the words of transformers' image processors."""
+"""A tower's preprocessing as settings of transformers' image processors."""
 
 from mgll.images.preprocessing import Preprocessing
 from mllm_adapters.checkpoints.json_files import Json
 
 
 def image_processor_settings(preprocessing: Preprocessing) -> Json:
-    """What `LlavaImageProcessor` reads from a JSON file; it does the same arithmetic as `mgll.images.preprocessing`."""
+    """Settings of the `LlavaImageProcessor` that does this preprocessing, with the arithmetic of `mgll.images.preprocessing`."""
     size, square = preprocessing.size, {"height": preprocessing.size, "width": preprocessing.size}
     return {
         "image_processor_type": "LlavaImageProcessor",

@@ -1,4 +1,4 @@
-"""What hosts share whose connector reads the last hidden state of their tower. Imports no torch until a model runs."""
+"""Methods of hosts whose connector reads the last hidden state of their tower. Imports no torch until a model runs."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,7 @@
-"""The processor of native hosts: one marker in the text becomes the image's tokens, and a stock image processor does the rest."""
+"""The processor of hosts whose model is in this project.
+
+One marker in the text becomes the image's tokens, and a stock image processor does the rest.
+"""
 
 from typing import Any
 
@@ -13,14 +16,14 @@ class PlaceholderProcessor(ProcessorMixin):
     below lie in `processor_config.json`.
 
     Attributes:
-        marker: what stands for one image in a prompt.
+        marker: text that stands for one image in a prompt.
         before: text in front of the image's tokens.
-        token: the token that the model replaces by a feature, or reads as the image's place.
-        after: text behind them.
-        count: how many tokens an image has.
+        token: token that the model replaces by a feature, or reads as the image's place.
+        after: text behind the image's tokens.
+        count: number of tokens of one image.
 
     Raises:
-        ValueError: when `token` is not exactly one token of the tokenizer or `count` is below 1; when called, if text and images
+        ValueError: if `token` is not exactly one token of the tokenizer or `count` is below 1; when called, if text and images
             disagree about the number of images.
     """
 
@@ -45,14 +48,14 @@ class PlaceholderProcessor(ProcessorMixin):
 
     @property
     def image_token(self) -> str:
-        """What ProcessorMixin looks for in a text."""
+        """The text that ProcessorMixin replaces."""
         return self.marker
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
-        """What ProcessorMixin puts in its place."""
+        """The text that ProcessorMixin puts in the place of a marker."""
         return self.before + self.token * self.count + self.after
 
     @property
     def unused_input_names(self) -> list[str]:
-        """Decoders have no use for what tokenizers say by default about sentence pairs."""
+        """Names of the tokenizer's outputs to leave out: decoders do not read kinds of sentences."""
         return ["token_type_ids"]

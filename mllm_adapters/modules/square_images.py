@@ -1,4 +1,4 @@
-"""What the donor was trained on, in processors whose own image processor would cut tiles or pad in another colour."""
+"""The donor's own preprocessing in processors whose image processor would cut tiles or pad in another colour."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,12 @@ from mgll.images.preprocessing import Preprocessing
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.modules.image_processor import image_processor_settings
 
-#: Lies beside the stock processor's files, which stay as they are.
+#: The donor's preprocessing; this file lies beside those of the stock processor, which stay as they are.
 FILE = "square_images.json"
 
 
 class TileSettings(ImagesKwargs, total=False):
-    """What some processors tell their image processor about tiles."""
+    """Arguments about tiles that some processors pass to their image processor."""
 
     crop_to_patches: bool
     min_patches: int
@@ -25,15 +25,15 @@ class TileSettings(ImagesKwargs, total=False):
 
 
 class SquareImages(LlavaImageProcessor):
-    """One square a photograph, by the tower's own rule: `pixel_values` [B, 3, size, size].
+    """Makes one square of each photograph by the tower's own rule: `pixel_values` [B, 3, size, size].
 
-    Asked for tiles, it gives the one square nevertheless, and says that it is one (`num_patches`).
+    A processor that asks for tiles is given the one square, and `num_patches` says that there is one.
     """
 
     valid_kwargs = TileSettings
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
-        """As `LlavaImageProcessor`."""
+        """Make `pixel_values`, and `num_patches` where tiles are asked for; arguments are those of `LlavaImageProcessor`."""
         asked = [kwargs.pop(name, None) for name in ("crop_to_patches", "min_patches", "max_patches")]
         found = super().__call__(images, *args, **kwargs)
         if any(asked):
@@ -42,7 +42,7 @@ class SquareImages(LlavaImageProcessor):
 
 
 def load_with_squares(processor_class: Any, directory: Path) -> Any:
-    """The stock processor of a directory; of a graft, with the donor's own preprocessing in it."""
+    """Load the stock processor of a directory; that of a graft does the donor's own preprocessing."""
     processor = processor_class.from_pretrained(directory)
     if (directory / FILE).is_file():
         processor.image_processor = SquareImages(**json.loads((directory / FILE).read_text(encoding="utf-8")))
@@ -50,6 +50,6 @@ def load_with_squares(processor_class: Any, directory: Path) -> Any:
 
 
 def use_squares(files: dict[str, Json], preprocessing: Preprocessing, **settings: Any) -> None:
-    """Have a directory's processor make the pixels of a tower's preprocessing, and change further settings of it."""
+    """Write the donor's preprocessing into a directory's files, and change further settings of its processor."""
     files[FILE] = image_processor_settings(preprocessing)
     files.setdefault("processor_config.json", {}).update(settings)

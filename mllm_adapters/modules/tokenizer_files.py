@@ -16,15 +16,16 @@ CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
 
 
 def read_tokenizer(directory: Path) -> Any:
-    """The tokenizer of a Llama-like checkpoint, from its `tokenizer.json` or else from sentencepiece's model.
+    """Read the tokenizer of a Llama-like checkpoint from its `tokenizer.json`, or else from sentencepiece's model.
 
-    LLaVA's own repository tokenises each stretch of text beside an image by itself, and a tokenizer puts a space in front of what
-    it is given. So here a space goes in front of each stretch between special tokens, not of the first alone.
+    LLaVA's own repository tokenises each stretch of text beside an image by itself, and a tokenizer puts a space in front of
+    every text that it is given. This tokenizer therefore puts a space in front of each stretch between special tokens, and
+    not only in front of the first.
 
     Raises:
-        FormatError: if it has neither, or sentencepiece is needed and not installed.
+        FormatError: if the checkpoint has neither file, or sentencepiece is needed and not installed.
     """
-    # here, because transformers takes seconds to import
+    # inside functions, because listing the hosts needs neither torch nor transformers
     from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
     settings = _settings(directory)
@@ -56,7 +57,7 @@ def _fast(path: Path) -> Any:
 
 
 def with_tokens(tokenizer: Any, image: str = "<image>", pad: str = "<pad>") -> dict[str, Json]:
-    """The tokenizer's JSON files by name after an image and a padding token were added, in place, where it lacked them."""
+    """JSON files of the tokenizer by name; an image and a padding token that it lacks are added to it first."""
     from transformers import AddedToken
 
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in (image, pad)], True)
@@ -77,7 +78,7 @@ _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def _settings(directory: Path) -> dict[str, Any]:
-    """What of the old settings still says something: the named tokens, the length, the side."""
+    """The old settings that still matter: named tokens, length and side of padding."""
     found = _read(directory)
     named = {key: found[key] for key in _NAMED if key in found}
     texts = {key: value["content"] if isinstance(value, dict) else value for key, value in named.items()}

@@ -1,1 +1,1 @@
-"""InstructBLIP."""
+"""The host InstructBLIP."""

@@ -104,7 +104,7 @@ class InstructBlip(LastHiddenStateHost):
 
     def processor(self, directory: Path) -> Any:
         """Load the processor of a directory."""
-        # here, because transformers takes seconds to import
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from mllm_adapters.hosts.instructblip.processor import SteadyInstructBlipProcessor
 
         return SteadyInstructBlipProcessor.from_pretrained(directory)

@@ -1,4 +1,4 @@
-"""InstructBLIP's processor, but a prompt gives the same numbers alone and beside longer ones."""
+"""InstructBLIP's processor, changed so that a prompt gives the same numbers alone and in a batch with longer ones."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from transformers import BatchFeature, InstructBlipProcessor
 
 
 class SteadyInstructBlipProcessor(InstructBlipProcessor):
-    """Pads each of the two texts as its reader needs it.
+    """Pads each of the two texts on the side that its reader needs.
 
     The stock class pads the Q-Former's text on whichever side is asked for the language model's, though the Q-Former counts
     positions from the first token, padding included; and it puts the image's tokens in front of the padding, so that their
@@ -24,7 +24,7 @@ class SteadyInstructBlipProcessor(InstructBlipProcessor):
         return_tensors: str | None = None,
         **options: Any,
     ) -> BatchFeature:
-        """`input_ids`, `attention_mask`, both [B, length], the same for the Q-Former, and `pixel_values` [B, 3, H, W]."""
+        """Make `input_ids` and `attention_mask` [B, length], their `qformer_` counterparts, and `pixel_values` [B, 3, H, W]."""
         found = super().__call__(images=images, text=text, **options)
         if padding and text is not None:
             own = {name: found[name] for name in ("input_ids", "attention_mask")}

@@ -1,1 +1,1 @@
-"""LLaVA."""
+"""The host LLaVA."""

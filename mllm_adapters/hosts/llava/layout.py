@@ -1,8 +1,8 @@
 """The checkpoint layout of LLaVA's own repository, in which LLaVA-Med and Mini-Gemini are published, read as transformers' LLaVA.
 
-There the whole model is a language model with a few tensors more under `model.`, its config.json is the language model's with
-`mm_*` fields, the image has no token of its own, and the image processor is that of the tower, which lies elsewhere. Here all of
-that is written out: names, configuration, an `<image>` token with its embedding, processor files.
+In that layout the whole model is a language model with a few more tensors under `model.`, its config.json is the language model's
+with `mm_*` fields, the image has no token of its own, and the image processor is that of the tower, which is published elsewhere.
+This module writes all of that out: names, configuration, an `<image>` token with its embedding, processor files.
 """
 
 from collections.abc import Mapping
@@ -48,10 +48,10 @@ def rename(tensors: Mapping[str, Part], directory: Path, further: NameTable = ()
 
 
 def vision_config(tensors: Mapping[str, Part], directory: Path) -> Json:
-    """Configuration of the CLIP tower, from its tensors: the checkpoint only names it. Heads are 64 wide, as in all of CLIP.
+    """The CLIP tower's configuration, read off its tensors because the checkpoint only names the tower. CLIP's heads are 64 wide.
 
     Raises:
-        FormatError: if the tower is not there.
+        FormatError: if there is no tower among the tensors.
     """
     if f"{TOWER}embeddings.class_embedding" not in tensors:
         raise FormatError(directory, None, "no vision tower in it (names like model.vision_tower.vision_tower.*)")
@@ -72,12 +72,12 @@ def vision_config(tensors: Mapping[str, Part], directory: Path) -> Json:
 
 
 def llava_config(old: Json, vision: Json, text_model_type: str) -> Json:
-    """LLaVA's config.json from the published one.
+    """Turn the published config.json into that of transformers' LLaVA.
 
     Raises:
-        HostError: if connector or feature selection are not LLaVA-1.5's.
+        HostError: if the connector is not LLaVA-1.5's.
     """
-    # here, because torch takes seconds to import
+    # inside functions, because listing the hosts needs neither torch nor transformers
     from transformers import AutoConfig
 
     projector, select = old.get("mm_projector_type", "linear"), old.get("mm_vision_select_feature", "patch")
@@ -103,9 +103,9 @@ def llava_config(old: Json, vision: Json, text_model_type: str) -> Json:
 
 
 def add_tokens(directory: Path, config: Json, tensors: dict[str, Part]) -> dict[str, Json]:
-    """Give image and padding a token each: tokenizer files are returned, configuration and embeddings changed in place.
+    """Give image and padding a token each: tokenizer files are returned, configuration and embeddings are changed in place.
 
-    Rows for new tokens are the mean of all rows: a mean logit is never the largest, so neither token is ever said.
+    The rows for new tokens are the mean of all rows: a mean logit is never the largest, so neither token is ever said.
     """
     tokenizer = read_tokenizer(directory)
     files = with_tokens(tokenizer, IMAGE, PAD)
@@ -125,7 +125,7 @@ def add_tokens(directory: Path, config: Json, tensors: dict[str, Part]) -> dict[
 
 
 def mean_rows(part: Any, count: int) -> Held:
-    """So many rows, each the mean of an embedding's rows: [count, width]."""
+    """Rows that are all the mean of an embedding's rows: [count, width]."""
     import torch
 
     total, step = torch.zeros(part.shape[1], dtype=torch.float64), 4096
@@ -136,7 +136,7 @@ def mean_rows(part: Any, count: int) -> Held:
 
 
 def processor_files(size: int, patch_size: int, pad: bool, select: str = "default") -> dict[str, Json]:
-    """Files of LLaVA's processor around CLIP's preprocessing; `pad` to a square first, or cut the middle out."""
+    """Files of LLaVA's processor with CLIP's preprocessing: images are padded to a square (`pad`), or their middle is cut out."""
     preprocessing = Preprocessing(size=size, mean=CLIP_MEAN, std=CLIP_STD, resize="pad" if pad else "crop")
     processor = {
         "processor_class": "LlavaProcessor",
@@ -152,10 +152,10 @@ def processor_files(size: int, patch_size: int, pad: bool, select: str = "defaul
 
 
 def read_config(directory: Path, model_type: str) -> Json:
-    """The published config.json.
+    """Read the published config.json.
 
     Raises:
-        FormatError: if there is none.
+        FormatError: if the directory has none.
         HostError: if it is another family's.
     """
     config = read_json(directory / "config.json")

@@ -1,1 +1,1 @@
-"""Med-Flamingo."""
+"""The host Med-Flamingo."""

@@ -55,7 +55,7 @@ class MedFlamingo(HiddenStatesHost):
         Raises:
             HostError: if the donor lacks the feature layer, or does not see RGB.
         """
-        # here, because transformers takes seconds to import
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from transformers import CLIPVisionConfig
 
         files = copy.deepcopy(source.files)

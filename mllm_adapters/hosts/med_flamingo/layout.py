@@ -1,7 +1,8 @@
-"""Med-Flamingo as it is published: one `model.pt` with what was trained, to be put on top of LLaMA and of OpenAI's CLIP.
+"""Med-Flamingo as it is published: one `model.pt` with the trained tensors, which belong on top of LLaMA and OpenAI's CLIP.
 
 OpenFlamingo saves the perceiver, the gated blocks and the input embeddings, some of them under two names, and loads them with
-`strict=False`, which hides everything. Here every tensor of the model must be found once.
+`strict=False`, which hides every mistake. This module checks that every tensor of the model is
+found once.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from mllm_adapters.modules.image_processor import image_processor_settings
 from mllm_adapters.modules.tokenizer_files import read_tokenizer, with_tokens
 
 END, IMAGE, PAD = "<|endofchunk|>", "<image>", "<PAD>"  # added to LLaMA's tokens in this order
-#: What the published file leaves out, and where its makers took it.
+#: Checkpoints that the published file leaves out, and the hub ids from which its makers took them.
 PARTS = {"llama": "huggyllama/llama-7b", "clip": "openai/clip-vit-large-patch14"}
 EMBEDDINGS, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
 LAYERS = "language_model.model.layers."
@@ -45,11 +46,11 @@ HEAD_DIM = 64
 
 
 def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
-    """The three checkpoints as one, under the names of `med_flamingo_model`.
+    """Read the three checkpoints as one, under the names of `MedFlamingoForConditionalGeneration`.
 
     Raises:
         FormatError: if one of them is damaged, or together they have too few or too many tensors.
-        HostError: if a part was not named, or is not what Med-Flamingo was trained on.
+        HostError: if a part is not given, or is not the checkpoint that Med-Flamingo was trained on.
     """
     _check_parts(parts)
     pickle = _pickle(directory)
@@ -98,14 +99,14 @@ def _rename(tensors: Mapping[str, Part], table: NameTable, path: Path) -> dict[s
 
 
 def _equal(one: Any, other: Any) -> bool:
-    # here, because torch takes seconds to import
+    # inside functions, because listing the hosts needs neither torch nor transformers
     import torch
 
     return one.tensor.data_ptr() == other.tensor.data_ptr() or torch.equal(one.tensor, other.tensor)
 
 
 def _config(tensors: Mapping[str, Part], parts: Mapping[str, Path], directory: Path) -> Json:
-    """Shapes from the tensors, what tensors do not say from the parts' own files."""
+    """The model's config.json: shapes are read off the tensors, everything else is in the parts' own files."""
     from transformers import LlamaConfig
 
     llama, clip = read_json(parts["llama"] / "config.json"), read_json(parts["clip"] / "config.json")
@@ -152,7 +153,7 @@ def _vision_config(found: Json) -> Json:
 
 
 def _tokenizer_files(config: Json, llama: Path) -> dict[str, Json]:
-    """LLaMA's tokenizer with Flamingo's tokens, the processor around it, and where generation stops; ids go into `config`."""
+    """Files of LLaMA's tokenizer with Flamingo's tokens, of the processor and of generation; token ids go into `config`."""
     from transformers import AddedToken
 
     tokenizer, rows = read_tokenizer(llama), config["text_config"]["vocab_size"]
@@ -183,7 +184,7 @@ def _tokenizer_files(config: Json, llama: Path) -> dict[str, Json]:
 
 
 def shapes(config: Json) -> dict[str, Any]:
-    """Every tensor of the model that this config.json describes, without memory behind it."""
+    """Every tensor of the model that this config.json describes, on the meta device, which takes no memory."""
     import torch
 
     from mllm_adapters.hosts.med_flamingo.model import MedFlamingoConfig, MedFlamingoForConditionalGeneration

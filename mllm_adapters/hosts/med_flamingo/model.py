@@ -31,18 +31,18 @@ class MedFlamingoConfig(PreTrainedConfig):
     """Shapes and rules of a Med-Flamingo.
 
     Attributes:
-        vision_config: of the CLIP tower.
-        text_config: of LLaMA, the added tokens counted in.
-        image_token_id: of the token that marks an image's place.
+        vision_config: configuration of the CLIP tower.
+        text_config: configuration of LLaMA, whose vocabulary includes the added tokens.
+        image_token_id: id of the token that marks an image's place.
         cross_attn_every_n_layers: a gated block stands before layers n - 1, 2n - 1, ...
         attend: `previous`, text looks at the latest image before it (open_flamingo 2), or `next`, text looks at the image that
             follows (open_flamingo 0.0.2, which Med-Flamingo's requirements name): there only the `<image>` token sees its own
             image, and the text after it learns of the image through self-attention. Which of the two the published weights
             were trained with is not documented.
-        num_latents: vectors an image becomes.
-        perceiver_depth: layers of the perceiver.
-        heads: of every cross-attention.
-        head_dim: of each of them.
+        num_latents: number of vectors that an image becomes.
+        perceiver_depth: number of layers of the perceiver.
+        heads: number of heads of every cross-attention.
+        head_dim: width of each head.
         mlp_ratio: inner width of the perceiver's and the gated blocks' MLPs over their width.
         vision_feature_layer: hidden state of the tower that the perceiver reads.
         vision_feature_select_strategy: `default` drops the class token, `full` keeps it.
@@ -70,13 +70,13 @@ class MedFlamingoConfig(PreTrainedConfig):
 
 
 def which_image(is_image: Tensor, images: int, attend: Attend) -> Tensor:
-    """Index of the image that each token looks at, -1 where it looks at none.
+    """Index of the image that each token looks at; -1 for a token that looks at none.
 
     When decoding with a cache, `is_image` covers the new tokens only; images that it does not hold came before it.
 
     Args:
         is_image: marks the `<image>` tokens [B, length].
-        images: images of each row so far.
+        images: number of images in each row so far.
         attend: the rule, see `MedFlamingoConfig`.
 
     Returns:
@@ -91,7 +91,7 @@ def which_image(is_image: Tensor, images: int, attend: Attend) -> Tensor:
 
 
 def mlp(width: int, ratio: int) -> nn.Sequential:
-    """Norm, GELU and two maps without bias, [..., width] -> [..., width]."""
+    """An MLP of a norm, two linear maps without bias and GELU between them: [..., width] to [..., width]."""
     inner = width * ratio
     return nn.Sequential(
         nn.LayerNorm(width), nn.Linear(width, inner, bias=False), nn.GELU(), nn.Linear(inner, width, bias=False)
@@ -110,12 +110,12 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Linear(inner, width, bias=False)
 
     def attend(self, queries: Tensor, context: Tensor, visible: Tensor | None = None) -> Tensor:
-        """[B, L, width]; where a query sees nothing of the context, 0.
+        """The attended values [B, L, width]; 0 for a query that sees nothing of the context.
 
         Args:
             queries: [B, L, width].
             context: [B, n, context width].
-            visible: which query sees which vector, bool [B, L, n]; all see all when None.
+            visible: which query sees which vector, bool [B, L, n]; None: every query sees every vector.
         """
         q = self._split(self.to_q(queries)) * self.scale
         k, v = (self._split(part) for part in self.to_kv(context).chunk(2, dim=-1))
@@ -132,7 +132,7 @@ class CrossAttention(nn.Module):
 
 
 class PerceiverAttention(CrossAttention):
-    """Latents look at an image's features and at each other."""
+    """Attention of latents to an image's features and to each other."""
 
     def __init__(self, config: MedFlamingoConfig, width: int) -> None:
         super().__init__(config, width, width)
@@ -140,25 +140,25 @@ class PerceiverAttention(CrossAttention):
         self.norm_latents = nn.LayerNorm(width)
 
     def forward(self, features: Tensor, latents: Tensor) -> Tensor:
-        """[N, latents, width] from features [N, tokens, width] and latents [N, latents, width]."""
+        """Attended values [N, latents, width] for features [N, tokens, width] and latents [N, latents, width]."""
         latents = self.norm_latents(latents)
         return self.attend(latents, torch.cat((self.norm_media(features), latents), dim=1))
 
 
 class PerceiverLayer(nn.ModuleList):
-    """Attention (0) and MLP (1), each added to the latents."""
+    """One layer of the perceiver: attention (index 0) and MLP (index 1), each added to the latents."""
 
     def __init__(self, config: MedFlamingoConfig, width: int) -> None:
         super().__init__((PerceiverAttention(config, width), mlp(width, config.mlp_ratio)))
 
     def forward(self, features: Tensor, latents: Tensor) -> Tensor:
-        """As `PerceiverAttention`."""
+        """New latents [N, latents, width] for features [N, tokens, width] and latents [N, latents, width]."""
         latents = latents + self[0](features, latents)
         return latents + self[1](latents)
 
 
 class Perceiver(nn.Module):
-    """A fixed number of latents from any number of image features; there are no positions."""
+    """Turns any number of image features into a fixed number of latents, without positions."""
 
     def __init__(self, config: MedFlamingoConfig) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Perceiver(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[N, latents, width] from features [N, tokens, width]."""
+        """Latents [N, latents, width] for features [N, tokens, width]."""
         latents = self.latents.expand(len(features), -1, -1)
         for layer in self.layers:
             latents = layer(features, latents)
@@ -176,7 +176,7 @@ class Perceiver(nn.Module):
 
 
 class MaskedCrossAttention(CrossAttention):
-    """Text looks at the latents of one image."""
+    """Attention of each text token to the latents of one image."""
 
     def __init__(self, config: MedFlamingoConfig) -> None:
         width = config.text_config.hidden_size  # type: ignore[union-attr]
@@ -184,7 +184,7 @@ class MaskedCrossAttention(CrossAttention):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, hidden: Tensor, latents: Tensor, image_of: Tensor) -> Tensor:
-        """[B, L, width] from text [B, L, width], latents [B, images, n, vision width] and image indices [B, L]."""
+        """Attended values [B, L, width] for text [B, L, width], latents [B, images, n, vision width], image indices [B, L]."""
         images, count = latents.shape[1:3]
         visible = image_of[..., None] == torch.arange(images, device=image_of.device)
         return self.attend(self.norm(hidden), latents.flatten(1, 2), visible.repeat_interleave(count, dim=-1))
@@ -204,14 +204,14 @@ class GatedCrossAttentionBlock(nn.Module):
         self.ff_gate = nn.Parameter(torch.zeros(1))
 
     def forward(self, hidden: Tensor, latents: Tensor | None, image_of: Tensor | None) -> Tensor:
-        """[B, L, width] from the same; without images only the MLP acts."""
+        """New text states [B, L, width]; where there are no images, only the MLP acts."""
         if latents is not None:
             hidden = hidden + self.attn(hidden, latents, image_of) * self.attn_gate.tanh()
         return hidden + self.ff(hidden) * self.ff_gate.tanh()
 
 
 class FlamingoLayer(LlamaDecoderLayer):
-    """A layer of LLaMA, with a gated block in front where the configuration has one."""
+    """A layer of LLaMA, with a gated block in front of it where the configuration says so."""
 
     def __init__(self, config: MedFlamingoConfig, index: int) -> None:
         super().__init__(config.text_config, index)  # type: ignore[arg-type]
@@ -221,7 +221,7 @@ class FlamingoLayer(LlamaDecoderLayer):
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, *, latents: Tensor | None = None, image_of: Tensor | None = None, **kwargs: Any
     ) -> Tensor:
-        """As the stock layer; `latents` and `image_of` as in `MaskedCrossAttention`."""
+        """Run the gated block, which takes `latents` and `image_of`, and then the stock layer with all other arguments."""
         if self.gated_cross_attn_layer is not None:
             hidden_states = self.gated_cross_attn_layer(hidden_states, latents, image_of)
         return super().forward(hidden_states, **kwargs)
@@ -250,15 +250,15 @@ class MedFlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """Of the language model."""
+        """The input embeddings of the language model."""
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Of the language model."""
+        """Replace the input embeddings of the language model."""
         self.language_model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
-        """Of the language model."""
+        """The output embeddings of the language model."""
         return self.language_model.get_output_embeddings()
 
     def get_image_features(self, pixel_values: Tensor, rows: int = 1) -> Tensor:
@@ -268,7 +268,7 @@ class MedFlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         open_clip of Med-Flamingo's time did not apply to patches (it does since 2.24).
 
         Raises:
-            ValueError: when the images do not divide among the rows.
+            ValueError: if the images do not divide among the rows.
         """
         if len(pixel_values) % rows:
             raise ValueError(f"{len(pixel_values)} images for {rows} texts: each text needs equally many")
@@ -292,23 +292,23 @@ class MedFlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
         latents: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits [B, length or `logits_to_keep`, vocabulary].
+        """Compute logits [B, length or `logits_to_keep`, vocabulary].
 
         Args:
             input_ids: [B, length]; with a cache, the new tokens only.
             pixel_values: [B * images a row, 3, H, W], the images of the first row first.
             attention_mask: [B, cached and new length].
             position_ids: [B, length].
-            past_key_values: cache of what came before.
+            past_key_values: cache of the tokens before.
             inputs_embeds: [B, length, width] in place of `input_ids`.
             labels: [B, length], -100 where there is nothing to learn.
             use_cache: whether to return a cache.
             logits_to_keep: how many of the last positions get logits; 0 is all.
-            latents: what `get_image_features` made of the images, in place of `pixel_values`; with a cache, of all images so far.
+            latents: result of `get_image_features`, in place of `pixel_values`; with a cache, that of all images so far.
             kwargs: further arguments of `LlamaForCausalLM`.
 
         Raises:
-            ValueError: when there are not as many `<image>` tokens as images in every row.
+            ValueError: if there are not as many `<image>` tokens as images in every row.
         """
         is_image = self._is_image(input_ids, inputs_embeds)
         if latents is None and pixel_values is not None:
@@ -334,7 +334,7 @@ class MedFlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def generate(
         self, inputs: Tensor | None = None, *args: Any, pixel_values: Tensor | None = None, **kwargs: Any
     ) -> Any:
-        """As in transformers; the images go through the tower once, not once a token."""
+        """Generate as in transformers; the images go through the tower once, and not once for each token."""
         if pixel_values is not None:
             ids = next(x for x in (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if x is not None)
             with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Mini-Gemini."""
+"""The host Mini-Gemini."""

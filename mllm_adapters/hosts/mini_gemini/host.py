@@ -118,7 +118,7 @@ def _check_grid(grid: int, cells: int, class_token: bool) -> None:
 
 def _is_own_tower(spec: TowerSpec, donor: TowerHeader, config: Json, seen: Preprocessing) -> bool:
     """Whether the donor is shaped, fed and read as the published tower is, so that the host's own class can run it."""
-    # here, because transformers takes seconds to import
+    # inside functions, because listing the hosts needs neither torch nor transformers
     from transformers import CLIPVisionConfig
 
     size = config["low_image_size"]

@@ -1,4 +1,4 @@
-"""Mini-Gemini as it is published: in the layout of LLaVA's own repository, with towers that the file may leave out."""
+"""Mini-Gemini as it is published: in the layout of LLaVA's own repository, sometimes without one of its towers."""
 
 import re
 from collections.abc import Mapping

@@ -16,13 +16,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 class MiniGeminiConfig(LlavaConfig):
-    """LLaVA's configuration and the high-resolution branch.
+    """LLaVA's configuration and that of the high-resolution branch.
 
     Attributes:
-        low_image_size: side in pixels of the copy that the low-resolution tower is given, by bilinear resizing; None: the tower
-            is given the large image and resizes by itself (a grafted one).
-        convnext_dims: channels of the four stages of the high-resolution branch.
-        convnext_depths: their blocks.
+        low_image_size: side in pixels of the copy that the low-resolution tower is given, resized bilinearly; None: the tower is
+            given the large image and resizes it itself (a grafted tower).
+        convnext_dims: number of channels of each stage of the high-resolution branch.
+        convnext_depths: number of blocks of each stage.
     """
 
     model_type = "mgll_mini_gemini"
@@ -35,10 +35,7 @@ class MiniGeminiConfig(LlavaConfig):
 
 
 class ConvNeXtMap(nn.Module):
-    """Stem and stages of a timm ConvNeXt as one map: the later stages are enlarged to the first one's size, channels joined.
-
-    Maps pixels [B, 3, H, W] to [B, sum of channels, H / 4, W / 4].
-    """
+    """Stem and stages of a timm ConvNeXt whose outputs form one map: later stages are enlarged to the first, channels joined."""
 
     def __init__(self, dims: list[int] | tuple[int, ...], depths: list[int] | tuple[int, ...]) -> None:
         super().__init__()
@@ -55,7 +52,7 @@ class ConvNeXtMap(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """See the class."""
+        """Map [B, sum of channels, H / 4, W / 4] of pixels [B, 3, H, W]."""
         state, maps = self.vision_stem(pixels), []
         for stage in self.vision_stages:
             state = stage(state)
@@ -64,7 +61,7 @@ class ConvNeXtMap(nn.Module):
 
 
 class PatchInfoMining(nn.Module):
-    """Adds to each token what it finds in its own window of a map: attention with one query, over that window's cells.
+    """Adds detail from a map to each token: the token attends with one query to the cells of its own window of the map.
 
     Written out, keys and values are a norm and a linear map of every cell, tens of thousands of them. Both are linear in the
     cell once that is normalised, so they move to the other side of the sum: the query is taken back through the key's map and
@@ -79,7 +76,7 @@ class PatchInfoMining(nn.Module):
         self.value = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
 
     def forward(self, tokens: Tensor, cells: Tensor) -> Tensor:
-        """Tokens [B, side * side, width] and a map [B, channels, S, S] to tokens of the same shape.
+        """New tokens [B, side * side, width] for tokens of the same shape and a map [B, channels, S, S].
 
         Raises:
             ValueError: if the map cannot be cut into side x side windows.
@@ -98,7 +95,7 @@ class PatchInfoMining(nn.Module):
 
 
 class MiniGeminiModel(LlavaModel):
-    """`LlavaModel` with the high-resolution branch."""
+    """A `LlavaModel` with the high-resolution branch."""
 
     config_class = MiniGeminiConfig
 
@@ -125,7 +122,7 @@ class MiniGeminiModel(LlavaModel):
 
 
 class MiniGeminiForConditionalGeneration(LlavaForConditionalGeneration):
-    """`LlavaForConditionalGeneration` around `MiniGeminiModel`; same inputs, `pixel_values` [B, 3, 768, 768]."""
+    """A `LlavaForConditionalGeneration` around `MiniGeminiModel`; `pixel_values` are [B, 3, 768, 768]."""
 
     config_class = MiniGeminiConfig
 
@@ -137,7 +134,7 @@ class MiniGeminiForConditionalGeneration(LlavaForConditionalGeneration):
 
 
 def _resize(maps: Tensor, size: int) -> Tensor:
-    """A map or image [B, C, H, W] at another size, bilinear without antialiasing, computed in float32 as the host does it."""
+    """Resize a map or image [B, C, H, W] in float32, bilinearly and without antialiasing, as the published code does."""
     resized = nn.functional.interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=False)
     return resized.to(maps.dtype)
 
@@ -150,7 +147,7 @@ def _parts(pair: nn.Sequential) -> tuple[nn.LayerNorm, nn.Linear]:
 
 
 def _windows(cells: Tensor, count: int) -> Tensor:
-    """A map [B, C, S, S] cut into windows, row by row: [B, count, cells of a window, C]."""
+    """Cut a map [B, C, S, S] into windows, row by row: [B, count, cells of a window, C]."""
     side, across = math.isqrt(count), cells.shape[-1]
     if side * side != count or across % side:
         raise ValueError(f"a map of {across} x {across} cells cannot be shared out among {count} tokens in a square")

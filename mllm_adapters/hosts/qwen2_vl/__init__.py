@@ -1,1 +1,1 @@
-"""Qwen2-VL."""
+"""The host Qwen2-VL."""

@@ -62,7 +62,7 @@ class Qwen2VL(Host):
         Raises:
             HostError: if the donor's grid does not divide into blocks, or the class token is to be kept.
         """
-        # here, because torch takes seconds to import
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from mllm_adapters.modules.square_images import FILE
 
         files = copy.deepcopy(source.files)

@@ -1,4 +1,4 @@
-"""What stands at `visual` in a graft of Qwen2-VL or Qwen2.5-VL, and the processor that feeds it.
+"""The module at `visual` in a graft of Qwen2-VL or Qwen2.5-VL, and the processor that feeds it.
 
 The published tower reads flat patches of any image, two frames each, in blocks of 2 x 2. A graft is given the donor's own square
 instead (`pixel_values` [B, 3, size, size]). Towards the language model it looks like the published one: `image_grid_thw` says how
@@ -35,7 +35,7 @@ class GraftedVisual(GraftedTower):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the host casts pixels to."""
+        """The dtype to which the host casts pixels."""
         return next(self.donor.parameters()).dtype
 
     def _merged(self, tokens: Tensor) -> BaseModelOutputWithPooling:
@@ -44,19 +44,19 @@ class GraftedVisual(GraftedTower):
 
 
 class ReplayedVisual(nn.Module):
-    """Stands in the place of `visual` while the frozen tower's states are fed to it: the merger, which is trained, stays."""
+    """The merger alone, which stands at `visual` while it is trained on kept states of the frozen tower."""
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
         self.merger, self.spatial_merge_size, self.dtype = visual.merger, visual.spatial_merge_size, visual.dtype
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutputWithPooling:
-        """The output for states [count, width], in blocks, that come in the place of pixels."""
+        """The output of `visual` for states [count, width], block by block, that come in the place of pixels."""
         return BaseModelOutputWithPooling(last_hidden_state=pixel_values, pooler_output=self.merger(pixel_values))
 
 
 def in_blocks(tokens: Tensor, merge: int) -> Tensor:
-    """Tokens of a square grid [B, side ** 2, width], row by row, as the merger reads them: block by block, [B * side ** 2, width].
+    """Reorder tokens of a square grid [B, side ** 2, width] from row by row to block by block: [B * side ** 2, width].
 
     A single token fills a whole block.
     """
@@ -67,7 +67,7 @@ def in_blocks(tokens: Tensor, merge: int) -> Tensor:
 
 
 def states_in_blocks(visual: Any, pixels: Tensor, grid: Tensor) -> Tensor:
-    """What the merger reads of images, published tower or graft: [count, width] for `grid` [images, 3]."""
+    """States that the merger reads, from the published tower or a graft: [count, width] for `grid` [images, 3]."""
     states: Tensor = visual(pixels, grid_thw=grid).last_hidden_state
     if not hasattr(visual, "window_size"):
         return states
@@ -78,7 +78,7 @@ def states_in_blocks(visual: Any, pixels: Tensor, grid: Tensor) -> Tensor:
 
 
 class SquareGrids(SquareImages):
-    """One square a photograph, and the grid on which its tokens lie: `image_grid_thw` [B, 3]."""
+    """Makes one square of each photograph, and the grid on which its tokens lie: `image_grid_thw` [B, 3]."""
 
     model_input_names = ["pixel_values", "image_grid_thw"]  # noqa: RUF012 (transformers' own form)
 
@@ -87,14 +87,14 @@ class SquareGrids(SquareImages):
         self.grid, self.merge_size = grid, merge_size
 
     def __call__(self, images: Any, *arguments: Any, **options: Any) -> BatchFeature:  # type: ignore[override]
-        """As `LlavaImageProcessor`."""
+        """Make `pixel_values` [B, 3, size, size] and `image_grid_thw` [B, 3]; arguments are those of `LlavaImageProcessor`."""
         found = super().__call__(images, *arguments, **options)
         found["image_grid_thw"] = torch.tensor([[1, self.grid, self.grid]] * len(found["pixel_values"]))
         return found
 
 
 def load_with_grids(processor_class: Any, directory: Path) -> Any:
-    """The stock processor of a directory; of a graft, with the donor's own preprocessing in it."""
+    """Load the stock processor of a directory; that of a graft does the donor's own preprocessing."""
     processor = processor_class.from_pretrained(directory)
     if (directory / FILE).is_file():
         processor.image_processor = SquareGrids(**json.loads((directory / FILE).read_text(encoding="utf-8")))

@@ -1,1 +1,1 @@
-"""Qwen-VL."""
+"""The host Qwen-VL."""

@@ -83,7 +83,7 @@ class QwenVL(Host):
 
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The donor, which returns bare tokens, as the resampler reads them."""
-        # here, because torch takes seconds to import
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from mllm_adapters.modules.grafted_tower import GraftedTower
 
         return GraftedTower(spec, lambda tokens: tokens)

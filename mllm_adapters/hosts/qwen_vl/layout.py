@@ -1,7 +1,7 @@
 """The published layout of Qwen-VL, read under the names of `mllm_adapters.hosts.qwen_vl.model`.
 
-There the decoder has GPT's names, one map makes queries, keys and values, tower and resampler are one module, and tokenizer and
-image processor are remote code. Here all of that is written out; no weight is computed with, only renamed or cut.
+In that layout the decoder has GPT's names, one map makes queries, keys and values, tower and resampler are one module, and
+tokenizer and image processor are remote code. This module writes all of that out; weights are renamed or cut, never computed.
 """
 
 from collections.abc import Mapping
@@ -41,13 +41,13 @@ _RECOMPUTED = r".*\.(?:rotary_emb\.inv_freq|attn\.(?:masked_)?bias)"
 
 
 def read_published(directory: Path) -> Source:
-    """The published checkpoint under our names.
+    """Read the published checkpoint under the names of `QwenVLForConditionalGeneration`.
 
     Raises:
         FormatError: if it is damaged or incomplete, or its tokenizer is not the one that its configuration was made for.
         HostError: if it is of another family.
     """
-    # here, because torch takes seconds to import
+    # inside functions, because listing the hosts needs neither torch nor transformers
     from mllm_adapters.hosts.qwen_vl.tokenizer import BYTE_PAIRS, tokenizer_files
 
     old = read_json(directory / "config.json")
@@ -75,13 +75,13 @@ def read_published(directory: Path) -> Source:
 
 
 def _config(old: Json) -> Json:
-    """The published config.json in our words."""
+    """Turn the published config.json into that of `QwenVLConfig`."""
     vision, heads = old["visual"], old["num_attention_heads"]
     text = {
         "model_type": "qwen2",
         "vocab_size": old["vocab_size"],
         "hidden_size": old["hidden_size"],
-        "intermediate_size": old["intermediate_size"] // 2,  # upstream counts both maps into the MLP
+        "intermediate_size": old["intermediate_size"] // 2,  # the published number counts both maps into the MLP
         "num_hidden_layers": old["num_hidden_layers"],
         "num_attention_heads": heads,
         "num_key_value_heads": heads,
@@ -142,7 +142,7 @@ def _native(tensors: Mapping[str, Part], directory: Path) -> dict[str, Part]:
 
 
 def _check(tensors: Mapping[str, Any], config: Json, directory: Path) -> None:
-    """Say now what a load of the written gigabytes would say: names and shapes against an empty model."""
+    """Compare names and shapes with an empty model, so that a mistake is found before gigabytes are written."""
     import torch
 
     from mllm_adapters.hosts.qwen_vl.model import QwenVLConfig, QwenVLForConditionalGeneration

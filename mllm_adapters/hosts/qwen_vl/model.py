@@ -1,7 +1,7 @@
 """Qwen-VL without its remote code: a stock Qwen2 decoder behind a vision tower and a resampler of 256 queries.
 
 The published code does not run on the transformers of today. Its decoder is Qwen2's under other names, so only the tower (a ViT
-without a class token) and the resampler are written here; `mllm_adapters.hosts.qwen_vl.host` renames the published tensors. Equal
+without a class token) and the resampler are written here; `mllm_adapters.hosts.qwen_vl.layout` renames the published tensors. Equal
 to the published code up to 2,048 tokens; beyond them it stretches positions and attention, which is left out here and refused.
 """
 
@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
 class QwenViTConfig(PreTrainedConfig):
-    """Qwen-VL's own tower; the defaults are the published ones (ViT-bigG)."""
+    """Configuration of Qwen-VL's own tower; the defaults are those of the published ViT-bigG."""
 
     model_type = "mgll_qwen_vit"
 
@@ -32,15 +32,15 @@ class QwenViTConfig(PreTrainedConfig):
 
 
 class QwenVLConfig(PreTrainedConfig):
-    """The whole model.
+    """Configuration of the whole model.
 
     Attributes:
-        text_config: of the decoder.
-        vision_config: of the published tower, also where a graft has taken its place.
-        feature_width: width of the tower's tokens; None means the published tower's.
-        query_grid: the square root of how many queries the resampler has.
-        resampler_heads: attention heads of the resampler.
-        image_token_id: the id whose places the image's features take (`<imgpad>`).
+        text_config: configuration of the decoder.
+        vision_config: configuration of the published tower, also where a graft has taken its place.
+        feature_width: width of the tower's tokens; None: the published tower's width.
+        query_grid: square root of the number of the resampler's queries.
+        resampler_heads: number of attention heads of the resampler.
+        image_token_id: id of the token that is replaced by the image's features (`<imgpad>`).
     """
 
     model_type = "mgll_qwen_vl"
@@ -59,7 +59,7 @@ class QwenVLConfig(PreTrainedConfig):
 
 
 class QwenViT(nn.Module):
-    """The published tower: pixels [B, 3, H, W] to tokens [B, patches, width], with neither class token nor last norm."""
+    """The published tower, a ViT with neither class token nor last norm."""
 
     def __init__(self, config: QwenViTConfig) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class QwenViT(nn.Module):
         self.blocks = nn.ModuleList(QwenViTBlock(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """See the class."""
+        """Tokens [B, patches, width] of pixels [B, 3, H, W]."""
         patches = self.conv1(pixel_values).flatten(2).transpose(1, 2)
         x = self.ln_pre(patches + positions_for(self.positional_embedding, patches.shape[1]))
         for block in self.blocks:
@@ -79,7 +79,7 @@ class QwenViT(nn.Module):
 
 
 class QwenViTBlock(nn.Module):
-    """A pre-norm transformer block on [B, patches, width]."""
+    """A transformer block that normalises before attention and MLP."""
 
     def __init__(self, config: QwenViTConfig) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class QwenViTBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """New states of tokens [B, patches, width]."""
         # rows of in_proj lie head by head (q, k, v of the first head, then of the second), not in three big chunks
         heads = self.attn["in_proj"](self.ln_1(x)).unflatten(-1, (self.heads, 3, -1)).transpose(1, 2)
         attended = F.scaled_dot_product_attention(*heads.unbind(-2))
@@ -102,7 +102,7 @@ class QwenViTBlock(nn.Module):
 
 
 class QwenResampler(nn.Module):
-    """Learned queries attend to the tower's tokens: [B, any square number, feature width] to [B, query_grid ** 2, hidden]."""
+    """Learned queries that attend to the tower's tokens."""
 
     pos_embed: Tensor
 
@@ -119,7 +119,7 @@ class QwenResampler(nn.Module):
         self.proj = nn.Parameter(torch.zeros(width, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """See the class."""
+        """Features [B, query_grid ** 2, hidden] of tokens [B, any square number, feature width]."""
         values = self.ln_kv(self.kv_proj(tokens))
         keys = values + positions_for(self.pos_embed, tokens.shape[1])
         queries = (self.ln_q(self.query) + self.pos_embed).expand(len(tokens), -1, -1)
@@ -128,7 +128,7 @@ class QwenResampler(nn.Module):
 
 
 class QwenVisual(nn.Module):
-    """Tower and resampler: pixels [B, 3, H, W] to features [B, query_grid ** 2, hidden] of the decoder."""
+    """Tower and resampler, which turn pixels into features of the decoder."""
 
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__()
@@ -136,12 +136,12 @@ class QwenVisual(nn.Module):
         self.resampler = QwenResampler(config)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """See the class."""
+        """Features [B, query_grid ** 2, hidden] of pixels [B, 3, H, W]."""
         return self.resampler(self.tower(pixel_values))
 
 
 def positions_for(table: Tensor, count: int) -> Tensor:
-    """A square table [side ** 2, width] for `count` tokens on another square: [count, width], bicubic.
+    """Resize a square table of positions [side ** 2, width] to another square [count, width], bicubic.
 
     Raises:
         ValueError: if `count` is no square number.
@@ -157,7 +157,7 @@ def positions_for(table: Tensor, count: int) -> Tensor:
 
 
 def sincos_positions(width: int, grid: int) -> Tensor:
-    """Sines and cosines of column (first half of the width) and row (second half): [grid ** 2, width]."""
+    """Positions [grid ** 2, width]: sines and cosines of the column in the first half of the width, of the row in the second."""
     place = torch.arange(grid, dtype=torch.float64)
     frequencies = 10000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = place[:, None] * frequencies
@@ -166,7 +166,7 @@ def sincos_positions(width: int, grid: int) -> Tensor:
 
 
 class QwenVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """Qwen-VL: the places of `image_token_id` in the text take the features of its images, in their order."""
+    """Qwen-VL: each `image_token_id` in the text is replaced by a feature of its images, in their order."""
 
     config: QwenVLConfig
     config_class = QwenVLConfig
@@ -194,15 +194,15 @@ class QwenVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
             init.copy_(module.pos_embed, sincos_positions(module.query.shape[1], module.query_grid))
 
     def get_input_embeddings(self) -> nn.Module:
-        """The decoder's."""
+        """The input embeddings of the decoder."""
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """The decoder's."""
+        """Replace the input embeddings of the decoder."""
         self.language_model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
-        """The decoder's."""
+        """The output embeddings of the decoder."""
         return self.language_model.get_output_embeddings()
 
     def forward(
@@ -218,7 +218,7 @@ class QwenVLForConditionalGeneration(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """As any decoder of transformers; `pixel_values` [images, 3, H, W] in the order of their places in `input_ids`.
+        """Compute logits as any decoder of transformers does; `pixel_values` [images, 3, H, W] stand in the order of their tokens.
 
         Raises:
             ValueError: if images and their places do not agree, or the text is longer than the decoder's positions.

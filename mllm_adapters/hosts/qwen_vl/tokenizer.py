@@ -38,7 +38,7 @@ PATTERN = "|".join(
 
 
 def read_byte_pairs(path: Path) -> dict[bytes, int]:
-    """The tokens of a tiktoken file with their ranks, which are their ids.
+    """Read the tokens of a tiktoken file with their ranks, which are their ids.
 
     Raises:
         FormatError: if a line is not base64 and a number, or the ranks are not 0, 1, 2, ...
@@ -56,7 +56,7 @@ def read_byte_pairs(path: Path) -> dict[bytes, int]:
 
 
 class _Converter(TikTokenConverter):
-    """transformers' converter, without its need for the tiktoken package."""
+    """The converter of transformers, but it reads the file without the tiktoken package."""
 
     @staticmethod
     def load_tiktoken_bpe(tiktoken_url: str) -> dict[bytes, int]:
@@ -64,7 +64,7 @@ class _Converter(TikTokenConverter):
 
 
 def tokenizer_from(path: Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a tiktoken file; an answer ends with the end of its turn.
+    """Build the fast tokenizer of a tiktoken file; an answer ends with the end of its turn.
 
     Raises:
         FormatError: if the file is damaged.
@@ -77,7 +77,7 @@ def tokenizer_from(path: Path) -> PreTrainedTokenizerFast:
 
 
 def tokenizer_files(path: Path) -> dict[str, Json]:
-    """The same as the JSON files of a checkpoint directory, by name.
+    """The JSON files of the tokenizer that `tokenizer_from` builds, by name.
 
     Raises:
         FormatError: if the file is damaged.
