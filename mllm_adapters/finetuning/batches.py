@@ -94,7 +94,7 @@ class Images:
             self._model.set_submodule(self._host.tower, replay if bridge is None else BridgedReplay(bridge, replay))
 
     def batch(self, paths: Sequence[Path]) -> dict[str, Tensor]:
-        """Image inputs of a batch: `pixel_values` and others from the host's image processor, joined along the first dimension."""
+        """Image inputs of a batch on the model's device: `pixel_values` and others that the host's image processor makes."""
         found = [self._of(path) for path in paths]
         return {key: torch.cat([inputs[key] for inputs in found]).to(self._parameter.device) for key in found[0]}
 
