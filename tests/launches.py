@@ -7,6 +7,7 @@ imported, or of Python's own command line, starts Python itself.
 
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -101,6 +102,7 @@ def _run(command: list[str], out: Path, error: Path, env: dict[str, str], cwd: P
     set_start_method(None, force=True)  # the server's would be that of its workers too
     tracker: Any = resource_tracker._resource_tracker
     tracker._fd = tracker._pid = None  # it gets one of its own, which cleans up after it if it is killed
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of pytest-xdist ignore Ctrl-C
     for path, stream in ((out, 1), (error, 2)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, stream)
