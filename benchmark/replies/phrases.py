@@ -9,6 +9,7 @@ import re
 
 from benchmark.replies.doubts import REJECTED
 from benchmark.replies.text import LATIN, MARKS, SYNONYM_MARKS
+from mgll.vocabulary.questions import LETTERS
 
 
 def _any(*parts: str) -> str:
@@ -190,5 +191,5 @@ ENUMERATED = _pattern(
 )
 #: The four options repeated in order, as asked.
 RESTATED = _pattern(
-    r"[\s,;.]*".join(rf"[(\[]?{letter}{_THEN}{mark}" for letter, mark in zip("ABCD", MARKS, strict=False))
+    r"[\s,;.]*".join(rf"[(\[]?{letter}{_THEN}{mark}" for letter, mark in zip(LETTERS, MARKS, strict=False))
 )

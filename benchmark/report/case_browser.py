@@ -10,6 +10,7 @@ from benchmark.replies.parsing import parse_reply
 from benchmark.report.content import Report
 from benchmark.report.number_format import disease_name
 from benchmark.stats.rotations import as_asked
+from mgll.vocabulary.questions import LETTERS
 
 #: What became of a case, in the order of the filter. The first four are of two runs, the others of one.
 OUTCOMES = {
@@ -68,7 +69,7 @@ def unnamed_reasons(report: Report) -> list[tuple[str, str, str, str]]:
     return [
         (
             found.case,
-            "".join("ABCD"[index] for index in as_asked(range(4), found.rotation)),
+            "".join(LETTERS[index] for index in as_asked(range(4), found.rotation)),
             found.reply,
             parse_reply(found.reply, as_asked(by_id[found.case].options, found.rotation)).reason,
         )

@@ -9,12 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 from mgll.images.preprocessing import open_image
+from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.modules.grafted_tower import BridgedReplay, without_bridge
 from mllm_adapters.prompting.answer_slot import decoder_start, letter_ids
 from mllm_adapters.settings import TrainingQuestion
-
-LETTERS = "ABCD"
 
 
 class Texts:

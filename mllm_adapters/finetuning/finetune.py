@@ -27,11 +27,12 @@ from mgll.run_folder import claim_folder, refuse_another_run
 from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.distributed import start_accelerator
 from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share
+from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.checkpoints.model_card import write_card
 from mllm_adapters.contract.finetune_record import FINETUNE, FinetuneRecord, read_finetune
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.finetuning.alignment import align_connector
-from mllm_adapters.finetuning.batches import LETTERS, Images, Texts
+from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.loading.load import load, shard_hashes
 from mllm_adapters.loading.lora import add_lora, connector_parameters, save_trained
 from mllm_adapters.prompting.answer_slot import forward_options

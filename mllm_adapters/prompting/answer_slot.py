@@ -4,17 +4,18 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.contract.host import Host
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str] = "ABCD") -> tuple[int, ...]:
+def letter_ids(tokenizer: Any, prompt: str, letters: Sequence[str] = LETTERS) -> tuple[int, ...]:
     """Token ids of the letters right after the prompt, found by tokenising prompt and prompt + letter.
 
     A letter alone often has another id than the same letter after a prompt (`A` and ` A`), therefore no id is looked up in the
-    vocabulary. Pass `[host.answer(letter) for letter in "ABCD"]` to have the letters in the host's own form.
+    vocabulary. Pass `[host.answer(letter) for letter in LETTERS]` to have the letters in the host's own form.
 
     Raises:
         ValueError: if a letter is not exactly one token there, or two letters are the same token.
