@@ -64,11 +64,13 @@ class EncoderCheck(Row):
 def one_batch(manifest: str | Path, count: int) -> list[Record]:
     """Choose `count` training records with as many different captions as possible, so that a loss can tell them apart.
 
+    Their images' paths are absolute, since the records go into a manifest in another folder.
+
     Raises:
         FormatError: for a bad manifest.
         ValueError: if the manifest has fewer than `count` training images.
     """
-    records = read_manifest(manifest, split="train")
+    records = read_manifest(Path(manifest).resolve(), split="train")
     if len(records) < count:
         raise ValueError(f"{manifest} has {len(records)} training images, fewer than one batch of {count}")
     first: dict[str, int] = {}

@@ -47,8 +47,11 @@ class BadImagesError(RuntimeError):
     """
 
     def __init__(self, message: str, paths: Collection[str]) -> None:
-        super().__init__(message)
-        self.paths = paths
+        super().__init__(message, paths)  # both, so that the error passes from one process to another
+        self.message, self.paths = message, paths
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)

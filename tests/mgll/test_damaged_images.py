@@ -1,6 +1,7 @@
 """A hundred damaged images of every kind: named once each, counted, survived; one more than allowed stops the run."""
 
 import json
+import pickle
 import struct
 import zlib
 from collections.abc import Callable
@@ -176,3 +177,9 @@ def test_a_batch_without_any_readable_image_teaches_nothing(settings, tmp_path):
         assert all(tensor.isfinite().all() for tensor in tower.values())
         losses = [json.loads(line)["loss"] for line in (Path(run.out) / "metrics.jsonl").read_text().splitlines()]
         assert losses == [0.0] * 4
+
+
+def test_the_error_passes_between_processes():
+    error = pickle.loads(pickle.dumps(BadImagesError("2 of 3 images", ["a.png", "b.png"])))
+    assert str(error) == "2 of 3 images"
+    assert error.paths == ["a.png", "b.png"]

@@ -141,6 +141,14 @@ def test_a_batch_has_as_many_texts_as_it_can(settings: PretrainSettings) -> None
         one_batch(str(settings.manifest), there + 1)
 
 
+def test_a_manifest_named_from_its_own_folder_names_its_images_for_another(
+    settings: PretrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = Path(str(settings.manifest))
+    monkeypatch.chdir(manifest.parent)
+    assert all(Path(record.image).is_absolute() for record in one_batch(manifest.name, 6))
+
+
 def test_the_random_tower_of_a_folder_has_none_of_its_weights(tmp_path: Path) -> None:
     model = SiglipVisionModel(SiglipVisionConfig(**SHAPE))
     model.save_pretrained(tmp_path / "siglip")
