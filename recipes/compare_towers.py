@@ -13,7 +13,9 @@ Research use only, not for diagnosis.
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
+from benchmark.cases.images import Shown
 from benchmark.cases.training import training_questions
 from benchmark.predictions.file import read_run
 from benchmark.predictions.scoring import Asking
@@ -21,7 +23,7 @@ from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
 from mgll.files import write_text
 from mgll.linear_probe import macro_auc, probe_tower
-from mgll.manifest.records import read_manifest
+from mgll.manifest.records import Split, read_manifest
 from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.tower.config import CLIP as CLIP_KIND
 from mgll.tower.file import read_header
@@ -33,7 +35,11 @@ from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 from mllm_adapters.settings import FinetuneSettings
 
-RANDOM, CLIP, MGLL, BLIND = "random", "clip", "mgll", "mgll-blind"
+Arm = Literal["random", "clip", "mgll"]
+RANDOM: Arm = "random"
+CLIP: Arm = "clip"
+MGLL: Arm = "mgll"
+BLIND, HIDDEN = "blind", "source"
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,9 @@ class CompareSettings:
     Attributes:
         manifest: images with the splits `train` and `test`.
         out: folder of everything.
-        seeds: of pretraining and fine-tuning.
+        seeds: of pretraining, training questions and fine-tuning.
+        arms: the towers to compare; the last is reported against the one before it. With `[clip]` alone and several seeds, the runs
+            are a null: `recipes/null_study.py` counts how often two halves of them seem to differ.
         mgll: objective of the tower that is grafted.
         train_questions: number of fine-tuning questions; default one for every image and class of it.
         test_questions: number of cases; default the same.
@@ -57,6 +65,7 @@ class CompareSettings:
     manifest: str
     out: str
     seeds: tuple[int, ...] = (0,)
+    arms: tuple[Arm, ...] = (RANDOM, CLIP, MGLL)
     mgll: ObjectiveName = "mgll"
     train_questions: int | None = None
     test_questions: int | None = None
@@ -78,19 +87,20 @@ def main() -> None:
 def compare(settings: CompareSettings) -> Path:
     """Run the comparison; returns the path of summary.md."""
     out = Path(settings.out)
-    questions = {split: _questions(settings, split) for split in ("train", "test")}
-    probes: dict[str, list[str]] = {name: [] for name in (RANDOM, CLIP, MGLL)}
+    cases = _questions(settings, "test", out / "test.jsonl")
+    probes: dict[str, list[str]] = {name: [] for name in settings.arms}
+    last = settings.arms[-1]
     for seed in settings.seeds:
         folder = out / f"seed-{seed}"
+        learned = _questions(settings, "train", folder / "train.jsonl", seed)
         towers = _towers(settings, folder, seed)
         for name, tower in towers.items():
             probes[name].append(_probe(tower, settings.manifest))
         towers = _standardised(settings, folder, towers)
         for name, model in _grafts(settings, folder, towers).items():
-            tuned = _finetune(settings, model, questions["train"], folder / f"{name}-tuned", seed)
-            _score(tuned, questions["test"], folder / f"{name}-scores", name)
-        _score(folder / f"{MGLL}-tuned", questions["test"], folder / BLIND, MGLL, blind=True)
-        _score(folder / f"{MGLL}-tuned", questions["test"], folder / f"{MGLL}-scores", MGLL, folder / f"{CLIP}-scores")
+            tuned = _finetune(settings, model, learned, folder / f"{name}-tuned", seed)
+            _score(tuned, cases, folder / f"{name}-scores", name)
+        _score(folder / f"{last}-tuned", cases, folder / BLIND, last, shown="blank")
     summary = _summary(out, settings.seeds, probes)
     write_text(out / "summary.md", summary)
     report = out / f"seed-{settings.seeds[0]}" / f"{MGLL}-scores" / "report.html"
@@ -127,28 +137,33 @@ def _summary(out: Path, chosen: tuple[int, ...], probes: dict[str, list[str]]) -
     return "\n".join(lines)
 
 
-def _questions(settings: CompareSettings, split: str) -> Path:
-    """Balanced questions of a split: no strategy that ignores the image beats 25 %."""
+def _questions(settings: CompareSettings, split: Split, path: Path, seed: int = 0) -> Path:
+    """Balanced questions of a split, drawn within sources: no strategy that ignores the image beats 25 %."""
+    # here, because scipy takes a moment to import
     from benchmark.cases.building import build_cases
 
-    path = Path(settings.out) / f"{split}.jsonl"
     if not path.is_file():
         count = settings.train_questions if split == "train" else settings.test_questions
-        build_cases(settings.manifest, path, split=split, count=count)  # type: ignore[arg-type]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        build_cases(settings.manifest, path, split=split, count=count, seed=seed)
     return path
 
 
-def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Path]:
-    """A random, a CLIP and an MGLL tower of the same architecture."""
+def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[Arm, Path]:
+    """The towers of all arms, of the same architecture."""
     from mllm_adapters.demo.host import save_random_tower
 
-    towers = {RANDOM: folder / "random-tower.ckpt"}
+    towers: dict[Arm, Path] = {}
     shared = settings.pretrain
-    save_random_tower(
-        towers[RANDOM], seed, shared.encoder, shared.preprocessing, shared.pooling, shared.encoder_options
-    )
-    objectives: dict[str, ObjectiveName] = {CLIP: "clip", MGLL: settings.mgll}
+    if RANDOM in settings.arms:
+        towers[RANDOM] = folder / "random-tower.ckpt"
+        save_random_tower(
+            towers[RANDOM], seed, shared.encoder, shared.preprocessing, shared.pooling, shared.encoder_options
+        )
+    objectives: dict[Arm, ObjectiveName] = {CLIP: "clip", MGLL: settings.mgll}
     for name, objective in objectives.items():
+        if name not in settings.arms:
+            continue
         towers[name] = folder / f"{name}-tower" / "mgll.ckpt"
         if not towers[name].is_file():
             from mgll.training.pretraining import pretrain
@@ -164,7 +179,7 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[str, Pat
     return towers
 
 
-def _standardised(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
+def _standardised(settings: CompareSettings, folder: Path, towers: dict[Arm, Path]) -> dict[Arm, Path]:
     """The towers, rewritten with image features of mean 0 and variance 1, so that no connector starts at a disadvantage."""
     from mgll.tower.standardise import standardise_tower
 
@@ -181,15 +196,15 @@ def _probe(tower: Path, manifest: str) -> str:
     return f"{macro_auc(results):.3f} ({macro_auc(results, 20):.3f})"
 
 
-def _grafts(settings: CompareSettings, folder: Path, towers: dict[str, Path]) -> dict[str, Path]:
-    """The host on the CLIP tower, and its grafts with every tower."""
+def _grafts(settings: CompareSettings, folder: Path, towers: dict[Arm, Path]) -> dict[Arm, Path]:
+    """The host on the first tower, by preference CLIP's, and its grafts with every tower."""
     from mllm_adapters.demo.host import build_demo_host, save_random_tower
 
-    own = towers[CLIP]
+    own = towers.get(CLIP) or next(iter(towers.values()))
     if read_header(own).kind != CLIP_KIND:  # the demo host holds no other; all three arms are grafts anyway
         save_random_tower(own := folder / "host-tower.ckpt")
     host = build_demo_host(own, folder / "host", settings.host)
-    models = {name: folder / f"{name}-graft" for name in (RANDOM, CLIP, MGLL)}
+    models = {name: folder / f"{name}-graft" for name in settings.arms}
     for name, model in models.items():
         graft_tower(get_host("llava"), host, towers[name], model, GraftSettings(tokens=settings.tokens))
     return models
@@ -201,9 +216,8 @@ def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path
     return finetune(model, training_questions(questions), out, replace(settings.finetune, seed=seed))
 
 
-def _score(model: Path, cases: Path, out: Path, name: str, against: Path | None = None, blind: bool = False) -> None:
-    asking = Asking(images="blank" if blind else "own", batch_size=32)
-    run(str(model), cases, out, against, asking, out.parent / BLIND if against else None, name=name)
+def _score(model: Path, cases: Path, out: Path, name: str, shown: Shown = "own") -> None:
+    run(str(model), cases, out, asking=Asking(images=shown, batch_size=32), name=name)
 
 
 def _text_only(host: Path) -> float:

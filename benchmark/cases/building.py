@@ -42,7 +42,7 @@ def build_cases(
             raise FormatError(
                 manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
             )
-    drawing = draw([record.labels for record in records], **design)
+    drawing = draw([record.labels for record in records], [record.source for record in records], **design)
     kind, seed = design.get("kind", "balanced"), design.get("seed", 0)
     asked = [records[index] for index in sorted({drawn.image for drawn in drawing.questions})]
     hashes = _hash_images(manifest, asked)
@@ -61,10 +61,13 @@ def build_cases(
         "seed": seed,
         "manifest_sha256": sha256(manifest),
         "equal": design.get("equal", False),
+        "within_sources": bool(drawing.sources),
         "table14": design.get("table14", False),
         "shares": {code: round(share, 6) for code, share in drawing.shares.items()},
         "left_out": dict(drawing.left_out),
         "short": {code: list(counts) for code, counts in drawing.short.items()},
+        "sources": dict(drawing.sources),
+        "sources_left_out": dict(drawing.sources_left_out),
         "ambiguous": drawing.ambiguous,
     }
     write_cases(out, cases, **header)

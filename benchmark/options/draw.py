@@ -14,6 +14,11 @@ has it; class frequency alone then answers most questions. `balanced` (default):
    uniform given the options not only in expectation but within the file.
 4. The image is the least used one of the answer's class for which no other option can hold.
 
+Balanced options are drawn *within a source* wherever the sources of the images are given: classes are unevenly spread over data
+sets, and whoever recognises the data set (by its borders, its size, its colours) would otherwise know which of four classes are
+likely. Steps 1 to 4 are taken for each source apart, so that the answer is uniform given the options and the source. A source
+with fewer than four classes that can stand beside one another is asked nothing about, and is listed.
+
 The 25 % are those of the accuracy over cases. The unweighted mean over classes is not protected by it: always picking the rarest
 option is right for every rare class and wrong for the frequent ones. Where the macro average is the claim, draw with
 `equal`, so that both averages are one, or read `significance.informedness`, which is 0 for every blind strategy.
@@ -49,6 +54,7 @@ class Design(TypedDict, total=False):
             No AMD can stand beside DR; balanced questions are always clean.
         names: where `paper` distractors come from: the chosen classes, or all names of the disease table, grades among them.
         equal: in `balanced`, offer every class equally often instead of by its capped share.
+        any_source: in `balanced`, draw over all images at once although their sources are known; recognising a source then pays.
         table14: `paper` questions whose answers have exactly Table 14's counts, or are in its proportions where `count` is
             smaller; every image is asked about once.
         allow_short: draw what there is where images are missing for `table14`.
@@ -62,6 +68,7 @@ class Design(TypedDict, total=False):
     clean: bool
     names: Names
     equal: bool
+    any_source: bool
     table14: bool
     allow_short: bool
     seed: int
@@ -87,6 +94,8 @@ class Drawing:
         left_out: class -> why it is the answer of no question.
         ambiguous: number of questions with a distractor that holds or may hold for the image (0 where drawn clean).
         short: class -> images found and needed, where Table 14 wants more than there are.
+        sources: source -> its number of questions, where options were drawn within sources.
+        sources_left_out: source -> why nothing is asked about its images.
     """
 
     questions: tuple[Drawn, ...]
@@ -94,10 +103,15 @@ class Drawing:
     left_out: Mapping[str, str]
     ambiguous: int = 0
     short: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    sources: Mapping[str, int] = field(default_factory=dict)
+    sources_left_out: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """One line for every class that is left out or has too few images; empty where there is none."""
-        left_out = [f"left out: {code}: {reason}" for code, reason in self.left_out.items()]
+        """One line for every source or class that is left out or has too few images; empty where there is none."""
+        left_out = [
+            f"source left out: {source or 'not stated'}: {reason}" for source, reason in self.sources_left_out.items()
+        ]
+        left_out += [f"left out: {code}: {reason}" for code, reason in self.left_out.items()]
         return "\n".join(
             [*left_out, *(f"short: {code}: {have} of {need}" for code, (have, need) in self.short.items())]
         )
@@ -120,6 +134,7 @@ def class_counts(label_sets: Sequence[Sequence[str]]) -> dict[str, int]:
 
 def draw(
     label_sets: Sequence[Sequence[str]],
+    sources: Sequence[str] | None = None,
     kind: Kind = "balanced",
     count: int | None = None,
     classes: Classes = None,
@@ -127,13 +142,14 @@ def draw(
     clean: bool = True,
     names: Names = "classes",
     equal: bool = False,
+    any_source: bool = False,
     table14: bool = False,
     allow_short: bool = False,
     seed: int = 0,
 ) -> Drawing:
     """Draw questions for images; the same arguments give the same questions.
 
-    `label_sets` holds the label codes of each image; `Design` explains the rest.
+    `label_sets` holds the label codes of each image, `sources` the data set of each; `Design` explains the rest.
 
     Raises:
         ValueError: if fewer than four classes remain, or no set of four is answerable; says why classes were left out.
@@ -141,6 +157,8 @@ def draw(
     """
     if table14:
         _check_table14(kind, classes, min_images)
+    if kind == "balanced" and sources is not None and not any_source:
+        return _draw_within_sources(label_sets, sources, count, classes, min_images, equal, seed)
     counts = class_counts(label_sets)
     classes = _class_codes(classes or ("table14" if kind == "paper" else "present"), counts)
     minimum = min_images if min_images is not None else (1 if kind == "paper" else 5)
@@ -167,6 +185,62 @@ def draw(
     need = in_proportion({code: counts[code] for code in used}, count or sum(counts[code] for code in used))
     return _draw_paper(
         images, {code: images.take_many(code, number, rng) for code, number in need.items()}, clean, left_out, rng
+    )
+
+
+def _draw_within_sources(
+    label_sets: Sequence[Sequence[str]],
+    sources: Sequence[str],
+    count: int | None,
+    classes: Classes,
+    min_images: int | None,
+    equal: bool,
+    seed: int,
+) -> Drawing:
+    """Balanced questions of each source, in number as its images and classes, shuffled together."""
+    members = {source: [index for index, name in enumerate(sources) if name == source] for source in sorted(set(sources))}
+
+    def one(source: str, number: int | None) -> Drawing:
+        labels = [label_sets[index] for index in members[source]]
+        drawn = draw(labels, None, "balanced", number, classes, min_images, equal=equal, seed=seed)
+        return replace(
+            drawn, questions=tuple(replace(question, image=members[source][question.image]) for question in drawn.questions)
+        )
+
+    whole, reasons = {}, {}
+    for source in members:
+        try:
+            whole[source] = one(source, None)
+        except ValueError as error:
+            reasons[source] = str(error)
+    if not whole:
+        listed = "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in reasons.items())
+        raise ValueError(f"no source has four classes that can stand beside one another. {listed}")
+    sizes = {source: len(drawing.questions) for source, drawing in whole.items()}
+    numbers = sizes if count is None else in_proportion(sizes, count)
+    drawings = {
+        source: whole[source] if number == sizes[source] else one(source, number)
+        for source, number in numbers.items()
+        if number
+    }
+    reasons |= {source: f"{count} questions are too few for it" for source, number in numbers.items() if not number}
+    questions = [question for drawing in drawings.values() for question in drawing.questions]
+    order = np.random.default_rng([seed, len(drawings)]).permutation(len(questions))
+    asked = {question.codes[question.answer] for question in questions}
+    left_out: dict[str, str] = {}
+    for source, drawing in drawings.items():
+        for code, reason in drawing.left_out.items():
+            if code not in asked:
+                left_out[code] = "; ".join(filter(None, (left_out.get(code), f"{source or 'not stated'}: {reason}")))
+    for code in class_counts(label_sets):
+        if code not in asked and code not in left_out:
+            left_out[code] = "only in sources that are left out"
+    shares: dict[str, float] = {}
+    for source, drawing in drawings.items():
+        for code, share in drawing.shares.items():
+            shares[code] = shares.get(code, 0.0) + share * numbers[source] / len(questions)
+    return Drawing(
+        tuple(questions[index] for index in order), shares, left_out, sources=numbers, sources_left_out=reasons
     )
 
 
