@@ -65,6 +65,9 @@ def run(
     asking: Asking | None = None,
     blind_run: str | os.PathLike[str] | None = None,
     shuffled_run: str | os.PathLike[str] | None = None,
+    source_run: str | os.PathLike[str] | None = None,
+    border_run: str | os.PathLike[str] | None = None,
+    training: str | os.PathLike[str] | None = None,
     paper: str | None = None,
     device: str | None = None,
     name: str | None = None,
@@ -82,6 +85,9 @@ def run(
         asking: rotations, views, images shown, batch size.
         blind_run: output directory of a finished run of this model on blank images, for the report.
         shuffled_run: the same on the images of other cases.
+        source_run: the same on the mean image of each case's source.
+        border_run: the same on the size and border of each case's image.
+        training: questions that the model was tuned on, which the report's floors learn from; default the cases' own answers.
         paper: host whose published figures stand in the report; default the model's own where there are any.
         device: torch device; default a GPU where there is one.
         name: what reports call the model; default the directory's name.
@@ -102,8 +108,15 @@ def run(
     asking, processes = asking or Asking(), processes or Processes()
     cases = _demo(processes) if str(cases) == DEMO else cases
     asked = read_cases(cases)
-    given = {"against": against, "blind_run": blind_run, "shuffled_run": shuffled_run}
+    given = {
+        "against": against,
+        "blind_run": blind_run,
+        "shuffled_run": shuffled_run,
+        "source_run": source_run,
+        "border_run": border_run,
+    }
     others = _finished_runs(given, asked)
+    learned = read_cases(training) if training else None
     check_published(paper)  # before hours of scoring, not after
     scorer = load_scorer(model, device, name, endpoint)
     out = Path(out or default_out(scorer.name, asking.images))
@@ -112,10 +125,21 @@ def run(
     if processes.index:
         return None
     how = {"paper": paper, "any_prompt": any_prompt, "endpoint": endpoint, "processes": processes.count}
-    settings = {"model": model, "cases": cases, "out": out} | given | asdict(asking) | how
+    settings = {"model": model, "cases": cases, "out": out, "training": training} | given | asdict(asking) | how
     _write_record(out, settings, scorer, sha256(cases), others, header["versions"])
-    before, blind, shuffled = map(others.get, given)
-    report = build_report(asked, result, before, blind, any_prompt, shuffled=shuffled, paper=paper)
+    before, blind, shuffled, source, border = map(others.get, given)
+    report = build_report(
+        asked,
+        result,
+        before,
+        blind,
+        any_prompt,
+        shuffled=shuffled,
+        paper=paper,
+        training=learned,
+        source=source,
+        border=border,
+    )
     write_report(out, report)
     return report
 
@@ -211,7 +235,9 @@ def end(processes: Processes) -> None:
 
 def default_out(model: str, images: Shown = "own") -> Path:
     """The output directory of a model without `--out`: `runs/mcq/` and its name."""
-    return RUNS / (re.sub(r"[^\w.-]+", "-", model) + {"own": "", "blank": "-blind", "shuffled": "-shuffled"}[images])
+    return RUNS / (
+        re.sub(r"[^\w.-]+", "-", model) + ("" if images == "own" else f"-{images}").replace("blank", "blind")
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -250,10 +276,11 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument(
         "--blind",
         dest="images",
-        action="store_const",
+        nargs="?",
+        choices=["blank", "source", "border"],
         const="blank",
         default="own",
-        help="show a blank image instead of each case's: what the words alone give away",
+        help="hide the finding: a blank image (default), the mean image of the case's source, or its size and border only",
     )
     shown.add_argument(
         "--shuffled",
@@ -264,6 +291,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--blind-run", metavar="OUT", help="finished --blind run of the same model, shown in the report")
     add("--shuffled-run", metavar="OUT", help="finished --shuffled run of the same model, shown in the report")
+    add("--source-run", metavar="OUT", help="finished `--blind source` run of the same model, shown in the report")
+    add("--border-run", metavar="OUT", help="finished `--blind border` run of the same model, shown in the report")
+    add(
+        "--training", metavar="FILE", help="training questions that the report's floors learn from (default: the cases)"
+    )
     add("--paper", metavar="HOST", help="published figures to set beside (default: those of the model's host, if any)")
     add("--batch-size", type=int, default=8, metavar="N", help="cases at a time (default %(default)s)")
     add("--device", help="torch device (default: a GPU where there is one)")

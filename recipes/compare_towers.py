@@ -4,20 +4,22 @@
 
 For every seed: a CLIP and an MGLL tower are pretrained on the same images and words with the same budget. A LLaVA host is built on
 the CLIP tower; the MGLL tower, a randomly initialised one (the positive control) and the CLIP tower itself go into it through the
-same graft. All are fine-tuned alike and scored on the same questions. Ends with summary.md, and the first seed's report.html.
-What is finished is not done again.
+same graft. All are fine-tuned alike and scored on the same questions. Ends with summary.md and report/report.html over all seeds:
+what they claim takes seeds and patients as random. What is finished is not done again.
 
 Research use only, not for diagnosis.
 """
 
 import sys
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
+from benchmark.cases.case import read_cases
 from benchmark.cases.images import Shown
 from benchmark.cases.training import training_questions
-from benchmark.predictions.file import read_run
+from benchmark.predictions.file import Run, read_run
 from benchmark.predictions.scoring import Asking
 from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
@@ -88,7 +90,7 @@ def compare(settings: CompareSettings) -> Path:
     """Run the comparison; returns the path of summary.md."""
     out = Path(settings.out)
     cases = _questions(settings, "test", out / "test.jsonl")
-    probes: dict[str, list[str]] = {name: [] for name in settings.arms}
+    probes: dict[Arm, list[str]] = {name: [] for name in settings.arms}
     last = settings.arms[-1]
     for seed in settings.seeds:
         folder = out / f"seed-{seed}"
@@ -100,32 +102,64 @@ def compare(settings: CompareSettings) -> Path:
         for name, model in _grafts(settings, folder, towers).items():
             tuned = _finetune(settings, model, learned, folder / f"{name}-tuned", seed)
             _score(tuned, cases, folder / f"{name}-scores", name)
-        _score(folder / f"{last}-tuned", cases, folder / BLIND, last, shown="blank")
-    summary = _summary(out, settings.seeds, probes)
+        _score(folder / f"{last}-tuned", cases, folder / f"{last}-{BLIND}", last, shown="blank")
+        _score(folder / f"{last}-tuned", cases, folder / f"{last}-{HIDDEN}", last, shown="source")
+    report = _report(settings, cases)
+    summary = _summary(settings, cases, probes)
     write_text(out / "summary.md", summary)
-    report = out / f"seed-{settings.seeds[0]}" / f"{MGLL}-scores" / "report.html"
     print(f"\n{summary}\nsummary: {out / 'summary.md'}\nreport:  {report}")
     return out / "summary.md"
 
 
-def _summary(out: Path, chosen: tuple[int, ...], probes: dict[str, list[str]]) -> str:
+def _report(settings: CompareSettings, cases: Path) -> Path:
+    """The report of the last arm, over all seeds, against the arm before it; its path."""
     # here, because torch takes seconds to import
-    from benchmark.report import seeds
+    from benchmark.report.writing import report_runs
 
-    folders = [out / f"seed-{seed}" for seed in chosen]
-    runs = {name: [read_run(folder / f"{name}-scores") for folder in folders] for name in probes}
-    averages = {name: seeds.average(name, found) for name, found in runs.items()}
-    blind = seeds.average(f"{MGLL}, blank images", [read_run(folder / BLIND) for folder in folders])
-    differences = [
-        seeds.sentence(averages[a], averages[b], seeds.compare(averages[a], averages[b], runs[a][0]))
-        for a, b in ((RANDOM, CLIP), (RANDOM, MGLL), (CLIP, MGLL))
-    ]
-    reading = _text_only(folders[0] / "host")
-    lines = [
-        seeds.table([*averages.values(), blind]),
-        "",
-        *(f"- {difference}" for difference in differences),
-        f"- chance is 25 %; the decoder reads {reading:.1%} of the questions whose finding is given in words",
+    out, last = Path(settings.out), settings.arms[-1]
+    before = _runs(settings, settings.arms[-2]) if len(settings.arms) > 1 else None
+    first = out / f"seed-{settings.seeds[0]}"
+    report_runs(
+        out / "report",
+        cases,
+        _runs(settings, last),
+        before,
+        first / f"{last}-{BLIND}",
+        source=first / f"{last}-{HIDDEN}",
+        training=first / "train.jsonl",
+    )
+    return out / "report" / "report.html"
+
+
+def _runs(settings: CompareSettings, arm: Arm) -> list[Path]:
+    return [Path(settings.out) / f"seed-{seed}" / f"{arm}-scores" for seed in settings.seeds]
+
+
+def _summary(settings: CompareSettings, cases: Path, probes: dict[Arm, list[str]]) -> str:
+    """Every pair of arms with each seed's numbers, the floors, and the probes."""
+    # here, because torch takes seconds to import
+    from benchmark.report.content import build_report
+    from benchmark.report.markdown import table_lines
+    from benchmark.report.side_tables import control_table, seed_table
+    from benchmark.report.wording import answer, verdict
+
+    asked, learned = read_cases(cases), read_cases(Path(settings.out) / f"seed-{settings.seeds[0]}" / "train.jsonl")
+    runs = {arm: [read_run(path) for path in _runs(settings, arm)] for arm in settings.arms}
+    lines: list[str] = []
+    for before, after in combinations(settings.arms, 2):
+        report = build_report(asked, runs[after], runs[before], training=learned)
+        lines += [f"## {after} against {before}", "", "".join(answer(report)), "", verdict(report), ""]
+        lines += [*table_lines(seed_table(report)), ""]
+    last = settings.arms[-1]
+    hidden: dict[str, list[Run]] = {
+        shown: [read_run(Path(settings.out) / f"seed-{seed}" / f"{last}-{shown}") for seed in settings.seeds]
+        for shown in (BLIND, HIDDEN)
+    }
+    report = build_report(asked, runs[last], blind=hidden[BLIND][0], source=hidden[HIDDEN][0], training=learned)
+    lines += [f"## {last} without the images", "", *table_lines(control_table(report)), ""]
+    reading = _text_only(Path(settings.out) / f"seed-{settings.seeds[0]}" / "host")
+    lines += [
+        f"Chance is 25 %; the decoder reads {reading:.1%} of the questions whose finding is given in words.",
         "",
         "Linear probe, macro AUC on the test split (in brackets: classes with 20 images or more), a seed each:",
         "",

@@ -1,20 +1,103 @@
-"""The prior-only floor: what is scored without looking, by always picking the option whose class is most frequent.
+"""The floors: what is scored without looking, by rules that know how often classes occur, or from which source a photograph comes.
 
-It stands beside every accuracy. Frequencies are those of the cases' own answers, or those of a training manifest, which is
-what fine-tuning can learn.
+Three stand beside every number of a report (`Floors`): always the most frequent class among the options, the best guess from the
+source of the photograph alone, and always the rarest class. What the rules know they learn from training questions where these are
+given, else from the answers of the cases themselves. `prior_floor` is the first of them with its averages.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from typing import Literal
 
 import numpy as np
 
 from benchmark.cases.case import Case
 from benchmark.options.draw import class_counts
+from benchmark.stats.numbers import Number, Questions
 from mgll.manifest.records import Record
 from mgll.vocabulary.diseases import TEN_CLASSES, possible_codes
+
+#: A rule that answers without looking.
+Rule = Literal["frequency", "source", "rarest"]
+
+RULE_NAMES: Mapping[Rule, str] = {
+    "frequency": "class frequency",
+    "source": "source only",
+    "rarest": "rarest option",
+}
+
+
+_ANY = "\0"  # no source is called so
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What the rules that do not look would pick.
+
+    Attributes:
+        picked: rule -> how far it picks each option [cases, 4]; a tie is shared.
+        learned_from: whose answers the rules know.
+    """
+
+    picked: Mapping[Rule, np.ndarray]
+    learned_from: str
+
+    def of(self, number: Number) -> dict[Rule, float]:
+        """What each rule scores in a number."""
+        return {rule: number.value(picked) for rule, picked in self.picked.items()}
+
+
+def floors(cases: Sequence[Case], training: Sequence[Case] | None = None) -> Floors:
+    """The three rules on these cases, fitted on training questions, or without any on the cases' own answers.
+
+    `frequency` picks the class that is the answer most often, `rarest` the one that is so least often. `source` picks the class
+    that was right most often of the times it was offered about photographs of that source; where the source was never met, of all.
+    """
+    known = cases if training is None else training
+    frequency = Counter(case.code for case in known)
+    right, offered = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for case in known:
+        for source in (case.source, _ANY):
+            right[source, case.code] += 1
+            offered.update((source, code) for code in case.option_codes)
+    met = {case.source for case in known}
+    counts = np.array([[frequency[code] for code in case.option_codes] for case in cases], dtype=float)
+    rates = np.array(
+        [
+            [
+                right[key] / offered[key] if offered[key] else 0.0
+                for key in ((case.source if case.source in met else _ANY, code) for code in case.option_codes)
+            ]
+            for case in cases
+        ]
+    )
+    picked: dict[Rule, np.ndarray] = {"frequency": _best(counts), "source": _best(rates), "rarest": _best(-counts)}
+    return Floors(picked, "these questions' own answers" if training is None else "the training questions")
+
+
+def questions_of(cases: Sequence[Case]) -> Questions:
+    """What numbers are made of, from cases."""
+    return Questions(
+        [case.option_codes for case in cases],
+        np.array([case.answer for case in cases]),
+        [f"{case.source}/{case.group}" for case in cases],
+    )
+
+
+def describe_floors(cases: Sequence[Case], training: Sequence[Case] | None = None) -> str:
+    """A line for each rule: what it scores overall, as macro and ten-class average, and in informedness."""
+    found, questions = floors(cases, training), questions_of(cases)
+    lines = []
+    for rule, picked in found.picked.items():
+        numbers = {number.name: number.value(picked) for number in questions.totals()}
+        ten = f", {numbers['ten_class']:.1%} ten-class average" if "ten_class" in numbers else ""
+        lines.append(
+            f"without looking, {RULE_NAMES[rule]} (of {found.learned_from}): {numbers['overall']:.1%} overall,"
+            f" {numbers['macro']:.1%} macro{ten}, informedness {numbers['informedness']:.1%}"
+        )
+    return "\n".join([*lines, "guessing: 25.0% of each, informedness 0.0%"])
 
 
 @dataclass(frozen=True)
@@ -114,10 +197,15 @@ def _all_beaten(worse: int, equal: int, names: int) -> float:
     return sum(comb(equal, tied) * comb(worse, 3 - tied) / (tied + 1) for tied in range(4)) / comb(names, 3)
 
 
+def _best(preference: np.ndarray) -> np.ndarray:
+    """How far each option is picked [cases, 4] where the most preferred is, a tie shared."""
+    picked = preference >= preference.max(axis=1, keepdims=True) - 1e-12
+    return np.asarray(picked / picked.sum(axis=1, keepdims=True))
+
+
 def _score(preference: np.ndarray, answers: Sequence[int]) -> np.ndarray:
     """[questions] expected score of picking the option that is preferred most."""
-    picked = preference == preference.max(axis=1, keepdims=True)
-    return np.asarray(picked[np.arange(len(answers)), answers] / picked.sum(axis=1))
+    return np.asarray(_best(preference)[np.arange(len(answers)), answers])
 
 
 def _by_class(preference: np.ndarray, answers: Sequence[int], codes: Sequence[str]) -> dict[str, float]:

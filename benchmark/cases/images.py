@@ -1,4 +1,4 @@
-"""What the model is shown for a case: its own image, a blank one, or that of a case with another answer."""
+"""What the model is shown for a case: its own image, or one that hides the finding."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +11,17 @@ from benchmark.cases.case import Case
 from mgll.images.files import image_sha256
 from mgll.images.preprocessing import ImageError, open_image
 
-#: What the model was shown: each case's own image, a blank one, or that of another case with another answer.
-Shown = Literal["own", "blank", "shuffled"]
-
+#: What the model was shown: each case's own image; a blank one; that of another case with another answer; the mean image of the
+#: case's source; or the size and border of its own image, the eye painted over.
+Shown = Literal["own", "blank", "shuffled", "source", "border"]
 
 #: A blank image has the mean colour of CLIP's normalisation, so that a tower sees zeros; one size, since sizes tell sources.
 BLANK_COLOUR, BLANK_SIZE = (123, 117, 104), (336, 336)
+
+#: A mean over fewer images would show the photographs themselves: the mean over all sources stands in for it.
+_LEAST_IMAGES = 5
+#: Pixels no channel of which exceeds this are border, not eye.
+_BORDER = 20
 
 
 def open_case_image(case: Case, at_least: int | None = None) -> Image.Image:
@@ -44,6 +49,7 @@ class CaseImages:
 
     def __init__(self, cases: Sequence[Case], shown: Shown = "own") -> None:
         self._cases, self._shown = cases, shown
+        self._means: dict[str, Image.Image] = {}
         self._source = exchanged([case.code for case in cases]) if shown == "shuffled" else range(len(cases))
 
     def __getitem__(self, index: int) -> Image.Image:
@@ -55,7 +61,37 @@ class CaseImages:
         """
         if self._shown == "blank":
             return Image.new("RGB", BLANK_SIZE, BLANK_COLOUR)
-        return open_case_image(self._cases[self._source[index]])
+        if self._shown == "source":
+            return self._mean(self._cases[index].source)
+        image = open_case_image(self._cases[self._source[index]])
+        return border_only(image) if self._shown == "border" else image
+
+    def _mean(self, source: str) -> Image.Image:
+        """The mean image of a source over all cases' images, computed once."""
+        if source not in self._means:
+            first = {case.image: case for case in self._cases}.values()
+            mine = [case for case in first if case.source == source]
+            self._means[source] = mean_image(mine if len(mine) >= _LEAST_IMAGES else list(first))
+        return self._means[source]
+
+
+def mean_image(cases: Sequence[Case]) -> Image.Image:
+    """The mean of the cases' images, each squashed to the size of a blank image.
+
+    Raises:
+        ImageError: as `open_case_image`.
+    """
+    total = np.zeros((BLANK_SIZE[1], BLANK_SIZE[0], 3))
+    for case in cases:
+        total += np.asarray(open_case_image(case, BLANK_SIZE[0]).resize(BLANK_SIZE))
+    return Image.fromarray(np.rint(total / len(cases)).astype(np.uint8))
+
+
+def border_only(image: Image.Image) -> Image.Image:
+    """The image with everything but its dark border painted in one colour: what its size and border alone tell."""
+    pixels = np.array(image)
+    pixels[pixels.max(axis=2) > _BORDER] = BLANK_COLOUR
+    return Image.fromarray(pixels)
 
 
 def exchanged(codes: Sequence[str], seed: int = 0) -> list[int]:

@@ -198,13 +198,16 @@ def _draw_within_sources(
     seed: int,
 ) -> Drawing:
     """Balanced questions of each source, in number as its images and classes, shuffled together."""
-    members = {source: [index for index, name in enumerate(sources) if name == source] for source in sorted(set(sources))}
+    members = {
+        source: [index for index, name in enumerate(sources) if name == source] for source in sorted(set(sources))
+    }
 
     def one(source: str, number: int | None) -> Drawing:
         labels = [label_sets[index] for index in members[source]]
         drawn = draw(labels, None, "balanced", number, classes, min_images, equal=equal, seed=seed)
         return replace(
-            drawn, questions=tuple(replace(question, image=members[source][question.image]) for question in drawn.questions)
+            drawn,
+            questions=tuple(replace(question, image=members[source][question.image]) for question in drawn.questions),
         )
 
     whole, reasons = {}, {}

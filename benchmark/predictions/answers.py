@@ -81,6 +81,16 @@ class Answers:
             self.picked_in_each_order(reading.view)[:, 0] if reading.way == "stored" else _single(self.table(reading))
         )
 
+    def shares(self, reading: Reading) -> np.ndarray:
+        """[cases, 4] how far each option is picked: 1 for one, a share each where several tie, 0 where none is named.
+
+        Not defined over `all` orders.
+        """
+        table = self.table(reading)
+        best = table.max(axis=1, keepdims=True)
+        tied = (table >= best - _ROUNDING) & (best > 0)
+        return np.asarray(tied / np.maximum(tied.sum(axis=1, keepdims=True), 1))
+
     def picked_in_each_order(self, view: View) -> np.ndarray:
         """[cases, rotations] option picked, or `NONE`; of equals the first, which is also the rule of the predictions file."""
         scores = self.scores[view]

@@ -106,7 +106,13 @@ class Run:
     @property
     def name(self) -> str:
         """The model's name, marked where it saw other images than the cases' own."""
-        marks = {"own": "", "blank": " (blind)", "shuffled": " (shuffled images)"}
+        marks = {
+            "own": "",
+            "blank": " (blind)",
+            "shuffled": " (shuffled images)",
+            "source": " (mean images of the sources)",
+            "border": " (borders only)",
+        }
         return f"{self.header['model']}{marks[self.header['images']]}"
 
 

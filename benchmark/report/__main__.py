@@ -12,10 +12,21 @@ from benchmark.report.writing import report_runs
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where all went well."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.report", description=__doc__)
-    parser.add_argument("--after", required=True, metavar="RUN", help="output directory of run_mcq to report on")
-    parser.add_argument("--before", metavar="RUN", help="run over the same cases to compare it with")
+    parser.add_argument(
+        "--after",
+        required=True,
+        nargs="+",
+        metavar="RUN",
+        help="output directory of run_mcq to report on; several are one method under several seeds",
+    )
+    parser.add_argument(
+        "--before", nargs="+", metavar="RUN", help="run over the same cases to compare with, or several"
+    )
     parser.add_argument("--blind", metavar="RUN", help="run of the same model with --blind")
     parser.add_argument("--shuffled", metavar="RUN", help="run of the same model with --shuffled")
+    parser.add_argument("--source", metavar="RUN", help="run of the same model with --blind source")
+    parser.add_argument("--border", metavar="RUN", help="run of the same model with --blind border")
+    parser.add_argument("--training", metavar="FILE", help="training questions that the floors learn from")
     parser.add_argument(
         "--paper", metavar="HOST", help="published figures to set beside (default: those of the run's host)"
     )

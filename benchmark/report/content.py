@@ -1,30 +1,45 @@
 """One report from predictions: how good a model is, and how much better or worse than another, with the uncertainty.
 
-`python -m benchmark.report --after RUN --cases cases.jsonl --out DIR [--before RUN] [--blind RUN] [--shuffled RUN]
-[--paper HOST]` makes it again from finished runs; `benchmark/run_mcq.py` makes it at the end of scoring.
+`python -m benchmark.report --after RUN [RUN ...] --cases cases.jsonl --out DIR [--before RUN [RUN ...]] [--blind RUN]
+[--shuffled RUN] [--training train.jsonl] [--paper HOST]` makes it again from finished runs; `benchmark/run_mcq.py` makes it at the
+end of scoring. Several runs are those of one method under several seeds: only they say something about the method.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmark.cases.case import Case
-from benchmark.cases.floor import Floor, prior_floor
+from benchmark.cases.floor import Floors, floors, questions_of
 from benchmark.cases.images import Shown
 from benchmark.paper.rows import PAPER_HOSTS
 from benchmark.predictions.answers import Answers, answers_of
 from benchmark.predictions.file import ComparisonError, Run, cases_sha256, differences
-from benchmark.report.summary import Change, RunSummary, check_comparable, compare, summarise
+from benchmark.report.summary import (
+    Change,
+    RunSummary,
+    check_comparable,
+    compare,
+    compare_runs,
+    summarise,
+    summarise_runs,
+)
 from benchmark.stats.bootstrap import DRAWS, Resampling
 from benchmark.stats.confusion import Confusion, confusion
+from benchmark.stats.numbers import Questions
 
 #: What each run of a report is: the one reported on, the one before it, and the same model shown other images.
-Role = Literal["before", "after", "blind", "shuffled"]
+Role = Literal["before", "after", "blind", "shuffled", "source", "border"]
 
-ControlRole = Literal["blind", "shuffled"]
+ControlRole = Literal["blind", "shuffled", "source", "border"]
 
 #: The images that a control run must have been shown.
-CONTROLS: Mapping[ControlRole, Shown] = {"blind": "blank", "shuffled": "shuffled"}
+CONTROLS: Mapping[ControlRole, Shown] = {
+    "blind": "blank",
+    "shuffled": "shuffled",
+    "source": "source",
+    "border": "border",
+}
 
 
 @dataclass(frozen=True)
@@ -41,14 +56,14 @@ class Report:
 
     Attributes:
         cases: in the order of `answers`.
-        answers: the answers of each run.
-        after: the run reported on.
+        answers: the answers of each run, of several runs of one method the first's.
+        questions: what numbers are made of.
+        after: the run reported on, or the method of several.
         before: the run it is compared with.
         change: after minus before.
-        controls: the runs of the same model on blank and on shuffled images.
+        controls: the runs of the same model on images that hide the finding (`CONTROLS`).
         confusions: of `before` and `after`.
-        floor: accuracy without looking, from class frequency alone.
-        source_floors: data set -> the same over its cases, with its frequencies.
+        floors: what rules that do not look would pick.
         headers: of the predictions files, under the role each plays.
         paper: our name of the host whose published figures stand beside these; None for none.
         notes: what a reader must know beside the numbers.
@@ -56,13 +71,13 @@ class Report:
 
     cases: tuple[Case, ...]
     answers: Mapping[Role, Answers]
+    questions: Questions
     after: RunSummary
     before: RunSummary | None
     change: Change | None
     controls: Mapping[ControlRole, Control]
     confusions: Mapping[Role, Confusion]
-    floor: Floor
-    source_floors: Mapping[str, float]
+    floors: Floors
     headers: Mapping[Role, Mapping[str, object]]
     paper: str | None = None
     notes: tuple[str, ...] = ()
@@ -75,38 +90,48 @@ class Report:
 
 def build_report(
     cases: Sequence[Case],
-    after: Run,
-    before: Run | None = None,
+    after: Run | Sequence[Run],
+    before: Run | Sequence[Run] | None = None,
     blind: Run | None = None,
     any_prompt: bool = False,
     draws: int = DRAWS,
     shuffled: Run | None = None,
     paper: str | None = None,
+    training: Sequence[Case] | None = None,
+    source: Run | None = None,
+    border: Run | None = None,
 ) -> Report:
     """Compute a report.
 
     Args:
         cases: the cases that the runs answered.
-        after: the run to report on.
-        before: a run over the same cases to compare it with.
+        after: the run to report on, or several of one method under several seeds.
+        before: a run over the same cases to compare it with, or several.
         blind: a run of the same model on blank images.
         any_prompt: compare runs whose hosts wrap the same question differently; the report says so.
         draws: of the bootstrap.
         shuffled: a run of the same model on the images of other cases.
         paper: host whose published figures to set beside, by our name of it; default the run's own host where there are any.
+        training: questions that the models were tuned on: what the floors know. Default: the cases' own answers.
+        source: a run of the same model on the mean image of each photograph's source.
+        border: a run of the same model on the size and border of each photograph.
 
     Raises:
         ComparisonError: if the runs are not of these cases, or not comparable; names what differs.
         ValueError: if a run lacks a rotation of a case, or there are no published figures for `paper`.
     """
     check_published(paper)
-    if cases_sha256(cases) != after.header["cases_sha256"]:
-        raise ComparisonError(f"{after.name!r} answered other cases than the {len(cases)} given")
-    if before:
-        check_comparable(before, after, any_prompt)
-    found: dict[ControlRole, Run | None] = {"blind": blind, "shuffled": shuffled}
+    afters, befores = _several(after), _several(before)
+    after, first_before = afters[0], befores[0] if befores else None
+    for run in afters:
+        if cases_sha256(cases) != run.header["cases_sha256"]:
+            raise ComparisonError(f"{run.name!r} answered other cases than the {len(cases)} given")
+    _check_different(afters, befores)
+    for run in (*afters[1:], *befores):
+        check_comparable(run, after, any_prompt)
+    found: dict[ControlRole, Run | None] = {"blind": blind, "shuffled": shuffled, "source": source, "border": border}
     controls = {role: run for role, run in found.items() if run}
-    given: dict[Role, Run] = {"before": before, "after": after} if before else {"after": after}
+    given: dict[Role, Run] = {"before": first_before, "after": after} if first_before else {"after": after}
     for control, run in controls.items():
         _check_control(after, control, run)
         given[control] = run
@@ -115,23 +140,40 @@ def build_report(
     by_id = {case.id: case for case in cases}
     asked = tuple(by_id[case] for case in second.cases)
     drawn = Resampling(second.groups, second.codes, draws)
+    questions = replace(questions_of(asked), groups=second.groups)
+    sides = [[second, *(answers_of(run, second.cases) for run in afters[1:])]]
+    sides.append([answers["before"], *(answers_of(run, second.cases) for run in befores[1:])] if befores else [])
+    earlier = summarise(answers["before"], questions, drawn) if befores else None
+    change = compare(answers["before"], second, questions, drawn) if befores else None
     return Report(
         cases=asked,
         answers=answers,
-        after=summarise(second, drawn),
-        before=summarise(answers["before"], drawn) if before else None,
-        change=compare(answers["before"], second, drawn) if before else None,
-        controls={role: _control(answers[role], second, drawn) for role in controls},
+        questions=questions,
+        after=summarise_runs(summarise(second, questions, drawn), sides[0], questions),
+        before=summarise_runs(earlier, sides[1], questions) if earlier else None,
+        change=compare_runs(change, sides[1], sides[0], questions) if change else None,
+        controls={role: _control(answers[role], second, questions, drawn) for role in controls},
         confusions={role: _confusion(asked, answers[role]) for role in given if role not in controls},
-        floor=prior_floor(cases),
-        source_floors={
-            source: prior_floor([case for case in cases if case.source == source]).overall
-            for source in dict.fromkeys(case.source for case in cases)
-        },
+        floors=floors(asked, training),
         headers={role: run.header for role, run in given.items()},
         paper=paper or _published_host(after),
-        notes=tuple(_notes(after, before)),
+        notes=tuple(_notes(afters, befores)),
     )
+
+
+def _several(runs: Run | Sequence[Run] | None) -> list[Run]:
+    return [] if runs is None else [runs] if isinstance(runs, Run) else list(runs)
+
+
+def _check_different(afters: Sequence[Run], befores: Sequence[Run]) -> None:
+    """Refuse the same weights twice on one side: copies of a run are not seeds."""
+    for side in (afters, befores):
+        weights = [run.header["model_sha256"] for run in side]
+        if len(set(weights)) < len(weights):
+            raise ComparisonError(
+                f"{len(weights)} runs of {side[0].name!r} are of {len(set(weights))} sets of weights; runs of one side must be of"
+                " different seeds"
+            )
 
 
 def check_published(host: str | None) -> None:
@@ -144,8 +186,8 @@ def check_published(host: str | None) -> None:
         raise ValueError(f"the paper has no figures for {host!r}; it has them for {', '.join(PAPER_HOSTS)}")
 
 
-def _control(control: Answers, after: Answers, drawn: Resampling) -> Control:
-    return Control(summarise(control, drawn), compare(control, after, drawn))
+def _control(control: Answers, after: Answers, questions: Questions, drawn: Resampling) -> Control:
+    return Control(summarise(control, questions, drawn), compare(control, after, questions, drawn))
 
 
 def _confusion(cases: Sequence[Case], answers: Answers) -> Confusion:
@@ -157,10 +199,17 @@ def _published_host(run: Run) -> str | None:
     return host if isinstance(host, str) and host in PAPER_HOSTS else None
 
 
-def _notes(after: Run, before: Run | None) -> list[str]:
-    if before is None:
-        return []
-    notes = [
+def _notes(afters: Sequence[Run], befores: Sequence[Run]) -> list[str]:
+    notes = []
+    if max(len(afters), len(befores)) > 1:
+        notes.append(
+            "Accuracies, averages and differences are means over the runs; fixed and broken answers, controls, orders, letters,"
+            " confusions, calibration and the questions shown are those of the first run."
+        )
+    if not befores:
+        return notes
+    before, after = befores[0], afters[0]
+    notes += [
         f"Not the same prompts: {text.removeprefix('prompts: ')}."
         for text in differences(before, after)
         if text.startswith("prompts")

@@ -45,7 +45,7 @@ def _row(line: Line) -> dict[str, str | int | float | None]:
         "code": line.code,
         "name": line.name,
         "n": line.n,
-        "floor": line.floor,
+        **{f"floor_{rule}": value for rule, value in line.floors.items()},
     }
     prefix = "after_" if line.before else ""
     estimates = {"before_accuracy": line.before, f"{prefix}accuracy": line.after, "change": line.change}
@@ -55,6 +55,10 @@ def _row(line: Line) -> dict[str, str | int | float | None]:
             row |= {name: estimate.value, f"{start}low": estimate.low, f"{start}high": estimate.high}
     if line.change:
         row |= {"fixed": line.flips.fixed if line.flips else None, "broken": line.flips.broken if line.flips else None}
+    for name, estimate in {"informedness": line.informedness, "informedness_change": line.informedness_change}.items():
+        if estimate:
+            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    if line.change:
         row["p_holm"] = line.p
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmark.cases.floor import RULE_NAMES
 from benchmark.report.case_browser import OUTCOMES, browser_data, outcomes, unnamed_reasons
 from benchmark.report.content import Report
 from benchmark.report.number_format import disease_name, interval, percent
@@ -19,10 +20,11 @@ from benchmark.report.side_tables import (
     control_table,
     letter_table,
     reading_table,
+    seed_table,
 )
 from benchmark.report.tables import class_lines, main_table, source_table, total_lines
 from benchmark.report.thumbnails import embedded_images
-from benchmark.report.wording import answer, headline, holding, looking, method, record, verdict
+from benchmark.report.wording import answer, headline, holding, looking, method, record, seeds, verdict
 from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.calibration import Calibration
 from benchmark.stats.confusion import Confusion
@@ -82,7 +84,9 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
         before=report.before,
         after=report.after,
         controls=report.controls,
-        floor=report.floor,
+        rules=RULE_NAMES,
+        seeds=seeds(report),
+        seed_table=seed_table(report),
         class_lines=class_lines(report),
         total_lines=total_lines(report)[:2],
         main_table=main_table(report),

@@ -12,9 +12,10 @@ from benchmark.report.side_tables import (
     control_table,
     letter_table,
     reading_table,
+    seed_table,
 )
 from benchmark.report.tables import Table, main_table, rows_of, source_table
-from benchmark.report.wording import DISCLAIMER, answer, headline, holding, looking, method, record, verdict
+from benchmark.report.wording import DISCLAIMER, answer, headline, holding, looking, method, record, seeds, verdict
 
 #: So many replies that name no option are listed; the case table holds all.
 LISTED = 20
@@ -25,20 +26,21 @@ def markdown(report: Report) -> str:
     start, figure, end = answer(report)
     lines = [f"# {headline(report)}", "", f"{start}**{figure}**{end}", ""]
     lines += [f"{text}\n" for text in (verdict(report), *report.notes, f"**{DISCLAIMER}**") if text]
-    lines += ["## By disease", "", *_table(main_table(report)), ""]
+    lines += ["## By disease", "", *table_lines(main_table(report)), ""]
+    lines += ["## Would another seed say so?", "", seeds(report), "", *table_lines(seed_table(report)), ""]
     if by_source := source_table(report):
-        lines += ["## By source of the images", "", *_table(by_source), ""]
-    lines += ["## Does it look at the image?", "", looking(report), "", *_table(control_table(report)), ""]
-    lines += ["## Does the answer hold?", "", holding(report), "", *_table(reading_table(report)), ""]
+        lines += ["## By source of the images", "", *table_lines(by_source), ""]
+    lines += ["## Does it look at the image?", "", looking(report), "", *table_lines(control_table(report)), ""]
+    lines += ["## Does the answer hold?", "", holding(report), "", *table_lines(reading_table(report)), ""]
     if agreement := agreement_table(report):
-        lines += ["How often two views choose the same option:", "", *_table(agreement), ""]
-    lines += ["How often each letter was chosen:", "", *_table(letter_table(report)), ""]
+        lines += ["How often two views choose the same option:", "", *table_lines(agreement), ""]
+    lines += ["How often each letter was chosen:", "", *table_lines(letter_table(report)), ""]
     lines += _unnamed(report)
-    lines += ["## Which disease is taken for which", "", *_table(confusion_table(report)), ""]
+    lines += ["## Which disease is taken for which", "", *table_lines(confusion_table(report)), ""]
     if calibration := calibration_table(report):
-        lines += ["## How far can its probabilities be believed?", "", *_table(calibration), ""]
+        lines += ["## How far can its probabilities be believed?", "", *table_lines(calibration), ""]
     if published := published_table(report):
-        lines += ["## Beside the published figures", "", published_note(report), "", *_table(published), ""]
+        lines += ["## Beside the published figures", "", published_note(report), "", *table_lines(published), ""]
     lines += ["## How the numbers are made", "", *(f"- **{term}.** {text}" for term, text in method(report))]
     lines += ["", "## What was run", ""]
     for role, header in report.headers.items():
@@ -60,7 +62,8 @@ def _unnamed(report: Report) -> Iterator[str]:
     yield ""
 
 
-def _table(table: Table) -> Iterator[str]:
+def table_lines(table: Table) -> Iterator[str]:
+    """The lines of a table in Markdown."""
     yield "| " + " | ".join(table.columns) + " |"
     yield "|---" * table.labels + "|---:" * (len(table.columns) - table.labels) + "|"
     for number, row in enumerate(rows_of(table)):

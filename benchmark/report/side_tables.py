@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from benchmark.cases.floor import RULE_NAMES, Rule
 from benchmark.predictions.answers import Reading
 from benchmark.report.content import Report
 from benchmark.report.number_format import disease_name, p_number, percent
@@ -18,7 +19,27 @@ VIEW_NAMES: dict[View, str] = {
     "option": "Options’ names",
 }
 
-CONTROL_NAMES = {"blind": "Blank images", "shuffled": "Images of other cases"}
+TOTAL_NAMES = {
+    "overall": "overall",
+    "macro": "macro",
+    "ten_class": "ten classes",
+    "informedness": "informedness",
+    "ten_informedness": "informedness, ten classes",
+}
+
+#: What each rule that does not look picks among the four options.
+RULES: dict[Rule, str] = {
+    "frequency": "the disease that is the answer most often",
+    "source": "the disease that is right most often for photographs of the same source",
+    "rarest": "the disease that is the answer least often",
+}
+
+CONTROL_NAMES = {
+    "blind": "Blank images",
+    "shuffled": "Images of other cases",
+    "source": "Mean images of the sources",
+    "border": "Borders only",
+}
 
 #: So many confusions are listed; the page holds all of them as a matrix.
 CONFUSIONS = 12
@@ -42,7 +63,7 @@ def reading_table(report: Report) -> Table:
         if before and change:
             earlier, moved = before.readings.get(reading), change.readings.get(reading)
             cells += [accuracy_cell(earlier.overall if earlier else None), accuracy_cell(score.overall)]
-            cells += [change_cell(moved.overall if moved else None), Cell(p_number(moved.mcnemar.p) if moved else "")]
+            cells += [change_cell(moved.overall if moved else None), Cell(p_number(moved.p) if moved else "")]
             cells += [accuracy_cell(earlier.macro if earlier else None), accuracy_cell(score.macro)]
             cells.append(change_cell(moved.macro if moved else None))
         else:
@@ -74,26 +95,52 @@ def agreement_table(report: Report) -> Table | None:
 
 def control_table(report: Report) -> Table:
     """The run reported on, then what is scored without the cases' own images: by the model, and by rules that see nothing."""
-    after, floor = report.after, report.floor
+    after = report.after
     empty = Cell("")
-    rows = [
-        (Cell(f"{after.name}, with the images"), accuracy_cell(after.overall), accuracy_cell(after.macro), empty, empty)
-    ]
+    first = (accuracy_cell(after.overall), accuracy_cell(after.macro), accuracy_cell(after.informedness))
+    rows: list[tuple[Cell, ...]] = [(Cell(f"{after.name}, with the images"), *first, empty, empty)]
     for role, control in report.controls.items():
         run, gain = control.run, control.gain
-        scores = (accuracy_cell(run.overall), accuracy_cell(run.macro))
-        rows.append((Cell(CONTROL_NAMES[role]), *scores, change_cell(gain.overall), Cell(p_number(gain.mcnemar.p))))
-    rules = {
-        "Rule: the most frequent disease among the options": (percent(floor.overall), percent(floor.macro)),
-        f"Rule: always {LETTERS[after.answers.index(max(after.answers))]}, the letter that is right most often": (
-            percent(after.majority_letter),
-            "–",
-        ),
-    }
-    rows += [(Cell(name), Cell(overall), Cell(macro), empty, empty) for name, (overall, macro) in rules.items()]
-    return Table(
-        (f"{after.overall.n:,} questions", "overall", "macro", "gain by the images", "p"), tuple(rows), frozenset({0})
-    )
+        scores = (accuracy_cell(run.overall), accuracy_cell(run.macro), accuracy_cell(run.informedness))
+        rows.append((Cell(CONTROL_NAMES[role]), *scores, change_cell(gain.overall), Cell(p_number(gain.p))))
+    numbers = {number.name: report.floors.of(number) for number in report.questions.totals()}
+    for rule, name in RULE_NAMES.items():
+        found = (Cell(percent(numbers[number][rule])) for number in ("overall", "macro", "informedness"))
+        rows.append((Cell(f"Rule: {name} ({RULES[rule]})"), *found, empty, empty))
+    letter = LETTERS[after.answers.index(max(after.answers))]
+    always = f"Rule: always {letter}, the letter that is right most often"
+    rows.append((Cell(always), Cell(percent(after.majority_letter)), Cell("–"), Cell("–"), empty, empty))
+    columns = (f"{after.overall.n:,} questions", "overall", "macro", "informedness", "gain by the images", "p")
+    return Table(columns, tuple(rows), frozenset({0}))
+
+
+def seed_table(report: Report) -> Table:
+    """Every run with its own numbers, then what the runs of a side say together."""
+    names = {number.name: TOTAL_NAMES[number.name] for number in report.questions.totals()}
+    rows: list[tuple[Cell, ...]] = []
+    strong = set()
+    for side, run in (("before", report.before), ("after" if report.before else "", report.after)):
+        if run is None:
+            continue
+        label = f"{run.name}, {side}".rstrip(", ")
+        values = {name: run.over_seeds[name].by_run for name in names} if run.over_seeds else {}
+        for number in range(run.runs if values else 0):
+            rows.append((Cell(f"{label}, run {number + 1}"), *(Cell(percent(values[name][number])) for name in names)))
+        strong.add(len(rows))
+        together = f"{label}, mean of {run.runs} runs" if values else f"{label}, one run"
+        rows.append((Cell(together), *(accuracy_cell(getattr(run, name)) for name in names)))
+    if report.change:
+        strong.add(len(rows))
+        rows.append((Cell("Change"), *(change_cell(getattr(report.change, name)) for name in names)))
+        if found := report.change.over_seeds:
+            rows.append((Cell("p"), *(Cell(p_number(found[name].p)) for name in names)))
+            rows.append(
+                (
+                    Cell("Scatter between runs (standard deviation)"),
+                    *(Cell(f"{100 * found[name].between_runs:.1f}") for name in names),
+                )
+            )
+    return Table(("", *names.values()), tuple(rows), frozenset(strong))
 
 
 def letter_table(report: Report) -> Table:

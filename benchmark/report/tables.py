@@ -1,11 +1,14 @@
 """The report's tables: lines of numbers by class, total and source, and the form that every table takes before it is printed."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
+import numpy as np
+
+from benchmark.cases.floor import RULE_NAMES, Rule
 from benchmark.report.content import Report
 from benchmark.report.number_format import disease_name, interval, p_number, percent, points, points_interval
 from benchmark.report.summary import Change, Flips, RunSummary, Share
@@ -62,42 +65,50 @@ class Line:
         code: class code or source; empty for totals.
         name: what to call it.
         n: number of cases; of an average, the number of classes.
-        floor: accuracy from class frequency alone.
+        floors: what rules that do not look score.
         before: accuracy before with its interval; None in the report of one run.
         after: accuracy (after) with its interval.
-        change: after minus before; its interval is NaN for single classes.
+        change: after minus before, with its interval.
         flips: answers fixed and broken; None for averages.
-        p: of the exact McNemar test within the class, corrected over the classes; None elsewhere.
+        informedness: of a class, after; None elsewhere.
+        informedness_change: of a class, after minus before; None elsewhere.
+        p: of that difference, corrected over the classes; None elsewhere.
     """
 
     part: Literal["class", "total", "source"]
     code: str
     name: str
     n: int
-    floor: float
+    floors: Mapping[Rule, float]
     before: Estimate | None
     after: Estimate
     change: Estimate | None
     flips: Flips | None
+    informedness: Estimate | None = None
+    informedness_change: Estimate | None = None
     p: float | None = None
 
 
 def class_lines(report: Report) -> list[Line]:
     """One line a class, the most frequent first."""
     before, change = report.before, report.change
-    lines = []
-    for code, share in report.after.classes.items():
-        line = _share_line(
+    return [
+        Line(
             "class",
             code,
             disease_name(code),
-            report.floor.by_class[code],
-            before.classes[code] if before else None,
-            share,
+            share.n,
+            report.floors.of(report.questions.accuracy(code)),
+            _estimate(before.classes[code]) if before else None,
+            _estimate(share),
+            change.class_changes[code] if change else None,
             change.classes[code] if change else None,
+            report.after.class_informedness[code],
+            change.class_informedness[code] if change else None,
+            change.class_p[code] if change else None,
         )
-        lines.append(replace(line, p=change.class_p[code]) if change else line)
-    return lines
+        for code, share in report.after.classes.items()
+    ]
 
 
 def source_lines(report: Report) -> list[Line]:
@@ -105,14 +116,17 @@ def source_lines(report: Report) -> list[Line]:
     before, change, sources = report.before, report.change, report.after.sources
     if len(sources) < 2:
         return []
+    named = np.asarray([case.source for case in report.cases])
     return [
-        _share_line(
+        Line(
             "source",
             name,
             name or "not stated",
-            report.source_floors[name],
-            before.sources[name] if before else None,
-            share,
+            share.n,
+            report.floors.of(report.questions.overall(named == name)),
+            _estimate(before.sources[name]) if before else None,
+            _estimate(share),
+            change.source_changes[name] if change else None,
             change.sources[name] if change else None,
         )
         for name, share in sources.items()
@@ -120,27 +134,34 @@ def source_lines(report: Report) -> list[Line]:
 
 
 def total_lines(report: Report) -> list[Line]:
-    """Overall (Wilson interval; its change from the bootstrap), macro and ten-class average (bootstrap intervals)."""
-    before, change, after, floor = report.before, report.change, report.after, report.floor
-    overall = _share_line(
-        "total",
-        "",
-        OVERALL,
-        floor.overall,
-        before.overall if before else None,
-        after.overall,
-        change.flips if change else None,
-    )
-
-    def average(name: str, n: int, floor: float, of: Callable[[RunSummary | Change], Estimate]) -> Line:
-        return Line(
-            "total", "", name, n, floor, of(before) if before else None, of(after), of(change) if change else None, None
+    """Overall, macro and ten-class average, and the averages of informedness, which a liking for names can't move."""
+    before, change, after = report.before, report.change, report.after
+    n_classes, n_ten = len(after.classes), len(after.ten_present)
+    names = {
+        "overall": (OVERALL, after.overall.n),
+        "macro": ("Macro average", n_classes),
+        "ten_class": ("Ten-class average", n_ten),
+        "informedness": ("Informedness", n_classes),
+        "ten_informedness": ("Ten-class informedness", n_ten),
+    }
+    lines = []
+    for number in report.questions.totals():
+        name, n = names[number.name]
+        of: Callable[[RunSummary | Change], Share | Estimate] = attrgetter(number.name)
+        moved = of(change) if change else None
+        lines.append(
+            Line(
+                "total",
+                "",
+                name,
+                n,
+                report.floors.of(number),
+                _estimate(of(before)) if before else None,
+                _estimate(of(after)),
+                moved if isinstance(moved, Estimate) else None,
+                change.flips if change and number.name == "overall" else None,
+            )
         )
-
-    lines = [replace(overall, change=change.overall if change else None)]
-    lines.append(average("Macro average", len(after.classes), floor.macro, attrgetter("macro")))
-    if after.ten_present:
-        lines.append(average("Ten-class average", len(after.ten_present), floor.ten_class, attrgetter("ten_class")))
     return lines
 
 
@@ -155,41 +176,44 @@ def source_table(report: Report) -> Table | None:
     """Table by source of the images; None if all images come from one source."""
     lines = source_lines(report)
     return (
-        Table(_columns(report, "Source")[: 8 if report.before else None], tuple(map(_cells, lines))) if lines else None
+        Table(_columns(report, "Source")[: -2 if report.before else -1], tuple(map(_cells, lines))) if lines else None
     )
 
 
 def narrow_table(report: Report) -> Table:
     """The main table for a terminal 80 columns wide: class codes, accuracy and interval in one cell, no per-cent signs."""
     classes, totals = class_lines(report), total_lines(report)
-    columns = ("class", "n", "floor", *(("before", "after", "change", "flips") if report.before else ("accuracy",)))
+    columns = ("class", "n", "f/s/r", *(("before", "after", "change", "flips") if report.before else ("accuracy",)))
     strong = frozenset(range(len(classes), len(classes) + len(totals)))
     return Table(columns, tuple(map(_narrow_cells, [*classes, *totals])), strong)
 
 
 def _columns(report: Report, first: str) -> tuple[str, ...]:
+    start = (first, "n", *RULE_NAMES.values())
     if report.before:
-        return (first, "n", "without looking", "before", "after", "change", "fixed", "broken", "p (Holm)")
-    return (first, "n", "without looking", "accuracy")
+        return (*start, "before", "after", "change", "fixed", "broken", "informedness, change", "p (Holm)")
+    return (*start, "accuracy", "informedness")
 
 
 def _cells(line: Line) -> tuple[Cell, ...]:
     cells = [
         Cell(line.name),
         Cell(f"{line.n:,}" if line.part != "total" or line.name == OVERALL else f"{line.n} classes"),
-        Cell(percent(line.floor)),
+        *(Cell(percent(floor)) for floor in line.floors.values()),
     ]
     cells += [accuracy_cell(estimate) for estimate in (line.before, line.after) if estimate]
     if line.change:
         fixed, broken = (str(line.flips.fixed), str(line.flips.broken)) if line.flips else ("", "")
         cells += [change_cell(line.change), Cell(fixed), Cell(broken)]
         if line.part != "source":
-            cells.append(Cell("" if line.p is None else p_number(line.p)))
+            cells += [change_cell(line.informedness_change), Cell("" if line.p is None else p_number(line.p))]
+    elif line.part != "source":
+        cells.append(accuracy_cell(line.informedness) if line.informedness else Cell(""))
     return tuple(cells)
 
 
 def _narrow_cells(line: Line) -> tuple[Cell, ...]:
-    texts = [line.code or line.name, str(line.n), f"{100 * line.floor:.0f}"]
+    texts = [line.code or line.name, str(line.n), "/".join(f"{100 * floor:.0f}" for floor in line.floors.values())]
     for estimate in (line.before, line.after):
         if estimate:
             texts.append(f"{100 * estimate.value:.1f} [{100 * estimate.low:.0f}–{100 * estimate.high:.0f}]")
@@ -198,23 +222,8 @@ def _narrow_cells(line: Line) -> tuple[Cell, ...]:
     return tuple(map(Cell, texts))
 
 
-def _share_line(
-    part: Literal["class", "total", "source"],
-    code: str,
-    name: str,
-    floor: float,
-    before: Share | None,
-    after: Share,
-    flips: Flips | None,
-) -> Line:
-    change = Estimate(after.accuracy - before.accuracy, math.nan, math.nan) if before else None
-    return Line(
-        part, code, name, after.n, floor, _estimate(before) if before else None, _estimate(after), change, flips
-    )
-
-
-def _estimate(share: Share) -> Estimate:
-    return Estimate(share.accuracy, share.low, share.high)
+def _estimate(share: Share | Estimate) -> Estimate:
+    return share if isinstance(share, Estimate) else Estimate(share.accuracy, share.low, share.high)
 
 
 def rows_of(table: Table) -> Sequence[tuple[str, ...]]:

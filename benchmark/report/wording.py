@@ -3,10 +3,19 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmark.cases.floor import RULE_NAMES
 from benchmark.predictions.answers import Reading
 from benchmark.report.content import Report
 from benchmark.report.number_format import disease_name, interval, p_value, percent, points, points_interval
 from benchmark.report.side_tables import CONTROL_NAMES
+
+#: What a control run saw instead of the cases' own images.
+SHOWN_INSTEAD = {
+    "blank": "blank images only",
+    "shuffled": "the images of other cases",
+    "source": "the mean image of each photograph’s source",
+    "border": "only the size and border of each photograph",
+}
 
 DISCLAIMER = "Research use only, not for diagnosis."
 
@@ -18,9 +27,10 @@ def headline(report: Report) -> str:
     if not report.change.settled:
         return "These questions can't tell before and after apart"
     gain = report.change.overall.value
-    return (
-        f"After gets {100 * abs(gain):.1f} percentage points {'more' if gain > 0 else 'fewer'} of the questions right"
-    )
+    more = f"{100 * abs(gain):.1f} percentage points {'more' if gain > 0 else 'fewer'} of the questions right"
+    if report.change.of_methods:
+        return f"After gets {more}"
+    return f"These weights after get {more}; one run says nothing about another seed"
 
 
 def answer(report: Report) -> tuple[str, str, str]:
@@ -33,16 +43,26 @@ def answer(report: Report) -> tuple[str, str, str]:
             else f"{after.name} answers {after.overall.correct:,.0f} of {n} correctly: ",
             f"{percent(after.overall.accuracy)} (95\u202f% interval {interval(after.overall)})",
             f"; counting every disease alike {percent(after.macro.value)} ({interval(after.macro)})."
-            f" Without looking at the image, class frequency alone gives {percent(report.floor.overall)}.",
+            f" Without looking at the image {floors_in_words(report)}.",
         )
+    change = report.change
+    test = "with runs and patients as random" if change.of_methods else "in the sign-flip test over patients"
     return (
         f"Of {n}, {before.name} (before) answers {percent(before.overall.accuracy)} correctly and {after.name} (after)"
         f" {percent(after.overall.accuracy)}: after is ",
-        f"{points(report.change.overall.value)} points",
-        f" (95\u202f% interval {points_interval(report.change.overall)}), {p_value(report.change.mcnemar.p)}"
-        " in the exact McNemar test. Counting every disease alike, the change is"
-        f" {points(report.change.macro.value)} points ({points_interval(report.change.macro)}).",
+        f"{points(change.overall.value)} points",
+        f" (95\u202f% interval {points_interval(change.overall)}), {p_value(change.p)} {test}."
+        f" Counting every disease alike, the change is {points(change.macro.value)} points ({points_interval(change.macro)});"
+        f" in informedness, which a liking for names can't move, {points(change.informedness.value)}"
+        f" ({points_interval(change.informedness)}). Without looking at the image {floors_in_words(report)}.",
     )
+
+
+def floors_in_words(report: Report) -> str:
+    """What the three rules that do not look score overall, as the end of a sentence."""
+    found = report.floors.of(report.questions.overall())
+    scores = [f"{RULE_NAMES[rule]} gives {percent(value)}" for rule, value in found.items()]
+    return f"{', '.join(scores[:-1])} and {scores[-1]}"
 
 
 def verdict(report: Report) -> str:
@@ -52,34 +72,69 @@ def verdict(report: Report) -> str:
         return ""
     excludes_zero = change.overall.low > 0 or change.overall.high < 0
     if change.settled:
-        text = "The interval leaves out zero and both tests agree: chance alone would rarely give such a difference."
-    elif excludes_zero or max(change.mcnemar.p, change.sign_flip_p) < 0.05:
-        text = "Interval and tests do not all agree: take the difference as open until more questions are asked."
+        text = "The interval leaves out zero and the test agrees: chance alone would rarely give such a difference."
+    elif excludes_zero or change.p < 0.05:
+        text = "Interval and test do not agree: take the difference as open until more questions are asked."
     else:
         text = "Zero lies within the interval: with this many questions the two can't be told apart."
-    return f"{text} {could_have_shown(report)}"
+    return f"{text} {seeds(report)} {could_have_shown(report)}"
+
+
+def seeds(report: Report) -> str:
+    """Whether the numbers say something about a method or only about sets of weights, and how many seeds it would take."""
+    change, after = report.change, report.after
+    if change is None:
+        if after.runs == 1:
+            return "One run was given: its numbers are those of one set of weights; another seed would give others."
+        scatter = after.over_seeds["overall"].between_runs
+        return (
+            f"{after.runs} runs were given: intervals take runs and patients as random. Between runs the overall accuracy"
+            f" scatters by {100 * scatter:.1f} points (standard deviation)."
+        )
+    if not change.of_methods:
+        counts = " and ".join(f"{count} {'run' if count == 1 else 'runs'}" for count in change.runs)
+        return (
+            f"{counts} were compared: nothing is claimed about the methods that made them, only about these sets of weights."
+            " Another seed may turn the difference round; give several runs of each side (--before RUN RUN ... --after RUN RUN"
+            " ...)."
+        )
+    found = change.over_seeds["overall"]
+    few, least = min(change.runs), found.detectable(min(change.runs))
+    text = (
+        f"{change.runs[0]} runs before and {change.runs[1]} after were compared: intervals and p take runs and patients as random."
+        f" Between runs of one method the overall accuracy scatters by {100 * found.between_runs:.1f} points (standard deviation);"
+        f" with {few} runs a side a true difference of {100 * least:.1f} points would be found four times out of five."
+    )
+    needed = {size: found.seeds_needed(size / 100) for size in (1, 2, 5)}
+    wanted = [
+        f"{size} {'point' if size == 1 else 'points'} {f'{count} runs a side' if count else 'more patients than these'}"
+        for size, count in needed.items()
+    ]
+    return f"{text} To find a difference so often it would take: for {'; for '.join(wanted)}."
 
 
 def could_have_shown(report: Report) -> str:
-    """How small a difference these questions could show; empty for one run."""
-    if report.change is None:
+    """How small a difference between two sets of weights these questions could show; empty for one run, or for methods."""
+    if report.change is None or report.change.of_methods:
         return ""
     could = report.change.detectable
     if could.difference != could.difference:
         return f"{could.n:,} questions are too few to show any difference reliably."
     return (
-        f"The smallest difference that these {could.n:,} questions could be expected to show (four times out of five) is"
-        f" {100 * could.difference:.1f} points."
+        f"The smallest difference between two sets of weights that these {could.n:,} questions could be expected to show (four"
+        f" times out of five) is {100 * could.difference:.1f} points."
     )
 
 
 def looking(report: Report) -> str:
-    """Whether the answers depend on the image, as far as floor and control runs tell."""
-    after, floor = report.after, report.floor.overall
-    text = f"Always picking the option whose disease is most frequent scores {percent(floor)}, without looking."
+    """Whether the answers depend on the image, as far as floors and control runs tell."""
+    after = report.after
+    found = report.floors.of(report.questions.overall())
+    floor = max(found.values())
+    text = f"Without looking at the image {floors_in_words(report)} (learned from {report.floors.learned_from})."
     if report.header["images"] != "own":
-        shown = "blank images only" if report.header["images"] == "blank" else "the images of other cases"
-        return f"{text} {after.name} saw {shown}: whatever it scores, the words alone gave it away."
+        shown = SHOWN_INSTEAD[str(report.header["images"])]
+        return f"{text} {after.name} saw {shown}: whatever it scores, it did not need the photographs for."
     for role, control in report.controls.items():
         text += (
             f" {CONTROL_NAMES[role]} instead: {percent(control.run.overall.accuracy)} ({interval(control.run.overall)});"
@@ -89,13 +144,11 @@ def looking(report: Report) -> str:
     text += f" With the images {after.name} scores {percent(after.overall.accuracy)} ({interval(after.overall)})"
     above_floor = after.overall.low > floor
     if not report.controls:
-        text += (
-            ": more than class frequency alone." if above_floor else ": these results do not show that it uses them."
-        )
+        text += ": more than any of these rules." if above_floor else ": these results do not show that it uses them."
         return f"{text} A run on blank images (--blind) was not given."
     if any(control.gain.overall.low <= 0 for control in report.controls.values()):
         return f"{text}: these results do not show that it uses them."
-    return f"{text}: it uses them" + ("." if above_floor else ", though class frequency alone would do as well.")
+    return f"{text}: it uses them" + ("." if above_floor else ", though a rule that does not look would do as well.")
 
 
 def holding(report: Report) -> str:
@@ -123,39 +176,52 @@ def method(report: Report) -> Iterator[tuple[str, str]]:
     yield "Answers", _answers(report)
     yield (
         "Intervals",
-        "An accuracy has its Wilson 95\u202f% interval. Averages and differences have a 95\u202f% bootstrap interval that draws"
-        f" whole patients or eyes ({report.after.groups:,} here), because images of one patient are alike.",
+        "All are 95\u202f% intervals. Those of one run draw whole patients or eyes"
+        f" ({report.after.groups:,} here), because images of one patient are alike: by bootstrap overall, for averages and"
+        " differences; a single disease or source has Wilson's interval for the effective number of its cases. Those of several"
+        " runs"
+        " take runs and patients as random, as studies of readers do, with Student's t.",
     )
+    yield "Seeds", seeds(report)
     if report.change:
         test, could = report.change.mcnemar, report.change.detectable
+        asked = (
+            "p is that of the difference's interval over runs and patients."
+            if report.change.of_methods
+            else f"The sign-flip permutation test asks it of whole patients: {p_value(report.change.p)}."
+        )
         yield (
             "Test of the difference",
-            f"{test.only_after} questions were fixed and {test.only_before} broken; McNemar's exact test asks how often a fair"
-            f" coin would split them so unevenly: {p_value(test.p)}. The same question asked of whole patients (sign-flip"
-            f" permutation test): {p_value(report.change.sign_flip_p)}. Within a disease McNemar's p is corrected for the"
-            f" {len(report.change.class_p)} diseases tested (Holm); where several questions share a patient it is too small.",
+            f"{asked} {test.only_after} questions were fixed and {test.only_before} broken; McNemar's exact test, which takes every"
+            f" question for a patient of its own and so rejects too often, gives {p_value(test.p)}. By disease p is that of the"
+            f" change in informedness, corrected for the {len(report.change.class_p)} diseases tested (Holm).",
         )
-        yield (
-            "Smallest difference",
-            f"{could_have_shown(report)} It is that of the exact McNemar test at 5\u202f%, with the share of questions on which"
-            f" exactly one run is right ({percent(could.discordant)})"
-            + (
-                f" and patients counted once (a design effect of {could.design_effect:.2f})."
-                if could.design_effect > 1
-                else "."
-            ),
-        )
+        if not report.change.of_methods:
+            yield (
+                "Smallest difference",
+                f"{could_have_shown(report)} It is that of the exact McNemar test at 5\u202f%, with the share of questions on which"
+                f" exactly one run is right ({percent(could.discordant)})"
+                + (
+                    f" and patients counted once (a design effect of {could.design_effect:.2f})."
+                    if could.design_effect > 1
+                    else "."
+                ),
+            )
     ten = ", ".join(disease_name(code) for code in report.after.ten_present)
     yield (
         "Averages",
-        "Overall counts every question alike, the macro average every disease alike."
+        "Overall counts every question alike, the macro average every disease alike. Informedness of a disease is how much more"
+        " often it is picked where it is true than where it is offered and false; a model that merely likes a disease's name gains"
+        " accuracy in that disease, and none in informedness."
         + (f" The ten-class average is the paper's: its ten classes, of which these occur here: {ten}." if ten else ""),
     )
     yield (
         "Without looking",
-        f"The floor always picks the option whose disease is most frequent (frequencies of {report.floor.frequencies_of});"
-        " a tie counts as its expectation. A blind run asks the model itself about a blank grey image, a shuffled run about"
-        " the image of a case with another answer.",
+        f"Three rules that never see an image, learned from {report.floors.learned_from}: always the most frequent disease among"
+        f" the"
+        " options; the disease most often right for photographs of the same source; always the rarest. A tie counts as its"
+        " expectation. A blind run asks the model itself about a blank grey image, a shuffled run about the image of a case with"
+        " another answer, a source run about the mean image of the photograph's source.",
     )
     yield (
         "Limits",
@@ -176,7 +242,11 @@ def _questions(report: Report) -> str:
     text = "A question shows one photograph and four diseases, of which exactly one is true of it."
     kind = report.header.get("options")
     if kind == "balanced":
-        text += " Options are drawn so that no strategy that ignores the image can be right more than 25\u202f% of the time."
+        text += (
+            " Options are drawn within a source, so that no strategy that ignores the image, or only recognises where it comes"
+            " from,"
+            " can be right more than 25\u202f% of the time."
+        )
     elif kind == "paper":
         text += " Wrong options are drawn uniformly, as published; knowing which diseases are common then helps a lot."
     return text

@@ -11,6 +11,8 @@ from benchmark.report.frames import case_table, class_table, write_table
 from benchmark.report.markdown import markdown
 from mgll.files import write_text
 
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
 
 def write_report(out: str | os.PathLike[str], report: Report) -> dict[str, Path]:
     """Write the page, the Markdown and the tables into a directory, each atomically; return their paths by name."""
@@ -29,14 +31,20 @@ def write_report(out: str | os.PathLike[str], report: Report) -> dict[str, Path]
 def report_runs(
     out: str | os.PathLike[str],
     cases: str | os.PathLike[str] | Sequence[Case],
-    after: str | os.PathLike[str],
-    before: str | os.PathLike[str] | None = None,
+    after: Paths,
+    before: Paths | None = None,
     blind: str | os.PathLike[str] | None = None,
     any_prompt: bool = False,
     shuffled: str | os.PathLike[str] | None = None,
     paper: str | None = None,
+    training: str | os.PathLike[str] | None = None,
+    source: str | os.PathLike[str] | None = None,
+    border: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Make and write the report of finished runs (output directories of run_mcq, or their predictions files).
+
+    `after` and `before` may be several runs each, of one method under several seeds; `training` is the file of training questions
+    that the floors learn from.
 
     Raises:
         FormatError: if a file is not what it should be.
@@ -44,7 +52,22 @@ def report_runs(
         ComparisonError: as `build_report`.
     """
     asked = read_cases(cases) if isinstance(cases, str | os.PathLike) else cases
-    before_run, blind_run, shuffled_run = (read_run(path) if path else None for path in (before, blind, shuffled))
-    report = build_report(asked, read_run(after), before_run, blind_run, any_prompt, shuffled=shuffled_run, paper=paper)
+    controls = [read_run(path) if path else None for path in (blind, shuffled, source, border)]
+    report = build_report(
+        asked,
+        [read_run(path) for path in _listed(after)],
+        [read_run(path) for path in _listed(before)] if before else None,
+        controls[0],
+        any_prompt,
+        shuffled=controls[1],
+        paper=paper,
+        training=read_cases(training) if training else None,
+        source=controls[2],
+        border=controls[3],
+    )
     write_report(out, report)
     return report
+
+
+def _listed(paths: Paths | None) -> list[str | os.PathLike[str]]:
+    return [] if paths is None else [paths] if isinstance(paths, str | os.PathLike) else list(paths)

@@ -1,0 +1,188 @@
+"""What runs say about the method that made them: seeds and patients are both random.
+
+Two sets of weights always differ. Whether two *methods* differ asks what another seed would have given, and other patients. Runs
+are crossed with patients here as readers are with cases in studies of diagnostic imaging (Obuchowski and Rockette 1995; Hillis
+2007): the variance of a difference of two means over runs is
+
+    V = V_runs + V_patients - V_both
+
+with V_runs from the scatter of the runs' own numbers, V_patients from the scatter of patients of the numbers averaged over runs,
+and V_both the part of patients within runs that the other two both hold. V is never taken smaller than the larger of the first two.
+The interval is that of Student's t with Satterthwaite's degrees of freedom, which with three runs a side are few: the interval says
+so by its width. With one run on a side V_runs can't be known, and nothing is claimed about the method.
+
+`python -m benchmark.calibrate_claims` simulates how often these intervals err.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, nan, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import nct, t
+from statsmodels.stats.multitest import multipletests
+
+from benchmark.stats.bootstrap import Estimate
+from benchmark.stats.numbers import Number, Questions
+
+#: So many seeds are tried before it is said that more of them would not help.
+MOST_SEEDS = 200
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A number of a method, or the difference of two methods, with runs and patients as random.
+
+    Attributes:
+        estimate: mean over runs (a difference: of the second less the first), with its 95 % interval.
+        by_run: the number of each run; for a difference empty.
+        p: two-sided p of no difference; for a single method NaN.
+        between_runs: standard deviation of the number between runs of one method (of a difference: pooled).
+        from_runs: part of the variance of `estimate` that comes from the runs.
+        from_patients: part that comes from the patients.
+        degrees: degrees of freedom of the interval.
+        runs: number of runs on each side.
+    """
+
+    estimate: Estimate
+    by_run: tuple[float, ...]
+    p: float
+    between_runs: float
+    from_runs: float
+    from_patients: float
+    degrees: float
+    runs: tuple[int, ...]
+
+    def detectable(self, seeds: int, power: float = 0.8, level: float = 0.05) -> float:
+        """Smallest difference found with probability `power` when each of two methods has so many seeds; NaN with one."""
+        if seeds < 2:
+            return nan
+        runs = 2 * self.between_runs**2 / seeds
+        variance = runs + self.from_patients
+        if variance == 0:
+            return 0.0
+        degrees = _satterthwaite(variance, runs, 2 * (seeds - 1), inf)
+        critical = t.ppf(1 - level / 2, degrees)
+        low, high = 0.0, 1000.0
+        for _ in range(60):  # bisection: power grows with the difference
+            middle = (low + high) / 2
+            low, high = (middle, high) if nct.sf(critical, degrees, middle) < power else (low, middle)
+        return high * sqrt(variance)
+
+    def seeds_needed(self, difference: float, power: float = 0.8) -> int | None:
+        """Seeds that each method would need for a true difference of this size; None if these patients are too few for any."""
+        for seeds in range(2, MOST_SEEDS + 1):
+            if self.detectable(seeds, power) <= abs(difference):
+                return seeds
+        return None
+
+
+def method_number(number: Number, questions: Questions, runs: Sequence[np.ndarray]) -> OverSeeds:
+    """A number of the method behind some runs.
+
+    Args:
+        number: which.
+        questions: the questions that all runs answered.
+        runs: how far each option was picked [cases, 4], a run each.
+
+    Returns:
+        The mean over the runs. With one run its interval is over patients alone.
+    """
+    values, influence = _values(number, runs), _influence(number, questions, runs)
+    return _assemble(float(values.mean()), tuple(values.tolist()), [values], [influence], influence.mean(axis=0))
+
+
+def method_difference(
+    number: Number, questions: Questions, before: Sequence[np.ndarray], after: Sequence[np.ndarray]
+) -> OverSeeds:
+    """The difference of two methods in a number: mean over the runs of `after` less that of `before`.
+
+    Args:
+        number: which.
+        questions: the questions that all runs answered.
+        before: how far each option was picked [cases, 4], a run each; runs of the two sides are not paired.
+        after: the other method's.
+    """
+    values = [_values(number, side) for side in (before, after)]
+    influence = [_influence(number, questions, side) for side in (before, after)]
+    difference = float(values[1].mean() - values[0].mean())
+    return _assemble(difference, (), values, influence, influence[1].mean(axis=0) - influence[0].mean(axis=0))
+
+
+def corrected(p: ArrayLike) -> np.ndarray:
+    """Holm's correction over several tests; a p that is NaN stays so and is not counted."""
+    values = np.asarray(p, dtype=float)
+    known = ~np.isnan(values)
+    result = np.full(len(values), nan)
+    if known.any():
+        result[known] = multipletests(values[known], method="holm")[1]
+    return result
+
+
+def _values(number: Number, runs: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([number.value(picked) for picked in runs])
+
+
+def _influence(number: Number, questions: Questions, runs: Sequence[np.ndarray]) -> np.ndarray:
+    """[runs, groups] what each group adds to the number beyond what is expected of it."""
+    groups = questions.group_numbers
+    return np.array([np.bincount(groups, weights=number.influence(picked)) for picked in runs])
+
+
+def _assemble(
+    value: float,
+    by_run: tuple[float, ...],
+    values: Sequence[np.ndarray],
+    influence: Sequence[np.ndarray],
+    together: np.ndarray,
+) -> OverSeeds:
+    counts = tuple(len(side) for side in values)
+    # Groups that no question of the number concerns add nothing; only the others are a sample.
+    groups = int((np.concatenate(influence) != 0).any(axis=0).sum())
+    patients = float((together**2).sum()) * groups / max(groups - 1, 1)
+    scatter = [float(side.var(ddof=1)) if len(side) > 1 else 0.0 for side in values]
+    runs = sum(variance / count for variance, count in zip(scatter, counts, strict=True))
+    both = sum(
+        float(((side - side.mean(axis=0)) ** 2).sum()) / (len(side) * (len(side) - 1))
+        for side in influence
+        if len(side) > 1
+    )
+    variance = max(runs + patients - both, runs, patients)
+    of_runs = _welch(scatter, counts)
+    degrees = _satterthwaite(variance, runs, of_runs, max(groups - 1, 1), patients)
+    half = float(t.ppf(0.975, degrees)) * sqrt(variance) if variance else 0.0
+    is_difference = len(counts) == 2
+    if not is_difference:
+        p = nan
+    elif variance:
+        p = float(2 * t.sf(abs(value) / sqrt(variance), degrees))
+    else:
+        p = 1.0 if value == 0 else nan
+    known = [entry for entry, count in zip(scatter, counts, strict=True) if count > 1]
+    between = sqrt(sum(known) / len(known)) if known else nan
+    return OverSeeds(Estimate(value, value - half, value + half), by_run, p, between, runs, patients, degrees, counts)
+
+
+def _welch(scatter: Sequence[float], counts: Sequence[int]) -> float:
+    """Degrees of freedom of the variance between runs; infinite where there is none to estimate."""
+    parts = [(variance / count, count - 1) for variance, count in zip(scatter, counts, strict=True) if count > 1]
+    total = sum(part for part, _ in parts)
+    if not parts:
+        return inf
+    if total == 0:
+        return float(sum(freedom for _, freedom in parts))
+    return total**2 / sum(part**2 / freedom for part, freedom in parts)
+
+
+def _satterthwaite(
+    variance: float, runs: float, of_runs: float, of_patients: float, patients: float | None = None
+) -> float:
+    """Degrees of freedom of a sum of the runs' and the patients' variances."""
+    patients = variance - runs if patients is None else patients
+    below = (runs**2 / of_runs if isfinite(of_runs) else 0.0) + (
+        patients**2 / of_patients if isfinite(of_patients) else 0.0
+    )
+    if below == 0:
+        return of_runs if isfinite(of_runs) else 1e6
+    return float(max(variance**2 / below, 1.0))
