@@ -1,5 +1,4 @@
-"""How often the report's claims would be wrong: two methods that are the same are compared again and again, with new runs and"
-" patients.
+"""How often the report's claims are wrong: a method is compared with itself, again and again, with new runs and new patients.
 
     python -m benchmark.calibrate_claims [--studies 1000] [--seeds 2 3 5 8] [--out table.md]
 

@@ -9,7 +9,7 @@ from mgll.vocabulary.diseases import diseases
 
 def percent(value: float) -> str:
     """0.613 -> `61.3 %` (with a narrow space that does not break)."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f}\u202f%"
+    return "–" if math.isnan(value) else f"{_rounded(value)}\u202f%"
 
 
 def points(value: float) -> str:
@@ -21,7 +21,7 @@ def points(value: float) -> str:
 
 def interval(share: Share | Estimate) -> str:
     """Ends of an interval: `56.9 to 65.6`."""
-    return "–" if math.isnan(share.low) else f"{100 * share.low:.1f} to {100 * share.high:.1f}"
+    return "–" if math.isnan(share.low) else f"{_rounded(share.low)} to {_rounded(share.high)}"
 
 
 def points_interval(estimate: Estimate) -> str:
@@ -42,3 +42,8 @@ def p_number(p: float) -> str:
 def disease_name(code: str) -> str:
     """Name of a class; the code itself where the table has no such class."""
     return diseases()[code].name if code in diseases() else code
+
+
+def _rounded(value: float) -> str:
+    """A share in per cent with one digit, and no sign at zero."""
+    return f"{100 * value:.1f}".replace("-", "−").replace("−0.0", "0.0")

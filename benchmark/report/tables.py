@@ -16,6 +16,13 @@ from benchmark.stats.bootstrap import Estimate
 
 OVERALL = "Overall"
 
+#: Names of averages where there is little room.
+NARROW_NAMES = {
+    "Macro average": "Macro",
+    "Ten-class average": "Ten classes",
+    "Ten-class informedness": "Inf., ten",
+}
+
 
 class Cell(NamedTuple):
     """What stands in a cell: the figure and, smaller, its interval."""
@@ -183,7 +190,7 @@ def source_table(report: Report) -> Table | None:
 def narrow_table(report: Report) -> Table:
     """The main table for a terminal 80 columns wide: class codes, accuracy and interval in one cell, no per-cent signs."""
     classes, totals = class_lines(report), total_lines(report)
-    columns = ("class", "n", "f/s/r", *(("before", "after", "change", "flips") if report.before else ("accuracy",)))
+    columns = ("class", "n", "f/s/r", *(("before", "after", "change") if report.before else ("accuracy",)))
     strong = frozenset(range(len(classes), len(classes) + len(totals)))
     return Table(columns, tuple(map(_narrow_cells, [*classes, *totals])), strong)
 
@@ -213,12 +220,15 @@ def _cells(line: Line) -> tuple[Cell, ...]:
 
 
 def _narrow_cells(line: Line) -> tuple[Cell, ...]:
-    texts = [line.code or line.name, str(line.n), "/".join(f"{100 * floor:.0f}" for floor in line.floors.values())]
+    floors = "/".join(
+        f"{abs(100 * floor):.0f}" if abs(floor) < 5e-3 else f"{100 * floor:.0f}" for floor in line.floors.values()
+    )
+    texts = [line.code or NARROW_NAMES.get(line.name, line.name), str(line.n), floors]
     for estimate in (line.before, line.after):
         if estimate:
             texts.append(f"{100 * estimate.value:.1f} [{100 * estimate.low:.0f}–{100 * estimate.high:.0f}]")
     if line.change:
-        texts += [points(line.change.value), f"{line.flips.fixed}/{line.flips.broken}" if line.flips else ""]
+        texts.append(points(line.change.value))
     return tuple(map(Cell, texts))
 
 

@@ -18,9 +18,7 @@ def print_report(report: Report) -> None:
     from rich.text import Text
 
     console = Console()
-    title = "Accuracy in % [95 % interval]; f/s/r: class frequency, source only, rarest option" + (
-        "; flips: answers fixed/broken" if report.change else ""
-    )
+    title = "Accuracy in % [95 % interval]; f/s/r: class frequency, source only, rarest option"
     console.print(_printed(narrow_table(report), title))
     console.print(_printed(letter_table(report), "letters"))
     for text in ("".join(answer(report)), verdict(report), *report.notes, looking(report), holding(report), DISCLAIMER):

@@ -107,10 +107,11 @@ def seeds(report: Report) -> str:
     )
     needed = {size: found.seeds_needed(size / 100) for size in (1, 2, 5)}
     wanted = [
-        f"{size} {'point' if size == 1 else 'points'} {f'{count} runs a side' if count else 'more patients than these'}"
+        f"{size} {'point' if size == 1 else 'points'}: "
+        + (f"{count} runs a side" if count else "more patients than these, however many runs")
         for size, count in needed.items()
     ]
-    return f"{text} To find a difference so often it would take: for {'; for '.join(wanted)}."
+    return f"{text} What it would take to find a difference so often: {'; '.join(wanted)}."
 
 
 def could_have_shown(report: Report) -> str:

@@ -32,6 +32,11 @@ class Number:
     weights: np.ndarray
     cells: np.ndarray
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest that the number can be."""
+        return (-1.0, 1.0) if (self.weights < 0).any() else (0.0, 1.0)
+
     def value(self, picked: np.ndarray) -> float:
         """The number of one run from how far each option was picked [cases, 4]."""
         return float((self.weights * picked).sum())

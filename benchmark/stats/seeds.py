@@ -15,11 +15,12 @@ so by its width. With one run on a side V_runs can't be known, and nothing is cl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 from scipy.stats import nct, t
 from statsmodels.stats.multitest import multipletests
 
@@ -54,28 +55,35 @@ class OverSeeds:
     degrees: float
     runs: tuple[int, ...]
 
-    def detectable(self, seeds: int, power: float = 0.8, level: float = 0.05) -> float:
-        """Smallest difference found with probability `power` when each of two methods has so many seeds; NaN with one."""
+    def power(self, seeds: int, difference: float, level: float = 0.05) -> float:
+        """Probability of finding a true difference of two methods when each has so many seeds; NaN with one."""
         if seeds < 2:
             return nan
         runs = 2 * self.between_runs**2 / seeds
         variance = runs + self.from_patients
         if variance == 0:
-            return 0.0
+            return float(difference != 0)
         degrees = _satterthwaite(variance, runs, 2 * (seeds - 1), inf)
-        critical = t.ppf(1 - level / 2, degrees)
-        low, high = 0.0, 1000.0
-        for _ in range(60):  # bisection: power grows with the difference
-            middle = (low + high) / 2
-            low, high = (middle, high) if nct.sf(critical, degrees, middle) < power else (low, middle)
-        return high * sqrt(variance)
+        return float(nct.sf(t.ppf(1 - level / 2, degrees), degrees, abs(difference) / sqrt(variance)))
+
+    def detectable(self, seeds: int, power: float = 0.8) -> float:
+        """Smallest difference found with probability `power` when each of two methods has so many seeds; NaN with one."""
+        if seeds < 2:
+            return nan
+        largest = 1000 * sqrt(2 * self.between_runs**2 + self.from_patients)
+        if largest == 0:
+            return 0.0
+        return float(brentq(lambda difference: self.power(seeds, difference) - power, 0, largest, xtol=1e-5))
 
     def seeds_needed(self, difference: float, power: float = 0.8) -> int | None:
         """Seeds that each method would need for a true difference of this size; None if these patients are too few for any."""
-        for seeds in range(2, MOST_SEEDS + 1):
-            if self.detectable(seeds, power) <= abs(difference):
-                return seeds
-        return None
+        if self.power(MOST_SEEDS, difference) < power:
+            return None
+        few, enough = 1, MOST_SEEDS
+        while enough - few > 1:
+            middle = (few + enough) // 2
+            few, enough = (few, middle) if self.power(middle, difference) >= power else (middle, enough)
+        return enough
 
 
 def method_number(number: Number, questions: Questions, runs: Sequence[np.ndarray]) -> OverSeeds:
@@ -90,7 +98,8 @@ def method_number(number: Number, questions: Questions, runs: Sequence[np.ndarra
         The mean over the runs. With one run its interval is over patients alone.
     """
     values, influence = _values(number, runs), _influence(number, questions, runs)
-    return _assemble(float(values.mean()), tuple(values.tolist()), [values], [influence], influence.mean(axis=0))
+    found = _assemble(float(values.mean()), tuple(values.tolist()), [values], [influence], influence.mean(axis=0))
+    return replace(found, estimate=_within(found.estimate, *number.bounds))
 
 
 def method_difference(
@@ -107,7 +116,9 @@ def method_difference(
     values = [_values(number, side) for side in (before, after)]
     influence = [_influence(number, questions, side) for side in (before, after)]
     difference = float(values[1].mean() - values[0].mean())
-    return _assemble(difference, (), values, influence, influence[1].mean(axis=0) - influence[0].mean(axis=0))
+    found = _assemble(difference, (), values, influence, influence[1].mean(axis=0) - influence[0].mean(axis=0))
+    low, high = number.bounds
+    return replace(found, estimate=_within(found.estimate, low - high, high - low))
 
 
 def corrected(p: ArrayLike) -> np.ndarray:
@@ -118,6 +129,11 @@ def corrected(p: ArrayLike) -> np.ndarray:
     if known.any():
         result[known] = multipletests(values[known], method="holm")[1]
     return result
+
+
+def _within(estimate: Estimate, low: float, high: float) -> Estimate:
+    """The estimate with the ends of its interval within what is possible."""
+    return Estimate(estimate.value, max(estimate.low, low), min(estimate.high, high))
 
 
 def _values(number: Number, runs: Sequence[np.ndarray]) -> np.ndarray:
