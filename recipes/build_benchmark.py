@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark.cases.case import describe
+from benchmark.cases.case import Case, describe
 from mgll.commandline import parse_settings
 from mgll.files import sha256, write_text
 from mgll.manifest.records import read_manifest
@@ -32,6 +32,7 @@ class BenchmarkSettings:
         classes: class codes, or `present`, or `table14`; default `present` for balanced options, `table14` for the paper's.
         min_images: leave out classes with fewer images in a split; default 5 for balanced options, 1 for the paper's.
         equal_shares: balanced options in which every class is offered equally often.
+        any_source: balanced options drawn over all sources at once; recognising a source then pays.
         distractors: `clean` (none holds or may hold for the image) or `paper` (any other name, as printed; paper options only).
         names: distractors of paper options come from the `classes` or from `all` names of the disease table.
         table14: test cases in exactly Table 14's counts, or its proportions with a smaller `test_count`; paper options only.
@@ -47,6 +48,7 @@ class BenchmarkSettings:
     classes: list[str] | Literal["present", "table14"] | None = None
     min_images: int | None = None
     equal_shares: bool = False
+    any_source: bool = False
     distractors: Literal["clean", "paper"] = "clean"
     names: Literal["classes", "all"] = "classes"
     table14: bool = False
@@ -59,12 +61,12 @@ def main() -> None:
     settings = parse_settings(BenchmarkSettings, __doc__ or "")
     # here, because scipy takes a moment to import
     from benchmark.cases.building import build_cases
-    from benchmark.cases.floor import describe_floor, prior_floor
+    from benchmark.cases.floor import describe_floors
 
     out = Path(settings.out)
     try:
         records = read_manifest(settings.manifest)
-        training = [record for record in records if record.split == "train"]
+        learned: list[Case] | None = None
         for split in sorted({record.split for record in records}, key=["train", "val", "test"].index):
             cases, drawing = build_cases(
                 settings.manifest,
@@ -77,14 +79,14 @@ def main() -> None:
                 clean=settings.distractors == "clean",
                 names=settings.names,
                 equal=settings.equal_shares,
+                any_source=settings.any_source,
                 table14=settings.table14 and split == "test",
                 allow_short=settings.allow_short,
                 seed=settings.seed,
             )
             print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}\n{drawing.describe()}")
-            print(describe_floor(prior_floor(cases)))
-            if training and split != "train":
-                print(describe_floor(prior_floor(cases, training)))
+            learned = cases if split == "train" else learned
+            print(describe_floors(cases, learned))
     except ValueError as error:  # a wrong manifest is one too
         sys.exit(f"error: {error}")
     made = {"settings": asdict(settings), "manifest_sha256": sha256(settings.manifest), "made_with": provenance()}

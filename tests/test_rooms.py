@@ -36,7 +36,7 @@ FLOORS = {
         "cases",
         "paper scorers",
         "predictions",
-        "harnesses report",
+        "harnesses report calibrate_claims",
         "run_mcq",
     ),
 }

@@ -40,6 +40,11 @@ def _main(arguments: list[str] | None = None) -> int:
         "--equal-shares", action="store_true", help="balanced options in which every class is offered equally often"
     )
     build.add_argument(
+        "--any-source",
+        action="store_true",
+        help="balanced options drawn over all sources at once; recognising a source then pays",
+    )
+    build.add_argument(
         "--table14",
         action="store_true",
         help="paper options with exactly Table 14's counts (in its proportions with a smaller --count), one case an image",
@@ -84,7 +89,7 @@ def _validate(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     # here, because scipy takes a moment to import
     from benchmark.cases.building import build_cases
-    from benchmark.cases.floor import describe_floor, prior_floor
+    from benchmark.cases.floor import describe_floors
 
     classes = options.classes
     if classes and classes not in ("present", "table14"):
@@ -100,11 +105,12 @@ def _build(options: argparse.Namespace) -> int:
         clean=options.distractors == "clean",
         names=options.names,
         equal=options.equal_shares,
+        any_source=options.any_source,
         table14=options.table14,
         allow_short=options.allow_short,
         seed=options.seed,
     )
-    print(f"{options.out}: {describe(cases)}\n{drawing.describe()}\n{describe_floor(prior_floor(cases))}")
+    print(f"{options.out}: {describe(cases)}\n{drawing.describe()}\n{describe_floors(cases)}")
     return 0
 
 

@@ -42,7 +42,7 @@ def build_cases(
             raise FormatError(
                 manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
             )
-    drawing = draw([record.labels for record in records], [record.source for record in records], **design)
+    drawing = draw([record.labels for record in records], sources=[record.source for record in records], **design)
     kind, seed = design.get("kind", "balanced"), design.get("seed", 0)
     asked = [records[index] for index in sorted({drawn.image for drawn in drawing.questions})]
     hashes = _hash_images(manifest, asked)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.cases.case import Case, position_test
-from benchmark.cases.floor import describe_floor, prior_floor
+from benchmark.cases.floor import describe_floors
 from mgll.files import sha256
 from mgll.manifest.records import Record
 from mgll.provenance import provenance
@@ -51,7 +51,7 @@ def data_card(
                 " of the sources; nobody read the images again.",
                 "## Classes\n\n" + _classes(cases, header),
                 "## Answer positions\n\n" + _positions(cases),
-                "## What is scored without looking\n\n" + describe_floor(prior_floor(cases)).replace("\n", "\n\n"),
+                "## What is scored without looking\n\n" + describe_floors(cases).replace("\n", "\n\n"),
                 "## Sources\n\n" + _sources(cases, records),
                 "## How it was drawn\n\n" + _making(path, header),
             ]

@@ -211,12 +211,3 @@ def _score(preference: np.ndarray, answers: Sequence[int]) -> np.ndarray:
 def _by_class(preference: np.ndarray, answers: Sequence[int], codes: Sequence[str]) -> dict[str, float]:
     score, names = _score(preference, answers), np.array(codes)
     return {code: float(score[names == code].mean()) for code in dict.fromkeys(codes)}
-
-
-def describe_floor(floor: Floor) -> str:
-    """Two lines for the terminal."""
-    return (
-        f"prior-only floor (most frequent option by {floor.frequencies_of}): {floor.overall:.1%} overall,"
-        f" {floor.macro:.1%} macro, {floor.ten_class:.1%} ten-class average; chance 25 %\n"
-        f"always picking the rarest option instead: {floor.rarest_macro:.1%} macro"
-    )

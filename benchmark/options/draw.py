@@ -134,7 +134,6 @@ def class_counts(label_sets: Sequence[Sequence[str]]) -> dict[str, int]:
 
 def draw(
     label_sets: Sequence[Sequence[str]],
-    sources: Sequence[str] | None = None,
     kind: Kind = "balanced",
     count: int | None = None,
     classes: Classes = None,
@@ -146,6 +145,7 @@ def draw(
     table14: bool = False,
     allow_short: bool = False,
     seed: int = 0,
+    sources: Sequence[str] | None = None,
 ) -> Drawing:
     """Draw questions for images; the same arguments give the same questions.
 
@@ -171,7 +171,7 @@ def draw(
     used = [code for code in classes if code not in left_out]
     pool = used if kind == "balanced" else list(dict.fromkeys([*classes, *(diseases() if names == "all" else ())]))
     if len(pool) < 4 or not used:
-        reasons = "; ".join(f"{code}: {reason}" for code, reason in left_out.items())
+        reasons = "; ".join(f"{code}: {reason}" for code, reason in left_out.items()) or "nothing"
         raise ValueError(
             f"four classes are needed, {len(pool)} remain ({', '.join(pool) or 'none'}). Left out: {reasons}"
         )
@@ -204,7 +204,7 @@ def _draw_within_sources(
 
     def one(source: str, number: int | None) -> Drawing:
         labels = [label_sets[index] for index in members[source]]
-        drawn = draw(labels, None, "balanced", number, classes, min_images, equal=equal, seed=seed)
+        drawn = draw(labels, "balanced", number, classes, min_images, equal=equal, seed=seed)
         return replace(
             drawn,
             questions=tuple(replace(question, image=members[source][question.image]) for question in drawn.questions),
@@ -218,7 +218,10 @@ def _draw_within_sources(
             reasons[source] = str(error)
     if not whole:
         listed = "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in reasons.items())
-        raise ValueError(f"no source has four classes that can stand beside one another. {listed}")
+        raise ValueError(
+            "no source has four classes that can stand beside one another; add images, lower min_images, or draw over all sources at"
+            f" once (any_source), where recognising a source pays. {listed}"
+        )
     sizes = {source: len(drawing.questions) for source, drawing in whole.items()}
     numbers = sizes if count is None else in_proportion(sizes, count)
     drawings = {

@@ -26,11 +26,13 @@ class Number:
         name: `overall`, `macro`, `ten_class`, `informedness`, `ten_informedness`, `accuracy of CODE` or `informedness of CODE`.
         weights: [cases, 4].
         cells: [cases, 4] number of the mean that each entry belongs to; within a cell all weights are equal.
+        patients: [cells] number of patients in each cell.
     """
 
     name: str
     weights: np.ndarray
     cells: np.ndarray
+    patients: np.ndarray
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -46,11 +48,15 @@ class Number:
         return np.asarray((self.weights * picked).sum(axis=1))
 
     def influence(self, picked: np.ndarray) -> np.ndarray:
-        """What each question adds beyond its cells' means [cases]; they sum to 0, and their spread is that of the number."""
+        """What each question adds beyond its cells' means [cases]; they sum to 0, and their spread is that of the number.
+
+        Where few patients make a mean, they scatter less about it than about the truth; this is made up for cell by cell.
+        """
         cells = self.cells.ravel()
         sizes = np.maximum(np.bincount(cells), 1)
         means = np.bincount(cells, weights=picked.ravel()) / sizes
-        return np.asarray((self.weights * (picked - means[self.cells])).sum(axis=1))
+        scale = np.sqrt(self.patients / np.maximum(self.patients - 1, 1))
+        return np.asarray((self.weights * scale[self.cells] * (picked - means[self.cells])).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -78,12 +84,15 @@ class Questions:
         return np.asarray(pd.factorize(np.asarray(self.groups))[0])
 
     @cached_property
-    def _names(self) -> np.ndarray:
-        return np.asarray(self.options, dtype=str)
+    def _numbered(self) -> tuple[np.ndarray, dict[str, int]]:
+        """[cases, 4] number of each option's class, and the number of each class: faster to compare than names."""
+        numbers, names = pd.factorize(np.asarray(self.options, dtype=object).ravel())
+        return numbers.reshape(-1, 4), {str(name): number for number, name in enumerate(names)}
 
     @cached_property
     def _true_codes(self) -> np.ndarray:
-        return self._names[np.arange(len(self.truth)), self.truth]
+        numbers, names = self._numbered
+        return np.asarray(list(names))[numbers[np.arange(len(self.truth)), self.truth]]
 
     @cached_property
     def _is_true(self) -> np.ndarray:
@@ -93,26 +102,26 @@ class Questions:
         """Accuracy over all questions, or over those where `among` [cases] holds."""
         chosen = np.ones(len(self.truth), dtype=bool) if among is None else among
         side = self._is_true & chosen[:, None]
-        return Number("overall", side / max(int(chosen.sum()), 1), side.astype(int))
+        return self._number("overall", side / max(int(chosen.sum()), 1), side.astype(int))
 
     def accuracy(self, code: str) -> Number:
         """Accuracy over the questions whose answer is a class."""
-        return Number(f"accuracy of {code}", *self._mean([code]))
+        return self._number(f"accuracy of {code}", *self._mean([code]))
 
     def macro(self, among: Sequence[str] | None = None) -> Number:
         """Unweighted mean of the classes' accuracies, or of those `among` that occur."""
         name = "macro" if among is None else "ten_class"
-        return Number(name, *self._mean([code for code in self.codes if among is None or code in among]))
+        return self._number(name, *self._mean([code for code in self.codes if among is None or code in among]))
 
     def informedness(self, among: Sequence[str] | None = None) -> Number:
         """Unweighted mean of the classes' informedness, or of those `among` that occur as answer and as wrong option."""
         codes = [code for code in self.codes if among is None or code in among]
         name = "informedness" if among is None else "ten_informedness"
-        return Number(name, *self._mean(codes, wrong=True))
+        return self._number(name, *self._mean(codes, wrong=True))
 
     def informedness_of(self, code: str) -> Number:
         """Informedness of one class."""
-        return Number(f"informedness of {code}", *self._mean([code], wrong=True))
+        return self._number(f"informedness of {code}", *self._mean([code], wrong=True))
 
     def totals(self) -> tuple[Number, ...]:
         """The numbers over all classes: overall, macro, ten-class, and both averages of informedness."""
@@ -120,14 +129,21 @@ class Questions:
         ten = (self.macro(present), self.informedness(present)) if present else ()
         return (self.overall(), self.macro(), *ten[:1], self.informedness(), *ten[1:])
 
+    def _number(self, name: str, weights: np.ndarray, cells: np.ndarray) -> Number:
+        groups = np.broadcast_to(self.group_numbers[:, None], cells.shape)
+        met = np.unique(np.stack([cells.ravel(), groups.ravel()]), axis=1)[0]
+        return Number(name, weights, cells, np.bincount(met, minlength=int(cells.max(initial=0)) + 1))
+
     def _mean(self, codes: Sequence[str], wrong: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Weights and cells of the mean over classes of how often each is picked where true, less where offered and false."""
-        weights, cells = np.zeros(self._names.shape), np.zeros(self._names.shape, dtype=int)
-        used = [code for code in codes if not wrong or (~self._is_true & (self._names == code)).any()]
+        numbers, names = self._numbered
+        weights, cells = np.zeros(numbers.shape), np.zeros(numbers.shape, dtype=int)
+        where = {code: numbers == names.get(code, -1) for code in codes}
+        used = [code for code in codes if not wrong or (~self._is_true & where[code]).any()]
         for number, code in enumerate(used):
-            sides = [(1.0, self._is_true & (self._names == code))]
+            sides = [(1.0, self._is_true & where[code])]
             if wrong:
-                sides.append((-1.0, ~self._is_true & (self._names == code)))
+                sides.append((-1.0, ~self._is_true & where[code]))
             for side, (sign, mask) in enumerate(sides):
                 weights[mask] = sign / (mask.sum() * len(used))
                 cells[mask] = 1 + 2 * number + side

@@ -41,7 +41,7 @@ def make_manifest(folder: Path, per_class: int = 6) -> Path:
                     group=group,
                     texts={},
                     labels=labels,
-                    source=f"S{number % 2}",
+                    source="S0",
                     licence="CC BY 4.0 |\nas printed",
                 )
             )

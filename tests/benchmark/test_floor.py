@@ -1,15 +1,17 @@
 """The prior-only floor: the figures of the design, without images."""
 
+from collections import Counter
 from itertools import combinations
 from math import isnan
 
+import numpy as np
 import pytest
 
-from benchmark.cases.floor import describe_floor, expected_floor, floor_of
+from benchmark.cases.floor import describe_floors, expected_floor, floor_of, floors, questions_of
 from benchmark.options.counts import table14_counts
 from benchmark.options.draw import class_counts, draw
 from benchmark.paper.rows import paper_floor
-from mgll.vocabulary.diseases import benchmark_classes, possible_codes
+from mgll.vocabulary.diseases import benchmark_classes, diseases, possible_codes
 
 TABLE14 = [(disease.code,) for disease in benchmark_classes() for _ in range(disease.cases)]
 
@@ -62,7 +64,6 @@ def test_balanced_options_leave_chance():
     floor = floor_of([q.codes for q in questions], [q.answer for q in questions], frequencies, "Table 14")
     assert floor.overall == 0.25
     assert floor.rarest_macro > 0.4  # the macro average is not protected, and the floor says so
-    assert "25.0% overall" in describe_floor(floor)
 
 
 def test_equal_shares_leave_chance_in_the_macro_average():
@@ -92,3 +93,77 @@ def test_no_question_is_an_error():
 
 def test_without_any_of_the_ten_classes_there_is_no_average_over_them():
     assert isnan(expected_floor({"Health": 3, "Drusen": 2}, ["DR", "AMD"]).ten_class)
+
+
+@pytest.fixture
+def two_sources(coloured_cases):
+    """Cases of two sources: in the first DR is always right where offered, in the second never."""
+    cases = coloured_cases(48)
+    names = ["DR", "AMD", "Glaucoma", "Health"]
+    made = []
+    for number, case in enumerate(cases):
+        source = "first" if number % 2 else "second"
+        answer = names.index("DR") if source == "first" else 1 + number // 2 % 3
+        options = tuple(diseases()[code].name for code in names)
+        made.append(
+            case.model_copy(
+                update={
+                    "source": source,
+                    "options": options,
+                    "option_codes": tuple(names),
+                    "answer": answer,
+                    "code": names[answer],
+                    "labels": (),
+                }
+            )
+        )
+    return made
+
+
+def test_the_source_alone_answers_where_classes_keep_to_sources(two_sources):
+    questions, found = questions_of(two_sources), floors(two_sources)
+    scores = found.of(questions.overall())
+    assert scores["source"] == pytest.approx(0.5 + 0.5 / 3)  # in the second source three classes tie
+    assert scores["frequency"] == pytest.approx(0.5)
+    assert scores["rarest"] < 0.25
+    assert found.of(questions.accuracy("DR")) == {"frequency": 1, "source": 1, "rarest": 0}
+
+
+def test_floors_know_what_training_questions_teach(two_sources):
+    learned = [case.model_copy(update={"code": "AMD", "answer": 1}) for case in two_sources]
+    found = floors(two_sources, learned)
+    assert found.learned_from == "the training questions"
+    assert found.of(questions_of(two_sources).accuracy("AMD"))["source"] == 1
+    unmet = [case.model_copy(update={"source": "third"}) for case in two_sources]
+    assert floors(unmet, learned).of(questions_of(unmet).accuracy("AMD"))["source"] == 1
+
+
+def test_floors_are_described_rule_by_rule(two_sources):
+    text = describe_floors(two_sources)
+    assert text.count("without looking") == 3
+    assert "source only (of these questions' own answers): 66.7% overall" in text
+
+
+def test_options_within_a_source_leave_nothing_to_the_source():
+    # Each source has its own classes, and one class is everywhere: over all sources at once the source tells the answer.
+    own = {"a": ["DR", "AMD", "Glaucoma", "Cataract"], "b": ["MH", "ERM", "Myopia", "Drusen"], "c": ["Health"]}
+    labels = [(code,) for codes in own.values() for code in codes for _ in range(12)]
+    sources = [source for source, codes in own.items() for _ in codes for _ in range(12)]
+
+    def source_rule(drawing):
+        asked = [(sources[question.image], question) for question in drawing.questions]
+        right = Counter((source, question.codes[question.answer]) for source, question in asked)
+        return np.mean(
+            [
+                max(question.codes, key=lambda code: right[source, code]) == question.codes[question.answer]
+                for source, question in asked
+            ]
+        )
+
+    within = draw(labels, "balanced", sources=sources, count=400)
+    assert within.sources == {"a": 200, "b": 200}
+    assert within.sources_left_out.keys() == {"c"}
+    assert "source left out: c" in within.describe()
+    assert all(set(question.codes) <= set(own[sources[question.image]]) for question in within.questions)
+    assert source_rule(within) == 0.25
+    assert source_rule(draw(labels, "balanced", sources=sources, count=400, any_source=True)) > 0.35

@@ -8,23 +8,10 @@ import pytest
 from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from benchmark.options.draw import draw
-from benchmark.stats.significance import (
-    average_seeds,
-    bootstrap,
-    compare,
-    informedness,
-    mcnemar,
-    mcnemar_by_class,
-    per_class,
-    sign_flip,
-    summarise,
-    wilson,
-)
-from mgll.vocabulary.diseases import TEN_CLASSES, benchmark_classes, diseases
+from benchmark.stats.significance import bootstrap, clustered_share, mcnemar, sign_flip, wilson
+from mgll.vocabulary.diseases import TEN_CLASSES, benchmark_classes
 
 RNG = np.random.default_rng(7)
-TABLE14 = [(disease.code,) for disease in benchmark_classes() for _ in range(disease.cases)]
 
 
 def own_groups(n: int) -> np.ndarray:
@@ -65,25 +52,7 @@ def test_mid_p_counts_half_of_the_observed_outcome():
     assert mcnemar([1, 1], [1, 1]).mid_p == pytest.approx(1)
 
 
-def test_classes_are_tested_one_by_one_and_corrected_by_holm():
-    codes = np.repeat(["Health", "DR", "CN"], [100, 60, 3])
-    before = np.concatenate([np.repeat([1, 0], [50, 50]), np.repeat([0, 1], [30, 30]), [0, 0, 0]])
-    after = np.concatenate([np.repeat([1, 0, 1, 0], [40, 10, 8, 42]), np.repeat([1, 1], [30, 30]), [1, 1, 1]])
-    table = mcnemar_by_class(before, after, codes)
-    assert table["code"].tolist() == ["Health", "DR", "CN"]
-    assert table["n"].tolist() == [100, 60, 3]
-    assert list(zip(table["only_before"], table["only_after"], strict=True)) == [(10, 8), (0, 30), (0, 3)]
-    raw = [binomtest(8, 18).pvalue, 2 * 0.5**30, 0.25]
-    assert table["p"].tolist() == pytest.approx(raw)
-    # Sorted: 3 * DR, then 2 * CN, then 1 * Health; none below the one before it.
-    assert table["p_holm"].tolist() == pytest.approx([max(raw[0], 2 * raw[2]), 3 * raw[1], 2 * raw[2]])
-
-
-def test_no_case_makes_an_empty_table():
-    assert mcnemar_by_class([], [], []).columns.tolist() == ["code", "n", "only_before", "only_after", "p", "p_holm"]
-
-
-def test_mcnemar_refuses_means_over_seeds():
+def test_mcnemar_refuses_anything_but_right_and_wrong():
     with pytest.raises(ValueError, match="sign_flip"):
         mcnemar([0.5, 1.0], [1.0, 1.0])
 
@@ -146,66 +115,6 @@ def test_bootstrap_is_seeded_and_does_not_depend_on_the_groups_names():
     assert first != bootstrap(values, groups, draws=1000, seed=4)
 
 
-def test_per_class_counts_and_intervals():
-    table = per_class([1, 0, 1, 1, 0], ["DR", "DR", "DR", "AMD", "DR"])
-    assert table["code"].tolist() == ["DR", "AMD"]
-    assert table["n"].tolist() == [4, 1]
-    assert table["accuracy"].tolist() == [0.5, 1.0]
-    assert table.loc[0, ["low", "high"]].tolist() == [wilson(2, 4).low, wilson(2, 4).high]
-
-
-def test_summary_names_the_ten_classes_that_are_present():
-    codes = ["Health"] * 6 + ["DR"] * 3 + ["AMD"]
-    values = [1] * 6 + [1, 0, 0] + [0]
-    summary = summarise(values, codes, own_groups(10), draws=200)
-    assert summary.ten_class_present == ("AMD", "DR")
-    assert summary.ten_class.value == pytest.approx((1 / 3 + 0) / 2)
-    assert summary.macro.value == pytest.approx((1 + 1 / 3 + 0) / 3)
-    assert summary.overall.value == summary.wilson.value == 0.7
-    without = summarise([1, 0], ["Health", "Drusen"], ["a", "b"], draws=50)
-    assert without.ten_class_present == ()
-    assert np.isnan(without.ten_class.value)
-
-
-def test_comparison_of_a_planted_difference():
-    n = 1500
-    groups, codes = RNG.integers(0, 700, n), RNG.choice(["DR", "AMD", "Health"], n)
-    before = (RNG.random(n) < 0.5).astype(int)
-    after = np.where(RNG.random(n) < 0.15, 1, before)
-    result = compare(before, after, codes, groups, draws=2000)
-    assert result.overall.value == pytest.approx((after - before).mean())
-    assert 0 < result.overall.low < result.overall.value < result.overall.high
-    assert result.mcnemar is not None
-    assert result.mcnemar.p < 1e-6
-    assert result.sign_flip_p < 0.01
-    null = compare(before, before, codes, groups, draws=200)
-    assert (null.overall.low, null.overall.high, null.sign_flip_p) == (0, 0, 1)
-
-
-def test_seeds_are_averaged_per_case_and_not_pooled():
-    one = (RNG.random(300) < 0.6).astype(float)
-    seeds = np.stack([one, one, one])
-    averaged = average_seeds(seeds)
-    assert bootstrap(averaged, own_groups(300)) == bootstrap(one, own_groups(300))
-    mixed = average_seeds([[1, 0, 1], [0, 0, 1]])
-    assert mixed.tolist() == [0.5, 0, 1]
-    assert compare(mixed, [1, 0, 1], ["DR"] * 3, list("abc"), draws=50).mcnemar is None
-    with pytest.raises(ValueError, match=r"\[seeds, cases\]"):
-        average_seeds([1, 0, 1])
-
-
-def test_informedness_is_zero_for_the_blind_and_one_for_the_oracle():
-    questions = draw(TABLE14, "balanced", count=800).questions
-    options, answers = [question.codes for question in questions], [question.answer for question in questions]
-    order = {code: place for place, code in enumerate(diseases())}
-    blind = [max(range(4), key=lambda index: order[four[index]]) for four in options]
-    table = informedness(options, answers, blind)
-    assert table["informedness"].abs().max() == pytest.approx(0, abs=1e-12)
-    assert table["picked_when_true"].max() == 1  # though that class's own accuracy looks perfect
-    assert (informedness(options, answers, answers)["informedness"] == 1).all()
-    assert (table["false"] == 3 * table["true"]).all()
-
-
 def test_ten_classes_are_codes_of_the_table():
     assert set(TEN_CLASSES) <= {disease.code for disease in benchmark_classes()}
     assert len(set(TEN_CLASSES)) == 10
@@ -215,3 +124,44 @@ def test_ten_classes_are_codes_of_the_table():
 def test_arrays_of_different_length_are_refused(wrong):
     with pytest.raises(ValueError, match="one entry a case"):
         bootstrap(wrong, ["a", "b", "c"])
+
+
+def test_a_clustered_share_is_wilsons_for_independent_cases_but_for_students_t():
+    values = (RNG.random(500) < 0.3).astype(float)
+    ours, plain = clustered_share(values, own_groups(500)), wilson(values.sum(), 500)
+    assert (ours.value, ours.low, ours.high) == (
+        plain.value,
+        pytest.approx(plain.low, abs=1e-3),
+        pytest.approx(plain.high, abs=1e-3),
+    )
+
+
+def test_a_clustered_share_counts_equal_cases_of_a_patient_once():
+    values = np.repeat((RNG.random(60) < 0.4).astype(float), 5)
+    groups = np.repeat(np.arange(60), 5)
+    ours, once = clustered_share(values, groups), clustered_share(values[::5], groups[::5])
+    assert (ours.low, ours.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    assert ours.high - ours.low > 2 * (wilson(values.sum(), 300).high - wilson(values.sum(), 300).low)
+
+
+def test_a_clustered_share_without_scatter_is_as_unsure_as_its_patients_are_few():
+    always = clustered_share(np.ones(50), np.repeat(["a", "b", "c", "d", "e"], 10))
+    assert always.value == always.high == 1
+    assert always.low < wilson(5, 5).low
+    assert 0 <= clustered_share([1, 1], ["a", "a"]).low < 0.1
+    assert np.isnan(clustered_share([], []).value)
+
+
+def test_a_clustered_share_covers_at_the_design_effect_of_real_questions():
+    # 60 patients with three to seven questions each, mostly answered alike: the design effect is about 3.5.
+    rng, covered, of_cases = np.random.default_rng(5), 0, 0
+    for _ in range(600):
+        groups = np.repeat(np.arange(60), rng.integers(3, 8, 60))
+        ability = rng.beta(0.35, 0.5, 60)
+        values = (rng.random(len(groups)) < ability[groups]).astype(float)
+        truth = 0.35 / 0.85
+        ours, cases = clustered_share(values, groups), wilson(values.sum(), len(values))
+        covered += ours.low <= truth <= ours.high
+        of_cases += cases.low <= truth <= cases.high
+    assert 0.93 <= covered / 600 <= 0.975
+    assert of_cases / 600 < 0.8
