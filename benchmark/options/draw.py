@@ -219,7 +219,8 @@ def _draw_within_sources(
     if not whole:
         listed = "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in reasons.items())
         raise ValueError(
-            "no source has four classes that can stand beside one another; add images, lower min_images, or draw over all sources at"
+            "no source has four classes that can stand beside one another; add images, lower min_images, or draw over all sources"
+            " at"
             f" once (any_source), where recognising a source pays. {listed}"
         )
     sizes = {source: len(drawing.questions) for source, drawing in whole.items()}
@@ -233,14 +234,20 @@ def _draw_within_sources(
     questions = [question for drawing in drawings.values() for question in drawing.questions]
     order = np.random.default_rng([seed, len(drawings)]).permutation(len(questions))
     asked = {question.codes[question.answer] for question in questions}
-    left_out: dict[str, str] = {}
+    reasons_of: dict[str, dict[str, str]] = {}
     for source, drawing in drawings.items():
         for code, reason in drawing.left_out.items():
             if code not in asked:
-                left_out[code] = "; ".join(filter(None, (left_out.get(code), f"{source or 'not stated'}: {reason}")))
+                reasons_of.setdefault(code, {})[source] = reason
+    left_out = {
+        code: next(iter(said.values()))
+        if len(set(said.values())) == 1
+        else "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in said.items())
+        for code, said in reasons_of.items()
+    }
     for code in class_counts(label_sets):
-        if code not in asked and code not in left_out:
-            left_out[code] = "only in sources that are left out"
+        if code not in asked:
+            left_out.setdefault(code, "only in sources that are left out")
     shares: dict[str, float] = {}
     for source, drawing in drawings.items():
         for code, share in drawing.shares.items():

@@ -324,7 +324,7 @@ def test_build_command_says_what_it_left_out_and_the_floor(manifest, tmp_path, c
     assert read_header(out, SCHEMA)["left_out"]["CSR"] == "no image"
     assert _main(["validate", str(out)]) == 0
     assert _main([*command, "--options", "paper", "--distractors", "paper"]) == 0
-    assert "prior-only floor" in capsys.readouterr().out
+    assert "without looking, source only" in capsys.readouterr().out
 
 
 def test_missing_files_are_messages_not_tracebacks(tmp_path, capsys):

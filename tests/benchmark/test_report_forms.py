@@ -20,6 +20,7 @@ from benchmark.report.frames import case_table, class_table, write_table
 from benchmark.report.html_page import LIMIT, page
 from benchmark.report.markdown import markdown
 from benchmark.report.number_format import percent, points
+from benchmark.report.tables import class_lines, source_lines, total_lines
 from benchmark.report.terminal import print_report
 from benchmark.report.writing import write_report
 from benchmark.scorers.scorer import ConstantLetter, Score
@@ -75,7 +76,7 @@ def report(cases, runs):
 def test_class_table_and_markdown_carry_the_same_figures(report, tmp_path):
     write_table(tmp_path / "per_class", class_table(report))
     rows = list(csv.DictReader(io.StringIO((tmp_path / "per_class.csv").read_text())))
-    assert [row["part"] for row in rows] == ["class"] * 6 + ["total"] * 3 + ["source"] * 2
+    assert [row["part"] for row in rows] == ["class"] * 6 + ["total"] * 5 + ["source"] * 2
     text = markdown(report)
     for row in rows:
         assert percent(float(row["after_accuracy"])) in text
@@ -84,6 +85,11 @@ def test_class_table_and_markdown_carry_the_same_figures(report, tmp_path):
     assert float(health["before_accuracy"]) == pytest.approx(report.before.classes["Health"].accuracy, abs=1e-6)
     assert (int(health["n"]), int(float(health["fixed"]))) == (8, report.change.classes["Health"].fixed)
     assert float(health["p_holm"]) == pytest.approx(report.change.class_p["Health"], rel=1e-5)
+    lines = [*class_lines(report), *total_lines(report), *source_lines(report)]
+    for row, line in zip(rows, lines, strict=True):
+        for rule, floor in line.floors.items():
+            assert float(row[f"floor_{rule}"]) == pytest.approx(floor, abs=1e-6)
+            assert percent(floor) in text
     macro = next(row for row in rows if row["name"] == "Macro average")
     assert float(macro["change"]) == pytest.approx(report.change.macro.value, abs=1e-6)
     assert macro["fixed"] == ""
@@ -113,7 +119,8 @@ def test_markdown_has_every_section(report):
     text = markdown(report)
     titles = re.findall(r"^## (.*)$", text, re.M)
     assert titles == [
-        "By disease", "By source of the images", "Does it look at the image?", "Does the answer hold?",
+        "By disease", "Would another seed say so?", "By source of the images", "Does it look at the image?", "Does the answer"
+        " hold?",
         "Which disease is taken for which", "How far can its probabilities be believed?", "Beside the published figures",
         "How the numbers are made", "What was run",
     ]  # fmt: skip
@@ -133,7 +140,7 @@ def test_terminal_fits_eighty_columns(report, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
     assert "…" not in printed
-    assert "Macro average" in printed
+    assert "Inf., ten" in printed
     assert "Research use only" in printed
 
 
