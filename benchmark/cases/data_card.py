@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark.cases.case import Case, position_test
 from benchmark.cases.floor import describe_floor, prior_floor
 from mgll.files import sha256
-from mgll.manifest.records import Record
+from mgll.manifest.records import Record, patient_of
 from mgll.provenance import provenance
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import LETTERS, QUESTIONS
@@ -39,7 +39,7 @@ def data_card(
         records: the images that are asked about, for their licences.
     """
     images = len({case.image for case in cases})
-    groups = len({(case.source, case.group) for case in cases})
+    groups = len({patient_of(case.source, case.group) for case in cases})
     ambiguous = sum(bool(case.ambiguous) for case in cases)
     return (
         "\n\n".join(
@@ -77,7 +77,7 @@ def _classes(cases: Sequence[Case], header: Mapping[str, object]) -> str:
                 answers[code],
                 disease.cases if disease and disease.cases else "-",
                 len({case.image for case in mine}),
-                len({(case.source, case.group) for case in mine}),
+                len({patient_of(case.source, case.group) for case in mine}),
                 offered[code],
             )
         )
@@ -107,7 +107,7 @@ def _sources(cases: Sequence[Case], records: Sequence[Record]) -> str:
         licences = sorted({record.licence or "not stated" for record in mine})
         asked = sum(case.source == source for case in cases)
         rows.append(
-            (source or "not stated", len(mine), len({record.group for record in mine}), asked, "; ".join(licences))
+            (source or "not stated", len(mine), len({record.patient for record in mine}), asked, "; ".join(licences))
         )
     return _table(("source", "images", "groups", "cases", "licence as the source states it"), rows)
 

@@ -1,27 +1,20 @@
 """Whether a pretraining saw the images that are asked about: same file, same pixels, same photograph, same patient."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from multiprocessing import get_context
 from typing import Literal
 
-import numpy as np
-from tqdm import tqdm
-
 from benchmark.cases.case import Case
-from benchmark.fundus_hash.hashing import THRESHOLD, distances, fundus_hashes
-from mgll.files import sha256, write_text
-from mgll.images.preprocessing import ImageError, open_image
-from mgll.manifest.records import Record, Split, read_manifest
+from mgll.files import write_text
+from mgll.images.files import ImageError
+from mgll.images.fundus_hash import THRESHOLD, near_pairs
+from mgll.images.looks import Look, look_at, stacked_hashes
+from mgll.manifest.records import Record, Split, patient_of, read_manifest
 
 Kind = Literal["same file", "same pixels", "same photograph", "same patient"]
 KINDS: tuple[Kind, ...] = ("same file", "same pixels", "same photograph", "same patient")
-_CHUNK = 256  # images of the manifest that are compared at a time: what fits a processor's cache
-_IMAGES_A_WORKER = 500  # fewer are not worth the start of a process
 
 
 @dataclass(frozen=True)
@@ -29,8 +22,8 @@ class Overlap:
     """A case's image and a pretraining image that show the same photograph or the same patient.
 
     Attributes:
-        kind: the strongest reason: `same file`, `same pixels` (in another file), `same photograph` (by `benchmark.fundus_hash`; to
-            be looked at) or `same patient`.
+        kind: the strongest reason: `same file`, `same pixels` (in another file), `same photograph` (by the fundus hash; to be
+            looked at) or `same patient`.
         image: path of the image asked about.
         seen: path of the image in the pretraining manifest.
         bits: bits of 256 in which their hashes differ; None where not compared.
@@ -40,15 +33,6 @@ class Overlap:
     image: str
     seen: str
     bits: int | None = None
-
-
-@dataclass(frozen=True)
-class _Look:
-    """Digests of an image's file and of its pixels, and its fundus hashes where it shows anything."""
-
-    file: str
-    pixels: str
-    hashes: np.ndarray | None
 
 
 def find_overlaps(
@@ -67,7 +51,7 @@ def find_overlaps(
         ImageError: if an image of the cases can't be read.
     """
     asked = {case.image: case for case in cases}
-    mine, its = (_looks(paths) for paths in (asked, dict.fromkeys(record.image for record in records)))
+    mine, its = (look_at(paths) for paths in (asked, dict.fromkeys(record.image for record in records)))
     for look in mine.values():
         if isinstance(look, ImageError):
             raise look
@@ -79,8 +63,8 @@ def find_overlaps(
         *_alike(mine, its, threshold),
         *_equal(
             "same patient",
-            [((case.source, case.group), image) for image, case in asked.items()],
-            [((record.source, record.group), record.image) for record in records],
+            [(patient_of(case.source, case.group), image) for image, case in asked.items()],
+            [(record.patient, record.image) for record in records],
         ),
     ):
         found.setdefault((overlap.image, overlap.seen), overlap)
@@ -122,35 +106,9 @@ def report_overlaps(
     return int(bool(overlaps))
 
 
-def _looks(paths: Iterable[str]) -> dict[str, _Look | ImageError]:
-    paths = list(paths)
-    workers = min(os.cpu_count() or 1, len(paths) // _IMAGES_A_WORKER)
-    with tqdm(total=len(paths), desc="looking at images", unit="image", leave=False, disable=None) as bar:
-        looks: dict[str, _Look | ImageError] = {}
-        if workers < 2:
-            for path in paths:
-                looks[path] = _look(path)
-                bar.update()
-            return looks
-        # Spawned, not forked: the caller may hold threads (torch does).
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for path, look in zip(paths, pool.map(_look, paths, chunksize=32), strict=True):
-                looks[path] = look
-                bar.update()
-        return looks
-
-
-def _look(path: str) -> _Look | ImageError:
-    try:
-        image = open_image(path)
-        pixels = hashlib.sha256(str(image.size).encode() + image.tobytes()).hexdigest()
-        return _Look(sha256(path), pixels, fundus_hashes(image))
-    except ImageError as error:
-        return error
-
-
-def _index(looks: dict[str, _Look | ImageError], digest: Literal["file", "pixels"]) -> list[tuple[str, str]]:
-    return [(getattr(look, digest), path) for path, look in looks.items() if isinstance(look, _Look)]
+def _index(looks: dict[str, Look | ImageError], digest: Literal["file", "pixels"]) -> list[tuple[str, str]]:
+    found = [(getattr(look, digest), path) for path, look in looks.items() if isinstance(look, Look)]
+    return [(value, path) for value, path in found if value]  # an image of one colour has no digest of its pixels
 
 
 def _equal(kind: Kind, mine: Iterable[tuple[object, str]], its: Iterable[tuple[object, str]]) -> Iterable[Overlap]:
@@ -160,16 +118,8 @@ def _equal(kind: Kind, mine: Iterable[tuple[object, str]], its: Iterable[tuple[o
     return (Overlap(kind, path, seen) for key, path in mine for seen in holders.get(key, ()))
 
 
-def _alike(
-    mine: dict[str, _Look | ImageError], its: dict[str, _Look | ImageError], threshold: int
-) -> Iterable[Overlap]:
-    (images, hashes), (others, other_hashes) = _hashed(mine), _hashed(its)
-    for start in range(0, len(others), _CHUNK):
-        bits = distances(hashes, other_hashes[start : start + _CHUNK])
-        for row, column in zip(*np.nonzero(bits <= threshold), strict=True):
-            yield Overlap("same photograph", images[row], others[start + column], int(bits[row, column]))
-
-
-def _hashed(looks: dict[str, _Look | ImageError]) -> tuple[list[str], np.ndarray]:
-    known = {path: look.hashes for path, look in looks.items() if isinstance(look, _Look) and look.hashes is not None}
-    return list(known), np.stack(list(known.values())) if known else np.zeros((0, 4, 4), dtype=np.uint64)
+def _alike(mine: dict[str, Look | ImageError], its: dict[str, Look | ImageError], threshold: int) -> Iterable[Overlap]:
+    images, others = list(mine), list(its)
+    (rows, hashes), (columns, other_hashes) = stacked_hashes(mine.values()), stacked_hashes(its.values())
+    for row, column, bits in near_pairs(hashes, other_hashes, threshold):
+        yield Overlap("same photograph", images[rows[row]], others[columns[column]], bits)

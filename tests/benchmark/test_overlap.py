@@ -12,8 +12,8 @@ from benchmark.cases.__main__ import _main
 from benchmark.cases.case import Case, write_cases
 from benchmark.cases.overlap import find_overlaps
 from benchmark.fundus_hash.calibration import copy_bits, plain_hashes, stranger_bits
-from benchmark.fundus_hash.hashing import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
 from mgll.files import sha256
+from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.readers.fundus_folder import read_fundus_folder

@@ -20,6 +20,7 @@ Plain `phash` of the whole photograph, 256 bits, has strangers at 12 bits. Kept 
 and 57 % of the brighter copies.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +42,7 @@ AS_IS, ZOOMED, MIRRORED, MIRRORED_ZOOMED = range(4)
 #: Which view of one photograph is compared with which of another.
 CROPS = ((AS_IS, AS_IS), (ZOOMED, AS_IS), (AS_IS, ZOOMED))
 MIRRORED_CROPS = ((MIRRORED, AS_IS), (MIRRORED_ZOOMED, AS_IS), (MIRRORED, ZOOMED))
+_CHUNK = 256  # photographs of a side that are compared at a time: what fits a processor's cache
 
 
 def fundus_hashes(image: Image.Image) -> "NDArray[np.uint64] | None":
@@ -70,6 +72,22 @@ def distances(
             differing += np.bitwise_count(hashes[:, None, mine, word] ^ others[None, :, its, word])
         np.minimum(least, differing, out=least)
     return least
+
+
+def near_pairs(
+    hashes: "NDArray[np.uint64]", others: "NDArray[np.uint64]", threshold: int = THRESHOLD
+) -> Iterator[tuple[int, int, int]]:
+    """Index among n photographs [n, 4, 4], index among m others [m, 4, 4] and differing bits of each pair that is near enough.
+
+    Which of the two is mirrored changes a few bits; the fewer count, so that a pair is near whichever stands first.
+    """
+    for first in range(0, len(hashes), _CHUNK):
+        mine = hashes[first : first + _CHUNK]
+        for second in range(0, len(others), _CHUNK):
+            its = others[second : second + _CHUNK]
+            bits = np.minimum(distances(mine, its), distances(its, mine, MIRRORED_CROPS).T)
+            for row, column in zip(*np.nonzero(bits <= threshold), strict=True):
+                yield first + int(row), second + int(column), int(bits[row, column])
 
 
 def _disc(image: Image.Image) -> Image.Image:

@@ -1,0 +1,70 @@
+"""What an image can be found again by in another file: its bytes, its pixels, and the fundus hash of what it shows."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+from tqdm import tqdm
+
+from mgll.images.files import ImageError, image_sha256
+from mgll.images.fundus_hash import fundus_hashes
+from mgll.images.preprocessing import open_image
+
+_IMAGES_A_WORKER = 500  # fewer are not worth the start of a process
+
+
+@dataclass(frozen=True)
+class Look:
+    """Digests of an image.
+
+    Attributes:
+        file: hex SHA-256 of the bytes as they are stored.
+        pixels: hex SHA-256 of the decoded pixels and their extent; empty for an image of one colour, which shows nobody.
+        hashes: its fundus hashes [4 views, 4 words]; None where it shows no structure.
+    """
+
+    file: str
+    pixels: str
+    hashes: np.ndarray | None
+
+
+def look(path: str) -> Look | ImageError:
+    """The digests of one image, or why it can't be read."""
+    try:
+        image = open_image(path)
+        one_colour = all(low == high for low, high in image.getextrema())  # type: ignore[misc]  # RGB: a pair a channel
+        pixels = "" if one_colour else hashlib.sha256(str(image.size).encode() + image.tobytes()).hexdigest()
+        return Look(image_sha256(path), pixels, fundus_hashes(image))
+    except ImageError as error:
+        return error
+
+
+def look_at(paths: Iterable[str]) -> dict[str, Look | ImageError]:
+    """The digests of many images by path, in several processes where they are worth it, with a bar of progress on a terminal."""
+    paths = list(dict.fromkeys(paths))
+    workers = min(os.cpu_count() or 1, len(paths) // _IMAGES_A_WORKER)
+    with tqdm(total=len(paths), desc="looking at images", unit="image", leave=False, disable=None) as bar:
+        looks: dict[str, Look | ImageError] = {}
+        if workers < 2:
+            for path in paths:
+                looks[path] = look(path)
+                bar.update()
+            return looks
+        # Spawned, not forked: the caller may hold threads (torch does).
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for path, found in zip(paths, pool.map(look, paths, chunksize=32), strict=True):
+                looks[path] = found
+                bar.update()
+        return looks
+
+
+def stacked_hashes(looks: Iterable[Look | ImageError]) -> tuple[list[int], np.ndarray]:
+    """Places of the images that have fundus hashes, and these hashes [n, 4, 4]."""
+    known = {
+        place: found.hashes for place, found in enumerate(looks) if isinstance(found, Look) and found.hashes is not None
+    }
+    return list(known), np.stack(list(known.values())) if known else np.zeros((0, 4, 4), dtype=np.uint64)
