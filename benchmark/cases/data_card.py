@@ -52,6 +52,7 @@ def data_card(
                 "## Classes\n\n" + _classes(cases, header),
                 "## Answer positions\n\n" + _positions(cases),
                 "## What is scored without looking\n\n" + describe_floor(prior_floor(cases)).replace("\n", "\n\n"),
+                "## Whether the images were trained on\n\n" + _overlap(header),
                 "## Sources\n\n" + _sources(cases, records),
                 "## How it was drawn\n\n" + _making(path, header),
             ]
@@ -98,6 +99,26 @@ def _positions(cases: Sequence[Case]) -> str:
         f"- {wordings[question]:,} times: {question}" for question in dict.fromkeys([*QUESTIONS, *wordings])
     )
     return f"{shown}; chi-square test against a quarter each: p = {position_test(cases):.3g}. Wordings:\n\n{asked}"
+
+
+def _overlap(header: Mapping[str, object]) -> str:
+    found = header.get("overlap")
+    if not isinstance(found, Mapping) or not found["compared_with"]:
+        training = header.get("split") == "train"
+        return "Questions to learn: not compared with anything." if training else "Not compared with anything."
+    rows = []
+    for one in found["compared_with"]:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in one["found"].items()) or "none"
+        rows.append((f"`{one['sha256'][:16]}`", f"{one['images']:,}", kinds, one["not_compared"] or "none"))
+        if unknown := one.get("unknown"):
+            rows[-1] = (*rows[-1][:3], f"{rows[-1][3]}; {unknown}")
+    seen = found["found"]
+    said = {
+        "drop": f"{seen:,} of the split's {found['images']:,} images were trained on and left out.",
+        "keep": f"**{seen:,} of the {found['images']:,} images asked about were trained on, and were kept.**",
+    }.get(found["rule"] if seen else "", f"None of {found['images']:,} images was trained on, as far as was compared.")
+    head = ("manifest or tower, by its SHA-256", "training images", "images asked about in it", "of it not compared")
+    return f"{said} `docs/benchmark.md` says what is compared.\n\n{_table(head, rows)}"
 
 
 def _sources(cases: Sequence[Case], records: Sequence[Record]) -> str:

@@ -32,6 +32,10 @@ class Look:
     hashes: np.ndarray | None
 
 
+#: What was found, by path.
+Looks = dict[str, Look | ImageError]
+
+
 def look(path: str) -> Look | ImageError:
     """The digests of one image, or why it can't be read."""
     try:
@@ -43,23 +47,32 @@ def look(path: str) -> Look | ImageError:
         return error
 
 
-def look_at(paths: Iterable[str]) -> dict[str, Look | ImageError]:
-    """The digests of many images by path, in several processes where they are worth it, with a bar of progress on a terminal."""
-    paths = list(dict.fromkeys(paths))
-    workers = min(os.cpu_count() or 1, len(paths) // _IMAGES_A_WORKER)
-    with tqdm(total=len(paths), desc="looking at images", unit="image", leave=False, disable=None) as bar:
-        looks: dict[str, Look | ImageError] = {}
+def look_at(
+    paths: Iterable[str], known: Looks | None = None, processes: int | None = None, desc: str = "looking at images"
+) -> Looks:
+    """The digests of many images by path, in several processes where they are worth it, with a bar of progress on a terminal.
+
+    Args:
+        paths: images.
+        known: digests found before; the images in it are not opened again, and the others are added to it.
+        processes: at most so many; None for one a core.
+        desc: what the bar of progress is called.
+    """
+    paths, looks = list(dict.fromkeys(paths)), {} if known is None else known
+    missing = [path for path in paths if path not in looks]
+    workers = min(processes or os.cpu_count() or 1, len(missing) // _IMAGES_A_WORKER)
+    with tqdm(total=len(missing), desc=desc, unit="image", leave=False, disable=None) as bar:
         if workers < 2:
-            for path in paths:
+            for path in missing:
                 looks[path] = look(path)
                 bar.update()
-            return looks
+            return {path: looks[path] for path in paths}
         # Spawned, not forked: the caller may hold threads (torch does).
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for path, found in zip(paths, pool.map(look, paths, chunksize=32), strict=True):
+            for path, found in zip(missing, pool.map(look, missing, chunksize=32), strict=True):
                 looks[path] = found
                 bar.update()
-        return looks
+    return {path: looks[path] for path in paths}
 
 
 def stacked_hashes(looks: Iterable[Look | ImageError]) -> tuple[list[int], np.ndarray]:
