@@ -187,11 +187,9 @@ def seen_by(path: str | os.PathLike[str], split: Split | None = "train", looks: 
     seen = read_seen(path)
     # an image without structure has zeros for a hash
     places = np.flatnonzero(seen.hashes.any(axis=(1, 2))).tolist()
-    images = [f"training image {number} of {name}" for number in range(1, len(seen.files) + 1)]
-    unknown = seen.origin.get("not_known")
-    return Pretraining(
-        name, images, seen.files, seen.pixels, places, seen.hashes[places], unknown=str(unknown) if unknown else ""
-    )
+    images = [f"training image {number} of {name}" for number in range(1, len(seen.rows) + 1)]
+    unknown = str(seen.origin.get("not_known") or "")
+    return Pretraining(name, images, seen.files, seen.pixels, places, seen.hashes[places], unknown=unknown)
 
 
 def find_overlaps(

@@ -48,7 +48,10 @@ def look(path: str) -> Look | ImageError:
 
 
 def look_at(
-    paths: Iterable[str], known: Looks | None = None, processes: int | None = None, desc: str = "looking at images"
+    paths: Iterable[str],
+    known: Looks | None = None,
+    processes: int | None = None,
+    bar: str | None = "looking at images",
 ) -> Looks:
     """The digests of many images by path, in several processes where they are worth it, with a bar of progress on a terminal.
 
@@ -56,22 +59,22 @@ def look_at(
         paths: images.
         known: digests found before; the images in it are not opened again, and the others are added to it.
         processes: at most so many; None for one a core.
-        desc: what the bar of progress is called.
+        bar: what the bar of progress is called; None shows none.
     """
     paths, looks = list(dict.fromkeys(paths)), {} if known is None else known
     missing = [path for path in paths if path not in looks]
     workers = min(processes or os.cpu_count() or 1, len(missing) // _IMAGES_A_WORKER)
-    with tqdm(total=len(missing), desc=desc, unit="image", leave=False, disable=None) as bar:
+    with tqdm(total=len(missing), desc=bar, unit="image", leave=False, disable=None if bar else True) as progress:
         if workers < 2:
             for path in missing:
                 looks[path] = look(path)
-                bar.update()
+                progress.update()
             return {path: looks[path] for path in paths}
         # Spawned, not forked: the caller may hold threads (torch does).
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             for path, found in zip(missing, pool.map(look, missing, chunksize=32), strict=True):
                 looks[path] = found
-                bar.update()
+                progress.update()
     return {path: looks[path] for path in paths}
 
 

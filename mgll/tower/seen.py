@@ -33,15 +33,27 @@ class SeenImages:
     """Digests of the images that a tower was trained on.
 
     Attributes:
-        files, pixels: first `DIGITS` hex digits of the SHA-256 of an image's bytes, and of its pixels (empty where one colour).
-        hashes: fundus hashes [n, 4 views, 4 words]; zeros where an image shows no structure.
+        rows: as `rows_of` makes them [n, 18], uint64.
         origin: what the tower's header says under `images_seen`.
     """
 
-    files: list[str]
-    pixels: list[str]
-    hashes: np.ndarray
+    rows: np.ndarray
     origin: dict[str, object]
+
+    @property
+    def files(self) -> list[str]:
+        """First `DIGITS` hex digits of the SHA-256 of each image's bytes."""
+        return _hex(self.rows[:, 0])
+
+    @property
+    def pixels(self) -> list[str]:
+        """First `DIGITS` hex digits of the SHA-256 of each image's pixels; empty where it has one colour."""
+        return _hex(self.rows[:, 1])
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """Fundus hashes [n, 4 views, 4 words]; zeros where an image has none."""
+        return self.rows[:, 2:].reshape(-1, 4, 4)
 
 
 def seen_path(tower: str | os.PathLike[str]) -> Path:
@@ -62,11 +74,16 @@ def rows_of(looks: Iterable[Look | ImageError]) -> np.ndarray:
     return np.stack(rows) if rows else np.zeros((0, _WORDS), dtype=np.uint64)
 
 
-def save_seen(tower: str | os.PathLike[str], rows: np.ndarray) -> dict[str, object]:
+def save_seen(tower: str | os.PathLike[str], rows: np.ndarray, not_known: str = "") -> dict[str, object]:
     """Write the rows of `rows_of` beside a tower that is about to be written, each once and sorted.
 
+    Args:
+        tower: the tower file.
+        rows: digests [n, 18].
+        not_known: what else the tower was trained on, in words; empty where nothing.
+
     Returns:
-        What the tower's origin must hold under `images_seen`: the number of rows and the file's SHA-256.
+        What the tower's origin must hold under `images_seen`: the number of rows, the file's SHA-256, and `not_known`.
     """
     # here, because safetensors takes a moment to import
     from safetensors.numpy import save_file
@@ -76,7 +93,7 @@ def save_seen(tower: str | os.PathLike[str], rows: np.ndarray) -> dict[str, obje
         tensors = {"digests": np.ascontiguousarray(rows[:, :2]), "hashes": np.ascontiguousarray(rows[:, 2:])}
         # one entry only: safetensors writes several in an order that changes from run to run
         save_file(tensors, temporary, metadata={"mgll": json.dumps({"schema": SCHEMA})})
-    return {"images": len(rows), "sha256": sha256(seen_path(tower))}
+    return {"images": len(rows), "sha256": sha256(seen_path(tower)), "not_known": not_known}
 
 
 def read_seen(tower: str | os.PathLike[str]) -> SeenImages:
@@ -107,8 +124,7 @@ def read_seen(tower: str | os.PathLike[str]) -> SeenImages:
     if shapes != {name: (count, words) for name, words in _NAMES.items()}:
         raise FormatError(path, None, f"expected digests [{count}, 2] and hashes [{count}, 16], found {shapes}")
     tensors = load_file(path)
-    files, pixels = ([f"{int(word):0{DIGITS}x}" if word else "" for word in column] for column in tensors["digests"].T)
-    return SeenImages(files, pixels, tensors["hashes"].reshape(-1, 4, 4), origin)
+    return SeenImages(np.concatenate([tensors["digests"], tensors["hashes"]], axis=1), origin)
 
 
 def copy_seen(tower: str | os.PathLike[str], copy: str | os.PathLike[str]) -> None:
@@ -116,3 +132,7 @@ def copy_seen(tower: str | os.PathLike[str], copy: str | os.PathLike[str]) -> No
     if seen_path(tower).is_file() and seen_path(tower).absolute() != seen_path(copy).absolute():
         with atomic_path(seen_path(copy)) as temporary:
             shutil.copyfile(seen_path(tower), temporary)
+
+
+def _hex(words: np.ndarray) -> list[str]:
+    return [f"{int(word):0{DIGITS}x}" if word else "" for word in words]

@@ -12,15 +12,19 @@ from benchmark.cases.__main__ import _main
 from benchmark.cases.case import SCHEMA, Case, read_cases, write_cases
 from benchmark.cases.overlap import OverlapCheck, find_overlaps
 from benchmark.fundus_hash.calibration import copy_bits, plain_hashes, stranger_bits
+from mgll.encoders.vision import vision_encoder
 from mgll.files import sha256
 from mgll.formats import read_header
 from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
-from mgll.images.preprocessing import open_image
+from mgll.images.looks import look_at
+from mgll.images.preprocessing import Preprocessing, open_image
 from mgll.manifest.__main__ import _main as manifest_main
 from mgll.manifest.grouping import group_photographs
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.readers.fundus_folder import read_fundus_folder
 from mgll.synthetic import draw_eye, generate
+from mgll.tower.file import save_tower
+from mgll.tower.seen import rows_of, save_seen
 
 
 def eye(seed: int, *labels: str) -> Image.Image:
@@ -219,6 +223,36 @@ def test_other_manifests_are_compared_too_and_each_image_is_looked_at_once(leaky
     again = check.compare(tmp_path / "clean.jsonl", "test", read_manifest(tmp_path / "clean.jsonl", "test"))
     shutil.move(leaky.parent / "away.png", leaky.parent / "5.png")
     assert [one.header() for one in again] == [one.header() for one in compared["test"]]
+
+
+def test_a_tower_finds_what_its_manifest_finds(leaky, tmp_path, capsys):
+    tower = tmp_path / "run" / "mgll.ckpt"
+    records = read_manifest(leaky, "train")
+    remembered = save_seen(tower, rows_of(look_at(record.image for record in records).values()), "other images")
+    save_tower(tower, vision_encoder("vit-nano-16", 32), Preprocessing(size=32), "mean", images_seen=remembered)
+    asked = list(read_manifest(leaky, "test"))
+    write_manifest(tmp_path / "asked.jsonl", asked)
+    out = tmp_path / "cases.jsonl"
+    assert _main(build_command(tmp_path / "asked.jsonl", out, "--pretraining", str(tower), "--overlap", "keep")) == 0
+    (found,) = read_header(out, SCHEMA)["overlap"]["compared_with"]
+    assert found == {
+        "sha256": sha256(tower),
+        "images": 4,
+        "not_compared": 0,
+        "found": {"same file": 1, "same photograph": 2},
+        "unknown": "other images",
+    }
+    assert "none; other images" in out.with_suffix(".md").read_text(encoding="utf-8")
+    pairs = {}
+    for path in (tower, leaky):
+        assert _main(["validate", str(out), "--pretraining", str(path), "--pairs", str(tmp_path / "pairs.csv")]) == 1
+        table = pd.read_csv(tmp_path / "pairs.csv")
+        pairs[path] = sorted(zip(table.kind, table.image, table.bits.fillna(-1), strict=True))
+        shown = capsys.readouterr().out
+    assert pairs[tower] == pairs[leaky]
+    assert "3 of 24 images asked about were seen" in shown
+    assert _main(build_command(tmp_path / "asked.jsonl", out, "--pretraining", str(tmp_path / "cases.md"))) == 1
+    assert "header" in capsys.readouterr().err
 
 
 def test_grey_images_are_found_by_file_and_pixels_alone(tmp_path):
