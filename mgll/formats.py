@@ -61,11 +61,26 @@ def numbered_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT
 
 
 def numbered_lines(path: str | os.PathLike[str], schema: str) -> Iterator[tuple[int, str]]:
-    """The lines after the header that are not blank, unparsed, each with its number."""
+    """The lines after the header that are not blank, unparsed, each with its number.
+
+    Raises:
+        FormatError: at the end, if the header has a `count` and there are not so many: a file cut short is not a smaller one.
+    """
     with _open(path) as file:
         lines = _lines(path, file)
-        _header(path, next(lines, (1, ""))[1], schema)
-        yield from ((number, line) for number, line in lines if not line.isspace())
+        said = _header(path, next(lines, (1, ""))[1], schema).get("count")
+        found = 0
+        for number, line in lines:
+            if not line.isspace():
+                found += 1
+                yield number, line
+    if isinstance(said, int) and said != found:
+        raise FormatError(
+            path,
+            1,
+            f"field count: the header says {said} lines, found {found}; the file was cut short or changed: copy or make it again"
+            " (if these lines are what is meant, correct the header's count)",
+        )
 
 
 def parse_row(path: str | os.PathLike[str], number: int, line: str, row_type: type[RowT]) -> RowT:

@@ -113,6 +113,8 @@ class PretrainSettings:
         join_levels: level -> the level that its texts are trained as (Table 4's two granularities); applied after
             `wrong_texts`, `missing_texts` and `granularity`.
         max_bad_share: largest share of damaged training images; above it the run stops and lists them.
+        remember_images: write digests of the training images beside the tower (`mgll.seen`), by which images asked about are found
+            again without the manifest. It costs one look at every image, at the end.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
         trackers: trackers that also get the metrics, through accelerate (`tensorboard`, `wandb`).
@@ -160,6 +162,7 @@ class PretrainSettings:
     granularity: Mapping[str, Half] | None = None
     join_levels: Mapping[str, str] | None = None
     max_bad_share: float = 0.01
+    remember_images: bool = True
     checkpoint_every: int = 100
     log_every: int = 10
     trackers: tuple[str, ...] = ()

@@ -8,11 +8,12 @@ Fine-tuning questions are drawn like the questions they prepare for. Research us
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from benchmark.cases.case import Case, describe
+from benchmark.cases.overlap import OverlapCheck, Rule
 from mgll.commandline import parse_settings
 from mgll.files import sha256, write_text
 from mgll.manifest.records import read_manifest
@@ -38,6 +39,9 @@ class BenchmarkSettings:
         table14: test cases in exactly Table 14's counts, or its proportions with a smaller `test_count`; paper options only.
         allow_short: build what there is where `table14` lacks images.
         seed: of all draws.
+        pretraining: manifests and towers whose training images must not be asked about, beside the manifest's own split `train`.
+        overlap: what becomes of images of `val` and `test` that were trained on: `refuse` to build, `drop` them, or `keep` them and
+            count them on the data card.
     """
 
     manifest: str
@@ -54,6 +58,8 @@ class BenchmarkSettings:
     table14: bool = False
     allow_short: bool = False
     seed: int = 0
+    pretraining: list[str] = field(default_factory=list)
+    overlap: Rule = "refuse"
 
 
 def main() -> None:
@@ -64,6 +70,7 @@ def main() -> None:
     from benchmark.cases.floor import describe_floors
 
     out = Path(settings.out)
+    check = OverlapCheck(settings.pretraining, settings.overlap)
     try:
         records = read_manifest(settings.manifest)
         learned: list[Case] | None = None
@@ -72,6 +79,7 @@ def main() -> None:
                 settings.manifest,
                 out / f"{split}.jsonl",
                 split,
+                check,
                 kind=settings.options,
                 count=settings.train_count if split == "train" else settings.test_count,
                 classes=settings.classes,

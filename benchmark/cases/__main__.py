@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from benchmark.cases.case import check_images, describe, position_test, read_cases
-from benchmark.cases.overlap import THRESHOLD, report_overlaps
+from benchmark.cases.overlap import RULES, THRESHOLD, OverlapCheck, report_overlaps
 from mgll.formats import FormatError
 
 
@@ -50,9 +50,24 @@ def _main(arguments: list[str] | None = None) -> int:
         help="paper options with exactly Table 14's counts (in its proportions with a smaller --count), one case an image",
     )
     build.add_argument("--allow-short", action="store_true", help="build what there is where --table14 lacks images")
+    build.add_argument(
+        "--pretraining",
+        nargs="+",
+        default=[],
+        metavar="MANIFEST_OR_TOWER",
+        help="what else was trained on; the manifest's own split train always counts",
+    )
+    build.add_argument(
+        "--overlap",
+        choices=RULES,
+        default="refuse",
+        help="images of val and test that were trained on: refuse to build, leave them out, or keep and count them",
+    )
     validate = commands.add_parser("validate", help="check a file of cases, its images, and what the pretraining saw")
     validate.add_argument("file")
-    validate.add_argument("--pretraining", metavar="MANIFEST", help="manifest of a pretraining that must not hold them")
+    validate.add_argument(
+        "--pretraining", metavar="MANIFEST_OR_TOWER", help="manifest or tower of a pretraining that must not hold them"
+    )
     validate.add_argument(
         "--pretraining-split", choices=["train", "val", "test", "all"], default="train", help="what the pretraining saw"
     )
@@ -98,6 +113,7 @@ def _build(options: argparse.Namespace) -> int:
         options.manifest,
         options.out,
         None if options.split == "all" else options.split,
+        OverlapCheck(options.pretraining, options.overlap),
         kind=options.options,
         count=options.count,
         classes=classes,

@@ -11,10 +11,12 @@ from tqdm import tqdm
 
 from benchmark.cases.case import Case, write_cases
 from benchmark.cases.data_card import data_card
+from benchmark.cases.overlap import OverlapCheck, OverlapError, overlap_header
 from benchmark.options.draw import Design, Drawing, Drawn, draw
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError
 from mgll.images.files import image_sha256
+from mgll.images.looks import Look, Looks
 from mgll.images.preprocessing import ImageError, open_image
 from mgll.manifest.records import Record, Split, read_manifest
 from mgll.vocabulary.diseases import diseases
@@ -25,27 +27,41 @@ def build_cases(
     manifest: str | os.PathLike[str],
     out: str | os.PathLike[str],
     split: Split | None = "test",
+    check: OverlapCheck | None = None,
     **design: Unpack[Design],
 ) -> tuple[list[Case], Drawing]:
     """Draw cases from one split of a manifest (None: all), check and hash their images, write the file and its data card.
 
-    The arguments after `split` are those of `benchmark.options.draw`. The same arguments and images give the same bytes. The card
+    The arguments after `check` are those of `benchmark.options.draw`. The same arguments and images give the same bytes. The card
     has the file's name with the ending `.md`.
 
+    Images of `val` and `test` are compared with the manifest's own split `train` and with every pretraining of `check`. By its
+    rule those that were trained on are refused (also where `check` is None), dropped before anything is drawn, or kept; header and
+    card count them.
+
     Raises:
+        OverlapError: if images asked about were trained on and the rule is `refuse`.
         FormatError: if the manifest is wrong, holds an unknown label, or an image can't be used (nothing is written then).
         ValueError: if the labels don't allow such questions.
     """
-    records = read_manifest(manifest, split)
+    records: Sequence[Record] = read_manifest(manifest, split)
     for record in records:
         if unknown := [label for label in record.labels if label not in diseases()]:
             raise FormatError(
                 manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
             )
+    check = check or OverlapCheck()
+    checked, compared = list(records), check.compare(manifest, split, records) if check.rule == "drop" else []
+    seen = {image for one in compared for image in one.found}
+    records = [record for record in checked if record.image not in seen]
     drawing = draw([record.labels for record in records], sources=[record.source for record in records], **design)
     kind, seed = design.get("kind", "balanced"), design.get("seed", 0)
     asked = [records[index] for index in sorted({drawn.image for drawn in drawing.questions})]
-    hashes = _hash_images(manifest, asked)
+    if check.rule != "drop":
+        checked, compared = asked, check.compare(manifest, split, asked)
+    hashes = _hash_images(manifest, asked, check.looks)
+    if check.rule == "refuse" and any(one.found for one in compared):
+        raise OverlapError(compared, len(asked), manifest)
     # The wording must say nothing about the answer: its own stream of random numbers.
     wordings = np.random.default_rng([seed, 1]).permutation(np.arange(len(drawing.questions)) % len(QUESTIONS))
     cases = [
@@ -69,6 +85,7 @@ def build_cases(
         "sources": dict(drawing.sources),
         "sources_left_out": dict(drawing.sources_left_out),
         "ambiguous": drawing.ambiguous,
+        "overlap": overlap_header(check.rule, len({record.image for record in checked}), compared),
     }
     write_cases(out, cases, **header)
     write_text(Path(out).with_suffix(".md"), data_card(out, cases, header, asked))
@@ -92,8 +109,10 @@ def _case(name: str, record: Record, hashes: Mapping[str, str], drawn: Drawn, qu
     )
 
 
-def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record]) -> dict[str, str]:
+def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record], looks: Looks) -> dict[str, str]:
     def hash_one(image: str) -> str | Exception:
+        if known := looks.get(image):
+            return known.file if isinstance(known, Look) else known
         try:
             open_image(image).close()
             return image_sha256(image)

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from mgll.formats import FormatError, Row, numbered_rows, write_rows
 from mgll.images.files import image_sha256
+from mgll.manifest.records import patient_of
 from mgll.vocabulary.diseases import diseases, possible_codes, synonyms, true_codes
 from mgll.vocabulary.questions import LETTERS
 
@@ -140,7 +141,7 @@ def describe(cases: list[Case]) -> str:
     """Counts by class, source, answer position and images, as text."""
     images = Counter(case.image for case in cases)
     lines = [
-        f"{len(cases)} cases on {len(images)} images of {len({case.group for case in cases})} groups,"
+        f"{len(cases)} cases on {len(images)} images of {len({patient_of(case.source, case.group) for case in cases})} groups,"
         f" at most {max(images.values(), default=0)} on one image"
     ]
     for title, count in (

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark.cases.case import Case, position_test
 from benchmark.cases.floor import describe_floors
 from mgll.files import sha256
-from mgll.manifest.records import Record
+from mgll.manifest.records import Record, patient_of
 from mgll.provenance import provenance
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import LETTERS, QUESTIONS
@@ -39,7 +39,7 @@ def data_card(
         records: the images that are asked about, for their licences.
     """
     images = len({case.image for case in cases})
-    groups = len({(case.source, case.group) for case in cases})
+    groups = len({patient_of(case.source, case.group) for case in cases})
     ambiguous = sum(bool(case.ambiguous) for case in cases)
     return (
         "\n\n".join(
@@ -52,6 +52,7 @@ def data_card(
                 "## Classes\n\n" + _classes(cases, header),
                 "## Answer positions\n\n" + _positions(cases),
                 "## What is scored without looking\n\n" + describe_floors(cases).replace("\n", "\n\n"),
+                "## Whether the images were trained on\n\n" + _overlap(header),
                 "## Sources\n\n" + _sources(cases, records),
                 "## How it was drawn\n\n" + _making(path, header),
             ]
@@ -77,7 +78,7 @@ def _classes(cases: Sequence[Case], header: Mapping[str, object]) -> str:
                 answers[code],
                 disease.cases if disease and disease.cases else "-",
                 len({case.image for case in mine}),
-                len({(case.source, case.group) for case in mine}),
+                len({patient_of(case.source, case.group) for case in mine}),
                 offered[code],
             )
         )
@@ -100,6 +101,26 @@ def _positions(cases: Sequence[Case]) -> str:
     return f"{shown}; chi-square test against a quarter each: p = {position_test(cases):.3g}. Wordings:\n\n{asked}"
 
 
+def _overlap(header: Mapping[str, object]) -> str:
+    found = header.get("overlap")
+    if not isinstance(found, Mapping) or not found["compared_with"]:
+        training = header.get("split") == "train"
+        return "Questions to learn: not compared with anything." if training else "Not compared with anything."
+    rows = []
+    for one in found["compared_with"]:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in one["found"].items()) or "none"
+        rows.append((f"`{one['sha256'][:16]}`", f"{one['images']:,}", kinds, one["not_compared"] or "none"))
+        if unknown := one.get("unknown"):
+            rows[-1] = (*rows[-1][:3], f"{rows[-1][3]}; {unknown}")
+    seen = found["found"]
+    said = {
+        "drop": f"{seen:,} of the split's {found['images']:,} images were trained on and left out.",
+        "keep": f"**{seen:,} of the {found['images']:,} images asked about were trained on, and were kept.**",
+    }.get(found["rule"] if seen else "", f"None of {found['images']:,} images was trained on, as far as was compared.")
+    head = ("manifest or tower, by its SHA-256", "training images", "images asked about in it", "of it not compared")
+    return f"{said} `docs/benchmark.md` says what is compared.\n\n{_table(head, rows)}"
+
+
 def _sources(cases: Sequence[Case], records: Sequence[Record]) -> str:
     rows = []
     for source in sorted({record.source for record in records}):
@@ -107,7 +128,7 @@ def _sources(cases: Sequence[Case], records: Sequence[Record]) -> str:
         licences = sorted({record.licence or "not stated" for record in mine})
         asked = sum(case.source == source for case in cases)
         rows.append(
-            (source or "not stated", len(mine), len({record.group for record in mine}), asked, "; ".join(licences))
+            (source or "not stated", len(mine), len({record.patient for record in mine}), asked, "; ".join(licences))
         )
     return _table(("source", "images", "groups", "cases", "licence as the source states it"), rows)
 

@@ -1,4 +1,4 @@
-"""A hash by which one fundus photograph is found again in another size or crop."""
+"""How far the perceptual hash of `mgll.images` tells copies of a photograph from strangers, on your own photographs."""
 
 import lazy_loader
 

@@ -1,7 +1,6 @@
-from .hashing import THRESHOLD, distances, fundus_hashes
+from .calibration import copy_bits, stranger_bits
 
 __all__ = [
-    "THRESHOLD",
-    "distances",
-    "fundus_hashes",
+    "copy_bits",
+    "stranger_bits",
 ]

@@ -1,4 +1,4 @@
-"""Measures `benchmark.fundus_hash` on your own photographs: which altered copies it finds, and how near strangers come.
+"""Measures `mgll.images.fundus_hash` on your own photographs: which altered copies it finds, and how near strangers come.
 
     python -m benchmark.fundus_hash.calibration MANIFEST
 
@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from benchmark.fundus_hash.hashing import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
+from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
 

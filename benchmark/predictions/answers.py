@@ -1,5 +1,6 @@
 """A run's answers as arrays: what it picks in each view and each order of the options, and which answer counts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +11,7 @@ import numpy as np
 from benchmark.predictions.file import Prediction, Run
 from benchmark.scorers.scorer import VIEWS, Four, View
 from benchmark.stats.rotations import LetterPreference, all_correct, average, expected_correct, letter_preference
+from mgll.manifest.records import patient_of
 
 #: How several orders of a question become one answer: the stored order alone; probabilities averaged option by option; right
 #: only where every order is (CircularEval).
@@ -37,7 +39,7 @@ class Answers:
         name: what the model is called.
         cases: ids.
         codes: class of the true option.
-        groups: patient or eye.
+        groups: patient or eye; with its source before it where the name occurs in several, because these are several patients.
         sources: data set.
         truth: [cases] index of the true option in stored order.
         scores: view -> [cases, rotations, 4] in stored order: probabilities of the letters; 1 for the option that the reply names
@@ -138,12 +140,18 @@ def answers_of(run: Run, order: Sequence[str] | None = None) -> Answers:
         name=run.name,
         cases=tuple(rows),
         codes=tuple(row.code for row in first),
-        groups=tuple(row.group for row in first),
+        groups=_groups(first),
         sources=tuple(row.source for row in first),
         truth=np.array([row.answer for row in first]),
         scores=_scores(run, table),
         replies=tuple(tuple(row.text for row in case) for case in table),
     )
+
+
+def _groups(rows: Sequence[Prediction]) -> tuple[str, ...]:
+    patients = [patient_of(row.source, row.group) for row in rows]
+    named = Counter(group for _, group in set(patients))
+    return tuple(f"{source}/{group}" if named[group] > 1 else group for source, group in patients)
 
 
 def _scores(run: Run, table: list[list[Prediction]]) -> dict[View, np.ndarray]:

@@ -35,7 +35,9 @@ def p_value(p: float) -> str:
 
 
 def p_number(p: float) -> str:
-    """`0.012`, `<0.001`."""
+    """`0.012`, `<0.001`; a dash where nothing was tested."""
+    if math.isnan(p):
+        return "–"
     return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 

@@ -1,14 +1,47 @@
-"""Check a manifest, or count what is in it."""
+"""Check a manifest, count what is in it, or merge the groups whose photographs match."""
 
-from mgll.checking import check_command
+import argparse
+
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
+from mgll.images.fundus_hash import THRESHOLD
 from mgll.manifest.counts import count, print_counts
 from mgll.manifest.records import read_manifest
 
 
 def _main(arguments: list[str] | None = None) -> int:
-    return check_command("python -m mgll.manifest", __doc__, ["validate", "describe"], "manifest", _check, arguments)
+    parser = argparse.ArgumentParser(prog="python -m mgll.manifest", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("validate", help="check every line, and that every image is there")
+    commands.add_parser("describe", help="count images, groups, texts and classes as well")
+    group = commands.add_parser("group", help="make one group, in one split, of groups that show the same photograph")
+    for command in commands.choices.values():
+        command.add_argument("path", help="manifest")
+    group.add_argument("--out", required=True, help="manifest to write")
+    group.add_argument("--pairs", metavar="CSV", help="write every pair of images that joined two groups")
+    group.add_argument(
+        "--threshold",
+        type=int,
+        default=THRESHOLD,
+        help="bits of 256 that may differ in the same photograph (%(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        print(_group(options) if options.command == "group" else _check(options.command, options.path))
+    except ValueError as error:
+        print(error)
+        return 1
+    return 0
+
+
+def _group(options: argparse.Namespace) -> str:
+    from mgll.manifest.grouping import group_manifest  # here, because the others need no image
+
+    grouping = group_manifest(options.path, options.out, options.pairs, options.threshold)
+    note = "look at the pairs" if options.pairs else "--pairs FILE.csv lists the pairs to look at"
+    return f"{options.out}: {len(grouping.records)} images\n{grouping.describe()}" + (
+        f"\n{note}" if grouping.matches else ""
+    )
 
 
 def _check(verb: str, path: str) -> str:

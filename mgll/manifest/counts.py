@@ -28,7 +28,7 @@ class Counts:
 
     Attributes:
         images: number of images by (source, split).
-        groups: names of the groups by split; a group is in one split only.
+        groups: sources and names of the groups by split; a group is in one split only.
         levels: counts by granularity.
         levels_of_source: number of images that have a granularity, by (source, granularity).
         labels: number of images by (class code, split).
@@ -38,7 +38,7 @@ class Counts:
     """
 
     images: Counter[tuple[str, str]] = field(default_factory=Counter)
-    groups: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    groups: defaultdict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
     levels: defaultdict[str, LevelCounts] = field(default_factory=lambda: defaultdict(LevelCounts))
     levels_of_source: Counter[tuple[str, str]] = field(default_factory=Counter)
     labels: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -57,7 +57,7 @@ def count(records: Iterable[Record]) -> Counts:
     counts = Counts()
     for record in records:
         counts.images[record.source, record.split] += 1
-        counts.groups[record.split].add(record.group)
+        counts.groups[record.split].add(record.patient)
         for name, texts in record.texts.items():
             if texts:
                 level = counts.levels[name]

@@ -15,6 +15,8 @@ from mgll.formats import FormatError, Row, numbered_lines, parse_row, write_rows
 
 SCHEMA = "mgll.manifest/1"
 Split = Literal["train", "val", "test"]
+#: How the name of a group begins that `mgll.manifest.grouping` merged: one patient in whatever data set it stands.
+MERGED = "merged:"
 
 
 class Record(Row):
@@ -22,8 +24,8 @@ class Record(Row):
 
     Attributes:
         image: path of the image, relative to the manifest's folder (or absolute).
-        split: `train`, `val` or `test`. A group never spans two splits.
-        group: patient or eye; confidence intervals are clustered by it.
+        split: `train`, `val` or `test`. A group of a source never spans two splits.
+        group: patient or eye, named within `source`; confidence intervals are clustered by it.
         texts: granularity level -> texts, e.g. `{"disease": ["abnormal", "drusen"], "explanation": [...]}`. A level may be
             missing and may hold several texts.
         labels: class codes of `mgll.vocabulary` that hold for the image (empty where unknown).
@@ -53,6 +55,16 @@ class Record(Row):
     def caption(self) -> str:
         """All texts joined, level by level: what a CLIP baseline sees, so that it reads the same words as MGLL."""
         return ", ".join(text for texts in self.texts.values() for text in texts)
+
+    @property
+    def patient(self) -> tuple[str, str]:
+        """Who is seen, over all data sets: see `patient_of`."""
+        return patient_of(self.source, self.group)
+
+
+def patient_of(source: str, group: str) -> tuple[str, str]:
+    """Source and name of a group: patient 1 of one data set is not patient 1 of another. A merged group has no source."""
+    return ("" if group.startswith(MERGED) else source, group)
 
 
 class Records(Sequence[Record]):
@@ -100,10 +112,10 @@ def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> R
         FormatError: naming line and field, or the group that spans two splits, or the split that is empty.
     """
     lines: list[bytes] = []
-    split_of: dict[str, str] = {}
+    split_of: dict[tuple[str, str], str] = {}
     for number, line in numbered_lines(path, SCHEMA):
         record = parse_row(path, number, line, Record)
-        first = split_of.setdefault(record.group, record.split)
+        first = split_of.setdefault(record.patient, record.split)
         if first != record.split:
             raise FormatError(
                 path, number, f"field group: {record.group!r} is in split {record.split!r} here and in {first!r} above"
@@ -114,6 +126,13 @@ def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> R
         raise FormatError(path, None, f"no image in split {split!r}" if split else "no image")
     ends = np.cumsum([len(line) for line in lines])
     return Records(b"".join(lines), np.stack([np.append(0, ends[:-1]), ends], axis=1), str(Path(path).parent))
+
+
+def stored_under(record: Record, folder: Path) -> Record:
+    """The record with its image as a manifest in `folder` (absolute) names it: relative under that folder, absolute elsewhere."""
+    image = Path(record.image).absolute()
+    name = image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)
+    return record.model_copy(update={"image": name})
 
 
 def levels(records: Iterable[Record]) -> tuple[str, ...]:

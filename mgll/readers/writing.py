@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
-from mgll.manifest.records import Record, write_manifest
+from mgll.manifest.records import Record, stored_under, write_manifest
 
 #: What a reader returns: records, and notes that say for each reason how many images were left out or changed.
 Found = tuple[Sequence[Record], Counter[str]]
@@ -33,8 +33,8 @@ def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header
         print(error)
         return 1
     folder = Path(out).absolute().parent
-    write_manifest(out, (_relative(record, folder) for record in records), **header)
-    print(f"{out}: {len(records)} images of {len({record.group for record in records})} groups")
+    write_manifest(out, (stored_under(record, folder) for record in records), **header)
+    print(f"{out}: {len(records)} images of {len({record.patient for record in records})} groups")
     if notes:
         print(_told(notes))
     return 0
@@ -45,9 +45,9 @@ def _told(notes: Counter[str]) -> str:
 
 
 def _check_groups(out: str | os.PathLike[str], records: Sequence[Record]) -> None:
-    split_of: dict[str, str] = {}
+    split_of: dict[tuple[str, str], str] = {}
     for record in records:
-        first = split_of.setdefault(record.group, record.split)
+        first = split_of.setdefault(record.patient, record.split)
         if first != record.split:
             raise FormatError(
                 out,
@@ -55,10 +55,3 @@ def _check_groups(out: str | os.PathLike[str], records: Sequence[Record]) -> Non
                 f"group {record.group!r} is in split {record.split!r} ({record.image}) and in {first!r};"
                 " give a coarser group or let the reader split by group",
             )
-
-
-def _relative(record: Record, folder: Path) -> Record:
-    image = Path(record.image).absolute()
-    if image.is_relative_to(folder):
-        return record.model_copy(update={"image": image.relative_to(folder).as_posix()})
-    return record.model_copy(update={"image": str(image)})

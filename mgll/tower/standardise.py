@@ -14,6 +14,7 @@ import torch
 from mgll.tower.features import model_features
 from mgll.tower.file import load_tower, save_tower
 from mgll.tower.model import last_norm
+from mgll.tower.seen import copy_seen
 
 #: Number of images that go through the changed tower, to check that its feature is the old one on another scale.
 _CHECKED = 4
@@ -48,4 +49,5 @@ def standardise_tower(
             f"{tower}: its pooled feature ({header.pooling}) does not come straight out of a norm that could take up the scale"
         )
     origin = {**header.origin, "standardised_over": len(images)}
+    copy_seen(tower, out)
     save_tower(out, model, header.preprocessing, header.pooling, **origin)

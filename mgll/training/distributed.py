@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, PartialState
@@ -118,6 +119,15 @@ def gather_names(own: set[str]) -> set[str]:
     every: list[set[str]] = [set()] * dist.get_world_size()
     dist.all_gather_object(every, own)
     return set().union(*every)
+
+
+def gather_rows(own: np.ndarray) -> np.ndarray:
+    """The rows of every process's array, in rank order: [n, D] -> [N, D]. Collective: all processes must call it."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return own
+    every = [own] * dist.get_world_size()
+    dist.all_gather_object(every, own)
+    return np.concatenate(every)
 
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -1,11 +1,13 @@
 """Pretraining: an image encoder is trained against the texts of a manifest and written as a tower file."""
 
 import json
+import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -15,17 +17,21 @@ from tqdm import tqdm
 from mgll.encoders.text import TextEncoder
 from mgll.encoders.vision import vision_encoder
 from mgll.files import remove_leftovers, sha256, write_text
+from mgll.formats import FormatError
+from mgll.images.looks import look_at
 from mgll.manifest.records import Record, read_manifest
 from mgll.provenance import provenance
 from mgll.run_folder import claim_folder
 from mgll.settings import PretrainSettings
 from mgll.tower.file import save_tower
+from mgll.tower.seen import read_seen, rows_of, save_seen, seen_path
 from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.damaged_images import write_damaged
 from mgll.training.data import Augmentation, TrainingImages, epoch_order_by_shards, shards_of, text_levels
 from mgll.training.distributed import (
     configure_deepspeed,
     gather_names,
+    gather_rows,
     refuse_small_batches,
     start_accelerator,
     to_device,
@@ -36,7 +42,15 @@ from mgll.training.text_corruption import corrupt_texts
 from mgll.training.texts import TrainingTexts
 
 #: Settings that may have other values when a run is resumed, because its weights do not depend on them.
-MAY_CHANGE = {"max_bad_share", "workers", "cache_images", "checkpoint_every", "log_every", "trackers"}
+MAY_CHANGE = {
+    "max_bad_share",
+    "remember_images",
+    "workers",
+    "cache_images",
+    "checkpoint_every",
+    "log_every",
+    "trackers",
+}
 
 
 class BadImagesError(RuntimeError):
@@ -117,7 +131,9 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
         raise
     path = out / "mgll.ckpt"
+    rows = _digests(records, accelerator) if settings.remember_images else None
     if accelerator.is_main_process:
+        seen_path(path).unlink(missing_ok=True)  # an earlier run's
         origin = {
             "settings": asdict(settings),
             "objective": asdict(settings.resolved_objective),
@@ -125,6 +141,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
             "start_weights_sha256": sha256(start)
             if (start := settings.start_weights) and Path(start).is_file()
             else None,
+            "images_seen": None if rows is None else _remember(path, rows, settings),
             **provenance(),
         }
         save_tower(path, tower, preprocessing, settings.pooling, **origin)
@@ -132,6 +149,28 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
     for tracker in accelerator.trackers:  # `end_training` would end the processes' group too, and with it the next run
         tracker.finish()
     return path
+
+
+def _digests(records: Sequence[Record], accelerator: Accelerator) -> np.ndarray:
+    """Digests of all training images [n, 18]. Each process looks at its share, so that none waits long for another."""
+    share = (
+        records[index].image for index in range(accelerator.process_index, len(records), accelerator.num_processes)
+    )
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    bar = "remembering images" if accelerator.is_main_process else None
+    return gather_rows(rows_of(look_at(share, processes=max(1, cores), bar=bar).values()))
+
+
+def _remember(path: Path, rows: np.ndarray, settings: PretrainSettings) -> dict[str, object]:
+    """Write the digests beside the tower, with those of the tower that it started from, and return what its origin says."""
+    start = settings.start_weights or (settings.encoder if settings.encoder.startswith("hf:") else None)
+    if start is None:
+        return save_seen(path, rows)
+    try:
+        before = read_seen(start)
+    except FormatError:
+        return save_seen(path, rows, f"what its start weights ({Path(start).name}) were trained on")
+    return save_seen(path, np.concatenate([rows, before.rows]), str(before.origin.get("not_known") or ""))
 
 
 def _check(settings: PretrainSettings, images: int, processes: int) -> None:

@@ -5,6 +5,7 @@ import pytest
 from answered import row, run_of
 
 from benchmark.predictions.answers import NONE, Reading, answers_of
+from benchmark.predictions.file import Prediction
 
 # True option 0. Asked in four orders, this model gives option 0 and the letter A weight: option 0 stands at A, D, C, B in turn.
 LIKES_A = ([6, 1, 1, 2], [4, 5, 1, 1], [4, 1, 5, 1], [4, 1, 1, 5])
@@ -71,3 +72,14 @@ def test_what_is_missing_is_named():
         answers_of(run_of([row("a", 0, [1] * 4), row("a", 3, [1] * 4)]))
     with pytest.raises(ValueError, match="1 of 2 rows have no log_probs"):
         answers_of(run_of([row("a", 0, [1] * 4), row("b", 0, said=1)]))
+
+
+def test_one_name_in_two_data_sets_is_two_patients():
+    def asked(case: str, source: str, group: str) -> Prediction:
+        return row(case, letters=[5, 1, 1, 1], group=group).model_copy(update={"source": source})
+
+    rows = [asked("a", "ODIR", "1"), asked("b", "CSDI", "1"), asked("c", "CSDI", "2"), asked("d", "ODIR", "1")]
+    assert answers_of(run_of(rows)).groups == ("ODIR/1", "CSDI/1", "2", "ODIR/1")
+    # a group that `mgll.manifest group` merged is one patient in both
+    merged = [asked("a", "ODIR", "merged:ODIR/1"), asked("b", "CSDI", "merged:ODIR/1")]
+    assert answers_of(run_of(merged)).groups == ("merged:ODIR/1", "merged:ODIR/1")

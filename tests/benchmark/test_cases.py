@@ -229,6 +229,22 @@ def test_double_ids_are_named_with_both_lines(built):
         read_cases(built)
 
 
+def test_a_file_cut_short_is_not_a_smaller_one(built, capsys):
+    lines = lines_of(built)
+    write_lines(built, lines[:4])
+    with pytest.raises(
+        FormatError, match="line 1: field count: the header says 8 lines, found 3; the file was cut short"
+    ):
+        read_cases(built)
+    assert _main(["validate", str(built)]) == 1
+    assert "found 3" in capsys.readouterr().err
+    write_lines(built, [*lines, lines[1] | {"id": "more"}])
+    with pytest.raises(FormatError, match="says 8 lines, found 9"):
+        read_cases(built)
+    del lines[0]["count"]
+    assert len(read_cases(write_lines(built, lines[:4]))) == 3
+
+
 def test_missing_and_changed_images_are_named(built, capsys):
     lines = lines_of(built)
     image, other = (built.parent / lines[number]["image"] for number in (1, 2))

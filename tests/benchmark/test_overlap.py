@@ -9,15 +9,22 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmark.cases.__main__ import _main
-from benchmark.cases.case import Case, write_cases
-from benchmark.cases.overlap import find_overlaps
+from benchmark.cases.case import SCHEMA, Case, read_cases, write_cases
+from benchmark.cases.overlap import OverlapCheck, find_overlaps
 from benchmark.fundus_hash.calibration import copy_bits, plain_hashes, stranger_bits
-from benchmark.fundus_hash.hashing import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
+from mgll.encoders.vision import vision_encoder
 from mgll.files import sha256
-from mgll.images.preprocessing import open_image
+from mgll.formats import read_header
+from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
+from mgll.images.looks import look_at
+from mgll.images.preprocessing import Preprocessing, open_image
+from mgll.manifest.__main__ import _main as manifest_main
+from mgll.manifest.grouping import group_photographs
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.readers.fundus_folder import read_fundus_folder
-from mgll.synthetic import draw_eye
+from mgll.synthetic import draw_eye, generate
+from mgll.tower.file import save_tower
+from mgll.tower.seen import rows_of, save_seen
 
 
 def eye(seed: int, *labels: str) -> Image.Image:
@@ -117,6 +124,159 @@ def test_validate_passes_where_nothing_was_seen(seen, tmp_path, capsys):
     write_manifest(tmp_path / "manifest.jsonl", strangers)
     assert _main(["validate", str(seen[0]), "--pretraining", str(tmp_path / "manifest.jsonl")]) == 0
     assert "0 of 8 images asked about were seen" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of 24 test eyes of four classes, of which 0 to 2 are in training too: as a file, as JPEG 50 and mirrored."""
+    folder = tmp_path_factory.mktemp("leaky")
+    classes = ["Health", "Drusen", "Glaucoma", "Cataract"]
+    records = []
+    for number in range(24):
+        eye(number).save(folder / f"{number}.png")
+        records.append(
+            Record(
+                image=f"{number}.png",
+                split="test",
+                group=f"p{number}",
+                texts={},
+                labels=(classes[number % 4],),
+                source="S",
+            )
+        )
+    shutil.copy(folder / "0.png", folder / "copy0.png")
+    eye(1).save(folder / "copy1.jpg", quality=50)
+    ImageOps.mirror(eye(2)).save(folder / "copy2.jpg", quality=80)
+    for seed, name in ((0, "copy0.png"), (1, "copy1.jpg"), (2, "copy2.jpg"), (30, "stranger.png")):
+        if name == "stranger.png":
+            eye(seed).save(folder / name)
+        records.append(
+            Record(image=name, split="train", group=f"other{seed}", texts={}, labels=("Health",), source="S")
+        )
+    write_manifest(folder / "manifest.jsonl", records)
+    return folder / "manifest.jsonl"
+
+
+def build_command(manifest: Path, out: Path, *more: str) -> list[str]:
+    return ["build", "--manifest", str(manifest), "--out", str(out), "--count", "24", "--min-images", "3", *more]
+
+
+def test_building_refuses_images_that_the_manifest_trains_on(leaky, tmp_path, capsys):
+    out = tmp_path / "cases.jsonl"
+    assert _main(build_command(leaky, out)) == 1
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said
+    assert "3 of 24 images asked about were trained on: 3 in" in said
+    assert "(same file 1, same photograph 2); the first," in said
+    assert "0.png, is" in said
+    assert f"python -m mgll.manifest group {leaky} --out NEW" in said
+    assert "--overlap drop" in said
+    assert "--overlap keep" in said
+    assert not out.exists()
+    # the advice works
+    assert manifest_main(["group", str(leaky), "--out", str(tmp_path / "new.jsonl")]) == 0
+    assert _main(build_command(tmp_path / "new.jsonl", out)) == 0
+    assert read_header(out, SCHEMA)["overlap"] == {
+        "rule": "refuse",
+        "images": 21,
+        "found": 0,
+        "compared_with": [{"sha256": sha256(tmp_path / "new.jsonl"), "images": 7, "not_compared": 0, "found": {}}],
+    }
+    assert "None of 21 images was trained on" in out.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_dropped_and_kept_images_are_counted(leaky, tmp_path):
+    dropped, kept = tmp_path / "dropped.jsonl", tmp_path / "kept.jsonl"
+    assert _main(build_command(leaky, dropped, "--overlap", "drop")) == 0
+    assert not {Path(case.image).name for case in read_cases(dropped)} & {"0.png", "1.png", "2.png"}
+    found = {
+        "sha256": sha256(leaky),
+        "images": 4,
+        "not_compared": 0,
+        "found": {"same file": 1, "same photograph": 2},
+    }
+    said = read_header(dropped, SCHEMA)["overlap"]
+    assert said == {"rule": "drop", "images": 24, "found": 3, "compared_with": [found]}
+    assert "3 of the split's 24 images were trained on and left out" in dropped.with_suffix(".md").read_text("utf-8")
+    assert _main(build_command(leaky, kept, "--overlap", "keep")) == 0
+    assert {Path(case.image).name for case in read_cases(kept)} >= {"0.png", "1.png", "2.png"}
+    assert read_header(kept, SCHEMA)["overlap"] == said | {"rule": "keep"}
+    card = kept.with_suffix(".md").read_text(encoding="utf-8")
+    assert "3 of the 24 images asked about were trained on, and were kept" in card
+    assert "same file 1, same photograph 2" in card
+
+
+def test_other_manifests_are_compared_too_and_each_image_is_looked_at_once(leaky, tmp_path):
+    records = [record for record in read_manifest(leaky) if "copy" not in record.image]
+    write_manifest(tmp_path / "clean.jsonl", records)
+    patient = Record(image=records[-1].image, split="train", group="p5", texts={}, source="S")
+    write_manifest(tmp_path / "patient.jsonl", [patient])
+    check = OverlapCheck([tmp_path / "clean.jsonl", tmp_path / "patient.jsonl"], "keep")
+    # questions to learn are not compared
+    compared = {
+        split: check.compare(tmp_path / "clean.jsonl", split, read_manifest(tmp_path / "clean.jsonl", split))
+        for split in ("train", "test")
+    }
+    assert compared["train"] == []
+    assert [one.counts for one in compared["test"]] == ["", "same patient 1"]  # its own manifest once
+    shutil.move(leaky.parent / "5.png", leaky.parent / "away.png")
+    again = check.compare(tmp_path / "clean.jsonl", "test", read_manifest(tmp_path / "clean.jsonl", "test"))
+    shutil.move(leaky.parent / "away.png", leaky.parent / "5.png")
+    assert [one.header() for one in again] == [one.header() for one in compared["test"]]
+
+
+def test_a_tower_finds_what_its_manifest_finds(leaky, tmp_path, capsys):
+    tower = tmp_path / "run" / "mgll.ckpt"
+    records = read_manifest(leaky, "train")
+    remembered = save_seen(tower, rows_of(look_at(record.image for record in records).values()), "other images")
+    save_tower(tower, vision_encoder("vit-nano-16", 32), Preprocessing(size=32), "mean", images_seen=remembered)
+    asked = list(read_manifest(leaky, "test"))
+    write_manifest(tmp_path / "asked.jsonl", asked)
+    out = tmp_path / "cases.jsonl"
+    assert _main(build_command(tmp_path / "asked.jsonl", out, "--pretraining", str(tower), "--overlap", "keep")) == 0
+    (found,) = read_header(out, SCHEMA)["overlap"]["compared_with"]
+    assert found == {
+        "sha256": sha256(tower),
+        "images": 4,
+        "not_compared": 0,
+        "found": {"same file": 1, "same photograph": 2},
+        "unknown": "other images",
+    }
+    assert "none; other images" in out.with_suffix(".md").read_text(encoding="utf-8")
+    pairs = {}
+    for path in (tower, leaky):
+        assert _main(["validate", str(out), "--pretraining", str(path), "--pairs", str(tmp_path / "pairs.csv")]) == 1
+        table = pd.read_csv(tmp_path / "pairs.csv")
+        pairs[path] = sorted(zip(table.kind, table.image, table.bits.fillna(-1), strict=True))
+        shown = capsys.readouterr().out
+    assert pairs[tower] == pairs[leaky]
+    assert "3 of 24 images asked about were seen" in shown
+    assert _main(build_command(tmp_path / "asked.jsonl", out, "--pretraining", str(tmp_path / "cases.md"))) == 1
+    assert "header" in capsys.readouterr().err
+
+
+def test_grey_images_are_found_by_file_and_pixels_alone(tmp_path):
+    """Radiographs: the hash, made for the fundus, would take two patients for one."""
+    grey = [eye(number).convert("L") for number in range(3)]
+    for number, image in enumerate(grey):
+        image.save(tmp_path / f"asked{number}.png")
+    shutil.copy(tmp_path / "asked0.png", tmp_path / "file.png")
+    grey[1].save(tmp_path / "pixels.bmp")
+    grey[2].save(tmp_path / "jpeg.jpg", quality=50)
+    cases = [case_of(tmp_path / f"asked{number}.png", number, f"p{number}") for number in range(3)]
+    records = [
+        Record(image=str(tmp_path / name), split="train", group=name, texts={}, source="S")
+        for name in ("file.png", "pixels.bmp", "jpeg.jpg")
+    ]
+    assert [(overlap.kind, Path(overlap.seen).name) for overlap in find_overlaps(cases, records)[0]] == [
+        ("same file", "file.png"),
+        ("same pixels", "pixels.bmp"),
+    ]
+
+
+def test_drawn_eyes_are_strangers_to_each_other(tmp_path):
+    manifest = generate(tmp_path, 120, seed=3, size=96, workers=1)
+    assert not group_photographs(read_manifest(manifest)).matches
 
 
 def test_an_image_without_structure_has_no_hash():

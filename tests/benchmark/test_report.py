@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from answered import row, run_of
 from oracle import Oracle, pixel_hash
@@ -291,6 +292,10 @@ def test_several_runs_say_something_about_the_method(cases, runs):
     assert "with runs and patients as random" in answer(report)[2]
     assert "3 runs before and 3 after were compared" in seeds(report)
     assert "What it would take" in seeds(report)
+    assert all(0 <= p <= 1 for p in report.change.class_p.values())
+    two = build_report(cases, afters[:2], befores[:2], draws=200)
+    assert two.change.of_methods
+    assert all(np.isnan(p) for p in two.change.class_p.values())
     names = [line[0] for line in rows_of(seed_table(report))]
     assert names[:4] == [
         "host, before, run 1",

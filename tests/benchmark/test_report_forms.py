@@ -84,7 +84,7 @@ def test_class_table_and_markdown_carry_the_same_figures(report, tmp_path):
     health = next(row for row in rows if row["code"] == "Health")
     assert float(health["before_accuracy"]) == pytest.approx(report.before.classes["Health"].accuracy, abs=1e-6)
     assert (int(health["n"]), int(float(health["fixed"]))) == (8, report.change.classes["Health"].fixed)
-    assert float(health["p_holm"]) == pytest.approx(report.change.class_p["Health"], rel=1e-5)
+    assert health["p_holm"] == ""  # one run a side says nothing about a class
     lines = [*class_lines(report), *total_lines(report), *source_lines(report)]
     for row, line in zip(rows, lines, strict=True):
         for rule, floor in line.floors.items():

@@ -100,6 +100,16 @@ def test_hostile_bytes_never_crash_without_a_message(tmp_path, content):
         read_manifest(path)
 
 
+def test_a_manifest_with_fewer_lines_than_its_header_says_is_refused(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    record = Record(image="a.png", split="train", group="1", texts={})
+    write_manifest(path, [record] * 3, count=3)
+    assert len(read_manifest(path)) == 3
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    with pytest.raises(FormatError, match="field count: the header says 3 lines, found 2"):
+        read_manifest(path)
+
+
 def test_validate_reports_missing_images(tmp_path, capsys):
     write_lines(tmp_path / "m.jsonl", record())
     assert _main(["validate", str(tmp_path / "m.jsonl")]) == 1

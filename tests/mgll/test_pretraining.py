@@ -15,9 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_text_models import bert
 
-from mgll.manifest.records import Record, write_manifest
+from mgll.files import sha256
+from mgll.formats import FormatError
+from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.settings import ObjectiveSettings, PretrainSettings
 from mgll.tower.file import load_tower, read_header
+from mgll.tower.seen import read_seen, seen_path
+from mgll.tower.standardise import standardise_tower
 from mgll.training.data import TextLevel, text_levels
 from mgll.training.pretraining import pretrain
 from mgll.training.steps import global_batches, learning_rate_factor, process_share
@@ -230,3 +234,37 @@ def test_learning_rate_rises_then_falls_to_zero():
     assert max(factors) == factors[9] == 1.0
     assert factors[-1] < 0.001
     assert all(a >= b for a, b in pairwise(factors[10:]))
+
+
+def test_a_tower_remembers_its_images(settings, manifest, tmp_path):
+    tower = pretrain(settings)
+    seen, origin = read_seen(tower), read_header(tower).origin
+    assert origin["settings"]["remember_images"] is True
+    assert origin["images_seen"] == {"images": 24, "sha256": sha256(tower.with_suffix(".seen")), "not_known": ""}
+    assert set(seen.files) == {sha256(record.image)[:16] for record in read_manifest(manifest)}
+    # a tower that starts from it knows its images too, and one from elsewhere says what it does not know
+    second = pretrain(replace(settings, start_weights=str(tower), out=str(tmp_path / "second")))
+    assert set(read_seen(second).files) == set(seen.files)
+    assert read_seen(second).origin["not_known"] == ""
+    seen_path(second).unlink()
+    with pytest.raises(FormatError, match=r"mgll\.seen: no such file; copy it along with"):
+        read_seen(second)
+    third = pretrain(replace(settings, start_weights=str(second), out=str(tmp_path / "third")))
+    assert "mgll.ckpt" in str(read_seen(third).origin["not_known"])
+    seen_path(third).write_bytes(tower.with_suffix(".seen").read_bytes()[:-8])
+    with pytest.raises(FormatError, match="not the images that"):
+        read_seen(third)
+
+
+def test_a_tower_need_not_remember(settings):
+    tower = pretrain(replace(settings, remember_images=False))
+    assert not seen_path(tower).exists()
+    assert read_header(tower).origin["images_seen"] is None
+    with pytest.raises(FormatError, match="did not record which images it saw; give the manifest"):
+        read_seen(tower)
+
+
+def test_a_standardised_tower_keeps_its_memory(settings, manifest, tmp_path):
+    tower, images = pretrain(settings), [record.image for record in read_manifest(manifest)]
+    standardise_tower(tower, images, tmp_path / "standardised.ckpt")
+    assert np.array_equal(read_seen(tmp_path / "standardised.ckpt").rows, read_seen(tower).rows)

@@ -111,6 +111,7 @@ def assert_same_training(one: Path, several: Path) -> None:
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
     assert (one / "damaged_images.txt").read_text() == (several / "damaged_images.txt").read_text()
     assert_same_kind(one / "mgll.ckpt", several / "mgll.ckpt")
+    assert (one / "mgll.seen").read_bytes() == (several / "mgll.seen").read_bytes()
 
 
 def assert_same_kind(one: Path, several: Path) -> None:

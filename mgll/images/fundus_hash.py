@@ -20,6 +20,7 @@ Plain `phash` of the whole photograph, 256 bits, has strangers at 12 bits. Kept 
 and 57 % of the brighter copies.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,18 +36,26 @@ SIDE = 128  # pixels of the evened disc
 BLUR = 6.0  # standard deviation in pixels of the neighbourhood that brightness and contrast are evened over
 RIM = 0.9  # of the radius: what lies outside is the edge of the disc, not of the eye
 NOISE = 0.3  # of 255 grey levels
+GREY = 1.0  # of 255 levels between red and blue, on average; the least colourful of 3,623 photographs has 10
 ZOOM = 0.92  # side of the zoomed view
 HASH_SIDE = 16  # squared: the bits
 AS_IS, ZOOMED, MIRRORED, MIRRORED_ZOOMED = range(4)
 #: Which view of one photograph is compared with which of another.
 CROPS = ((AS_IS, AS_IS), (ZOOMED, AS_IS), (AS_IS, ZOOMED))
 MIRRORED_CROPS = ((MIRRORED, AS_IS), (MIRRORED_ZOOMED, AS_IS), (MIRRORED, ZOOMED))
+_CHUNK = 256  # photographs of a side that are compared at a time: what fits a processor's cache
 
 
 def fundus_hashes(image: Image.Image) -> "NDArray[np.uint64] | None":
-    """Hashes of an RGB photograph's four views, [4 views, 4 words] of 64 bits; None for one without any structure."""
+    """Hashes of an RGB photograph's four views, [4 views, 4 words] of 64 bits; None for one without any structure or colour.
+
+    The threshold is calibrated on colour photographs of the fundus. What is grey, a radiograph above all, is none, and radiographs
+    of different patients are alike.
+    """
     from imagehash import phash  # here, because it takes half a second
 
+    if not _coloured(image):
+        return None
     disc = _disc(image.reduce(max(1, min(image.size) // (4 * SIDE))))
     margin = [round(side * (1 - ZOOM) / 2) for side in disc.size]
     zoomed = disc.crop((margin[0], margin[1], disc.width - margin[0], disc.height - margin[1]))
@@ -70,6 +79,27 @@ def distances(
             differing += np.bitwise_count(hashes[:, None, mine, word] ^ others[None, :, its, word])
         np.minimum(least, differing, out=least)
     return least
+
+
+def near_pairs(
+    hashes: "NDArray[np.uint64]", others: "NDArray[np.uint64]", threshold: int = THRESHOLD
+) -> Iterator[tuple[int, int, int]]:
+    """Index among n photographs [n, 4, 4], index among m others [m, 4, 4] and differing bits of each pair that is near enough.
+
+    Which of the two is mirrored changes a few bits; the fewer count, so that a pair is near whichever stands first.
+    """
+    for first in range(0, len(hashes), _CHUNK):
+        mine = hashes[first : first + _CHUNK]
+        for second in range(0, len(others), _CHUNK):
+            its = others[second : second + _CHUNK]
+            bits = np.minimum(distances(mine, its), distances(its, mine, MIRRORED_CROPS).T)
+            for row, column in zip(*np.nonzero(bits <= threshold), strict=True):
+                yield first + int(row), second + int(column), int(bits[row, column])
+
+
+def _coloured(image: Image.Image) -> bool:
+    small = np.asarray(image.reduce(max(1, min(image.size) // 32)), dtype=np.int16)
+    return float(np.abs(small[..., 0] - small[..., 2]).mean()) >= GREY
 
 
 def _disc(image: Image.Image) -> Image.Image:
