@@ -13,7 +13,7 @@ from benchmark.cases.floor import Floor, prior_floor
 from benchmark.cases.images import Shown
 from benchmark.paper.rows import PAPER_HOSTS
 from benchmark.predictions.answers import Answers, answers_of
-from benchmark.predictions.file import ComparisonError, Run, cases_sha256, differences
+from benchmark.predictions.file import ComparisonError, Run, cases_sha256, check_complete, differences
 from benchmark.report.summary import Change, RunSummary, check_comparable, compare, summarise
 from benchmark.stats.bootstrap import DRAWS, Resampling
 from benchmark.stats.confusion import Confusion, confusion
@@ -96,8 +96,9 @@ def build_report(
         paper: host whose published figures to set beside, by our name of it; default the run's own host where there are any.
 
     Raises:
-        ComparisonError: if the runs are not of these cases, or not comparable; names what differs.
-        ValueError: if a run lacks a rotation of a case, or there are no published figures for `paper`.
+        ComparisonError: if the runs are not of these cases, or not comparable; names what differs, or
+            how many answers a run lacks.
+        ValueError: if there are no published figures for `paper`.
     """
     check_published(paper)
     if cases_sha256(cases) != after.header["cases_sha256"]:
@@ -110,6 +111,8 @@ def build_report(
     for control, run in controls.items():
         _check_control(after, control, run)
         given[control] = run
+    for run in given.values():
+        check_complete(run, cases)
     second = answers_of(after)
     answers = {role: second if role == "after" else answers_of(run, second.cases) for role, run in given.items()}
     by_id = {case.id: case for case in cases}

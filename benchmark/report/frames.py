@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.predictions.answers import Answers
+from benchmark.predictions.answers import NONE, Answers
 from benchmark.report.content import Report, Role
 from benchmark.report.number_format import disease_name
 from benchmark.report.tables import Line, class_lines, source_lines, total_lines
@@ -24,7 +24,9 @@ def case_table(report: Report) -> pd.DataFrame:
     """A line for every run, case and order of the options, with the answer in each view; options are numbered in stored order.
 
     `chosen` and `correct` are of that row alone; `case_chosen` and `case_correct` are what counts for the case, over its orders.
-    Probabilities are relative to the four options.
+    Where options tie (`tied`) none is chosen and the answer is not `correct`; `case_expectation` is what the accuracy counts, 1/k
+    where the true option ties with k - 1 others. Probabilities are relative to the four options; `letter_mass` is the probability
+    of the four letters in the whole vocabulary, missing where it is not known.
     """
     return pd.concat([_answers_frame(report, role, answers) for role, answers in report.answers.items()])
 
@@ -71,6 +73,7 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
     chosen = answers.picked_in_each_order(first).ravel()
     truth = repeated(answers.truth)
     counted = repeated(answers.picked(answers.primary))
+    tied = (chosen == NONE) & (answers.scores[first].max(axis=-1).ravel() > 0)
     columns: dict[str, object] = {
         "run": role,
         "model": answers.name,
@@ -86,9 +89,11 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
     columns |= {
         "answer": truth,
         "chosen": _nullable(chosen),
+        "tied": tied,
         "correct": chosen == truth,
         "case_chosen": _nullable(counted),
         "case_correct": counted == truth,
+        "case_expectation": repeated(answers.correct(answers.primary)),
     }
     names: dict[View, str] = {"letter": "probability", "option": "text_likelihood"}
     for view, name in names.items():
@@ -96,6 +101,7 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
             columns |= {f"{name}_{k}": answers.scores[view][..., k].ravel() for k in range(4)}
     if "text" in answers.scores:
         columns["said"] = _nullable(answers.picked_in_each_order("text").ravel())
+    columns["letter_mass"] = answers.letter_mass.ravel()
     columns["reply"] = [reply for replies in answers.replies for reply in replies]
     columns["image_sha256"] = repeated([case.image_sha256 for case in cases])
     return pd.DataFrame(columns)
