@@ -41,7 +41,7 @@ class Answers:
         scores: view -> [cases, rotations, 4] in stored order: probabilities of the letters; 1 for the option that the reply names
             and 0 for the others; softmax of the mean log-likelihoods of the options' texts.
         replies: [cases][rotations] what the model wrote.
-        letter_mass: [cases, rotations] probability of the four letters together, of the whole vocabulary; NaN where it is not known.
+        letter_mass: [cases, rotations] probability of the four letters together, of the whole vocabulary; NaN where not known.
     """
 
     name: str

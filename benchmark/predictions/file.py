@@ -85,7 +85,12 @@ class Prediction(Row):
             if abs(total - 1) > 1e-3:
                 raise ValueError(f"log_probs: the four probabilities sum to {total:.4f} instead of 1")
         tie = self.log_probs is not None and most_probable(self.log_probs) is None
-        if tie and self.log_probs is not None and not self.tied and self.chosen == self.log_probs.index(max(self.log_probs)):
+        if (
+            tie
+            and self.log_probs is not None
+            and not self.tied
+            and self.chosen == self.log_probs.index(max(self.log_probs))
+        ):
             # a row of an earlier version; a frozen model lets nothing else fill a field after validation
             object.__setattr__(self, "chosen", None)
             object.__setattr__(self, "tied", True)

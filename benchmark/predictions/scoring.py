@@ -174,7 +174,6 @@ class _Batches:
             for rotation, score in zip(rotations, found, strict=True)
         ]
 
-
     def _check_finite(self, case: Case, rotation: int, score: Score) -> None:
         for what, values in (("letters", score.log_probs), ("options' texts", score.option_log_probs)):
             if values is not None and not all(map(math.isfinite, values)):

@@ -96,10 +96,10 @@ def average(probabilities: ArrayLike) -> np.ndarray:
 def expected_correct(probabilities: ArrayLike, answers: ArrayLike) -> np.ndarray:
     """Whether the most probable option is the true one; a tie of k options with the true one among them counts 1/k.
 
-    In a single order a tie is common too: logits in bfloat16 are coarse, and a hundredth of the answers of a model may have two
-    letters with the same one. A model that always says the same letter ties all four options once its answers are averaged over the rotations. Taking the
-    first of equals would then reward the answer's stored position; drawing one would make the result depend on a seed. Where
-    no option has any probability (no reply could be read) the case counts as wrong.
+    In a single order a tie is common too: logits in bfloat16 are coarse, and some hundredths of a model's answers have two letters
+    with the same one. A model that always says the same letter ties all four options once its answers are averaged over the
+    rotations. Taking the first of equals would then reward the answer's stored position; drawing one would make the result depend
+    on a seed. Where no option has any probability (no reply could be read) the case counts as wrong.
 
     Args:
         probabilities: [cases, 4].

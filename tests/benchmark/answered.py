@@ -28,7 +28,8 @@ def row(
     return Prediction(
         case=case, rotation=rotation, log_probs=log_probs, text=text, said=said, option_log_probs=likelihoods,
         chosen=said if log_probs is None else most_probable(log_probs),
-        tied=log_probs is not None and most_probable(log_probs) is None, letter_mass=mass, answer=answer, code=code, group=group or case,
+        tied=log_probs is not None and most_probable(log_probs) is None, letter_mass=mass,
+        answer=answer, code=code, group=group or case,
         source="s", prompt_sha256=hashlib.sha256(b"p").hexdigest(),
     )  # fmt: skip
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from benchmark.predictions.file import FILE, Prediction, Run, differences, journal_path, read_run, write_run
 from benchmark.predictions.__main__ import _main as check
+from benchmark.predictions.file import FILE, Prediction, Run, differences, journal_path, read_run, write_run
 from mgll.formats import FormatError
 
 

@@ -152,10 +152,12 @@ def test_a_run_that_lacks_cases_is_refused(cases, runs):
         return Run({key: value for key, value in run.header.items() if key != "answers"}, run.predictions[:rows])
 
     for given in ((old(after, 31),), (old(after, 31), old(before, 31)), (after, None, old(blind, 31))):
-        with pytest.raises(ComparisonError, match="31 of the 48 answers|31 only|17 only") as error:
+        with pytest.raises(ComparisonError, match=r"has 31 of the 48 answers") as error:
             build_report(cases, *given, draws=100)
         assert "\n" not in str(error.value)
-    with pytest.raises(ComparisonError, match="'graft' has 31 of the 48 answers .* missing is case 'case-031', rotation 0"):
+    with pytest.raises(
+        ComparisonError, match=r"'graft' has 31 of the 48 answers .* missing is case 'case-031', rotation 0"
+    ):
         build_report(cases, old(after, 31), draws=100)
     assert build_report(cases, old(after, 48), draws=100).after.overall.n == 48
     four = Run({**after.header, "rotations": 4}, after.predictions)
