@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.cases.case import describe
+from benchmark.cases.giveaways import giveaway_warning
 from mgll.commandline import parse_settings
 from mgll.files import sha256, write_text
 from mgll.manifest.records import read_manifest
@@ -83,6 +84,8 @@ def main() -> None:
             )
             print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}\n{drawing.describe()}")
             print(describe_floor(prior_floor(cases)))
+            if warning := giveaway_warning(cases):
+                print(warning)
             if training and split != "train":
                 print(describe_floor(prior_floor(cases, training)))
     except ValueError as error:  # a wrong manifest is one too

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from benchmark.cases.case import check_images, describe, position_test, read_cases
+from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import THRESHOLD, report_overlaps
 from mgll.formats import FormatError
 
@@ -105,6 +106,8 @@ def _build(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     print(f"{options.out}: {describe(cases)}\n{drawing.describe()}\n{describe_floor(prior_floor(cases))}")
+    if warning := giveaway_warning(cases):
+        print(warning)
     return 0
 
 

@@ -32,13 +32,25 @@ def case_table(report: Report) -> pd.DataFrame:
 
 
 def write_table(stem: Path, table: pd.DataFrame) -> list[Path]:
-    """Write a table as `.csv` and `.parquet`, atomically."""
+    """Write a table as `.csv` and `.parquet`, atomically.
+
+    A text that a spreadsheet would run as a formula begins with an apostrophe in the `.csv`, where
+    line ends are line feeds.
+    """
     paths = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".csv", ".parquet")]
     with atomic_path(paths[0]) as path:
-        table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+        table.map(_no_formula).to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
     with atomic_path(paths[1]) as path:
         table.to_parquet(path, index=False)
     return paths
+
+
+def _no_formula(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    marked = f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    # a bare carriage return is not quoted by the writer, and would begin another line, and with it another formula
+    return marked.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _row(line: Line) -> dict[str, str | int | float | None]:
