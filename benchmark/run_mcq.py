@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.cases.case import SCHEMA, Case, read_cases
 from benchmark.cases.demo import demo_cases
 from benchmark.cases.images import Shown
-from benchmark.predictions.file import ComparisonError, Run, cases_sha256, questions_sha256, read_run
+from benchmark.predictions.file import ComparisonError, Run, cases_sha256, check_complete, questions_sha256, read_run
 from benchmark.predictions.scoring import Asking, Processes, score_cases
 from benchmark.scorers.endpoint_scorer import EndpointScorer
 from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
@@ -159,6 +159,7 @@ def _finished_runs(given: Mapping[str, str | os.PathLike[str] | None], asked: Se
     for run in runs.values():
         if not hashes.items() <= run.header.items():
             raise ComparisonError(f"{run.name!r} answered other cases or questions than those to be asked")
+        check_complete(run, asked)
     return runs
 
 

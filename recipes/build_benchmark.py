@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.cases.case import Case, describe
+from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import OverlapCheck, Rule
 from mgll.commandline import parse_settings
 from mgll.files import sha256, write_text
@@ -95,6 +96,8 @@ def main() -> None:
             print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}\n{drawing.describe()}")
             learned = cases if split == "train" else learned
             print(describe_floors(cases, learned))
+            if warning := giveaway_warning(cases):
+                print(warning)
     except ValueError as error:  # a wrong manifest is one too
         sys.exit(f"error: {error}")
     made = {"settings": asdict(settings), "manifest_sha256": sha256(settings.manifest), "made_with": provenance()}

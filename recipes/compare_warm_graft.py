@@ -15,10 +15,12 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from benchmark.cases.case import read_cases
 from benchmark.cases.training import training_questions
-from benchmark.predictions.file import most_probable
 from benchmark.scorers.scorer import Ask
+from benchmark.stats.rotations import expected_correct
 from mgll.commandline import parse_settings
 from mgll.files import atomic_path, write_text
 from mgll.images.preprocessing import open_image
@@ -141,14 +143,14 @@ def _score(model: Path, settings: WarmComparison, record: Path) -> tuple[float, 
 
     if record.is_file():
         return tuple(json.loads(record.read_text(encoding="utf-8")))
-    scorer, right, loss = TransformersScorer(model), 0, 0.0
+    scorer, right, loss = TransformersScorer(model), 0.0, 0.0
     cases = list(read_cases(settings.validation))[: settings.validation_questions]
     for i in range(0, len(cases), 50):
         some = cases[i : i + 50]
         asks = [Ask(open_image(case.image), case.question, (case.options,)) for case in some]
         for case, (score,) in zip(some, scorer.score(asks, ["letter"]), strict=True):
             assert score.log_probs is not None  # the letter view was asked for
-            right += most_probable(score.log_probs) == case.answer
+            right += float(expected_correct([np.exp(score.log_probs)], [case.answer])[0])
             loss -= score.log_probs[case.answer]
     result = right / len(cases), loss / len(cases)
     write_text(record, json.dumps(result) + "\n")

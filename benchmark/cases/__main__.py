@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from benchmark.cases.case import check_images, describe, position_test, read_cases
+from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import RULES, THRESHOLD, OverlapCheck, report_overlaps
 from mgll.formats import FormatError
 
@@ -127,6 +128,8 @@ def _build(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     print(f"{options.out}: {describe(cases)}\n{drawing.describe()}\n{describe_floors(cases)}")
+    if warning := giveaway_warning(cases):
+        print(warning)
     return 0
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from benchmark.cases.case import Case, position_test
 from benchmark.cases.floor import describe_floors
+from benchmark.cases.giveaways import giveaway_warning, right_when_offered
+from benchmark.cases.markdown_text import markdown_table, markdown_text
 from mgll.files import sha256
 from mgll.manifest.records import Record, patient_of
 from mgll.provenance import provenance
@@ -44,7 +46,7 @@ def data_card(
     return (
         "\n\n".join(
             [
-                f"# {Path(path).name}: {len(cases):,} four-option questions about medical images",
+                f"# {markdown_text(Path(path).name)}: {len(cases):,} four-option questions about medical images",
                 "**Research use only, not for diagnosis.**",
                 f"{len(cases):,} cases on {images:,} images of {groups:,} patients or eyes. {ambiguous:,} cases have a distractor"
                 " that holds or may hold for the image by its labels and `mgll/vocabulary/disease_overlaps.csv`. Labels are those"
@@ -62,10 +64,7 @@ def data_card(
 
 
 def _classes(cases: Sequence[Case], header: Mapping[str, object]) -> str:
-    answers, offered = (
-        Counter(case.code for case in cases),
-        Counter(code for case in cases for code in case.option_codes),
-    )
+    offered = right_when_offered(cases)
     codes = [code for code, disease in diseases().items() if disease.cases or code in offered]
     rows = []
     for code in [*codes, *(code for code in offered if code not in diseases())]:
@@ -75,19 +74,33 @@ def _classes(cases: Sequence[Case], header: Mapping[str, object]) -> str:
             (
                 code,
                 disease.name if disease else "",
-                answers[code],
+                len(mine),
                 disease.cases if disease and disease.cases else "-",
                 len({case.image for case in mine}),
                 len({patient_of(case.source, case.group) for case in mine}),
-                offered[code],
+                offered[code][1] if code in offered else 0,
+                f"{offered[code][0] / offered[code][1]:.0%}" if code in offered else "-",
             )
         )
-    total = ("all", "", len(cases), sum(disease.cases for disease in diseases().values()), "", "", 4 * len(cases))
-    table = _table(("code", "name", "cases", "Table 14", "images", "groups", "times offered"), [*rows, total])
+    total = (
+        "all",
+        "",
+        len(cases),
+        sum(disease.cases for disease in diseases().values()),
+        "",
+        "",
+        4 * len(cases),
+        "25%",
+    )
+    table = markdown_table(
+        ("code", "name", "cases", "Table 14", "images", "groups", "times offered", "right when offered"), [*rows, total]
+    )
     short = header.get("short")
     if isinstance(short, Mapping) and short:
         missing = ", ".join(f"{code} {have} of {need}" for code, (have, need) in short.items())
-        table += f"\n\nShort of Table 14's counts: {missing}."
+        table += "\n\n" + markdown_text(f"Short of Table 14's counts: {missing}.")
+    if warning := giveaway_warning(cases):
+        table += f"\n\n**Warning**{markdown_text(warning.removeprefix('warning'))}."
     return table
 
 
@@ -96,7 +109,8 @@ def _positions(cases: Sequence[Case]) -> str:
     shown = ", ".join(f"{letter} {counts[index]:,}" for index, letter in enumerate(LETTERS))
     wordings = Counter(case.question for case in cases)
     asked = "\n".join(
-        f"- {wordings[question]:,} times: {question}" for question in dict.fromkeys([*QUESTIONS, *wordings])
+        f"- {wordings[question]:,} times: {markdown_text(question)}"
+        for question in dict.fromkeys([*QUESTIONS, *wordings])
     )
     return f"{shown}; chi-square test against a quarter each: p = {position_test(cases):.3g}. Wordings:\n\n{asked}"
 
@@ -118,7 +132,7 @@ def _overlap(header: Mapping[str, object]) -> str:
         "keep": f"**{seen:,} of the {found['images']:,} images asked about were trained on, and were kept.**",
     }.get(found["rule"] if seen else "", f"None of {found['images']:,} images was trained on, as far as was compared.")
     head = ("manifest or tower, by its SHA-256", "training images", "images asked about in it", "of it not compared")
-    return f"{said} `docs/benchmark.md` says what is compared.\n\n{_table(head, rows)}"
+    return f"{said} `docs/benchmark.md` says what is compared.\n\n{markdown_table(head, rows)}"
 
 
 def _sources(cases: Sequence[Case], records: Sequence[Record]) -> str:
@@ -130,21 +144,20 @@ def _sources(cases: Sequence[Case], records: Sequence[Record]) -> str:
         rows.append(
             (source or "not stated", len(mine), len({record.patient for record in mine}), asked, "; ".join(licences))
         )
-    return _table(("source", "images", "groups", "cases", "licence as the source states it"), rows)
+    return markdown_table(("source", "images", "groups", "cases", "licence as the source states it"), rows)
 
 
 def _making(path: str | os.PathLike[str], header: Mapping[str, object]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in provenance().items())
     lines = [_MEANING[key].get(str(value), "") for key, value in header.items() if key in _MEANING]
-    lines += [f"- {key}: {value}" for key, value in header.items() if not isinstance(value, Mapping)]
+    lines += [
+        f"- {markdown_text(key)}: {markdown_text(str(value))}"
+        for key, value in header.items()
+        if not isinstance(value, Mapping)
+    ]
     left_out = header.get("left_out")
     if isinstance(left_out, Mapping) and left_out:
-        lines.append("- left out: " + "; ".join(f"{code} ({reason})" for code, reason in left_out.items()))
+        lines.append(
+            "- left out: " + markdown_text("; ".join(f"{code} ({reason})" for code, reason in left_out.items()))
+        )
     return "\n".join([*lines, f"- sha256 of this file of cases: {sha256(path)}", f"- made with: {versions}"])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    # A bar or a line break in a source's own words would end the cell.
-    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)

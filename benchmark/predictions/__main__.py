@@ -11,8 +11,9 @@ def _main(arguments: list[str] | None = None) -> int:
 
 def _check(verb: str, path: str) -> str:
     run = read_run(path)
-    correct = sum(row.correct for row in run.predictions)
-    return f"{path}: {len(run.predictions)} predictions of {run.name}, {correct} correct, valid"
+    correct, tied = (sum(getattr(row, what) for row in run.predictions) for what in ("correct", "tied"))
+    also = f", {tied} tied" if tied else ""
+    return f"{path}: {len(run.predictions)} predictions of {run.name}, {correct} correct{also}, valid"
 
 
 if __name__ == "__main__":

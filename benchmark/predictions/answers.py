@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.predictions.file import Prediction, Run
 from benchmark.scorers.scorer import VIEWS, Four, View
-from benchmark.stats.rotations import LetterPreference, all_correct, average, expected_correct, letter_preference
+from benchmark.stats.rotations import SAME, LetterPreference, all_correct, average, expected_correct, letter_preference
 from mgll.manifest.records import patient_of
 
 #: How several orders of a question become one answer: the stored order alone; probabilities averaged option by option; right
@@ -19,8 +19,6 @@ Way = Literal["stored", "averaged", "all"]
 
 #: `picked` where a reply names no option.
 NONE = -1
-
-_ROUNDING = 1e-9  # sums of the same probabilities in another order differ by less
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Answers:
         scores: view -> [cases, rotations, 4] in stored order: probabilities of the letters; 1 for the option that the reply names
             and 0 for the others; softmax of the mean log-likelihoods of the options' texts.
         replies: [cases][rotations] what the model wrote.
+        letter_mass: [cases, rotations] probability of the four letters together, of the whole vocabulary; NaN where not known.
     """
 
     name: str
@@ -55,6 +54,7 @@ class Answers:
     truth: np.ndarray
     scores: Mapping[View, np.ndarray]
     replies: tuple[tuple[str, ...], ...] = field(repr=False)
+    letter_mass: np.ndarray = field(repr=False)
 
     @cached_property
     def rotations(self) -> int:
@@ -78,33 +78,30 @@ class Answers:
         return np.asarray(scores[:, 0]) if reading.way == "stored" else average(scores)
 
     def picked(self, reading: Reading) -> np.ndarray:
-        """[cases] option picked, or `NONE`: averaged, that is where several tie. Over `all` orders it is not defined."""
-        return (
-            self.picked_in_each_order(reading.view)[:, 0] if reading.way == "stored" else _single(self.table(reading))
-        )
+        """[cases] option picked, or `NONE` where several tie or none is named. Over `all` orders it is not defined."""
+        return _single(self.table(reading))
 
     def shares(self, reading: Reading) -> np.ndarray:
         """[cases, 4] how far each option is picked: 1 for one, a share each where several tie, 0 where none is named.
 
         Not defined over `all` orders.
         """
-        table = self.table(reading)
-        best = table.max(axis=1, keepdims=True)
-        tied = (table >= best - _ROUNDING) & (best > 0)
-        return np.asarray(tied / np.maximum(tied.sum(axis=1, keepdims=True), 1))
+        leading = _leading(self.table(reading))
+        return np.asarray(leading / np.maximum(leading.sum(axis=1, keepdims=True), 1))
 
     def picked_in_each_order(self, view: View) -> np.ndarray:
-        """[cases, rotations] option picked, or `NONE`; of equals the first, which is also the rule of the predictions file."""
-        scores = self.scores[view]
-        return np.where(scores.max(axis=-1) > 0, scores.argmax(axis=-1), NONE)
+        """[cases, rotations] option picked, or `NONE` where several tie or none is named."""
+        return _single(self.scores[view])
+
+    def ties(self, reading: Reading) -> int:
+        """In how many cases several options are ahead of the others, equal among themselves; not defined over `all` orders."""
+        return int((_leading(self.table(reading)).sum(axis=-1) > 1).sum())
 
     def correct(self, reading: Reading) -> np.ndarray:
-        """[cases] 1 where right, 0 where wrong; averaged, a tie with the true option counts as its expectation."""
+        """[cases] 1 where right, 0 where wrong; a tie with the true option counts as its expectation, but over `all` as wrong."""
         if reading.way == "all":
             return all_correct(self.picked_in_each_order(reading.view), self.truth)
-        if reading.way == "averaged":
-            return expected_correct(self.table(reading), self.truth)
-        return np.asarray(self.picked(reading) == self.truth, dtype=float)
+        return expected_correct(self.table(reading), self.truth)
 
     def right(self, reading: Reading) -> np.ndarray:
         """[cases] 1 where the true option and no other is picked, else 0. Only where options tie does `correct` differ."""
@@ -129,7 +126,7 @@ def answers_of(run: Run, order: Sequence[str] | None = None) -> Answers:
     for row in run.predictions:
         rows.setdefault(row.case, {})[row.rotation] = row
     rows = rows if order is None else {case: rows[case] for case in order}
-    rotations = 1 + max(row.rotation for row in run.predictions)
+    rotations = max(run.header["rotations"], 1 + max(row.rotation for row in run.predictions))
     for case, found in rows.items():
         if len(found) != rotations:
             lacking = sorted(set(range(rotations)) - found.keys())
@@ -145,6 +142,7 @@ def answers_of(run: Run, order: Sequence[str] | None = None) -> Answers:
         truth=np.array([row.answer for row in first]),
         scores=_scores(run, table),
         replies=tuple(tuple(row.text for row in case) for case in table),
+        letter_mass=np.array([[row.letter_mass for row in case] for case in table], dtype=float),
     )
 
 
@@ -179,7 +177,11 @@ def _all_or_none(run: Run, values: Sequence[Sequence[Four | None]], field: str) 
 
 
 def _single(scores: np.ndarray) -> np.ndarray:
-    """[cases, 4] -> index of the largest; `NONE` where several are equal up to rounding, or all are 0."""
-    best = scores.max(axis=1, keepdims=True)
-    alone = ((scores >= best - _ROUNDING).sum(axis=1) == 1) & (best[:, 0] > 0)
-    return np.where(alone, scores.argmax(axis=1), NONE)
+    """[..., 4] -> [...] index of the largest; `NONE` where several are equal up to rounding, or all are 0."""
+    return np.where(_leading(scores).sum(axis=-1) == 1, scores.argmax(axis=-1), NONE)
+
+
+def _leading(scores: np.ndarray) -> np.ndarray:
+    """[..., 4] -> [..., 4] whether an option is equal to the largest up to rounding; none where all are 0."""
+    best = scores.max(axis=-1, keepdims=True)
+    return np.asarray((scores >= best - SAME) & (best > 0))

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from pydantic import Field, model_validator
 
 from benchmark.cases.case import Case
+from benchmark.stats.rotations import SAME
 from mgll.formats import FormatError, Row, numbered_rows, read_header, write_rows
 from mgll.vocabulary.questions import question_text
 
@@ -25,8 +26,14 @@ SCHEMA = "mgll.predictions/2"
 FILE = "predictions.jsonl"
 
 
+_REMEDY = "copy it again, or start the run again with the same --out: it scores what is missing"
+
 #: Header entries that say what was scored. Rows of runs that differ in one of them never share a file.
 IDENTITY = ("model_sha256", "cases_sha256", "questions_sha256", "images", "rotations", "views")
+
+
+class ComparisonError(ValueError):
+    """Two runs that must not be compared; the message names what differs."""
 
 
 class Prediction(Row):
@@ -39,8 +46,12 @@ class Prediction(Row):
         text: what the model wrote: its reply in the text view, else the most probable token at the answer slot.
         said: option that the reply names by `benchmark.replies`; None where it names none, or without text view.
         option_log_probs: mean natural-log likelihood a token of the options' own texts; None without option view.
-        chosen: the answer that counts: the most probable option (the first of equals), without letter view what was `said`; None
-            where the reply names none, which is wrong.
+        letter_mass: probability that the model gives the four letters together, of its whole vocabulary, at the place of the
+            answer; from a server the sum over those that it lists. None where the scorer cannot know.
+        chosen: the answer that counts: the most probable option, without letter view what was `said`; None where the reply names
+            none, which is wrong, and where several options are equally probable.
+        tied: whether several options are equally probable. Files of earlier versions name the first of them as `chosen`; they are
+            read as if they said this.
         answer: index of the true option.
         code: class code of the true option.
         group: patient or eye; intervals are clustered by it.
@@ -54,7 +65,9 @@ class Prediction(Row):
     text: str = ""
     said: int | None = Field(default=None, ge=0, le=3, strict=True)
     option_log_probs: tuple[float, float, float, float] | None = None
+    letter_mass: float | None = Field(default=None, ge=0, le=1)
     chosen: int | None = Field(default=None, ge=0, le=3, strict=True)
+    tied: bool = Field(default=False, strict=True)
     answer: int = Field(ge=0, le=3, strict=True)
     code: str = Field(min_length=1)
     group: str = Field(min_length=1)
@@ -71,19 +84,32 @@ class Prediction(Row):
             total = math.fsum(math.exp(min(value, 1.0)) for value in self.log_probs)
             if abs(total - 1) > 1e-3:
                 raise ValueError(f"log_probs: the four probabilities sum to {total:.4f} instead of 1")
+        tie = self.log_probs is not None and most_probable(self.log_probs) is None
+        if (
+            tie
+            and self.log_probs is not None
+            and not self.tied
+            and self.chosen == self.log_probs.index(max(self.log_probs))
+        ):
+            # a row of an earlier version; a frozen model lets nothing else fill a field after validation
+            object.__setattr__(self, "chosen", None)
+            object.__setattr__(self, "tied", True)
         expected = self.said if self.log_probs is None else most_probable(self.log_probs)
         if self.chosen != expected:
-            raise ValueError(f"chosen is {self.chosen}, but the answer that counts is {expected}")
+            counts = "none: several options tie" if tie else expected
+            raise ValueError(f"chosen is {self.chosen}, but the answer that counts is {counts}")
+        if self.tied != tie:
+            raise ValueError(f"tied is {self.tied}, but by log_probs {'several options' if tie else 'no options'} tie")
         return self
 
     @property
     def correct(self) -> bool:
-        """Whether the chosen option is the true one."""
+        """Whether the chosen option is the true one; of options that tie none is chosen."""
         return self.chosen == self.answer
 
     @property
     def likeliest(self) -> int | None:
-        """Option whose own text is most likely; None without option view."""
+        """Option whose own text is most likely; None without option view, and where several are equally likely."""
         return None if self.option_log_probs is None else most_probable(self.option_log_probs)
 
     def probability(self, option: int) -> float:
@@ -120,7 +146,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """Read and check predictions: a file, or the output directory that holds one.
 
     Raises:
-        FormatError: naming line and field; also for a run that has not finished.
+        FormatError: naming line and field; also for a run that has not finished, and for a file that holds fewer or more rows than
+            its header says. Files of earlier versions do not say it; `check_complete` finds what they lack.
     """
     path = Path(path)
     if path.is_dir():
@@ -130,12 +157,51 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     run = _read(path)
     if not run.predictions:
         raise FormatError(path, None, "no prediction")
+    found, written = len(run.predictions), run.header.get("answers", len(run.predictions))
+    if found != written:
+        raise FormatError(
+            path, None, f"{found:,} predictions, but the header says {written}: the file was cut or changed; {_REMEDY}"
+        )
     return run
 
 
 def write_run(path: str | os.PathLike[str], run: Run) -> None:
     """Write predictions atomically."""
     write_rows(path, SCHEMA, run.predictions, **{key: value for key, value in run.header.items() if key != "schema"})
+
+
+def check_complete(run: Run, cases: Sequence[Case]) -> None:
+    """Refuse a run that does not answer each of the cases in every order in which it says it asked, or that answers others.
+
+    Raises:
+        ComparisonError: saying how much is missing, or what does not belong, and what to do.
+    """
+    by_id = {case.id: case for case in cases}
+    rotations = range(run.header["rotations"])
+    rows = {(row.case, row.rotation): row for row in run.predictions}
+    missing = [(case, rotation) for case in by_id for rotation in rotations if (case, rotation) not in rows]
+    if missing:
+        case, rotation = missing[0]
+        raise ComparisonError(
+            f"{run.name!r} has {len(rows) - len(rows.keys() - _keys(by_id, rotations)):,} of the"
+            f" {len(by_id) * len(rotations):,} answers of these cases; the first that is missing is case {case!r}, rotation"
+            f" {rotation}: the file was cut, or made of other cases; {_REMEDY}"
+        )
+    for (case, rotation), row in rows.items():
+        if case not in by_id or rotation not in rotations:
+            raise ComparisonError(
+                f"{run.name!r} answers case {case!r}, rotation {rotation}, which was not asked: its file was changed by hand, or"
+                f" joined from several; {_REMEDY}"
+            )
+        if (row.answer, row.code) != (by_id[case].answer, by_id[case].code):
+            raise ComparisonError(
+                f"{run.name!r} says that case {case!r} has option {row.answer} ({row.code}) as its answer, but the case says"
+                f" {by_id[case].answer} ({by_id[case].code}): give the cases that were asked, or score them again"
+            )
+
+
+def _keys(cases: Iterable[str], rotations: range) -> set[tuple[str, int]]:
+    return {(case, rotation) for case in cases for rotation in rotations}
 
 
 def differences(first: Run, second: Run, prompts: bool = True) -> list[str]:
@@ -171,9 +237,15 @@ def questions_sha256(cases: Iterable[Case]) -> str:
     return _digest(question_text(case.question, case.options) for case in cases)
 
 
-def most_probable(log_probs: Sequence[float]) -> int:
-    """Index of the largest, the first of equals."""
-    return max(range(len(log_probs)), key=log_probs.__getitem__)
+def most_probable(log_probs: Sequence[float]) -> int | None:
+    """Index of the largest; None where several are equally probable, by the measure of `rotations.expected_correct`.
+
+    Logits in bfloat16 are coarse: two letters often have the very same one, and which would come first depends on nothing but
+    its place. Letters' log-probabilities are computed from them in float32, where what is equal stays equal.
+    """
+    best = max(log_probs)
+    tied = [index for index, value in enumerate(log_probs) if math.exp(value) >= math.exp(best) - SAME]
+    return tied[0] if len(tied) == 1 else None
 
 
 def journals(out: Path) -> list[Path]:
@@ -239,7 +311,3 @@ def _digest(values: Iterable[Any]) -> str:
     for value in values:
         digest.update(json.dumps(value, ensure_ascii=False, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
-
-
-class ComparisonError(ValueError):
-    """Two runs that must not be compared; the message names what differs."""

@@ -1,6 +1,7 @@
 """Putting the cases to a model, so that a killed run goes on, processes share the work, and nothing is ever mixed."""
 
 import hashlib
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ def score_cases(
 
     Raises:
         ImageError: naming case and file where an image is missing, damaged or not the one that was asked about.
-        ValueError: if the model cannot give one of the views, or neither letters nor text are asked for.
+        ValueError: if the model cannot give one of the views, or neither letters nor text are asked for; naming model, case and
+            rotation where it gives numbers that are not finite. What was scored before stays in the journal.
     """
     asking, processes = asking or Asking(), processes or Processes()
     _check_views(asking, scorer)
@@ -113,9 +115,9 @@ def score_cases(
         processes.wait()
         if processes.index == 0:
             written = [row for path in journals(out) for row in read_journal(path).predictions]
-            write_run(
-                out / FILE, Run(header, tuple(batches.ordered({(row.case, row.rotation): row for row in written})))
-            )
+            rows = tuple(batches.ordered({(row.case, row.rotation): row for row in written}))
+            # only a finished file says how many rows it has: one that is cut later is then known
+            write_run(out / FILE, Run({**header, "answers": len(rows)}, rows))
             for path in journals(out):
                 path.unlink()
         processes.wait()
@@ -163,17 +165,31 @@ class _Batches:
             scores = self._scorer.score(asks, self.asking.views)
         except AskError as error:
             raise ValueError(f"case {cases[error.number].id}: {error}") from error
+        for case, found in zip(cases, scores, strict=True):
+            for rotation, score in zip(rotations, found, strict=True):
+                self._check_finite(case, rotation, score)
         return [
             _prediction(case, rotation, ask, score, "text" in self.asking.views)
             for case, ask, found in zip(cases, asks, scores, strict=True)
             for rotation, score in zip(rotations, found, strict=True)
         ]
 
+    def _check_finite(self, case: Case, rotation: int, score: Score) -> None:
+        for what, values in (("letters", score.log_probs), ("options' texts", score.option_log_probs)):
+            if values is not None and not all(map(math.isfinite, values)):
+                shown = ", ".join(f"{value:.4g}" for value in values)
+                raise ValueError(
+                    f"{self._scorer.name}, case {case.id}, rotation {rotation}: the log-probabilities of the {what} are not finite"
+                    f" ({shown}). The weights hold NaN or infinity, or overflow in their dtype: check the checkpoint, or save it as"
+                    " float32 or bfloat16, and start again"
+                )
+
 
 def _prediction(case: Case, rotation: int, ask: Ask, score: Score, parse: bool) -> Prediction:
     said = parse_reply(score.text, ask.orders[rotation]).choice if parse else None
     said = None if said is None else as_asked(range(4), rotation)[said]
     log_probs = None if score.log_probs is None else as_stored(score.log_probs, rotation)
+    most = None if log_probs is None else most_probable(log_probs)
     return Prediction(
         case=case.id,
         rotation=rotation,
@@ -181,7 +197,9 @@ def _prediction(case: Case, rotation: int, ask: Ask, score: Score, parse: bool) 
         text=score.text,
         said=said,
         option_log_probs=None if score.option_log_probs is None else as_stored(score.option_log_probs, rotation),
-        chosen=said if log_probs is None else most_probable(log_probs),
+        letter_mass=score.letter_mass,
+        chosen=said if log_probs is None else most,
+        tied=log_probs is not None and most is None,
         answer=case.answer,
         code=case.code,
         group=case.group,

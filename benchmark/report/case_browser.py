@@ -94,7 +94,7 @@ def _side(answers: Answers, side: str) -> dict[str, Any]:
         found["said"] = _votes(said)
         if "letter" in answers.scores:
             letters = answers.picked_in_each_order("letter")
-            found["split"] = ((said != letters) & (said != NONE)).any(axis=1).astype(int).tolist()
+            found["split"] = ((said != letters) & (said != NONE) & (letters != NONE)).any(axis=1).astype(int).tolist()
         found["reply"] = [_shown_reply(replies, picks) for replies, picks in zip(answers.replies, said, strict=True)]
     if "option" in answers.scores and primary.view != "option":
         found["likeliest"] = answers.picked(Reading("option", "averaged" if several else "stored")).tolist()

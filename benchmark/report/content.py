@@ -14,7 +14,7 @@ from benchmark.cases.floor import Floors, floors, questions_of
 from benchmark.cases.images import Shown
 from benchmark.paper.rows import PAPER_HOSTS
 from benchmark.predictions.answers import Answers, answers_of
-from benchmark.predictions.file import ComparisonError, Run, cases_sha256, differences
+from benchmark.predictions.file import ComparisonError, Run, cases_sha256, check_complete, differences
 from benchmark.report.summary import (
     Change,
     RunSummary,
@@ -117,8 +117,9 @@ def build_report(
         border: a run of the same model on the size and border of each photograph.
 
     Raises:
-        ComparisonError: if the runs are not of these cases, or not comparable; names what differs.
-        ValueError: if a run lacks a rotation of a case, or there are no published figures for `paper`.
+        ComparisonError: if the runs are not of these cases, or not comparable; names what differs, or
+            how many answers a run lacks.
+        ValueError: if there are no published figures for `paper`.
     """
     check_published(paper)
     afters, befores = _several(after), _several(before)
@@ -127,6 +128,9 @@ def build_report(
         if cases_sha256(cases) != run.header["cases_sha256"]:
             raise ComparisonError(f"{run.name!r} answered other cases than the {len(cases)} given")
     _check_different(afters, befores)
+    for run in (*afters, *befores, *filter(None, (blind, shuffled, source, border))):
+        if run.header["cases_sha256"] == after.header["cases_sha256"]:  # of other cases `differences` says more
+            check_complete(run, cases)
     for run in (*afters[1:], *befores):
         check_comparable(run, after, any_prompt)
     found: dict[ControlRole, Run | None] = {"blind": blind, "shuffled": shuffled, "source": source, "border": border}

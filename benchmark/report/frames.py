@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.predictions.answers import Answers
+from benchmark.predictions.answers import NONE, Answers
 from benchmark.report.content import Report, Role
 from benchmark.report.number_format import disease_name
 from benchmark.report.tables import Line, class_lines, source_lines, total_lines
@@ -24,19 +24,33 @@ def case_table(report: Report) -> pd.DataFrame:
     """A line for every run, case and order of the options, with the answer in each view; options are numbered in stored order.
 
     `chosen` and `correct` are of that row alone; `case_chosen` and `case_correct` are what counts for the case, over its orders.
-    Probabilities are relative to the four options.
+    Where options tie (`tied`) none is chosen and the answer is not `correct`; `case_expectation` is what the accuracy counts, 1/k
+    where the true option ties with k - 1 others. Probabilities are relative to the four options; `letter_mass` is the probability
+    of the four letters in the whole vocabulary, missing where it is not known.
     """
     return pd.concat([_answers_frame(report, role, answers) for role, answers in report.answers.items()])
 
 
 def write_table(stem: Path, table: pd.DataFrame) -> list[Path]:
-    """Write a table as `.csv` and `.parquet`, atomically."""
+    """Write a table as `.csv` and `.parquet`, atomically.
+
+    A text that a spreadsheet would run as a formula begins with an apostrophe in the `.csv`, where
+    line ends are line feeds.
+    """
     paths = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".csv", ".parquet")]
     with atomic_path(paths[0]) as path:
-        table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+        table.map(_no_formula).to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
     with atomic_path(paths[1]) as path:
         table.to_parquet(path, index=False)
     return paths
+
+
+def _no_formula(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    marked = f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    # a bare carriage return is not quoted by the writer, and would begin another line, and with it another formula
+    return marked.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _row(line: Line) -> dict[str, str | int | float | None]:
@@ -75,6 +89,7 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
     chosen = answers.picked_in_each_order(first).ravel()
     truth = repeated(answers.truth)
     counted = repeated(answers.picked(answers.primary))
+    tied = (chosen == NONE) & (answers.scores[first].max(axis=-1).ravel() > 0)
     columns: dict[str, object] = {
         "run": role,
         "model": answers.name,
@@ -90,9 +105,11 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
     columns |= {
         "answer": truth,
         "chosen": _nullable(chosen),
+        "tied": tied,
         "correct": chosen == truth,
         "case_chosen": _nullable(counted),
         "case_correct": counted == truth,
+        "case_expectation": repeated(answers.correct(answers.primary)),
     }
     names: dict[View, str] = {"letter": "probability", "option": "text_likelihood"}
     for view, name in names.items():
@@ -100,6 +117,7 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
             columns |= {f"{name}_{k}": answers.scores[view][..., k].ravel() for k in range(4)}
     if "text" in answers.scores:
         columns["said"] = _nullable(answers.picked_in_each_order("text").ravel())
+    columns["letter_mass"] = answers.letter_mass.ravel()
     columns["reply"] = [reply for replies in answers.replies for reply in replies]
     columns["image_sha256"] = repeated([case.image_sha256 for case in cases])
     return pd.DataFrame(columns)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from benchmark.cases.markdown_text import markdown_code
+from benchmark.cases.markdown_text import markdown_text as _text
 from benchmark.report.case_browser import unnamed_reasons
 from benchmark.report.content import Report
 from benchmark.report.published import published_note, published_table
@@ -24,14 +26,15 @@ LISTED = 20
 def markdown(report: Report) -> str:
     """The report as Markdown."""
     start, figure, end = answer(report)
-    lines = [f"# {headline(report)}", "", f"{start}**{figure}**{end}", ""]
-    lines += [f"{text}\n" for text in (verdict(report), *report.notes, f"**{DISCLAIMER}**") if text]
+    lines = [f"# {_text(headline(report))}", "", f"{_text(start)}**{figure}**{_text(end)}", ""]
+    lines += [f"{_text(text)}\n" for text in (verdict(report), *report.notes) if text]
+    lines.append(f"**{DISCLAIMER}**\n")
     lines += ["## By disease", "", *table_lines(main_table(report)), ""]
-    lines += ["## Would another seed say so?", "", seeds(report), "", *table_lines(seed_table(report)), ""]
+    lines += ["## Would another seed say so?", "", _text(seeds(report)), "", *table_lines(seed_table(report)), ""]
     if by_source := source_table(report):
         lines += ["## By source of the images", "", *table_lines(by_source), ""]
-    lines += ["## Does it look at the image?", "", looking(report), "", *table_lines(control_table(report)), ""]
-    lines += ["## Does the answer hold?", "", holding(report), "", *table_lines(reading_table(report)), ""]
+    lines += ["## Does it look at the image?", "", _text(looking(report)), "", *table_lines(control_table(report)), ""]
+    lines += ["## Does the answer hold?", "", _text(holding(report)), "", *table_lines(reading_table(report)), ""]
     if agreement := agreement_table(report):
         lines += ["How often two views choose the same option:", "", *table_lines(agreement), ""]
     lines += ["How often each letter was chosen:", "", *table_lines(letter_table(report)), ""]
@@ -40,12 +43,14 @@ def markdown(report: Report) -> str:
     if calibration := calibration_table(report):
         lines += ["## How far can its probabilities be believed?", "", *table_lines(calibration), ""]
     if published := published_table(report):
-        lines += ["## Beside the published figures", "", published_note(report), "", *table_lines(published), ""]
-    lines += ["## How the numbers are made", "", *(f"- **{term}.** {text}" for term, text in method(report))]
+        lines += ["## Beside the published figures", "", _text(published_note(report)), "", *table_lines(published), ""]
+    lines += ["## How the numbers are made", "", *(f"- **{term}.** {_text(text)}" for term, text in method(report))]
     lines += ["", "## What was run", ""]
     for role, header in report.headers.items():
         name = "model" if report.before is None and role == "after" else role
-        lines.append(f"- {name}: " + "; ".join(f"{entry} `{value}`" for entry, value in record(header)))
+        lines.append(
+            f"- {name}: " + "; ".join(f"{_text(entry)} {markdown_code(value)}" for entry, value in record(header))
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -56,17 +61,15 @@ def _unnamed(report: Report) -> Iterator[str]:
     yield "Replies that name no option" + (f" (the first {LISTED} of {len(found)}):" if len(found) > LISTED else ":")
     yield ""
     for case, order, reply, reason in found[:LISTED]:
-        # A code span holds any text but line breaks and back quotes.
-        quoted = " ".join(reply.replace("`", "'").split())
-        yield f"- {case}, options as {order}: {reason}: `{quoted}`"
+        yield f"- {_text(case)}, options as {order}: {_text(reason)}: {markdown_code(reply)}"
     yield ""
 
 
 def table_lines(table: Table) -> Iterator[str]:
     """The lines of a table in Markdown."""
-    yield "| " + " | ".join(table.columns) + " |"
+    yield "| " + " | ".join(map(_text, table.columns)) + " |"
     yield "|---" * table.labels + "|---:" * (len(table.columns) - table.labels) + "|"
     for number, row in enumerate(rows_of(table)):
-        cells = [cell.replace("|", "\\|") for cell in row]
+        cells = [_text(cell) for cell in row]
         cells[0] = f"**{cells[0]}**" if number in table.strong else cells[0]
         yield "| " + " | ".join(cells) + " |"

@@ -41,6 +41,15 @@ def p_number(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
+def middle_cut(name: str, length: int) -> str:
+    """A name of at most so many characters, an ellipsis for its middle: versions stand at the end. What can't be printed is `?`."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    if len(shown) <= length:
+        return shown
+    start = length // 2
+    return f"{shown[:start]}…{shown[len(shown) - (length - 1 - start) :]}"
+
+
 def disease_name(code: str) -> str:
     """Name of a class; the code itself where the table has no such class."""
     return diseases()[code].name if code in diseases() else code

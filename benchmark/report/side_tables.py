@@ -89,7 +89,7 @@ def agreement_table(report: Report) -> Table | None:
                 Cell(f"{found.n - found.compared:,}"),
             )
             rows.append((Cell(f"{views}, {name}".rstrip(", ")), *cells))
-    columns = ("Views", "same option", "κ", "answers", "without option in a view")
+    columns = ("Views", "same option", "κ", "answers", "none or tie in a view")
     return Table(columns, tuple(rows)) if rows else None
 
 
@@ -161,7 +161,7 @@ def letter_table(report: Report) -> Table:
         (Cell(name), *(Cell(f"{n:,}", percent(n / sum(found))) for n in found[:shown]))
         for name, found in counts.items()
     )
-    return Table(("", *LETTERS, "none")[: shown + 1], rows)
+    return Table(("", *LETTERS, "none or tie")[: shown + 1], rows)
 
 
 def confusion_table(report: Report) -> Table:

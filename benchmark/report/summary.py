@@ -175,8 +175,8 @@ class Change:
         classes, sources: flips by class code and by data set.
         class_informedness: class code -> difference in informedness.
         class_p: class code -> p of that difference over runs and patients, with Holm's correction over all classes. A liking for a
-            class's name can't move it. NaN with fewer than `SEEDS_BY_CLASS` runs on a side: two sets of weights nearly always differ
-            in some class, and nothing follows for their methods.
+            class's name can't move it. NaN with fewer than `SEEDS_BY_CLASS` runs on a side: two sets of weights nearly always
+            differ in some class, and nothing follows for their methods.
         readings: the ways that both runs can be read -> the difference.
         over_seeds: name of a number -> the difference over several runs a side; empty where one side has one run.
         class_changes: class code -> difference in accuracy.

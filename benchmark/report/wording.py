@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from benchmark.cases.floor import RULE_NAMES
 from benchmark.predictions.answers import Reading
 from benchmark.report.content import Report
@@ -169,7 +171,47 @@ def holding(report: Report) -> str:
         )
     if after.replies:
         text += f" {len(after.unnamed):,} of {after.replies:,} replies in words name no option; they count as wrong."
+    return text + ties(report) + letter_mass(report)
+
+
+def ties(report: Report) -> str:
+    """How many answers tie between options, of each run of the comparison and of the stored order beside the average."""
+    text = ""
+    for role in ("before", "after"):
+        if role not in report.answers:
+            continue
+        answers = report.answers[role]
+        reading = answers.primary
+        whose = f" of the run {role}" if report.before else ""
+        if number := answers.ties(reading):
+            text += (
+                f" {number:,} of {len(answers.cases):,} answers{whose} {_verb(number, 'tie')} between options; each counts as its"
+                " expectation."
+            )
+        stored = Reading(reading.view, "stored")
+        if reading != stored and (number := answers.ties(stored)):
+            text += f" In the stored order alone {number:,}{whose} {_verb(number, 'tie')}."
     return text
+
+
+def letter_mass(report: Report) -> str:
+    """How much of its probability the model gives the letters at all; empty where no run recorded it."""
+    text = ""
+    for role in ("before", "after"):
+        known = report.answers[role].letter_mass if role in report.answers else np.array([])
+        known = known[~np.isnan(known)]
+        if known.size:
+            low = int((known < 0.5).sum())
+            text += (
+                f" Of the probability of its whole vocabulary the model{' ' + role if report.before else ''} gives the four letters"
+                f" {percent(float(np.median(known)))} (median); {low:,} of {known.size:,} answers give them less than half, so that"
+                " it would rather have written something else."
+            )
+    return text
+
+
+def _verb(number: int, verb: str) -> str:
+    return f"{verb}s" if number == 1 else verb
 
 
 def method(report: Report) -> Iterator[tuple[str, str]]:
@@ -267,8 +309,10 @@ def _answers(report: Report) -> str:
     if after.rotations > 1:
         text += (
             f" Each option's probability is averaged over {after.rotations} orders, at whatever letter it stood, which takes out"
-            " a liking for letters. Where options tie, the accuracy counts the expectation and no option is shown as chosen."
+            " a liking for letters."
         )
+    text += " Where options tie, the accuracy counts the expectation, no option is shown as chosen, and McNemar's test takes the"
+    text += " question as not right."
     if "text" in {reading.view for reading in after.readings} and after.primary.view != "text":
         text += " Replies in words are read by fixed rules; one that does not clearly name an option is wrong."
     return f"{text} Every question counts; none is skipped and nothing is guessed."

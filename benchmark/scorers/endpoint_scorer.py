@@ -127,7 +127,8 @@ class EndpointScorer:
         first = next((place for place in places if place.token.strip()), None)
         if first is None or not first.top_logprobs:
             raise ValueError("no log-probabilities come back; ask for the text view only (--views text)")
-        return Score(self._letters(first.top_logprobs), said if "text" in views else first.token.strip(), text)
+        letters, mass = self._letters(first.top_logprobs)
+        return Score(letters, said if "text" in views else first.token.strip(), text, letter_mass=mass)
 
     def _ask(self, image: str, text: str, log_probs: bool) -> _Choice:
         """Send a request and return the server's answer.
@@ -155,7 +156,8 @@ class EndpointScorer:
         except ValidationError as error:
             raise ValueError(f"the answer is not that of chat/completions: {error}") from error
 
-    def _letters(self, listed: Sequence[_Token]) -> Four:
+    def _letters(self, listed: Sequence[_Token]) -> tuple[Four, float]:
+        """Log-probabilities of the letters relative to one another, and the probability of those that are listed."""
         found: dict[str, list[float]] = defaultdict(list)
         for token in listed:
             found[token.token.strip(" \n\t▁Ġ")].append(token.logprob)
@@ -169,7 +171,8 @@ class EndpointScorer:
             )
         # a hair below, so that a letter that is listed comes before one that is not
         unlisted = min(token.logprob for token in listed) - 1e-6
-        return renormalised(np.logaddexp.reduce(found.get(letter, [unlisted])) for letter in LETTERS)
+        mass = float(sum(np.exp(found[letter]).sum() for letter in LETTERS if letter in found))
+        return renormalised(np.logaddexp.reduce(found.get(letter, [unlisted])) for letter in LETTERS), min(1.0, mass)
 
 
 def _data_url(image: "Image") -> str:

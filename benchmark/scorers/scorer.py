@@ -49,12 +49,14 @@ class Score(NamedTuple):
         prompt: the whole prompt as the model got it.
         option_log_probs: mean natural-log likelihood a token of each option's text as the answer, in the order asked; None without
             option view.
+        letter_mass: probability of the four letters together, of the whole vocabulary; None where the scorer cannot know.
     """
 
     log_probs: Four | None
     text: str
     prompt: str
     option_log_probs: Four | None = None
+    letter_mass: float | None = None
 
 
 class AskError(ValueError):

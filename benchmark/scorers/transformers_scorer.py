@@ -76,13 +76,15 @@ class TransformersScorer:
 
     def _score(self, prompt: str, tensors: Sequence[torch.Tensor], said: str | None, views: Sequence[View]) -> Score:
         slot, *options = tensors
-        letters = slot[list(self._letter_ids(prompt))].log_softmax(-1)
+        found = slot[list(self._letter_ids(prompt))]  # float32, whatever the model computes in
+        letters = found.log_softmax(-1)
         top = self._loaded.processor.tokenizer.decode(slot.argmax()).strip()
         return Score(
             _four(letters) if "letter" in views else None,
             top if said is None else said,
             prompt,
             _four(torch.stack([tokens.mean() for tokens in options])) if options else None,
+            min(1.0, float(found.double().exp().sum())) if "letter" in views else None,
         )
 
     def _letter_ids(self, prompt: str) -> tuple[int, ...]:

@@ -30,7 +30,8 @@ PERMUTATIONS: tuple[Permutation, ...] = (
     *((a, b, c, d) for a, b, c, d in permutations(range(4)) if (a, b, c, d) not in _CYCLIC),
 )
 
-_SAME = 1e-9  # sums of the same four probabilities in another order differ by rounding
+#: Probabilities no further apart than this tie: sums of the same four in another order differ by rounding.
+SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,10 @@ def average(probabilities: ArrayLike) -> np.ndarray:
 def expected_correct(probabilities: ArrayLike, answers: ArrayLike) -> np.ndarray:
     """Whether the most probable option is the true one; a tie of k options with the true one among them counts 1/k.
 
-    A model that always says the same letter ties all four options once its answers are averaged over the rotations. Taking the
-    first of equals would then reward the answer's stored position; drawing one would make the result depend on a seed. Where
-    no option has any probability (no reply could be read) the case counts as wrong.
+    In a single order a tie is common too: logits in bfloat16 are coarse, and some hundredths of a model's answers have two letters
+    with the same one. A model that always says the same letter ties all four options once its answers are averaged over the
+    rotations. Taking the first of equals would then reward the answer's stored position; drawing one would make the result depend
+    on a seed. Where no option has any probability (no reply could be read) the case counts as wrong.
 
     Args:
         probabilities: [cases, 4].
@@ -108,7 +110,7 @@ def expected_correct(probabilities: ArrayLike, answers: ArrayLike) -> np.ndarray
     """
     values, true = np.asarray(probabilities, dtype=float), np.asarray(answers, dtype=int)
     best = values.max(axis=1, keepdims=True)
-    tied = (values >= best - _SAME) & (best > 0)
+    tied = (values >= best - SAME) & (best > 0)
     return np.asarray(tied[np.arange(len(true)), true] / np.maximum(tied.sum(axis=1), 1))
 
 

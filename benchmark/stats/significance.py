@@ -31,8 +31,8 @@ class McNemar:
     Attributes:
         only_before, only_after: how many cases only the first, or only the second, got right.
         p: exact (binomial) two-sided p; rejects no more often than its level says, mostly less.
-        mid_p: the same with only half of the observed outcome's own probability: closer to its level, rarely just above it
-            (Fagerland, Lydersen and Laake 2013).
+        mid_p: the same with only half of the probability of outcomes as extreme as the observed one: closer to its level, rarely
+            just above it (Fagerland, Lydersen and Laake 2013). 1 where no case tells the runs apart.
     """
 
     only_before: int
@@ -84,7 +84,12 @@ def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
     only_before, only_after = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
     p = _mcnemar([[0, only_before], [only_after, 0]], exact=True).pvalue if only_before + only_after else 1.0
     smaller, discordant = min(only_before, only_after), only_before + only_after
-    mid_p = 2 * binom.cdf(smaller, discordant, 0.5) - binom.pmf(smaller, discordant, 0.5)
+    observed = binom.pmf(smaller, discordant, 0.5)
+    mid_p = 2 * binom.cdf(smaller, discordant, 0.5) - observed
+    if (
+        only_before == only_after
+    ):  # then no other outcome is as extreme, and half of this one is left out, not the whole
+        mid_p = 1 - observed / 2 if discordant else 1.0
     return McNemar(only_before, only_after, min(float(p), 1.0), min(float(mid_p), 1.0))
 
 

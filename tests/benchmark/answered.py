@@ -18,6 +18,7 @@ def row(
     code: str = "DR",
     group: str | None = None,
     text: str = "",
+    mass: float | None = None,
 ) -> Prediction:
     """One row; `letters` and `options` are weights of the options in stored order."""
     log_probs, likelihoods = (
@@ -26,7 +27,9 @@ def row(
     )
     return Prediction(
         case=case, rotation=rotation, log_probs=log_probs, text=text, said=said, option_log_probs=likelihoods,
-        chosen=said if log_probs is None else most_probable(log_probs), answer=answer, code=code, group=group or case,
+        chosen=said if log_probs is None else most_probable(log_probs),
+        tied=log_probs is not None and most_probable(log_probs) is None, letter_mass=mass,
+        answer=answer, code=code, group=group or case,
         source="s", prompt_sha256=hashlib.sha256(b"p").hexdigest(),
     )  # fmt: skip
 

@@ -37,6 +37,27 @@ def test_a_constant_letter_ties_once_averaged_and_counts_its_expectation():
     assert answers.right(answers.primary).tolist() == [0] * 4
     assert answers.correct(Reading("letter", "stored")).mean() == 0.25
     assert answers.correct(Reading("letter", "all")).sum() == 0
+    assert (answers.ties(answers.primary), answers.ties(Reading("letter", "stored"))) == (4, 0)
+
+
+def test_a_tie_in_the_stored_order_counts_its_expectation_wherever_the_true_option_stands():
+    rows = [row(f"two-{answer}", letters=[4, 1, 4, 1], answer=answer) for answer in range(4)]
+    rows += [row(f"four-{answer}", letters=[1, 1, 1, 1], answer=answer) for answer in range(4)]
+    rows += [row("clear", letters=[4, 1, 4.001, 1], answer=2)]
+    answers = answers_of(run_of(rows))
+    assert answers.primary == Reading("letter", "stored")
+    assert answers.correct(answers.primary).tolist() == [0.5, 0, 0.5, 0, *[0.25] * 4, 1]
+    assert answers.right(answers.primary).tolist() == [0] * 8 + [1]
+    assert answers.picked(answers.primary).tolist() == [NONE] * 8 + [2]
+    assert answers.ties(answers.primary) == 8
+    assert answers.letters("letter").none == 8
+    assert [row.chosen for row in rows] == [None] * 8 + [2]
+
+
+def test_likelihoods_of_options_may_tie_too():
+    answers = answers_of(run_of([row("a", 0, [5, 1, 1, 1], options=[1, 7, 7, 1])], views=["letter", "option"]))
+    assert answers.picked(Reading("option", "stored")).tolist() == [NONE]
+    assert answers.correct(Reading("option", "stored")).tolist() == [0]
 
 
 def test_words_are_votes_and_silence_is_wrong():

@@ -1,6 +1,7 @@
 """Cases: the file survives moving and refuses what is wrong by line and field; building is deterministic and checks images."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from PIL import Image
 from benchmark.cases.__main__ import _main
 from benchmark.cases.building import build_cases
 from benchmark.cases.case import SCHEMA, Case, check_images, read_cases, write_cases
+from benchmark.cases.data_card import data_card
 from benchmark.cases.demo import demo_cases
+from benchmark.cases.giveaways import giveaway_warning, right_when_offered
 from mgll.files import sha256
 from mgll.formats import FormatError, read_header
 from mgll.manifest.records import Record, read_manifest, write_manifest
@@ -116,6 +119,56 @@ def test_the_data_card_says_what_is_in_the_file(manifest, tmp_path):
     assert f"{ambiguous} cases have a distractor that holds or may hold" in card
     assert "A 8, B 8, C 7, D 7; chi-square test against a quarter each: p = 0.988" in card
     assert "some hold for the image too" in card
+
+
+def test_classes_that_give_the_answer_away_are_warned_of(manifest, tmp_path):
+    cases, _ = build_cases(manifest, tmp_path / "cases.jsonl", count=30, seed=3)
+    assert giveaway_warning(cases) == ""
+    right = right_when_offered(cases)
+    assert sum(counts[0] for counts in right.values()) == 30
+    assert sum(counts[1] for counts in right.values()) == 120
+    others = [
+        case.model_copy(update={"option_codes": ("Health", "AMD", "No DME", "CSR"), "answer": 2}) for case in cases
+    ]
+    given = [case.model_copy(update={"code": "No DME"}) for case in others[:5]]
+    warning = giveaway_warning(given)
+    assert "No DME (5 of 5)" in warning
+    assert "AMD" not in warning
+    assert giveaway_warning(given[:4]) == "", "four offers are too few to say"
+    assert "No DME (5 of 6)" in giveaway_warning([*given, others[5].model_copy(update={"code": "AMD"})])
+    assert giveaway_warning([*given[:5], *(other.model_copy(update={"code": "AMD"}) for other in others[5:7])]) == ""
+    card = data_card(tmp_path / "cases.jsonl", given, {}, [])
+    assert "**Warning**: the options give the answer away" in card
+    rows = {cells[1]: cells for line in card.splitlines() if (cells := [cell.strip() for cell in line.split("|")])[2:]}
+    assert (rows["code"][8], rows["No DME"][7:9], rows["AMD"][8]) == ("right when offered", ["5", "100%"], "0%")
+
+
+def test_the_build_commands_warn_of_classes_that_give_the_answer_away(manifest, tmp_path, capsys):
+    command = ["build", "--manifest", str(manifest), "--out", str(tmp_path / "cases.jsonl"), "--count", "30"]
+    assert _main([*command, "--options", "paper", "--seed", "3"]) == 0
+    cases = read_cases(tmp_path / "cases.jsonl")
+    right = sum(case.code == "Glaucoma" for case in cases)
+    offered = sum("Glaucoma" in case.option_codes for case in cases)
+    named = f"Glaucoma ({right} of {offered})"
+    assert right >= 0.75 * offered
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: the options give")]
+    assert named in warning
+    assert named in (tmp_path / "cases.md").read_text()
+    assert _main(command) == 0
+    assert "give the answer away" not in capsys.readouterr().out
+    assert "give the answer away" not in (tmp_path / "cases.md").read_text()
+
+
+def test_html_in_the_words_of_a_source_is_text_in_the_data_card(manifest, tmp_path):
+    cases, _ = build_cases(manifest, tmp_path / "cases.jsonl", count=8, min_images=3)
+    record = read_manifest(manifest, "test")[0].model_copy(
+        update={"source": "<script>alert(1)</script>", "licence": "![x](http://x) `a` <b>"}
+    )
+    cases[0] = cases[0].model_copy(update={"question": "Is it <i>this</i>?", "code": "<u>"})
+    card = data_card(tmp_path / "cases.jsonl", cases, {"options": "<s>", "left_out": {"<em>": "<q>"}}, [record])
+    assert "&lt;script>alert(1)&lt;/script>" in card
+    assert "!\\[x\\](http://x)" in card
+    assert re.findall(r"<[A-Za-z/!?]", card) == []
 
 
 def test_table_14_is_built_or_refused_class_by_class(manifest, tmp_path, capsys):

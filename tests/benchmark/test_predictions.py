@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmark.predictions.__main__ import _main as check
 from benchmark.predictions.file import FILE, Prediction, Run, differences, journal_path, read_run, write_run
 from mgll.formats import FormatError
 
@@ -87,6 +88,38 @@ def test_an_unfinished_run_is_not_read_as_a_finished_one(tmp_path):
     write_run(journal_path(tmp_path, 0), run([row(0)]))
     with pytest.raises(FormatError, match="has not finished"):
         read_run(tmp_path)
+
+
+def test_a_cut_file_is_refused_by_the_count_in_its_header(tmp_path, capsys):
+    write_run(tmp_path / FILE, run([row(number) for number in range(5)], answers=5))
+    assert len(read_run(tmp_path).predictions) == 5
+    lines = (tmp_path / FILE).read_text().splitlines(keepends=True)
+    (tmp_path / FILE).write_text("".join(lines[:4]))
+    with pytest.raises(FormatError, match=r"3 predictions, but the header says 5: the file was cut") as error:
+        read_run(tmp_path)
+    assert "--out" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert check(["validate", str(tmp_path / FILE)]) == 1
+    assert "the header says 5" in capsys.readouterr().out
+
+
+def test_options_that_tie_leave_no_choice_and_old_files_are_read_so(tmp_path):
+    log_probs = tuple(math.log(p) for p in (0.4, 0.4, 0.1, 0.1))
+    tied = Prediction(**{**row(0).model_dump(), "log_probs": log_probs, "chosen": None, "tied": True})
+    assert (tied.chosen, tied.tied, tied.correct) == (None, True, False)
+    path = tmp_path / FILE
+    write_run(path, run([tied]))
+    old = json.loads(path.read_text().splitlines()[1])
+    assert old.pop("tied")
+    header = path.read_text().splitlines()[0]
+    path.write_text(header + "\n" + json.dumps({**old, "chosen": 0}) + "\n")
+    assert read_run(path).predictions == (tied,)
+    for wrong in ({"chosen": 1}, {"chosen": 0, "tied": True}):
+        path.write_text(header + "\n" + json.dumps({**old, **wrong}) + "\n")
+        with pytest.raises(FormatError, match=r"line 2: .*counts is none: several options tie"):
+            read_run(path)
+    with pytest.raises(ValueError, match="tied is True"):
+        row(0, tied=True)
 
 
 def test_the_validate_command(tmp_path):

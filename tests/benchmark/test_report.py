@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from benchmark.cases.images import open_case_image
 from benchmark.predictions.answers import Reading
-from benchmark.predictions.file import ComparisonError, cases_sha256, questions_sha256
+from benchmark.predictions.file import ComparisonError, Run, cases_sha256, questions_sha256
 from benchmark.predictions.scoring import Asking, score_cases
 from benchmark.report.case_browser import outcomes
 from benchmark.report.content import build_report
@@ -77,8 +77,9 @@ def test_counts_and_intervals_by_class_and_overall(report, runs):
     assert report.after.ten_class.value == pytest.approx(sum(correct[code] / n[code] for code in ten) / 5)
     assert report.after.groups == 24
     control = report.controls["blind"]
-    assert control.run.letters["letter"].counts == (48, 0, 0, 0)
-    assert control.run.overall.correct == sum(row.answer == 0 for row in blind.predictions)
+    assert all(row.tied and row.chosen is None for row in blind.predictions)
+    assert (control.run.letters["letter"].counts, control.run.letters["letter"].none) == ((0, 0, 0, 0), 48)
+    assert control.run.overall.correct == 48 / 4
     assert control.gain.overall.value == pytest.approx(
         (report.after.overall.correct - control.run.overall.correct) / 48
     )
@@ -144,6 +145,33 @@ def test_reports_of_finished_runs_from_their_folders(cases, runs, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
     with pytest.raises(ComparisonError, match="answered other cases than the 47 given"):
         report_runs(tmp_path, cases[:-1], folder / "graft")
+
+
+def test_a_run_that_lacks_cases_is_refused(cases, runs):
+    _, before, after, blind = runs
+
+    def old(run: Run, rows: int) -> Run:
+        """As an earlier version wrote it, cut after so many rows."""
+        return Run({key: value for key, value in run.header.items() if key != "answers"}, run.predictions[:rows])
+
+    for given in ((old(after, 31),), (old(after, 31), old(before, 31)), (after, None, old(blind, 31))):
+        with pytest.raises(ComparisonError, match=r"has 31 of the 48 answers") as error:
+            build_report(cases, *given, draws=100)
+        assert "\n" not in str(error.value)
+    with pytest.raises(
+        ComparisonError, match=r"'graft' has 31 of the 48 answers .* missing is case 'case-031', rotation 0"
+    ):
+        build_report(cases, old(after, 31), draws=100)
+    assert build_report(cases, old(after, 48), draws=100).after.overall.n == 48
+    four = Run({**after.header, "rotations": 4}, after.predictions)
+    with pytest.raises(ComparisonError, match="has 48 of the 192 answers"):
+        build_report(cases, four, draws=100)
+    other = after.predictions[0].model_copy(update={"answer": (after.predictions[0].answer + 1) % 4})
+    with pytest.raises(ComparisonError, match="says that case 'case-000' has option 1"):
+        build_report(cases, Run(after.header, (other, *after.predictions[1:])), draws=100)
+    surplus = after.predictions[0].model_copy(update={"case": "unheard-of"})
+    with pytest.raises(ComparisonError, match="answers case 'unheard-of'"):
+        build_report(cases, Run(after.header, (*after.predictions, surplus)), draws=100)
 
 
 def test_a_control_must_have_seen_other_images_and_be_of_this_model(cases, runs):

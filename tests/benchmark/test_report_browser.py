@@ -224,6 +224,28 @@ def test_nothing_runs_out_of_the_window(opened, width):
     assert cut == 0
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_names_of_200_letters_run_out_of_nothing(browser, coloured_cases, tmp_path, width):
+    cases = [
+        case.model_copy(update={"source": f"{number % 2}" + "s" * 199})
+        for number, case in enumerate(coloured_cases(24))
+    ]
+    for side, every in (("host", 2), ("graft", 3)):
+        scorer = Muttering(cases, side, every)
+        scorer.name = side + "m" * 195
+        score_cases(cases, scorer, tmp_path / side)
+    report_runs(tmp_path / "report", cases, tmp_path / "graft", tmp_path / "host")
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto((tmp_path / "report" / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    figures = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].map(e => [e.querySelector('th[scope=row]').offsetWidth, e.offsetWidth])"
+    )
+    assert all(name < 0.75 * table for name, table in figures), figures
+    context.close()
+
+
 def test_text_is_readable_in_both_themes(opened):
     """WCAG AA: contrast of at least 4.5 between each text and what it stands on, light and dark."""
     for scheme in ("light", "dark"):

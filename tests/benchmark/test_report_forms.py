@@ -8,11 +8,14 @@ import re
 
 import pandas as pd
 import pytest
+from answered import row as answered
+from answered import run_of
 from oracle import Oracle, pixel_hash
 
 from benchmark.cases.images import open_case_image
 from benchmark.paper.rows import paper_change, summarise_row
 from benchmark.predictions.answers import answers_of
+from benchmark.predictions.file import Run, cases_sha256
 from benchmark.predictions.scoring import Asking, score_cases
 from benchmark.report.__main__ import main
 from benchmark.report.content import build_report
@@ -22,6 +25,7 @@ from benchmark.report.markdown import markdown
 from benchmark.report.number_format import percent, points
 from benchmark.report.tables import class_lines, source_lines, total_lines
 from benchmark.report.terminal import print_report
+from benchmark.report.wording import holding
 from benchmark.report.writing import write_report
 from benchmark.scorers.scorer import ConstantLetter, Score
 
@@ -96,7 +100,7 @@ def test_class_table_and_markdown_carry_the_same_figures(report, tmp_path):
     assert "Research use only, not for diagnosis." in text
     assert "host (before)" in text
     assert "graft (after)" in text
-    assert "- case-000, options as ABCD: refusal: `I | <b>cannot</b> say`" in text
+    assert "- case-000, options as ABCD: refusal: <code>I &#124; &lt;b&gt;cannot&lt;/b&gt; say</code>" in text
 
 
 def test_case_table_holds_every_answer(report, runs, tmp_path):
@@ -111,7 +115,7 @@ def test_case_table_holds_every_answer(report, runs, tmp_path):
         assert (found["answer"], found["chosen"], found["reply"]) == (row.answer, row.chosen, row.text)
         assert found["probability_2"] == pytest.approx(row.probability(2))
         assert pd.isna(found["said"]) if row.said is None else found["said"] == row.said
-    accuracy = again[again["rotation"] == 0].groupby("run")["case_correct"].mean()
+    accuracy = again[again["rotation"] == 0].groupby("run")["case_expectation"].mean()
     assert accuracy["after"] == pytest.approx(report.after.overall.accuracy)
 
 
@@ -158,7 +162,7 @@ def test_command_line_makes_the_report_again(cases_file, runs, tmp_path, capsys)
 class Hostile(ConstantLetter):
     def __init__(self) -> None:
         super().__init__("A")
-        self.name = "<script>alert(1)</script>"
+        self.name = "<script>alert(1)</script>&lt;"
 
     def score(self, asks, views):
         return [
@@ -178,13 +182,100 @@ def test_names_from_outside_are_escaped(cases, tmp_path):
     )
     text = page(report)
     assert "<script>alert" not in text
-    assert html.escape("<script>alert(1)</script>") in text
+    assert html.escape("<script>alert(1)</script>&lt;") in text
     assert "<img src=x>" not in text
     assert text.count("</script>") == 3
     data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
     assert data["questions"][0] == "Is a < b & c?"
     assert data["sides"][0]["reply"][0] == "</script><b>\u2028"
-    assert "| a\\|b |" in markdown(report)
+    written = markdown(report)
+    assert "| a\\|b |" in written
+    assert "&lt;img src=x>" in written
+    assert "&lt;script>alert(1)&lt;/script>&amp;lt;" in written
+    assert re.findall(r"<(?!/?code>)[A-Za-z/!?][^>]*", written) == []
+
+
+def test_what_a_spreadsheet_would_run_is_text_in_the_csv_alone(cases, tmp_path):
+    starts = ("=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "plain")
+    renamed = [
+        case.model_copy(update={"source": starts[number % len(starts)], "group": "=1+1"})
+        for number, case in enumerate(cases[:28])
+    ]
+    run = score_cases(renamed, ConstantLetter("A"), tmp_path / "run")
+    report = build_report(renamed, Run({**run.header, "model": "=cmd"}, run.predictions), draws=100)
+    written = write_report(tmp_path / "report", report)
+    csv_names = [f"'{start}".replace("\r", "\n") for start in starts[:6]]
+    with written["per_case.csv"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows[:7]] == [*csv_names, "plain"]
+    assert {row["model"] for row in rows} == {"'=cmd"}
+    assert {row["group"] for row in rows} == {"'=1+1"}
+    assert not any(row["probability_0"].startswith("'") for row in rows)
+    again = pd.read_parquet(written["per_case.parquet"])
+    assert again["source"][:7].tolist() == list(starts)
+    with written["per_class.csv"].open(newline="") as file:
+        names = [row["name"] for row in csv.DictReader(file) if row["part"] == "source"]
+    assert set(names) == {*csv_names, "plain"}
+
+
+def test_names_of_any_length_fit_the_terminal(cases, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "model-" + "x" * 190 + "-v12"
+    renamed = [
+        case.model_copy(
+            update={"source": f"source{number % 2}-" + "y" * 190, "code": "Z" * 200}
+            | {"option_codes": tuple("Z" * 200 if code == "DR" else code for code in case.option_codes)}
+            if case.code == "DR"
+            else {"source": f"source{number % 2}-" + "y" * 190}
+        )
+        for number, case in enumerate(cases)
+    ]
+    run = score_cases(renamed, ConstantLetter("A"), tmp_path / "run")
+    named = Run({**run.header, "model": f"\x1b[2J{long}"}, run.predictions)
+    report = build_report(renamed, named, named, draws=100)
+    print_report(report)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "\x1b" not in printed
+    assert re.search(r"Z+…Z+ +8 .*0/0", printed), "the figures stand in their columns"
+    assert re.search(r"\?\[2Jmodel-x+…x+-v12", printed.replace("\n", ""))
+    assert long in markdown(report)
+    assert long in page(report)
+
+
+def test_ties_and_letter_mass_are_said(cases):
+    def made(name: str, tied: int, low: int) -> Run:
+        rows = [
+            answered(
+                case.id,
+                letters=[2, 2, 1, 1] if number < tied else [1, 1, 1, 9],
+                answer=case.answer,
+                code=case.code,
+                group=case.group,
+                mass=None if number == 47 else 0.25 if number < low else 0.875,
+            )
+            for number, case in enumerate(cases)
+        ]
+        return run_of(rows, model=name, cases_sha256=cases_sha256(cases))
+
+    report = build_report(cases, made("after", 23, 9), made("before", 1, 0), draws=100)
+    said = holding(report)
+    assert "1 of 48 answers of the run before ties between options; each counts as its expectation." in said
+    assert "23 of 48 answers of the run after tie between options; each counts as its expectation." in said
+    assert f"gives the four letters {percent(0.875)} (median); 9 of 47 answers give them less than half" in said
+    alone = holding(build_report(cases, made("after", 0, 0), draws=100))
+    assert "tie between" not in alone
+    assert "0 of 47 answers give them less than half" in alone
+    tied = case_table(report)
+    tied = tied[(tied["run"] == "after") & tied["tied"]]
+    assert len(tied) == 23
+    assert tied["chosen"].isna().all()
+    assert not tied["correct"].any()
+    assert sorted(tied["case_expectation"].unique()) == [0, 0.5]
+    assert tied["letter_mass"].iloc[0] == 0.25
+    right = sum(case.answer < 2 for case in cases[:23]) / 2 + sum(case.answer == 3 for case in cases[23:])
+    assert report.after.overall.correct == right
+    assert report.change.flips.broken == sum(case.answer == 3 for case in cases[1:23])
 
 
 def test_a_page_over_cases_that_share_images_holds_each_once(cases, runs, tmp_path):

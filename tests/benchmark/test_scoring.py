@@ -1,5 +1,6 @@
 """Rotations, views, what is shown, and several processes: rows that mean the same however they came about."""
 
+import math
 import random
 import signal
 import subprocess
@@ -16,10 +17,11 @@ from oracle import Oracle, pixel_hash
 
 from benchmark import run_mcq
 from benchmark.cases.images import CaseImages, exchanged, open_case_image
-from benchmark.predictions.file import FILE, read_run
+from benchmark.predictions.file import FILE, journal_path, read_journal, read_run
 from benchmark.predictions.scoring import Asking, Processes, score_cases
 from benchmark.scorers.scorer import ConstantLetter, Score
 from benchmark.stats.rotations import PERMUTATIONS, as_asked, as_stored
+from mgll.formats import FormatError
 
 SCRIPT = Path(run_mcq.__file__)
 
@@ -83,6 +85,45 @@ def test_views_that_a_model_does_not_have_are_refused_before_anything_is_written
     with pytest.raises(ValueError, match="read from letters or from text"):
         score_cases(cases, knows(cases), tmp_path, Asking(views=("option",)))
     assert list(tmp_path.iterdir()) == []
+
+
+class Overflows(ConstantLetter):
+    """Gives NaN from the fifth call on, as weights do that are not finite."""
+
+    calls = 0
+
+    def score(self, asks, views):
+        self.calls += 1
+        scores = super().score(asks, views)
+        if self.calls >= 5:
+            scores[1][2] = scores[1][2]._replace(log_probs=(math.nan,) * 4)
+        return scores
+
+
+def test_numbers_that_are_not_finite_end_in_one_line_and_keep_what_was_scored(coloured_cases, tmp_path):
+    cases, asking = coloured_cases(12), Asking(rotations=4, batch_size=2)
+    with pytest.raises(ValueError, match=r"constant:A, case case-009, rotation 2: .* not finite .nan, nan") as error:
+        score_cases(cases, Overflows("A"), tmp_path, asking)
+    assert "\n" not in str(error.value)
+    assert "float32" in str(error.value)
+    assert len(read_journal(journal_path(tmp_path, 0)).predictions) == 8 * 4
+    scorer = ConstantLetter("A")
+    asked = []
+    scorer.score = lambda asks, views: asked.append(len(asks)) or ConstantLetter.score(scorer, asks, views)  # type: ignore[method-assign]
+    assert len(score_cases(cases, scorer, tmp_path, asking).predictions) == 48
+    assert asked == [2, 2, 2], "the check and what was missing"
+
+
+def test_a_finished_file_says_how_many_rows_it_has_and_a_cut_one_is_made_whole(coloured_cases, tmp_path):
+    cases = coloured_cases(9)
+    whole = score_cases(cases, ConstantLetter("A"), tmp_path, Asking(rotations=4))
+    assert whole.header["answers"] == 36
+    content = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(b"".join(content.splitlines(keepends=True)[:20]))
+    with pytest.raises(FormatError, match="19 predictions, but the header says 36"):
+        read_run(tmp_path)
+    score_cases(cases, ConstantLetter("A"), tmp_path, Asking(rotations=4))
+    assert (tmp_path / FILE).read_bytes() == content
 
 
 def test_exchanged_images_are_another_class_and_each_serves_once():

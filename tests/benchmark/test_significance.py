@@ -48,8 +48,20 @@ def test_mid_p_counts_half_of_the_observed_outcome():
     # Both tails of binomial(19, 1/2) from 4 on, less one half of each end: the table of Fagerland et al. has this form.
     expected = 2 * (sum(comb(19, k) for k in range(4)) + comb(19, 4) / 2) / 2**19
     assert mcnemar(np.repeat([1, 0], [4, 15]), np.repeat([0, 1], [4, 15])).mid_p == pytest.approx(expected)
-    assert mcnemar([1, 0], [0, 1]).mid_p == pytest.approx(1)
-    assert mcnemar([1, 1], [1, 1]).mid_p == pytest.approx(1)
+    assert mcnemar([1, 1], [1, 1]).mid_p == 1
+
+
+@pytest.mark.parametrize(("only_before", "only_after"), [(a, b) for a in range(9) for b in range(9) if a + b])
+def test_mid_p_is_more_extreme_outcomes_and_half_of_those_as_extreme(only_before, only_after):
+    n = only_before + only_after
+    distance = abs(only_before - only_after)
+    weights = {k: comb(n, k) for k in range(n + 1)}
+    further = sum(weight for k, weight in weights.items() if abs(2 * k - n) > distance)
+    as_far = sum(weight for k, weight in weights.items() if abs(2 * k - n) == distance)
+    before, after = np.repeat([1, 0], [only_before, only_after]), np.repeat([0, 1], [only_before, only_after])
+    found = mcnemar(before, after)
+    assert found.mid_p == pytest.approx((further + as_far / 2) / 2**n)
+    assert found.p == pytest.approx((further + as_far) / 2**n)
 
 
 def test_mcnemar_refuses_anything_but_right_and_wrong():

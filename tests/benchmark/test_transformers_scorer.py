@@ -112,6 +112,43 @@ def test_the_scores_are_the_models_own_letter_probabilities(host, asked):
     assert score.prompt == HOST.prompt(asked[1].texts[0])
 
 
+def test_the_letters_mass_is_their_share_of_the_whole_vocabulary(host, asked, coloured_cases, tmp_path):
+    score = letters(TransformersScorer(host), asked[:3])[1]
+    model = LlavaForConditionalGeneration.from_pretrained(host).eval()
+    processor = LlavaProcessor.from_pretrained(host)
+    inputs = processor(images=asked[1].image, text=HOST.prompt(asked[1].texts[0]), return_tensors="pt")
+    with torch.no_grad():
+        whole = model(**inputs).logits[0, -1].softmax(-1)
+    expected = whole[processor.tokenizer.convert_tokens_to_ids(list(LETTERS))].sum()
+    assert 0 < score.letter_mass < 1
+    assert score.letter_mass == pytest.approx(float(expected), rel=1e-3)
+    run = score_cases(coloured_cases(4), TransformersScorer(host), tmp_path)
+    assert all(0 < row.letter_mass < 1 for row in run.predictions)
+
+
+def test_equal_logits_in_bfloat16_stay_equal_and_others_stay_apart(host, asked):
+    """Two letters with the same row of the output matrix have the same logit in any precision."""
+    scorer = TransformersScorer(host)
+    scorer._loaded.model.to(torch.bfloat16)
+    ids = scorer._loaded.processor.tokenizer.convert_tokens_to_ids(list(LETTERS))
+    head = scorer._loaded.model.get_output_embeddings().weight
+    with torch.no_grad():
+        head[ids[2]] = head[ids[0]]
+    for score in letters(scorer, asked[:4]):
+        a, b, c, d = score.log_probs
+        assert a == c
+        assert len({a, b, d}) == 3
+        assert math.fsum(map(math.exp, score.log_probs)) == pytest.approx(1, abs=1e-6)
+
+
+def test_weights_that_are_not_finite_end_in_one_line(host, coloured_cases, tmp_path):
+    scorer = TransformersScorer(host)
+    with torch.no_grad():
+        scorer._loaded.model.get_output_embeddings().weight[0, 0] = math.nan
+    with pytest.raises(ValueError, match=r"^tiny-llava, case case-000, rotation 0: .* not finite \(nan, [^\n]*$"):
+        score_cases(coloured_cases(4), scorer, tmp_path)
+
+
 def test_the_image_and_the_order_of_the_options_matter(host, asked):
     scorer = TransformersScorer(host, name="tiny")
     first = asked[0]

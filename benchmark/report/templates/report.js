@@ -31,8 +31,8 @@
     tied: ["Several options tie", (i) => after.picked[i] < 0 && Math.max(...after.permille[i]) > 0],
   };
 
-  const votes = (counts, rotations) => {
-    const named = counts.map((n, k) => [n, k < 4 ? LETTERS[k] : "none"]).filter(([n]) => n > 0);
+  const votes = (counts, rotations, none) => {
+    const named = counts.map((n, k) => [n, k < 4 ? LETTERS[k] : none]).filter(([n]) => n > 0);
     return rotations === 1 ? named[0][1] : named.sort((a, b) => b[0] - a[0]).map(([n, name]) => `${name} ${n}`).join(", ");
   };
 
@@ -41,10 +41,10 @@
     const add = (term, text) => found.append(make("dt", "", term), make("dd", "", text));
     for (const side of data.sides) {
       const when = before ? ` ${side.side}` : "";
-      if (side.orders) add(`Orders${when}`, votes(side.orders[index], side.rotations));
+      if (side.orders) add(`Orders${when}`, votes(side.orders[index], side.rotations, "none or tie"));
       if (side.said) {
         const none = side.said[index][4] === side.rotations;
-        add(`Words${when}`, `“${side.reply[index]}”: ${none ? "no option" : votes(side.said[index], side.rotations)}`);
+        add(`Words${when}`, `“${side.reply[index]}”: ${none ? "no option" : votes(side.said[index], side.rotations, "none")}`);
       }
       if (side.likeliest) add(`Name${when}`, side.likeliest[index] < 0 ? "a tie" : LETTERS[side.likeliest[index]]);
     }
