@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from benchmark.scorers.scorer import REPLY_TOKENS, Ask, AskError, Four, Score, View, renormalised
+from mgll.formats import describe_errors
 from mgll.vocabulary.questions import LETTERS
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class EndpointScorer:
         try:
             return _Answer.model_validate_json(found.content).choices[0]
         except ValidationError as error:
-            raise ValueError(f"the answer is not that of chat/completions: {error}") from error
+            raise ValueError(f"the answer is not that of chat/completions: {describe_errors(error)}") from error
 
     def _letters(self, listed: Sequence[_Token]) -> tuple[Four, float]:
         """Log-probabilities of the letters relative to one another, and the probability of those that are listed."""

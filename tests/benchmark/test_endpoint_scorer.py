@@ -128,6 +128,7 @@ def test_letters_and_replies_are_the_servers_for_every_order(server: Server, ask
             values = opinion(ask.image, text)
             total = math.log(math.fsum(map(math.exp, values)))
             assert score.log_probs == pytest.approx([value - total for value in values])
+            assert score.letter_mass == pytest.approx(min(1, math.exp(total)))
             assert (score.text, score.prompt) == (f"{LETTERS[values.index(max(values))]}.", text)
 
 
@@ -214,6 +215,7 @@ def test_a_letter_that_is_not_listed_is_at_most_as_probable_as_the_last_one(
     a, b, c, d = score.log_probs
     assert (c - d, d - a, a - b) == pytest.approx((4.9, 0, 0), abs=1e-5)
     assert c > d > a == b
+    assert score.letter_mass == pytest.approx(math.exp(-0.1) + math.exp(-5))  # of those that it saw
     assert score.text == "C"
     assert "a letter that is not listed" in capsys.readouterr().err
 
