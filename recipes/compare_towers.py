@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmark.cases.overlap import OverlapCheck, Rule
 from benchmark.cases.training import training_questions
 from benchmark.predictions.file import read_run
 from benchmark.predictions.scoring import Asking
@@ -47,6 +48,7 @@ class CompareSettings:
         mgll: objective of the tower that is grafted.
         train_questions: number of fine-tuning questions; default one for every image and class of it.
         test_questions: number of cases; default the same.
+        overlap: what becomes of test images that stand in `train` under another name: `refuse` to run, `drop` or `keep` them.
         pretrain: settings of both towers, but for objective, seed, manifest and folder.
         finetune: settings of all fine-tunings, but for the seed.
         tokens: token policy of the grafts. With patch tokens a trained connector learns as much of a random tower as of a
@@ -60,6 +62,7 @@ class CompareSettings:
     mgll: ObjectiveName = "mgll"
     train_questions: int | None = None
     test_questions: int | None = None
+    overlap: Rule = "refuse"
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     tokens: TokenPolicy = "pooled"
@@ -134,7 +137,8 @@ def _questions(settings: CompareSettings, split: str) -> Path:
     path = Path(settings.out) / f"{split}.jsonl"
     if not path.is_file():
         count = settings.train_questions if split == "train" else settings.test_questions
-        build_cases(settings.manifest, path, split=split, count=count)  # type: ignore[arg-type]
+        check = OverlapCheck(rule=settings.overlap)
+        build_cases(settings.manifest, path, split, check, count=count)  # type: ignore[arg-type]
     return path
 
 
