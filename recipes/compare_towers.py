@@ -18,6 +18,7 @@ from typing import Literal
 
 from benchmark.cases.case import read_cases
 from benchmark.cases.images import Shown
+from benchmark.cases.overlap import OverlapCheck, Rule
 from benchmark.cases.training import training_questions
 from benchmark.predictions.file import Run, read_run
 from benchmark.predictions.scoring import Asking
@@ -57,6 +58,7 @@ class CompareSettings:
         mgll: objective of the tower that is grafted.
         train_questions: number of fine-tuning questions; default one for every image and class of it.
         test_questions: number of cases; default the same.
+        overlap: what becomes of test images that stand in `train` under another name: `refuse` to run, `drop` or `keep` them.
         pretrain: settings of both towers, but for objective, seed, manifest and folder.
         finetune: settings of all fine-tunings, but for the seed.
         tokens: token policy of the grafts. With patch tokens a trained connector learns as much of a random tower as of a
@@ -71,6 +73,7 @@ class CompareSettings:
     mgll: ObjectiveName = "mgll"
     train_questions: int | None = None
     test_questions: int | None = None
+    overlap: Rule = "refuse"
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     tokens: TokenPolicy = "pooled"
@@ -179,7 +182,8 @@ def _questions(settings: CompareSettings, split: Split, path: Path, seed: int = 
     if not path.is_file():
         count = settings.train_questions if split == "train" else settings.test_questions
         path.parent.mkdir(parents=True, exist_ok=True)
-        build_cases(settings.manifest, path, split=split, count=count, seed=seed)
+        check = OverlapCheck(rule=settings.overlap)
+        build_cases(settings.manifest, path, split, check, count=count, seed=seed)
     return path
 
 

@@ -1,10 +1,12 @@
 from .building import build_cases
 from .case import SCHEMA, Case, check_images, describe, position_test, read_cases, write_cases
-from .overlap import find_overlaps
+from .overlap import OverlapCheck, OverlapError, find_overlaps
 
 __all__ = [
     "SCHEMA",
     "Case",
+    "OverlapCheck",
+    "OverlapError",
     "build_cases",
     "check_images",
     "describe",

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from benchmark.cases.__main__ import _main
 from benchmark.cases.case import SCHEMA, Case, read_cases, write_cases
-from benchmark.cases.overlap import OverlapCheck, find_overlaps
+from benchmark.cases.overlap import OverlapCheck, OverlapError, find_overlaps
 from benchmark.fundus_hash.calibration import copy_bits, plain_hashes, stranger_bits
 from mgll.encoders.vision import vision_encoder
 from mgll.files import sha256
@@ -19,7 +19,7 @@ from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances,
 from mgll.images.looks import look_at
 from mgll.images.preprocessing import Preprocessing, open_image
 from mgll.manifest.__main__ import _main as manifest_main
-from mgll.manifest.grouping import group_photographs
+from mgll.manifest.grouping import group_manifest, group_photographs
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.readers.fundus_folder import read_fundus_folder
 from mgll.synthetic import draw_eye, generate
@@ -253,6 +253,20 @@ def test_a_tower_finds_what_its_manifest_finds(leaky, tmp_path, capsys):
     assert "3 of 24 images asked about were seen" in shown
     assert _main(build_command(tmp_path / "asked.jsonl", out, "--pretraining", str(tmp_path / "cases.md"))) == 1
     assert "header" in capsys.readouterr().err
+
+
+def test_photographs_of_two_public_sets_stand_in_their_training_split(fundus_folder, tmp_path):
+    records = [record for record in read_fundus_folder(fundus_folder)[0] if record.source in ("CSDI", "retina601")]
+    write_manifest(tmp_path / "manifest.jsonl", records)
+    asked = [record for record in records if record.split == "test"]
+    (own,) = OverlapCheck(rule="keep").compare(tmp_path / "manifest.jsonl", "test", asked)
+    assert {Path(image).stem for image in own.found} >= {"csdi_036", "csdi_037", "ret601_glaucoma_018"}
+    assert len(own.found) < 8
+    with pytest.raises(OverlapError, match=r"images asked about were trained on.*csdi_03\d\.jpg, is .*same photograph"):
+        raise OverlapError([own], len(asked), "manifest.jsonl")
+    group_manifest(tmp_path / "manifest.jsonl", tmp_path / "grouped.jsonl")
+    left = read_manifest(tmp_path / "grouped.jsonl", "test")
+    assert not OverlapCheck().compare(tmp_path / "grouped.jsonl", "test", left)[0].found
 
 
 def test_grey_images_are_found_by_file_and_pixels_alone(tmp_path):
