@@ -39,7 +39,7 @@ def answer_letter(document: Document) -> str:
 
 
 def score_losses(document: Document, results: Sequence[Any]) -> dict[str, Any]:
-    """Metrics of a case whose answer is the choice of the smallest loss, the first of equals.
+    """Metrics of a case whose answer is the choice of the smallest loss; of equals each counts as its expectation.
 
     Args:
         document: the case.
@@ -51,13 +51,13 @@ def score_losses(document: Document, results: Sequence[Any]) -> dict[str, Any]:
     losses = [float((ast.literal_eval(found) if isinstance(found, str) else found)[0]) for found in results]
     if not all(math.isfinite(loss) for loss in losses):
         raise ValueError(f"case {document['id']}: losses {losses} are not all finite")
-    return _metrics(document, losses.index(min(losses)))
+    return _metrics(document, [index for index, loss in enumerate(losses) if loss == min(losses)])
 
 
 def score_reply(document: Document, results: Sequence[str]) -> dict[str, Any]:
     """Metrics of a case that was answered in words, `unparsed` among them: 1 where the reply names no option."""
     choice = parse_reply(results[0], document["options"]).choice
-    return _metrics(document, choice) | {"unparsed": float(choice is None)}
+    return _metrics(document, [] if choice is None else [choice]) | {"unparsed": float(choice is None)}
 
 
 def accuracy(items: Sequence[Mapping[str, Any]]) -> float:
@@ -78,12 +78,16 @@ def class_metric(code: str) -> str:
     return f"acc_{code}"
 
 
-def _metrics(document: Document, chosen: int | None) -> dict[str, Any]:
-    """`acc` carries the patient, so that lmms-eval clusters its standard error; `chosen` is only logged."""
-    correct, code = float(chosen == document["answer"]), document["code"]
+def _metrics(document: Document, picked: Sequence[int]) -> dict[str, Any]:
+    """`acc` carries the patient, so that lmms-eval clusters its standard error; `chosen` is only logged.
+
+    Of several options picked each counts as its expectation, and none is logged.
+    """
+    code = document["code"]
+    correct = 1 / len(picked) if document["answer"] in picked else 0.0
     return {
         "acc": {"score": correct, "group": document["group"]},
         "acc_macro": (code, correct),
         class_metric(code): correct,
-        "chosen": chosen,
+        "chosen": picked[0] if len(picked) == 1 else None,
     }

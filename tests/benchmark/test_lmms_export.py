@@ -73,12 +73,19 @@ DOCUMENT = {
 
 
 @pytest.mark.parametrize(
-    ("losses", "chosen"), [([3.0, 2.0, 0.5, 1.0], 2), ([0.5, 2.0, 0.5, 1.0], 0), ([9.0, 9.0, 9.0, 8.9], 3)]
+    ("losses", "chosen", "right"),
+    [
+        ([3.0, 2.0, 0.5, 1.0], 2, 1.0),
+        ([0.5, 2.0, 0.5, 1.0], None, 0.5),
+        ([0.5, 0.5, 2.0, 1.0], None, 0.0),
+        ([9.0, 9.0, 9.0, 8.9], 3, 0.0),
+    ],
 )
 @pytest.mark.parametrize("form", [lambda loss: (loss, False), lambda loss: str((loss, True))])
-def test_the_smallest_loss_is_chosen_in_either_form(losses: list[float], chosen: int, form) -> None:
+def test_the_smallest_loss_is_chosen_in_either_form(
+    losses: list[float], chosen: int | None, right: float, form
+) -> None:
     found = tasks.score_losses(DOCUMENT, [form(loss) for loss in losses])
-    right = float(chosen == 2)
     assert found == {
         "acc": {"score": right, "group": "patient"},
         "acc_macro": ("Cataract", right),

@@ -1,6 +1,7 @@
 """The one command: it explains itself, scores, survives a kill, never mixes runs, and stops at a bad image."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -49,6 +50,32 @@ def test_without_arguments_it_says_what_to_type(tmp_path):
     assert said.returncode == 0
     assert "python benchmark/run_mcq.py --model constant:A --cases demo" in said.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+class NotFinite(ConstantLetter):
+    def score(self, asks, views):
+        return [
+            [score._replace(log_probs=(math.nan,) * 4) for score in scores] for scores in super().score(asks, views)
+        ]
+
+
+def test_a_model_that_gives_nan_ends_in_one_line(cases_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_mcq, "load_scorer", lambda *_: NotFinite("A"))
+    assert run_mcq.main(["--model", "any", "--cases", str(cases_file), "--out", str(tmp_path)]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "nan" in line]
+    assert line.startswith("run_mcq.py: constant:A, case case-000, rotation 0: ")
+    assert "check the checkpoint" in line
+
+
+def test_a_run_to_compare_with_that_was_cut_is_refused_before_scoring(cases_file, tmp_path, capsys):
+    given = ["--model", "constant:A", "--cases", str(cases_file)]
+    assert run_mcq.main([*given, "--out", str(tmp_path / "a")]) == 0
+    path = tmp_path / "a" / FILE
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0].replace(', "answers": 48', ""), *lines[1:31]]))  # cut, and of an earlier version
+    assert run_mcq.main([*given, "--out", str(tmp_path / "b"), "--against", str(tmp_path / "a")]) == 1
+    assert "has 30 of the 48 answers of these cases" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
 
 
 def test_help_needs_neither_torch_nor_pandas():
