@@ -82,19 +82,22 @@ def distances(
 
 
 def near_pairs(
-    hashes: "NDArray[np.uint64]", others: "NDArray[np.uint64]", threshold: int = THRESHOLD
+    hashes: "NDArray[np.uint64]", others: "NDArray[np.uint64] | None" = None, threshold: int = THRESHOLD
 ) -> Iterator[tuple[int, int, int]]:
     """Index among n photographs [n, 4, 4], index among m others [m, 4, 4] and differing bits of each pair that is near enough.
 
-    Which of the two is mirrored changes a few bits; the fewer count, so that a pair is near whichever stands first.
+    Without `others` the photographs are compared with each other, each pair once, the lower index first. Which of the two is
+    mirrored changes a few bits; the fewer count, so that a pair is near whichever stands first.
     """
+    its_all = hashes if others is None else others
     for first in range(0, len(hashes), _CHUNK):
         mine = hashes[first : first + _CHUNK]
-        for second in range(0, len(others), _CHUNK):
-            its = others[second : second + _CHUNK]
+        for second in range(first if others is None else 0, len(its_all), _CHUNK):
+            its = its_all[second : second + _CHUNK]
             bits = np.minimum(distances(mine, its), distances(its, mine, MIRRORED_CROPS).T)
             for row, column in zip(*np.nonzero(bits <= threshold), strict=True):
-                yield first + int(row), second + int(column), int(bits[row, column])
+                if others is not None or first + row < second + column:
+                    yield first + int(row), second + int(column), int(bits[row, column])
 
 
 def _coloured(image: Image.Image) -> bool:
