@@ -20,7 +20,9 @@ Plain `phash` of the whole photograph, 256 bits, has strangers at 12 bits. Kept 
 and 57 % of the brighter copies.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,15 +91,21 @@ def near_pairs(
     Without `others` the photographs are compared with each other, each pair once, the lower index first. Which of the two is
     mirrored changes a few bits; the fewer count, so that a pair is near whichever stands first.
     """
-    its_all = hashes if others is None else others
-    for first in range(0, len(hashes), _CHUNK):
-        mine = hashes[first : first + _CHUNK]
-        for second in range(first if others is None else 0, len(its_all), _CHUNK):
-            its = its_all[second : second + _CHUNK]
+
+    def block(first: int) -> list[tuple[int, int, int]]:
+        mine, near = hashes[first : first + _CHUNK], []
+        for second in range(first if others is None else 0, len(every), _CHUNK):
+            its = every[second : second + _CHUNK]
             bits = np.minimum(distances(mine, its), distances(its, mine, MIRRORED_CROPS).T)
             for row, column in zip(*np.nonzero(bits <= threshold), strict=True):
                 if others is not None or first + row < second + column:
-                    yield first + int(row), second + int(column), int(bits[row, column])
+                    near.append((first + int(row), second + int(column), int(bits[row, column])))
+        return near
+
+    every = hashes if others is None else others
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # counting bits releases the interpreter lock
+        for near in threads.map(block, range(0, len(hashes), _CHUNK)):
+            yield from near
 
 
 def _coloured(image: Image.Image) -> bool:
