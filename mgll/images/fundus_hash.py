@@ -20,7 +20,9 @@ Plain `phash` of the whole photograph, 256 bits, has strangers at 12 bits. Kept 
 and 57 % of the brighter copies.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,19 +84,28 @@ def distances(
 
 
 def near_pairs(
-    hashes: "NDArray[np.uint64]", others: "NDArray[np.uint64]", threshold: int = THRESHOLD
+    hashes: "NDArray[np.uint64]", others: "NDArray[np.uint64] | None" = None, threshold: int = THRESHOLD
 ) -> Iterator[tuple[int, int, int]]:
     """Index among n photographs [n, 4, 4], index among m others [m, 4, 4] and differing bits of each pair that is near enough.
 
-    Which of the two is mirrored changes a few bits; the fewer count, so that a pair is near whichever stands first.
+    Without `others` the photographs are compared with each other, each pair once, the lower index first. Which of the two is
+    mirrored changes a few bits; the fewer count, so that a pair is near whichever stands first.
     """
-    for first in range(0, len(hashes), _CHUNK):
-        mine = hashes[first : first + _CHUNK]
-        for second in range(0, len(others), _CHUNK):
-            its = others[second : second + _CHUNK]
+
+    def block(first: int) -> list[tuple[int, int, int]]:
+        mine, near = hashes[first : first + _CHUNK], []
+        for second in range(first if others is None else 0, len(every), _CHUNK):
+            its = every[second : second + _CHUNK]
             bits = np.minimum(distances(mine, its), distances(its, mine, MIRRORED_CROPS).T)
             for row, column in zip(*np.nonzero(bits <= threshold), strict=True):
-                yield first + int(row), second + int(column), int(bits[row, column])
+                if others is not None or first + row < second + column:
+                    near.append((first + int(row), second + int(column), int(bits[row, column])))
+        return near
+
+    every = hashes if others is None else others
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # counting bits releases the interpreter lock
+        for near in threads.map(block, range(0, len(hashes), _CHUNK)):
+            yield from near
 
 
 def _coloured(image: Image.Image) -> bool:

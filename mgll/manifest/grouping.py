@@ -189,9 +189,8 @@ def _matches(looks: Sequence[Look | ImageError], threshold: int) -> Iterator[Mat
                 if first != place:
                     yield Match("same file" if sign == "file" else "same pixels", first, place)
     places, hashes = stacked_hashes(looks)
-    for first, second, bits in near_pairs(hashes, hashes, threshold):
-        if first < second:
-            yield Match("same photograph", places[first], places[second], bits)
+    for first, second, bits in near_pairs(hashes, threshold=threshold):
+        yield Match("same photograph", places[first], places[second], bits)
 
 
 def _root(joined: list[int], number: int) -> int:

@@ -15,7 +15,7 @@ from benchmark.fundus_hash.calibration import copy_bits, plain_hashes, stranger_
 from mgll.encoders.vision import vision_encoder
 from mgll.files import sha256
 from mgll.formats import read_header
-from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
+from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes, near_pairs
 from mgll.images.looks import look_at
 from mgll.images.preprocessing import Preprocessing, open_image
 from mgll.manifest.__main__ import _main as manifest_main
@@ -309,6 +309,20 @@ def test_distances_equal_counting_bit_by_bit():
                 for mine, its in CROPS + MIRRORED_CROPS
             )
             assert distances(first, second)[row, column] == naive
+
+
+def test_near_pairs_are_those_of_all_distances_in_either_order():
+    rng = np.random.default_rng(1)
+    hashes = rng.integers(0, 2**63, (600, 4, 4), dtype=np.uint64)
+    hashes[500:] = hashes[:100] ^ rng.integers(0, 2, (100, 4, 4), dtype=np.uint64)  # within 16 bits, over three blocks
+    bits = np.minimum(distances(hashes, hashes), distances(hashes, hashes).T)
+    expected = {(row, column) for row, column in zip(*np.nonzero(bits <= THRESHOLD), strict=True) if row < column}
+    assert len(expected) == 100
+    found = list(near_pairs(hashes))
+    assert {(row, column) for row, column, _ in found} == expected
+    assert all(bits[row, column] == near for row, column, near in found)
+    between = {(row, column + 300) for row, column, _ in near_pairs(hashes[:300], hashes[300:])}
+    assert between == {(row, column) for row, column in expected if row < 300 <= column}
 
 
 @pytest.mark.slow
