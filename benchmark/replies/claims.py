@@ -185,6 +185,7 @@ def _doubted(text: str, match: re.Match[str]) -> bool:
         or sentence_after.endswith("?")
         or doubts.NOT_STATED.search(_clause_before(text, claim.start))
         or _not_meant(sentence_before)
+        or (hearsay.HANGING.search(sentence_before) and not hearsay.MEANT.search(sentence_before))
         or _not_meant(sentence_after)
         or hearsay.DENIED_LAST.search(re.split(r"[,;]", sentence_after)[0])
     )

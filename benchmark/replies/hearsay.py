@@ -149,3 +149,22 @@ DENIED_LAST = re.compile(
     "|\\b(?:nicht|n'est pas|no es|non è|nao é|не)\\b(?=[^,;]{0,20}$)",
     re.IGNORECASE,
 )
+
+#: Right before a statement: it hangs on a clause, which only those of `MEANT` make the model's own.
+HANGING = re.compile(
+    r"(?<!\w)(?:(?:that|dass|daß|que|che|что|أن|إن|بأن)\s(?:(?:the|la|le|el|il|l'|die|a|o)\s?)?)\Z"
+    r"|(?:说|說|以为|认为|相信|觉得|回答|答|声称)(?:正确)?\Z",
+    re.IGNORECASE,
+)
+MEANT = re.compile(
+    r"\b(?:i (?:\w+ )?(?:think|believe|say|conclude|am (?:sure|confident|certain))|i'm (?:sure|confident"
+    r"|certain)|clear|evident|obvious|follows|means?"
+    r"|suggests?|indicates?|shows?|confirms?|supports?|concludes?|know|likely|so)\b"
+    r"|\b(?:je (?:pense|crois|dirais|conclus|suis (?:sur|certain)e?)|clair|evident|montre\w*|donc|parce"
+    r"|puisque|est-ce)\b"
+    r"|\b(?:creo|pienso|diria|concluyo|claro|porque|ya|asi|opino|considero|estoy segur\w)\b|\b(?:penso|credo"
+    r"|direi|ritengo|chiaro|concludo|perche|poiche)\b"
+    r"|\b(?:acho|acredito|penso|diria|concluo|claro|ja)\b|\b(?:ich|klar|sodass|so)\b|\bя\b|ясно|очевидно"
+    r"|потому|так|我|أعتقد|أظن|أرى|لأن|حيث|الواضح",
+    re.IGNORECASE,
+)

@@ -70,7 +70,7 @@ _ANSWER = _any(
     + _any(
         r"ans(?!\w)|answer(?!\s(?:options|choices))|choice(?=\sis\b)|correct(?=\s?:)|diagnosis|prediction"
         r"|impression|response|output",
-        r"conclusion|antwort|losung|diagnose|reponse|diagnostic|respuesta|diagnostico|resposta|risposta"
+        r"conclusion|antwort(?!en)|losung|diagnose|reponse|diagnostic|respuesta|diagnostico|resposta|risposta"
         r"|diagnosi|antwoord|odpowiedz",
         r"cevap|yanit|jawaban|đap an|ответ|диагноз|उत्तर|(?:ف|و)?الإجابة(?: الصحيحة| النهائية)?|(?:ف"
         r"|و)?الجواب(?: الصحيح)?|التشخيص|الخيار الصحيح",
