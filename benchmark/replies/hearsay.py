@@ -152,8 +152,8 @@ DENIED_LAST = re.compile(
 
 #: Right before a statement: it hangs on a clause, which only those of `MEANT` make the model's own.
 HANGING = re.compile(
-    r"(?<!\w)(?:(?:that|dass|daß|que|che|что|أن|إن|بأن)\s(?:(?:the|la|le|el|il|l'|die|a|o)\s?)?)\Z"
-    r"|(?:说|說|以为|认为|相信|觉得|回答|答|声称)(?:正确)?\Z",
+    r"(?<!\w)(?:(?:that|dass|daß|que|che|что|أن|إن|بأن)\s(?:l'|[\w']+\s){0,4})\Z"
+    r"|(?:说|說|表明|证明|写着|写道|以为|认为|相信|觉得|回答|答|声称)(?:正确)?\Z",
     re.IGNORECASE,
 )
 MEANT = re.compile(
