@@ -183,11 +183,11 @@ def _doubted(text: str, match: re.Match[str]) -> bool:
     return bool(
         rejected
         or sentence_after.endswith("?")
-        or doubts.NOT_STATED.search(_clause_before(text, claim.start))
+        or _found(doubts.NOT_STATED, _clause_before(text, claim.start))
         or _not_meant(sentence_before)
         or (hearsay.HANGING.search(sentence_before) and not hearsay.MEANT.search(sentence_before))
         or _not_meant(sentence_after)
-        or hearsay.DENIED_LAST.search(re.split(r"[,;]", sentence_after)[0])
+        or _found(hearsay.DENIED_LAST, re.split(r"[,;]", sentence_after)[0])
     )
 
 
@@ -201,6 +201,11 @@ def _sentence_before(text: str, position: int) -> str:
 def _not_meant(words: str) -> bool:
     """Whether words beside a statement make it a doubt, a condition, or what others say."""
     return bool(doubts.UNSURE.search(words) or hearsay.DOUBTED.search(words) or hearsay.HEARSAY.search(words))
+
+
+@lru_cache(maxsize=1024)
+def _found(pattern: re.Pattern[str], words: str) -> bool:
+    return bool(pattern.search(words))
 
 
 def _clause_before(text: str, position: int) -> str:

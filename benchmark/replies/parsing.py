@@ -5,7 +5,8 @@ A reply answers where it is a letter or the name of an option, begins with one, 
 name. Anything that is not clearly one option is no answer, which counts as wrong: a missed answer costs less than an invented one.
 
 Decisions worth knowing:
-- The reply ends where the model begins another turn ("\n\nQuestion: ..."); of a `<think>` block only what follows counts.
+- The reply ends where the model begins another turn ("\n\nQuestion: ..."); of reasoning in any dialect only what follows counts.
+- An answer that is doubted, reported as another's, or taken back is none, in whatever of ten languages.
 - Only Latin letters are letters (full-width ones included). Cyrillic `В` is the third letter of its alphabet and looks like the
   Latin second: such look-alikes name nothing. Nor do numbers ("2").
 - Names count as they are asked: case, hyphens, plural, accents and British or American spelling may differ; synonyms,

@@ -100,6 +100,11 @@ _IS_CORRECT = (
 )
 _START = r"(?:\A|[\n.,;:!?(]\s?|\b(?:that|think|believe|so|therefore|thus|hence|but|while|whereas)\s)"
 
+_THEREFORE = _any(
+    r"(?:therefore|thus|hence|so|in conclusion|daher|somit|folglich|donc|por (?:lo )?tanto|asi que|quindi"
+    r"|dunque|portanto|logo)(?!\w)",
+    "значит|следовательно|поэтому|所以|因此|따라서|よって|したがって|لذلك|إذن",
+)
 #: Statements that what they name is the answer. Only the first has the groups `final` and `gap`.
 STATED = (
     _pattern(
@@ -109,7 +114,7 @@ STATED = (
     _pattern(
         rf"\bi(?:'d|'ll| would| will| must)? (?:choose|select|pick|go with|opt for|answer|chose|selected):? {_OPTION}"
     ),
-    _pattern(rf"(?:\A|[\n.,;:!?]\s?)(?:therefore|thus|hence|so|in conclusion)[,:]? {_SURELY}{_OPTION}"),
+    _pattern(rf"(?:\A|[\n.,;:!?]\s?){_THEREFORE}[,:]?\s?{_SURELY}{_OPTION}"),
     _pattern(rf"{_START}{_OPENED_LETTER}(?:{_THEN}(?P<text>{_NAME}))?+{_IS_CORRECT}"),
     _pattern(rf"{_START}{_THE}(?P<name>{_MARK})(?:\s?[(]?{_OPTIONAL_WORD}(?P<after>{_LETTER}))?+{_IS_CORRECT}"),
     _pattern(rf"(?:应?选择?|應選|選択|选项(?:是|为)?)\s?:?\s?{_OPTION}"),
