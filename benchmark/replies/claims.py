@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
-from benchmark.replies import doubts, phrases
+from benchmark.replies import doubts, hearsay, phrases
 from benchmark.replies.text import MARKS, OTHER, SYNONYM_MARKS
 from mgll.vocabulary.questions import LETTERS
 
@@ -86,6 +87,17 @@ def hedged(text: str, option: int) -> bool:
     return False
 
 
+def others_behind(text: str, option: int) -> bool:
+    """Whether text behind the last claim mentions another option by letter without denying it."""
+    return any(
+        LETTERS.find(match[0].upper()[-1]) not in (option, -1)
+        and not doubts.DENIED.search(_clause_before(text, match.start()))
+        and not doubts.DENIED_AFTER.match(text, match.end())
+        and not phrases.EXPLAINED.match(text, match.end())
+        for match in phrases.MENTIONED.finditer(text)
+    )
+
+
 def _statements(text: str) -> Iterator[Claim]:
     """Claims by phrases that state an answer, and what is listed beside them."""
     for pattern in (*phrases.STATED, *phrases.SAID):
@@ -99,7 +111,7 @@ def _statements(text: str) -> Iterator[Claim]:
 def _fills_gap(match: re.Match[str]) -> bool:
     """Whether nothing between "answer" and "is" speaks of an option or to the contrary ("the answer A is wrong, B is ...")."""
     gap = match.groupdict().get("gap") or ""
-    return not re.search(rf"(?<!\w)[A-H](?!\w)|[{MARKS}]", gap) and not doubts.NOT_STATED.search(gap)
+    return not (re.search(rf"(?<!\w)[A-H](?!\w)|[{MARKS}]", gap) or doubts.NOT_STATED.search(gap) or _not_meant(gap))
 
 
 def _bare(text: str, stated: Sequence[Claim]) -> Iterator[Claim]:
@@ -114,7 +126,7 @@ def _bare(text: str, stated: Sequence[Claim]) -> Iterator[Claim]:
         beyond = set(letters) >= set(LETTERS) or not phrases.ENUMERATED.match(lines[-1])
         only_options = [False] * (len(lines) - 1) + [only_options[-1] and beyond]
     elif not phrases.ANSWER_TO_Q.match(text):
-        beginning = phrases.BEGINNING.match(text)
+        beginning = phrases.BEGINNING.match(text) or phrases.BRACKETED_BEGINNING.match(text)
         if beginning and not _doubted(text, beginning):
             yield from _with_others(text, _claim(beginning, "said"))
         elif (rival := phrases.RIVAL_BEGINNING.match(text)) and not _doubted(text, rival):
@@ -124,6 +136,8 @@ def _bare(text: str, stated: Sequence[Claim]) -> Iterator[Claim]:
         if only_options[number]:
             atoms = [_claim(atom, "said", start) for atom in phrases.ATOM.finditer(line)]
             after_sentence = number == len(lines) - 1 and lines[number - 1].endswith((".", "!"))
+            if start and _not_meant(_sentence_before(text, start)):
+                atoms = []
             if only_options[0] or after_sentence or any(atom.by_letter for atom in atoms):
                 yield from atoms
         start += len(line) + 1
@@ -158,7 +172,7 @@ def _claim(match: re.Match[str], strength: Strength, offset: int = 0) -> Claim:
 def _doubted(text: str, match: re.Match[str]) -> bool:
     """Whether the sentence around a claim denies it, doubts it, asks, or judges the option instead of choosing it."""
     claim = _claim(match, "stated")
-    sentence_before = re.split(r"[.!\n]", text[max(0, claim.start - 120) : claim.start])[-1]
+    sentence_before = _sentence_before(text, claim.start)
     rest = text[claim.end :][:150]
     end = re.search(r"[.!?\n]", rest)
     sentence_after = rest[: end.end()] if end else rest
@@ -169,10 +183,29 @@ def _doubted(text: str, match: re.Match[str]) -> bool:
     return bool(
         rejected
         or sentence_after.endswith("?")
-        or doubts.NOT_STATED.search(_clause_before(text, claim.start))
-        or doubts.UNSURE.search(sentence_before)
-        or doubts.UNSURE.search(sentence_after)
+        or _found(doubts.NOT_STATED, _clause_before(text, claim.start))
+        or _not_meant(sentence_before)
+        or (hearsay.HANGING.search(sentence_before) and not hearsay.MEANT.search(sentence_before))
+        or _not_meant(sentence_after)
+        or _found(hearsay.DENIED_LAST, re.split(r"[,;]", sentence_after)[0])
     )
+
+
+def _sentence_before(text: str, position: int) -> str:
+    """The sentence up to a place, over lines that end in a colon or comma, and without what a "but" contrasts."""
+    before = re.split(r"[.!?]|(?<![:,])\n", text[max(0, position - 200) : position])[-1]
+    return doubts.BUT.split(before)[-1]
+
+
+@lru_cache(maxsize=1024)  # replies that repeat themselves ask the same thousands of times
+def _not_meant(words: str) -> bool:
+    """Whether words beside a statement make it a doubt, a condition, or what others say."""
+    return bool(doubts.UNSURE.search(words) or hearsay.DOUBTED.search(words) or hearsay.HEARSAY.search(words))
+
+
+@lru_cache(maxsize=1024)
+def _found(pattern: re.Pattern[str], words: str) -> bool:
+    return bool(pattern.search(words))
 
 
 def _clause_before(text: str, position: int) -> str:

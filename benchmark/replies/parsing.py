@@ -5,7 +5,8 @@ A reply answers where it is a letter or the name of an option, begins with one, 
 name. Anything that is not clearly one option is no answer, which counts as wrong: a missed answer costs less than an invented one.
 
 Decisions worth knowing:
-- The reply ends where the model begins another turn ("\n\nQuestion: ..."); of a `<think>` block only what follows counts.
+- The reply ends where the model begins another turn ("\n\nQuestion: ..."); of reasoning in any dialect only what follows counts.
+- An answer that is doubted, reported as another's, or taken back is none, in whatever of ten languages.
 - Only Latin letters are letters (full-width ones included). Cyrillic `В` is the third letter of its alphabet and looks like the
   Latin second: such look-alikes name nothing. Nor do numbers ("2").
 - Names count as they are asked: case, hyphens, plural, accents and British or American spelling may differ; synonyms,
@@ -19,8 +20,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmark.replies import doubts, phrases
-from benchmark.replies.claims import Claim, affirmed, affirmed_beside, find_claims, find_descriptions, hedged
+from benchmark.replies import doubts, phrases, retractions
+from benchmark.replies.claims import (
+    Claim,
+    affirmed,
+    affirmed_beside,
+    find_claims,
+    find_descriptions,
+    hedged,
+    others_behind,
+)
+from benchmark.replies.paraphrases import contradicts
+from benchmark.replies.settled import settled
 from benchmark.replies.text import MARKS, OTHER, marked, plain
 from mgll.vocabulary.questions import LETTERS
 
@@ -67,13 +78,13 @@ def parse_reply(text: str, options: Sequence[str]) -> Reply:
     if not text:
         return Reply(None, "empty")
     text = phrases.RESTATED.sub("\n", marked(text, options)).strip()
-    text = phrases.RULED_OUT.sub(" ", text)
+    text = phrases.RULED_OUT.sub(" ", settled(text)).strip()
     claims = find_claims(text)
     only_rivals = all(claim.strength == "rival" for claim in claims)
-    return _by_descriptions(text) if only_rivals else _by_claims(text, claims)
+    return _by_descriptions(text) if only_rivals else _by_claims(text, claims, options)
 
 
-def _by_claims(text: str, claims: list[Claim]) -> Reply:
+def _by_claims(text: str, claims: list[Claim], options: Sequence[str]) -> Reply:
     """The option on which all claims agree, unless something speaks against it."""
     if finals := [claim.start for claim in claims if claim.strength == "final"]:
         claims = [claim for claim in claims if claim.start >= finals[0]]
@@ -83,7 +94,8 @@ def _by_claims(text: str, claims: list[Claim]) -> Reply:
     refused = doubts.REFUSED.search(text)
     if only_said and refused and refused.start() < min(claim.start for claim in claims):
         return Reply(None, "refusal")
-    if doubts.RETRACTED.search(text, max(claim.end for claim in claims)):
+    first, last = min(claim.end for claim in claims), max(claim.end for claim in claims)
+    if retractions.RETRACTED.search(text, first) or retractions.DISOWNED.search(text, last):
         return Reply(None, "hedged")
     chosen = {claim.option for claim in claims}
     lettered = [claim for claim in claims if claim.by_letter]
@@ -97,6 +109,10 @@ def _by_claims(text: str, claims: list[Claim]) -> Reply:
         return Reply(None, "no option named")
     if rivals - {option}:
         return Reply(None, "two answers")
+    if others_behind(text[last:], option):
+        return Reply(None, "two answers")
+    if any(contradicts(text[claim.end :], option, options) for claim in lettered if claim.name is None):
+        return Reply(None, "letter and text disagree")
     against = _against(text, option, claims, only_said)
     return Reply(None, against) if against else Reply(option, "letter" if lettered else "option text")
 
@@ -128,7 +144,7 @@ def _by_descriptions(text: str) -> Reply:
     described = {claim.option for claim in find_descriptions(text)}
     if len(described) == 1 and affirmed(text) <= described and OTHER not in described and not letters:
         option = described.pop()
-        if not (hedged(text, option) or doubts.UNSURE.search(text) or doubts.RETRACTED.search(text)):
+        if not (hedged(text, option) or doubts.UNSURE.search(text) or retractions.RETRACTED.search(text)):
             return Reply(option, "option text")
     if not letters and not any(mark in text for mark in MARKS[:OTHER]):
         return Reply(None, "no option named")

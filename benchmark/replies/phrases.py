@@ -29,15 +29,20 @@ _CAPITAL = "(?-i:[A-Z])"
 _NO_ABBREVIATION = rf"(?![{LATIN}])(?! (?-i:(?!{_any('because|the|this|there|it|as|an?|since|in')}\b)[a-z]|[A-Z]\.))"
 #: What may follow the option in a statement: not a question mark, nor `or`, `and` or another word with which a name goes on.
 _END = _any(
-    rf"(?=\s?(?:\Z|\n|[;!,)\]](?![{LATIN}])|:(?!\s?[{LATIN}]*\d)|\.{_NO_ABBREVIATION}|- |[(](?!\d|[A-Z]\s?\))|'d.r\b))",
-    r"(?=\s?(?:です|だ|である|입니다|이다|है|选项(?![不错])))",
+    rf"(?=\s?(?:\Z|\n|[;!,)\]](?![{LATIN}])|:(?!\s?[{LATIN}]*\d)|\.{_NO_ABBREVIATION}|- |[(](?!\d|[A-Z]\s?\))"
+    rf"|'d.r\b))",
+    r"(?=\s?(?:です|だ|であり|である|で,|でしょう|となります|となる|입니다|이다|이고|이며|예요|이에요|है"
+    r"|选项(?![不错])))",
     r"(?=\s(?:answer|explanation|reason|reasoning|rationale|justification|confidence)\s?:)",
     r"(?=\s(?:because|as|since|due to|based on|given|with|in this|in the|for this|here|rather than|instead)\b)",
-    r"(?=\s(?:weil|da|porque|car)\b)",
+    r"(?=\s(?:weil|da|denn|porque|car|parce|puisque|ya que|perche|poiche|pois|já que|потому|так как|поскольку"
+    r"|لأن|لأنه)\b)",
+    "(?=\\s?(?:因为|由于))",
 )
 _THE = r"(?:(?:the|an?|la|le|el|il|lo|o|die|der|das|een|het)\s|l')?"
 _WORD = _any(
-    r"option|choice|letter|answer|ans\.?|buchstabe|antwort|lettre|reponse|opcion|respuesta|alternativa|letra|opcao|resposta",
+    r"option|choice|letter|answer|ans\.?|buchstabe|antwort|lettre|reponse|opcion|respuesta|alternativa|letra"
+    r"|opcao|resposta",
     r"opzione|lettera|risposta|вариант|(?:dogru )?cevap|(?:सही )?उत्तर|选项|選項|选择",
 )
 _OPTIONAL_WORD = rf"(?:{_WORD}\s?:?\s?)?"
@@ -56,19 +61,23 @@ _SURELY = r"(?:(?:most |very |highly )?{}[:,]?\s)?".format(
     )
 )
 _RIGHT = _any(
-    "correct|right|best|final|appropriate|accurate|likely|probable|reasonable|plausible|chosen|selected|my|richtige|korrekte|beste",
+    "correct|right|best|final|appropriate|accurate|likely|probable|reasonable|plausible|chosen|selected|my"
+    "|richtige|korrekte|beste",
     "bonne|meilleure|correcta|mejor|correta|melhor|corretta|migliore|juiste|правильный|верный|正确|最佳|正しい|正確な",
 )
 _ANSWER = _any(
     rf"(?<![{LATIN}])"
     + _any(
-        r"ans(?!\w)|answer(?!\s(?:options|choices))|choice(?=\sis\b)|correct(?=\s?:)|diagnosis|prediction|impression|response|output",
-        r"conclusion|antwort|losung|diagnose|reponse|diagnostic|respuesta|diagnostico|resposta|risposta|diagnosi|antwoord|odpowiedz",
-        r"cevap|yanit|jawaban|đap an|ответ|диагноз|उत्तर|الإجابة(?: الصحيحة)?|الجواب",
+        r"ans(?!\w)|answer(?!\s(?:options|choices))|choice(?=\sis\b)|correct(?=\s?:)|diagnosis|prediction"
+        r"|impression|response|output",
+        r"conclusion|antwort(?!en)|losung|diagnose|reponse|diagnostic|respuesta|diagnostico|resposta|risposta"
+        r"|diagnosi|antwoord|odpowiedz",
+        r"cevap|yanit|jawaban|đap an|ответ|диагноз|उत्तर|(?:ف|و)?الإجابة(?: الصحيحة| النهائية)?|(?:ف"
+        r"|و)?الجواب(?: الصحيح)?|التشخيص|الخيار الصحيح",
         rf"{_RIGHT}\s(?:option|choice|letter|condition|disease|opcion|opcao|opzione|alternativa|lettre|letra)",
         rf"(?:option|choice|opcion|opcao|opzione|alternativa)\s{_RIGHT}",
     ),
-    "答案|正解|答え|回答|诊断|診断|정답|답|진단",
+    "答案|正解|答え|回答|诊断|診断|정답|(?<!오)답|진단",
 )
 _IS = _any(
     r"\s?[:=]|\s-(?=\s)|\s?\n",
@@ -80,7 +89,8 @@ _IT_IS = _any("(?:it|this)(?: is| would be| appears to be| seems to be|'s)", "(?
 _IS_CORRECT = (
     rf"[)\]]?\s(?:is|are|would be|seems|ist|est|es|é|è)\s(?:clearly |definitely )?{_THE}"
     + _any(
-        r"correct|right(?! eye| fundus)|accurate|best|answer|most (?:likely|probable|reasonable|appropriate|plausible|accurate)",
+        r"correct|right(?! eye| fundus)|accurate|best|answer|most (?:likely|probable|reasonable|appropriate"
+        r"|plausible|accurate)",
         r"richtig|korrekt|(?:richtige|beste) antwort|correcte?|bonne reponse|correcta|correta|corretta",
         r"(?:reponse|respuesta|resposta|risposta)(?:\s\w+)?",
     )
@@ -90,6 +100,11 @@ _IS_CORRECT = (
 )
 _START = r"(?:\A|[\n.,;:!?(]\s?|\b(?:that|think|believe|so|therefore|thus|hence|but|while|whereas)\s)"
 
+_THEREFORE = _any(
+    r"(?:therefore|thus|hence|so|in conclusion|daher|somit|folglich|donc|por (?:lo )?tanto|asi que|quindi"
+    r"|dunque|portanto|logo)(?!\w)",
+    "значит|следовательно|поэтому|所以|因此|따라서|よって|したがって|لذلك|إذن",
+)
 #: Statements that what they name is the answer. Only the first has the groups `final` and `gap`.
 STATED = (
     _pattern(
@@ -99,7 +114,7 @@ STATED = (
     _pattern(
         rf"\bi(?:'d|'ll| would| will| must)? (?:choose|select|pick|go with|opt for|answer|chose|selected):? {_OPTION}"
     ),
-    _pattern(rf"(?:\A|[\n.,;:!?]\s?)(?:therefore|thus|hence|so|in conclusion)[,:]? {_SURELY}{_OPTION}"),
+    _pattern(rf"(?:\A|[\n.,;:!?]\s?){_THEREFORE}[,:]?\s?{_SURELY}{_OPTION}"),
     _pattern(rf"{_START}{_OPENED_LETTER}(?:{_THEN}(?P<text>{_NAME}))?+{_IS_CORRECT}"),
     _pattern(rf"{_START}{_THE}(?P<name>{_MARK})(?:\s?[(]?{_OPTIONAL_WORD}(?P<after>{_LETTER}))?+{_IS_CORRECT}"),
     _pattern(rf"(?:应?选择?|應選|選択|选项(?:是|为)?)\s?:?\s?{_OPTION}"),
@@ -108,13 +123,90 @@ STATED = (
         _any("正确|正解|正しい|정답|最可能|最合适|最佳"),
     ),
 )
+#: More of them in the ten languages: what is right, is chosen, or remains.
+STATED += (
+    _pattern(
+        rf"(?:(?<![{LATIN}\u0400-\u04ff])(?:(?:la|le|el|il|o|a|the|quella|aquella|celle|die|das|lo)\s)?",
+        _any(
+            r"correct|right|most likely|likeliest|richtig|korrekt|zutreffend|am (?:ehesten"
+            r"|wahrscheinlichsten)|correcte|bonne|plus probable",
+            r"correct[ao]|buena|mas probable|giust[ao]|corrett[ao]|esatt[ao]|piu probabile|corret[ao]"
+            r"|cert[ao]|mais provavel",
+            r"правильн(?:о|ый|ая)|верн(?:о|ый|ая)|вероятнее всего",
+        ),
+        r"(?:\s?:|\s-|\s(?:is|ist|ware|est|es|è|é|seria|это)(?:\s(?:daher|also|donc|quindi|entonces|portanto"
+        r"|clearly|therefore))?(?=[\s:]))",
+        r"|(?:正确|對|正確)的?(?:选项|答案)?(?:是|为)|最可能的?是|正しい(?:選択肢|答え|の)?は"
+        r"|最も可能性が高いのは|(?:맞는|옳은|올바른) (?:것은|답은|보기는)|가장 가능성이 높은 것은",
+        rf"|(?<!\w)(?:و|ف)?(?:الصحيح|الأرجح|الصواب|الأكثر احتمالا)(?:\sهو|\sهي|\s?:))\s?{_OPTION}",
+    ),
+    _pattern(
+        r"(?:(?<![\w'])(?:",
+        r"ich (?:wahle|nehme|entscheide mich fur)|je (?:choisis|choisirais|retiens|selectionne|prends"
+        r"|opte pour)|elijo|elegiria|escojo|selecciono|opto por|me quedo con"
+        r"|scelgo|sceglierei|seleziono|opto per|escolho|escolheria|seleciono|fico com|(?:я )?(?:выбираю"
+        r"|выберу|выбрал|выбрала)|(?:س)?[أا]ختار|(?:going|i am going|i'm going) with|my choice is|select)",
+        rf":?\s|选择?\s?:?\s?|選ぶのは\s?){_SURELY}{_OPTION}",
+    ),
+    _pattern(
+        rf"\bich (?:wurde|werde|mochte) {_THE}{_OPTIONAL_WORD}(?P<letter>{_LETTER})\s(?:wahlen|nehmen|ankreuzen)\b"
+    ),
+    _pattern(
+        rf"(?:\A|[\n.,;:!?\s])(?P<letter>{_LETTER})\s?(?:を\s?(?:選び|選択し|選ぶ|選択|選んだ)|(?:을|를"
+        rf"|번을)?\s?(?:선택|고르|고릅|골라|택하|택합))"
+    ),
+    _pattern(
+        r"(?:\A|[\n.,;:!?]\s?|\b(?:so|hence|therefore|also|donc|quindi|portanto|und|et|y|e|и)\s|따라서 |所以"
+        r"|そのため)",
+        rf"(?:(?:la|le|el|il|a|l'|the|die|o)\s?)?{_OPTIONAL_WORD}(?:(?:الخيار|الإجابة|вариант|ответ|选项"
+        rf"|選択肢|보기|선택지)\s?)?(?P<letter>{_LETTER})",
+        rf"(?:{_THEN}(?P<text>{_NAME}))?\s?",
+        _any(
+            r"(?:是)?(?:正确|正確)(?:的)?|对(?=\s?[.,!\n]|\Z)|が正し|が正解|(?:가|이|는|은)?\s?(?:정답|맞|옳)",
+            r"(?:esta|é|es|est|è|ist|is) (?:a |la |the |die )?(?:correct[ao]|corret[ao]|corrett[ao]|certa"
+            r"|giusta|correcte?|richtig|korrekt|right)(?!\w)",
+            r"(?:-\s?|это\s)?(?:правильн(?:ый|о|ая)|верн(?:ый|о|ая)|верен|верна)(?!\w)|(?:هو "
+            r"|هي )?(?:ال)?صحيحة?(?!\w)",
+        ),
+    ),
+    _pattern(
+        rf"\b(?:ist|lautet|ware) (?:die )?(?:(?:richtige|korrekte|beste|wahrscheinlichste) )?(?:antwort"
+        rf"|losung|diagnose)(?: daher| also)? {_OPTION}"
+    ),
+    _pattern(
+        rf"\bist {_THE}{_OPTIONAL_WORD}(?P<letter>{_LETTER}) (?:die )?(?:richtige? ?(?:antwort|losung"
+        rf"|option)?|korrekt|am wahrscheinlichsten)(?=\s?(?:[.,;!\n]|\Z))"
+    ),
+    _pattern(
+        r"(?:(?<![\w'])(?:(?:only|just)? ?remains?|leav(?:es|ing)(?: us)?(?: with)?|left with|(?:es |daher "
+        r"|also |dann |somit )?bleibt|bleiben|(?:il )?(?:ne )?reste|queda|nos queda|rimane|resta|sobra"
+        r"|оста[её]тся|остался"
+        r"|(?:و|ف)?[يت]بقى)(?: (?:only|just|nur|noch|also|daher|dann|somit|donc|que|plus que|solo|entonces"
+        r"|soltanto|quindi|apenas|so|portanto|только|лишь|فقط|سوى|us with|as|option|antwort)){0,3}:?\s"
+        rf"|(?:只|仅|就)?剩下?的?(?:是|只有|就是)?\s?|残るのは\s?|(?:남는|남은) (?:것은|답은|보기는|건)\s?){_OPTION}"
+    ),
+    _pattern(
+        rf"{_START}(?:(?:только|solo|nur|only|seule?|somente|apenas|只有|فقط)\s?)?{_OPENED_LETTER}(?:{_THEN}(?P<text>{_NAME}))?\s?",
+        _any(
+            r"(?:(?:is|'s) (?:the only (?:one|option|answer) )?(?:left|remaining)|remains?|bleibt(?: ubrig)?"
+            r"|reste|queda|rimane|resta|оста[её]тся)(?!\w)(?=\s?(?:[.,;!\n]|\Z))",
+            r"(?:のみ|だけ)?(?:が|しか)残(?:る|り)|(?:만|이|가)?\s?남(?:는다|습니다|게|아)",
+        ),
+    ),
+)
 #: The same, with less weight: what else the reply names speaks against it.
 SAID = (
     _pattern(rf"\bi(?:'d| would)? (?:say|think|believe)(?: that)?(?: {_IT_IS})?:? {_SURELY}{_OPTION}"),
     _pattern(rf"{_START}(?:so |therefore |thus |hence )?{_IT_IS}:? {_SURELY}{_OPTION}"),
+    _pattern(
+        rf"(?:{_START}|\A)(?:es ist|das ist|es handelt sich um|es|se trata de|è|si tratta di|é|trata-se de"
+        rf"|это|应该是|应是|应为|就是|是|إنها|إنه|هو|هي)\s?{_OPTION}"
+    ),
 )
 #: The reply begins with the option.
 BEGINNING = _pattern(rf"\A(?:(?:most likely|likely|most probably|probably|definitely|sure)[:,]? )?{_OPTION}")
+#: Likewise: "B) signs of glaucoma".
+BRACKETED_BEGINNING = _pattern(rf"\A[(\[]?(?P<letter>{_LETTER})[)\]]\s?(?=\w)")
 #: "A: The image shows ..." is as likely an answer to a "Q:" as option A.
 ANSWER_TO_Q = _pattern(rf"\Aa\s?:\s?[^\s{MARKS}{SYNONYM_MARKS}]")
 #: A line that is nothing but options, and the options in it.
@@ -133,7 +225,8 @@ SHOWN = _pattern(
     ),
     r"\b[^.,;:!?\n]{0,60}?|,\s?)\b",
     _any(
-        "shows?|showing|reveals?|demonstrates?|depicts?|displays?|exhibits?|presents? with|has|indicates?|suggests?|represents?",
+        "shows?|showing|reveals?|demonstrates?|depicts?|displays?|exhibits?|presents? with|has|indicates?"
+        "|suggests?|represents?",
         "(?:consistent|compatible|keeping) with|(?:characteristic|typical|indicative|suggestive) of|diagnosed with",
         "suggesting|indicating",
     ),
@@ -168,22 +261,25 @@ RIVALS = (
     ),
 )
 RIVAL_BEGINNING = _pattern(
-    rf"\A(?:(?:most likely|likely|probably)[:,]? )?{_LOOSE_OPTION}",
+    rf"\A(?:(?:most likely|likely|probably)[:,]? )?(?![oeyuèé]\s(?-i:[a-z])){_LOOSE_OPTION}",
     r"(?!\s(?:is|are|was|were|would|shows?|has|can|could|may|might|seems?|looks?)\b|选项)",
 )
 #: "A, C and D are wrong".
 RULED_OUT = _pattern(
     rf"(?:\b(?:both|options?|answers?|choices?)\s)?(?<![{LATIN}'°/-])(?-i:[A-D])",
     r"(?:(?:\s?,|\s?&|\s(?:and|or)){0,2}\s(?-i:[A-D])\b){0,4}",
-    r"\s(?:is|are|was|were|can be|would be)\s(?:(?:all|both|also|clearly|therefore|most|very|likely|probably|definitely)\s){0,3}",
-    rf"(?:{REJECTED.pattern})[^.,;:!?\n]{{0,80}}",
+    r"\s(?:is|are|was|were|can be|would be)\s(?:(?:all|both|also|clearly|therefore|most|very|likely|probably"
+    r"|definitely)\s){0,3}",
+    rf"(?!possible\b)(?:{REJECTED.pattern})(?:(?!\s(?:so|but|hence|thus|therefore|leaving|which|and)\b)[^.,;:!?\n]){{0,80}}",
 )
 #: A letter that means an option, whatever is said of it.
 MENTIONED = _pattern(
     rf"\b(?:option|choice|answer)\s[(]?{_LETTER}|(?<![{LATIN}'°/-])(?-i:[B-D]|A(?=\s",
     _any("is|has|shows|and|or|was|would|can"),
-    rf"\b|[.,;:)]|\s?\Z))(?![{LATIN}'/-])",
+    rf"\b|[.,;:)]|\s?\Z|[^\x00-\x7f\s])|(?<=[a-zа-я\u0600-\u06ff,]\s)A(?=\s))(?![{LATIN}'/-])",
 )
+#: Behind the letter of another option: a list says why it is not the answer, or it "cannot be ruled out".
+EXPLAINED = _pattern(rf"[.:)]\s?{_NAME}(?:\s?[:(-]|\s[a-z])|\s(?:can ?not|can't) be (?:ruled out|excluded)\b")
 #: Beginnings of the entries of a list of options.
 ENUMERATED = _pattern(
     rf"(?P<letter>(?-i:(?<![{LATIN}'°/-])[A-H])|(?:(?<=[\n.,;(])|(?<=[.,;] )|\A){_LETTER})",

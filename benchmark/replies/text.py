@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
+from benchmark.replies.reasoning import without_reasoning
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import QUESTIONS
 
@@ -19,18 +20,21 @@ OTHER = 4
 #: `SYNONYM_MARKS[i]` stands for another name of option i ("BRVO"), which can contradict a letter but never answers.
 SYNONYM_MARKS = "\ue005\ue006\ue007\ue008"
 
+#: Ticks and crosses of all kinds, which judge the option beside them.
+RIGHT, WRONG = "✓", "✗"
+
 _PUNCTUATION = str.maketrans(
     {
         **dict.fromkeys("‘’ʼ`´", "'"),
         **dict.fromkeys("“”„«»", '"'),
         **dict.fromkeys("‐‑‒–−", "-"),
-        **dict.fromkeys("❌✗✘✖🚫❎", " not "),
+        **dict.fromkeys("❌✗✘✖🚫❎×☒", f" {WRONG} "),
+        **dict.fromkeys("✓✔✅☑○◯", f" {RIGHT} "),
+        **{"【": "(", "】": ")", "「": '"', "」": '"', "『": '"', "』": '"'},
         **dict.fromkeys("—→⇒➡", " - "),
         **{"،": ",", "؟": "?", "؛": ";", "。": ". ", "।": ".", "、": ","},
     }
 )
-_END_OF_THOUGHT = re.compile(r"(?:</|\[/|◁/)(?:think|thinking|reasoning|thought)(?:>|\]|▷)", re.I)
-_THOUGHT = re.compile(r"[<\[◁](?:think|thinking|reasoning|thought)[>\]▷]", re.I)
 _TOKEN = r"<\|[^|<>\n]{1,40}\|>|</s>|<eos>|<(?:end|start)_of_turn>|\[/?INST\]|<end_of_utterance>"
 _LEAD = re.compile(
     rf"\A(?:\s|<s>|<bos>|<pad>|<unk>|{_TOKEN}|#{{1,6}}|(?:assistant|gpt|ai|model|bot)(?=\s?[:\n]|<\|):?)++",
@@ -122,10 +126,7 @@ def marked(text: str, options: Sequence[str]) -> str:
 
 
 def _first_turn(text: str) -> str:
-    if ends := list(_END_OF_THOUGHT.finditer(text)):
-        text = text[ends[-1].end() :]
-    text = _THOUGHT.split(text, maxsplit=1)[0]  # a thought that never ends has no answer after it
-    text = _LEAD.sub("", text)
+    text = _LEAD.sub("", without_reasoning(text))
     for turn in _NEXT_TURN.finditer(text):
         if text[: turn.start()].strip():
             return text[: turn.start()]
@@ -135,10 +136,14 @@ def _first_turn(text: str) -> str:
 def _visible(text: str) -> str:
     """Drop what can't be read (controls, private use) and turn pictures into spaces."""
     blank = {"So": " ", "Sk": " ", "Cc": "", "Cf": "", "Co": "", "Cs": "", "Cn": ""}
-    kinds = {char: blank.get(unicodedata.category(char), char) for char in set(text) - {"\n"}}
+    kinds = {
+        char: char if char in RIGHT + WRONG else blank.get(unicodedata.category(char), char)
+        for char in set(text) - {"\n"}
+    }
     return "".join(kinds.get(char, char) for char in text)
 
 
+@lru_cache(maxsize=1024)  # the same options come back in case after case
 def _spelled(text: str) -> str:
     """Words without accents, in one of the two English spellings."""
 

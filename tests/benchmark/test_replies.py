@@ -8,10 +8,12 @@ while the parser, on purpose, does not.
 import json
 import random
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from generated_replies import generated, read_styles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +21,7 @@ from benchmark.replies.parsing import Reply, parse_reply
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import LETTERS, question_text
 
+STYLES = read_styles(Path(__file__).parent / "replies_styles.txt")
 CORPUS = [json.loads(line) for line in (Path(__file__).parent / "replies.jsonl").read_text("utf-8").splitlines()]
 OPTIONS = ("Glaucoma", "Drusen", "Cataract", "Diabetic Retinopathy")
 TEXT_TEMPLATES = (
@@ -75,6 +78,31 @@ def test_the_corpus_covers_what_models_write():
     assert all(choices.count(letter) > 60 for letter in LETTERS)
     assert choices.count(None) > 300
     assert not [row for row in CORPUS if "missed" in row["tags"] and row["choice"] is not None]
+
+
+def test_ten_thousand_generated_replies_are_never_read_wrongly_and_seldom_missed():
+    replies, read, wrong, missed = Counter(), Counter(), [], {}
+    for reply in generated(STYLES, 10_000, seed=0):
+        found = choice_of(parse_reply(reply.text, reply.options))
+        replies[reply.style] += 1
+        read[reply.style] += found == reply.expected
+        if found not in (reply.expected, None):
+            wrong.append(
+                f"{reply.style}, {reply.language}: {reply.text!r} with {reply.options} is {reply.expected}, not {found}"
+            )
+        elif found != reply.expected:
+            missed[reply.style, reply.language] = reply.text
+    answering = [style.name for style in STYLES if style.answers]
+    recall = sum(read[style] for style in answering) / sum(replies[style] for style in answering)
+    by_style = "\n".join(f"{read[style] / replies[style]:.0%} {style}" for style in answering)
+    assert not wrong, f"{len(wrong)} replies are read wrongly:\n" + "\n".join(sorted(set(wrong))[:60])
+    assert recall > 0.9, f"{recall:.1%} of the answers are read, by style:\n{by_style}\nfor example: {missed}"
+
+
+def test_the_styles_cover_ten_languages():
+    assert len(STYLES) >= 40
+    assert len({style.name for style in STYLES}) == len(STYLES)
+    assert len({language for style in STYLES for language, _ in style.templates}) >= 10
 
 
 @pytest.mark.parametrize(
