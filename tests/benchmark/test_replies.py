@@ -231,7 +231,7 @@ def test_hostile_replies_take_linear_time(piece):
 
     short, long = min(seconds(10_000) for _ in range(2)), seconds(100_000)
     assert long < max(30 * short, 0.1), f"100 kB take {long:.2f} s, 10 kB {short:.3f} s"
-    assert long < 5
+    assert long < 30  # a guard against hanging; the ratio above is the claim
 
 
 @pytest.mark.parametrize("options", [(), ("Glaucoma",), ("a", "b", "c", "d", "e")])
