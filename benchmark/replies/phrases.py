@@ -106,7 +106,7 @@ _THEREFORE = _any(
     "значит|следовательно|поэтому|所以|因此|따라서|よって|したがって|لذلك|إذن",
 )
 #: Statements that what they name is the answer. Only the first has the groups `final` and `gap`.
-STATED = (
+STATED: tuple[re.Pattern[str], ...] = (
     _pattern(
         r"(?P<final>(?:\bfinal\s|\bmy final\s|最终\s?|最終\s?))?",
         rf"{_ANSWER}(?P<gap>[^.,;:!?\n()=]{{0,70}}?){_IS}\s?{_SURELY}{_OPTION}",
