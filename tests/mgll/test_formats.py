@@ -172,6 +172,7 @@ def test_every_recipe_parses(monkeypatch):
         "paper_fundus.yaml": (PretrainSettings, []),
         "demo.yaml": (CompareSettings, comparison),
         "compare_fundus.yaml": (CompareSettings, comparison),
+        "null_fundus.yaml": (CompareSettings, comparison),
         "finetune_demo.yaml": (FinetuneSettings, []),
     }
     assert {path.name for path in CONFIGS.glob("*.yaml")} == read.keys()
