@@ -19,7 +19,6 @@ from benchmark.cases.case import read_cases
 from benchmark.cases.floor import questions_of
 from benchmark.predictions.answers import answers_of
 from benchmark.predictions.file import read_run
-from benchmark.stats.numbers import Questions
 from benchmark.stats.seeds import corrected, method_difference, method_number
 from benchmark.stats.significance import mcnemar, sign_flip
 from mgll.commandline import parse_settings
@@ -67,7 +66,7 @@ def null_table(settings: NullSettings) -> str:
     cases = read_cases(Path(settings.out) / "test.jsonl")
     order = [case.id for case in cases]
     answers = [answers_of(read_run(path), order) for path in folders]
-    questions = Questions(questions_of(cases).options, answers[0].truth, answers[0].groups)
+    questions = questions_of(cases)
     picked = [run.shares(run.primary) for run in answers]
     totals = questions.totals()
     lines = [

@@ -2,7 +2,7 @@
 
 Three stand beside every number of a report (`Floors`): always the most frequent class among the options, the best guess from the
 source of the photograph alone, and always the rarest class. What the rules know they learn from training questions where these are
-given, else from the answers of the cases themselves. `prior_floor` is the first of them with its averages.
+given, else from the answers of the cases themselves. `expected_floor` is the first of them where only class counts are known.
 """
 
 from collections import Counter
@@ -14,9 +14,8 @@ from typing import Literal
 import numpy as np
 
 from benchmark.cases.case import Case
-from benchmark.options.draw import class_counts
 from benchmark.stats.numbers import Number, Questions
-from mgll.manifest.records import Record
+from mgll.manifest.records import patient_of
 from mgll.vocabulary.diseases import TEN_CLASSES, possible_codes
 
 #: A rule that answers without looking.
@@ -82,7 +81,7 @@ def questions_of(cases: Sequence[Case]) -> Questions:
     return Questions(
         [case.option_codes for case in cases],
         np.array([case.answer for case in cases]),
-        [f"{case.source}/{case.group}" for case in cases],
+        ["/".join(patient_of(case.source, case.group)) for case in cases],
     )
 
 
@@ -120,42 +119,6 @@ class Floor:
     rarest_macro: float
     by_class: Mapping[str, float]
     frequencies_of: str
-
-
-def prior_floor(cases: Sequence[Case], training: Sequence[Record] | None = None) -> Floor:
-    """Floor with the frequencies of the cases' own answers, or of the classes in `training` where given."""
-    options = [case.option_codes for case in cases]
-    answers = [case.answer for case in cases]
-    if training is None:
-        return floor_of(options, answers, Counter(case.code for case in cases), "these cases' answers")
-    return floor_of(options, answers, class_counts([record.labels for record in training]), "the training manifest")
-
-
-def floor_of(
-    options: Sequence[Sequence[str]], answers: Sequence[int], frequency: Mapping[str, int], frequencies_of: str
-) -> Floor:
-    """Floor of questions given as class codes; a tie between options counts as its expectation, nothing is guessed.
-
-    Args:
-        options: [questions][4] class codes.
-        answers: [questions] index of the true option.
-        frequency: class -> how often it occurs; 0 where missing.
-        frequencies_of: says in the result where these come from.
-    """
-    if not options:
-        raise ValueError("no question")
-    known = np.array([[frequency.get(code, 0) for code in four] for four in options])
-    codes = [four[answer] for four, answer in zip(options, answers, strict=True)]
-    by_class = _by_class(known, answers, codes)
-    ten = [by_class[code] for code in TEN_CLASSES if code in by_class]
-    return Floor(
-        overall=float(_score(known, answers).mean()),
-        macro=float(np.mean(list(by_class.values()))),
-        ten_class=float(np.mean(ten)) if ten else float("nan"),
-        rarest_macro=float(np.mean(list(_by_class(-known, answers, codes).values()))),
-        by_class=by_class,
-        frequencies_of=frequencies_of,
-    )
 
 
 def expected_floor(cases: Mapping[str, int], names: Iterable[str] | None = None, clean: bool = False) -> Floor:
@@ -201,13 +164,3 @@ def _best(preference: np.ndarray) -> np.ndarray:
     """How far each option is picked [cases, 4] where the most preferred is, a tie shared."""
     picked = preference >= preference.max(axis=1, keepdims=True) - 1e-12
     return np.asarray(picked / picked.sum(axis=1, keepdims=True))
-
-
-def _score(preference: np.ndarray, answers: Sequence[int]) -> np.ndarray:
-    """[questions] expected score of picking the option that is preferred most."""
-    return np.asarray(_best(preference)[np.arange(len(answers)), answers])
-
-
-def _by_class(preference: np.ndarray, answers: Sequence[int], codes: Sequence[str]) -> dict[str, float]:
-    score, names = _score(preference, answers), np.array(codes)
-    return {code: float(score[names == code].mean()) for code in dict.fromkeys(codes)}

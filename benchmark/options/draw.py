@@ -220,8 +220,7 @@ def _draw_within_sources(
         listed = "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in reasons.items())
         raise ValueError(
             "no source has four classes that can stand beside one another; add images, lower min_images, or draw over all sources"
-            " at"
-            f" once (any_source), where recognising a source pays. {listed}"
+            f" at once (any_source), where recognising a source pays. {listed}"
         )
     sizes = {source: len(drawing.questions) for source, drawing in whole.items()}
     numbers = sizes if count is None else in_proportion(sizes, count)

@@ -6,7 +6,7 @@ end of scoring. Several runs are those of one method under several seeds: only t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from benchmark.cases.case import Case
@@ -144,7 +144,7 @@ def build_report(
     by_id = {case.id: case for case in cases}
     asked = tuple(by_id[case] for case in second.cases)
     drawn = Resampling(second.groups, second.codes, draws)
-    questions = replace(questions_of(asked), groups=second.groups)
+    questions = questions_of(asked)
     sides = [[second, *(answers_of(run, second.cases) for run in afters[1:])]]
     sides.append([answers["before"], *(answers_of(run, second.cases) for run in befores[1:])] if befores else [])
     earlier = summarise(answers["before"], questions, drawn) if befores else None

@@ -67,7 +67,7 @@ def clustered_share(values: ArrayLike, groups: Sequence[str] | ArrayLike) -> Est
     if not n:
         return wilson(0, 0)
     share = float(scores.mean())
-    totals = np.bincount(_codes(clusters)[0], weights=scores - share)
+    totals = np.bincount(_codes(clusters), weights=scores - share)
     variance = float((totals**2).sum()) / n**2 * count / max(count - 1, 1)
     effective = min(share * (1 - share) / variance, n) if variance > 0 and count > 1 else float(count)
     # Few patients tell little of their scatter: Student's t instead of the normal.
@@ -99,7 +99,7 @@ def sign_flip(difference: ArrayLike, groups: Sequence[str] | ArrayLike, draws: i
     The permutation test that swaps before and after for whole groups; exact where 2^groups <= `draws`.
     """
     values, clusters = _same_length(difference, groups)
-    sums = np.bincount(_codes(clusters)[0], weights=values)
+    sums = np.bincount(_codes(clusters), weights=values)
     sums = sums[sums != 0]
     if len(sums) < 2:  # both signs of a single sum are equally extreme
         return 1.0
@@ -127,10 +127,9 @@ def bootstrap(
     return resampling.mean(values) if codes is None else resampling.class_mean(values)
 
 
-def _codes(names: np.ndarray) -> tuple[np.ndarray, int]:
+def _codes(names: np.ndarray) -> np.ndarray:
     # In order of first appearance: the draws then do not depend on how the groups are called.
-    numbers, unique = pd.factorize(names)
-    return numbers, len(unique)
+    return np.asarray(pd.factorize(names)[0])
 
 
 def _same_length(values: ArrayLike, others: Sequence[str] | ArrayLike) -> tuple[np.ndarray, np.ndarray]:

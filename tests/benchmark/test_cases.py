@@ -422,7 +422,8 @@ def test_help_needs_no_torch():
 
 
 def test_real_photographs_make_cases_that_no_prior_answers(fundus_folder):
-    from benchmark.cases.floor import floor_of
+    from floor_by_hand import floor_of
+
     from benchmark.options.draw import class_counts, draw
     from mgll.readers.fundus_folder import read_fundus_folder
 

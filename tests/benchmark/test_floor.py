@@ -6,8 +6,9 @@ from math import isnan
 
 import numpy as np
 import pytest
+from floor_by_hand import floor_of
 
-from benchmark.cases.floor import describe_floors, expected_floor, floor_of, floors, questions_of
+from benchmark.cases.floor import describe_floors, expected_floor, floors, questions_of
 from benchmark.options.counts import table14_counts
 from benchmark.options.draw import class_counts, draw
 from benchmark.paper.rows import paper_floor

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from floor_by_hand import floor_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -14,7 +15,6 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.tree import DecisionTreeClassifier
 
-from benchmark.cases.floor import floor_of
 from benchmark.options.counts import table14_counts
 from benchmark.options.draw import Drawing, draw, member_codes
 from benchmark.options.sets import capped_shares, inclusion_of, set_design
