@@ -46,7 +46,7 @@ from mgll.training.text_corruption import corrupt_texts
 from mgll.training.texts import TrainingTexts
 
 
-class BadImagesError(RuntimeError):
+class BadImagesError(ValueError):
     """More training images are damaged than the settings allow.
 
     Attributes:
