@@ -96,6 +96,7 @@ class Drawing:
         short: class -> images found and needed, where Table 14 wants more than there are.
         sources: source -> its number of questions, where options were drawn within sources.
         sources_left_out: source -> why nothing is asked about its images.
+        contradictory: contradiction (`Health beside Glaucoma`) -> number of images that were left out before drawing.
     """
 
     questions: tuple[Drawn, ...]
@@ -105,12 +106,14 @@ class Drawing:
     short: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
     sources_left_out: Mapping[str, str] = field(default_factory=dict)
+    contradictory: Mapping[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
         """One line for every source or class that is left out or has too few images; empty where there is none."""
         left_out = [
             f"source left out: {source or 'not stated'}: {reason}" for source, reason in self.sources_left_out.items()
         ]
+        left_out += [f"left out: contradictory labels: {pair}: {n} images" for pair, n in self.contradictory.items()]
         left_out += [f"left out: {code}: {reason}" for code, reason in self.left_out.items()]
         return "\n".join(
             [*left_out, *(f"short: {code}: {have} of {need}" for code, (have, need) in self.short.items())]

@@ -56,7 +56,7 @@ def read_folder_csv(
         try:
             record = columns.record(row, posixpath.normpath(row[image]), labels, notes)
             known = records.get(record.image)
-            records[record.image] = _merged(known, record) if known else record
+            records[record.image] = _merged(known, record, notes) if known else record
         except ValueError as error:
             raise FormatError(table, number, str(error)) from None
     labels.refuse_ambiguous()
@@ -66,8 +66,8 @@ def read_folder_csv(
     return [record.model_copy(update={"image": str(Path(folder) / record.image)}) for record in records.values()], notes
 
 
-def _merged(first: Record, second: Record) -> Record:
-    """Merge two rows of one image: texts and labels of both.
+def _merged(first: Record, second: Record, notes: Counter[str]) -> Record:
+    """Merge two rows of one image: texts and labels of both. Rows that differ are counted: more findings, or another grader.
 
     Raises:
         ValueError: if the rows disagree about split or group.
@@ -78,6 +78,8 @@ def _merged(first: Record, second: Record) -> Record:
         level: tuple(dict.fromkeys([*first.texts.get(level, ()), *second.texts.get(level, ())]))
         for level in dict.fromkeys([*first.texts, *second.texts])
     }
+    if (first.texts, first.labels) != (second.texts, second.labels):
+        notes["a further row of an image says something else: both are kept"] += 1
     return first.model_copy(update={"texts": texts, "labels": tuple(dict.fromkeys([*first.labels, *second.labels]))})
 
 

@@ -247,3 +247,28 @@ def test_a_label_without_a_class_says_what_to_type(folder, capsys):
     assert "'hemiretinal vein occlusion' (perhaps BRVO (Branch Retinal Vein Occlusion) or CRVO" in out
     assert "--vocabulary FILE.csv with a line such as hemiretinal vein occlusion,BRVO gives it one: 1 images" in out
     assert "a line such as choroidal nevus,Other gives it one" in out
+
+
+CONFLICTS = "file,finding\na.png,Health;Glaucoma\na.png,Cataract\nb.png,mild NPDR\n./b.png,Severe NPDR\n"
+
+
+def test_contradictions_are_counted_and_listed_and_no_longer_listed_when_mended(folder, capsys):
+    table(folder, "t.csv", CONFLICTS)
+    flags = ("--level", "disease=finding", "--labels", "finding", "--separator", "disease=;", "--separator", "labels=;")
+    a, b = read(folder, *flags)
+    assert (a.labels, b.labels) == (("Health", "Glaucoma", "Cataract"), ("Mild NPDR", "Severe NPDR"))
+    out = capsys.readouterr().out
+    assert "a further row of an image says something else: both are kept: 2 images" in out
+    assert (
+        "contradictory labels: 2 images (Health beside Cataract 1, Health beside Glaucoma 1, Mild NPDR beside Severe"
+        in out
+    )
+    listed = folder / "m.contradictions.csv"
+    assert listed.read_text().splitlines() == [
+        "image,contradiction",
+        "a.png,Health beside Cataract; Health beside Glaucoma",
+        "b.png,Mild NPDR beside Severe NPDR",
+    ]
+    table(folder, "t.csv", "file,finding\na.png,Health\nb.png,DR\n")
+    read(folder, *flags)
+    assert not listed.exists()
