@@ -36,8 +36,8 @@ def build_cases(
 ) -> tuple[list[Case], Drawing]:
     """Draw cases from one split of a manifest (None: all), check and hash their images, write the file and its data card.
 
-    The arguments after `contradictory` are those of `benchmark.options.draw`. The same arguments and images give the same bytes. The
-    card has the file's name with the ending `.md`.
+    The arguments after `contradictory` are those of `benchmark.options.draw`. The same arguments and images give the same bytes.
+    The card has the file's name with the ending `.md`.
 
     Images of `val` and `test` are compared with the manifest's own split `train` and with every pretraining of `check`. By its
     rule those that were trained on are refused (also where `check` is None), dropped before anything is drawn, or kept; header and

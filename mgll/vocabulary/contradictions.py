@@ -1,5 +1,6 @@
 """Labels that can't hold for one image: healthy and sick, a disease and its absence, two grades of one disease."""
 
+import re
 from collections.abc import Iterable
 from itertools import combinations
 
@@ -10,10 +11,9 @@ from mgll.vocabulary.labels import class_names, label_key
 EXCLUSIVE = (("Mild NPDR", "Moderate NPDR", "Severe NPDR", "PDR"), ("Dry AMD", "Wet AMD"))
 #: What the labels of radiographs say where nothing was found, and what they say else. A device is no finding.
 _NO_FINDING = label_key("No Finding")
-_CHEST_FINDINGS = frozenset(
-    "atelectasis,cardiomegaly,consolidation,edema,pulmonary edema,enlarged cardiomediastinum,fracture,lung lesion,lung opacity,"
-    "pleural effusion,effusion,pleural other,pleural thickening,pneumonia,pneumothorax,infiltration,mass,nodule,lung mass,lung nodule,"
-    "emphysema,fibrosis,pulmonary fibrosis,hernia".split(",")
+_CHEST_FINDING = re.compile(
+    r"atelectasis|(enlarged )?cardio(megaly|mediastinum)|consolidation|(pulmonary )?(edema|fibrosis)|fracture|infiltration|hernia"
+    r"|(lung )?(lesion|opacity|mass|nodule)|(pleural )?(effusion|other|thickening)|pneumonia|pneumothorax|emphysema"
 )
 _ABNORMAL = "abnormal"
 #: A longer text is a sentence, not a label.
@@ -38,5 +38,5 @@ def contradictions(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     for group in EXCLUSIVE:
         found += combinations([code for code in codes if code in group], 2)
     if _NO_FINDING in keys:
-        found += [(keys[_NO_FINDING], name) for key, name in keys.items() if key in _CHEST_FINDINGS]
+        found += [(keys[_NO_FINDING], name) for key, name in keys.items() if _CHEST_FINDING.fullmatch(key)]
     return tuple(sorted(found))
