@@ -2,8 +2,8 @@
 
 The folder is laid out as PhysioNet gives it: `mimic-cxr-2.0.0-chexpert.csv`, `-split.csv` (and `-metadata.csv` for `--views`),
 gzipped or not, `files/p10/p10000032/s50414267/DICOM_ID.jpg`, and the reports `files/p10/p10000032/s50414267.txt`, which may lie
-in a folder of their own. Two levels (Table 12): `disease` names the positive labels, `report` holds findings and impression as
-two texts. The names of the labels are those of the vocabulary `mimic`.
+in a folder of their own. Two levels (Table 12): `disease` names the positive labels, `report` holds findings, impression and
+addendum as texts. The names of the labels are those of the vocabulary `mimic`.
 
     python -m mgll.readers.mimic_cxr FOLDER --reports REPORTS_FOLDER --out manifest.jsonl
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.labels import LabelReader, add_vocabulary_argument
-from mgll.readers.report_sections import findings_and_impression
+from mgll.readers.report_sections import findings_and_impression, guessed_findings, report_parts
 from mgll.readers.splits import NAMES
 from mgll.readers.tables import read_table
 from mgll.readers.vocabularies import Vocabulary, read_vocabulary
@@ -54,7 +54,7 @@ def read_mimic_cxr(
     folder, notes = Path(folder), Counter[str]()
     labels, met = _labels(_table(folder, labeller)), LabelReader(vocabulary or read_vocabulary(["mimic"]))
     kept = _images_of_views(_table(folder, "metadata"), views) if views else None
-    texts: dict[Study, dict[str, tuple[str, ...]]] = {}
+    written: dict[Study, tuple[tuple[str, ...], bool]] = {}
     records = []
     split_table = _table(folder, "split")
     for number, row in read_table(split_table, {"dicom_id", "study_id", "subject_id", "split"}):
@@ -64,17 +64,21 @@ def read_mimic_cxr(
             notes["of another view"] += 1
             continue
         study = row["subject_id"], row["study_id"]
-        if study not in texts:
-            report = _study_folder(Path(reports or folder), study).with_suffix(".txt")
-            texts[study] = _texts(labels.get(study, {}), uncertain_is_positive, report, met, notes)
-        for level in {DISEASE, REPORT} - texts[study].keys():
+        if study not in written:
+            written[study] = _sections(_study_folder(Path(reports or folder), study).with_suffix(".txt"))
+        sections, guessed = written[study]
+        if guessed:
+            notes["no heading begins the findings: the last paragraph without one is taken"] += 1
+        named = _named(labels.get(study, {}), uncertain_is_positive, met, notes)
+        texts = {level: own for level, own in ((DISEASE, named), (REPORT, sections)) if own}
+        for level in {DISEASE, REPORT} - texts.keys():
             notes[f"kept without a text at level {level}"] += 1
         records.append(
             Record(
                 image=str(_study_folder(folder, study) / f"{row['dicom_id']}.jpg"),
                 split=NAMES[row["split"].lower()],
                 group=row["subject_id"],
-                texts=texts[study],
+                texts=texts,
                 source="MIMIC-CXR",
                 licence="PhysioNet Credentialed Health Data License 1.5.0",
             )
@@ -112,24 +116,27 @@ def _study_folder(folder: Path, study: Study) -> Path:
     return folder / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{number}"
 
 
-def _texts(
-    labels: Mapping[str, bool | None], uncertain_is_positive: bool, report: Path, met: LabelReader, notes: Counter[str]
-) -> dict[str, tuple[str, ...]]:
-    """The texts of a study; what was read as what is counted by studies."""
+def _named(
+    labels: Mapping[str, bool | None], uncertain_is_positive: bool, met: LabelReader, notes: Counter[str]
+) -> tuple[str, ...]:
+    """Words for the labels of an image that count as positive."""
     words: dict[str, None] = {}
     for name, value in labels.items():
         if value is None:
             done = "read as positive" if uncertain_is_positive else "left out"
-            notes[f"{name} is -1 (uncertain): {done} (studies, not images)"] += 1
+            notes[f"{name} is -1 (uncertain): {done}"] += 1
         if value or uncertain_is_positive:
             meaning = met.meaning(name)
             words |= dict.fromkeys(meaning.words if meaning else (name,))
-    texts = {DISEASE: tuple(words)} if words else {}
-    if report.is_file():
-        sections = findings_and_impression(report.read_text(encoding="utf-8", errors="replace"))
-        if sections:
-            texts[REPORT] = sections
-    return texts
+    return tuple(words)
+
+
+def _sections(report: Path) -> tuple[tuple[str, ...], bool]:
+    """The texts of a report, none where there is no report, and whether its findings had to be guessed."""
+    if not report.is_file():
+        return (), False
+    written = report.read_text(encoding="utf-8", errors="replace")
+    return findings_and_impression(written), bool(guessed_findings(written, report_parts(written)))
 
 
 def _main(arguments: list[str] | None = None) -> int:
