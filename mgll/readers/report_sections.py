@@ -1,8 +1,8 @@
 """Findings, impression and addenda of a radiology report in free text.
 
 A report is cut at its headings. Those that say what the report is about (indication, technique, comparison and the like) begin
-parts that are left out. Any other heading in capitals, such as `LUNGS:` or `PA AND LATERAL VIEWS OF THE CHEST:`, belongs to the part
-in which it stands, and keeps its words; where it stands in no part that is kept, it begins the findings.
+parts that are left out. Any other heading in capitals, such as `LUNGS:` or `PA AND LATERAL VIEWS OF THE CHEST:`, belongs to the
+part in which it stands, and keeps its words; where it stands in no part that is kept, it begins the findings.
 """
 
 import re
