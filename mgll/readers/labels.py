@@ -1,13 +1,19 @@
 """Labels as classes, by the vocabulary of the data set or else the names of the disease table; what was read as what is counted."""
 
 import argparse
+import csv
+import io
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 
 from mgll.readers.cells import is_bare_value, is_missing
-from mgll.readers.vocabularies import SHIPPED, Meaning, Vocabulary
+from mgll.readers.vocabularies import SHIPPED, Meaning, Vocabulary, read_vocabulary
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.labels import ambiguous_labels, class_names, label_key, similar_classes
+
+#: What may stand between several labels in one cell.
+_SEPARATORS = (";", "|", "，", ",", "/", "+")
 
 
 @dataclass
@@ -68,7 +74,7 @@ class LabelReader:
             meant = [*map(_named, known.may_mean), *(["something else"] if len(known.may_mean) == 1 else [])]
             said.append(f"{label!r} ({images} images): {' or '.join(meant)} ({known.because})")
         label = next(iter(self.ambiguous))
-        line = f"{label},{ambiguous_labels()[label_key(label)].may_mean[-1]}"
+        line = _csv_line(label, ambiguous_labels()[label_key(label)].may_mean[-1])
         raise ValueError(
             f"labels that mean different things in different data sets: {'; '.join(said)}. Say which data set it is"
             f" (--vocabulary with {', '.join(SHIPPED[:-1])} or {SHIPPED[-1]}), or give a file: --vocabulary FILE.csv, first line"
@@ -86,10 +92,18 @@ class LabelReader:
         return self.mapped + Counter({self._untold(label): images for label, images in self.unknown.items()})
 
     def _untold(self, label: str) -> str:
+        """Say that a label has no class, and what to type."""
+        said = f"no class for label {label!r}"
+        for separator in _SEPARATORS:
+            parts = [part.strip() for part in label.split(separator)]
+            if len(parts) > 1 and any(label_key(part) in class_names() or _known_to(part) for part in parts):
+                return f"{said}; perhaps several labels: --separator 'labels={separator}'"
+        if known := _known_to(label):
+            return f"{said}; --vocabulary {' or '.join(known)} knows it"
         near = similar_classes(label)
         meant = f" (perhaps {' or '.join(map(_named, near))})" if near else ""
-        code = near[0] if near else "Other"
-        return f"no class for label {label!r}{meant}; --vocabulary FILE.csv with a line such as {label},{code} gives it one"
+        line = _csv_line(label, near[0] if near else "CLASS")
+        return f"{said}{meant}; --vocabulary FILE.csv with label,class and a line such as {line} gives it one"
 
 
 def bare_value(cell: str, column: str) -> str:
@@ -110,6 +124,22 @@ def add_vocabulary_argument(parser: argparse.ArgumentParser) -> None:
         metavar="[COLUMN=]NAME",
         help=f"what labels mean: {', '.join(SHIPPED)}, or a CSV file with label,class and perhaps words,column; repeat it",
     )
+
+
+def _known_to(label: str) -> list[str]:
+    """Shipped vocabularies that know a label."""
+    return [name for name, vocabulary in _shipped().items() if vocabulary.meaning(label)]
+
+
+@cache
+def _shipped() -> dict[str, Vocabulary]:
+    return {name: read_vocabulary([name]) for name in SHIPPED}
+
+
+def _csv_line(*cells: str) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
 
 
 def _named(code: str) -> str:

@@ -80,6 +80,7 @@ def read_vocabulary(choices: Sequence[str]) -> Vocabulary:
 
 
 def _entries(name: str) -> Iterator[tuple[tuple[str, str], Meaning]]:
+    """Column and label, as they are compared, and meaning of every line of a vocabulary."""
     if name == "mgll":
         for code, disease in diseases().items():
             yield ("", label_key(code)), Meaning((code,), (disease.name,))

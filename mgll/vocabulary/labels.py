@@ -54,6 +54,6 @@ def similar_classes(label: str, most: int = 3) -> tuple[str, ...]:
     shared = sorted(names, key=lambda name: -len(words & set(name.split())))
     near = [
         *get_close_matches(label_key(label), names, n=most, cutoff=0.8),
-        *(name for name in shared if len(words & set(name.split())) > 1),
+        *(name for name in shared if len(words & set(name.split())) > 1 or words >= set(name.split())),
     ]
     return tuple(dict.fromkeys(names[name] for name in near))[:most]

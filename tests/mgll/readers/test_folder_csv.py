@@ -241,12 +241,27 @@ def test_labels_of_several_meanings_are_refused_until_a_vocabulary_decides(folde
 
 
 def test_a_label_without_a_class_says_what_to_type(folder, capsys):
-    table(folder, "t.csv", "file,finding\na.png,hemiretinal vein occlusion\nb.png,choroidal nevus\n")
+    labels = (
+        "hemiretinal vein occlusion",
+        "choroidal nevus",
+        '"nevus, flat"',
+        "Glaucoma suspect",
+        "8.MH",
+        "Drusen|Cataract",
+    )
+    table(folder, "t.csv", "file,finding\n" + "".join(f"a.png,{label}\n" for label in labels))
     read(folder, "--level", "disease=finding", "--labels", "finding")
     out = capsys.readouterr().out
     assert "'hemiretinal vein occlusion' (perhaps BRVO (Branch Retinal Vein Occlusion) or CRVO" in out
-    assert "--vocabulary FILE.csv with a line such as hemiretinal vein occlusion,BRVO gives it one: 1 images" in out
-    assert "a line such as choroidal nevus,Other gives it one" in out
+    assert (
+        "--vocabulary FILE.csv with label,class and a line such as hemiretinal vein occlusion,BRVO gives it one: 1"
+        in out
+    )
+    assert "a line such as choroidal nevus,CLASS gives it one" in out
+    assert 'a line such as "nevus, flat",CLASS gives it one' in out
+    assert "'Glaucoma suspect' (perhaps Glaucoma)" in out
+    assert "no class for label '8.MH'; --vocabulary jsiec knows it: 1 images" in out
+    assert "no class for label 'Drusen|Cataract'; perhaps several labels: --separator 'labels=|': 1 images" in out
 
 
 CONFLICTS = "file,finding\na.png,Health;Glaucoma\na.png,Cataract\nb.png,mild NPDR\n./b.png,Severe NPDR\n"

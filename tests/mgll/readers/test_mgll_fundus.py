@@ -40,7 +40,7 @@ def folder(tmp_path):
 def test_the_authors_layout_becomes_a_manifest_that_points_into_npz_files(folder, capsys):
     assert _main([str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]) == 0
     assert (
-        "no class for label 'Gout'; --vocabulary FILE.csv with a line such as Gout,Other gives it one: 1 images"
+        "no class for label 'Gout'; --vocabulary FILE.csv with label,class and a line such as Gout,CLASS gives it one: 1 images"
         in capsys.readouterr().out
     )
     cataract, healthy, gout = read_manifest(folder / "m.jsonl")
