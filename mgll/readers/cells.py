@@ -4,10 +4,12 @@ import re
 
 #: What programs and people write where they have nothing to say: pandas' list and the usual others.
 _MISSING = re.compile(
-    r"[-–—?.]*|\[\]|<?(-?nan?|nat|null?|nil|none)>?|#?n/a|#na|n\.a\.?|undefined|unknown|unspecified|missing"
+    r"[-–—?.]*|\[\]|<?(-?nan?|nat|null?|nil|none)>?|#?n/a|#na|n\.a\.?|undefined|unknown|unspecified|missing|anonym(ous|i[sz]ed)"
     r"|not (available|applicable|recorded|known)"
 )
 _TRUE, _FALSE = frozenset(("true", "yes", "y", "t", "x")), frozenset(("false", "no", "n", "f"))
+#: Those of them that are no words of their own either where no one-hot column is meant.
+_YES_OR_NO = frozenset(("true", "yes", "y", "false", "no", "n"))
 
 
 def is_missing(cell: str) -> bool:
@@ -18,7 +20,7 @@ def is_missing(cell: str) -> bool:
 def is_bare_value(cell: str) -> bool:
     """Whether a cell holds a number, a date, a sign or yes and no: a value that says nothing without the name of its column."""
     word = cell.strip().lower()
-    return word in _TRUE | _FALSE or not any(letter.isalpha() for letter in word) or _is_number(word)
+    return word in _YES_OR_NO or not any(letter.isalpha() for letter in word) or _is_number(word)
 
 
 def is_positive(cell: str) -> bool | None:

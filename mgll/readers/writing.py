@@ -15,6 +15,8 @@ from mgll.manifest.records import Record, stored_under, write_manifest
 
 #: What a reader returns: records, and notes that say for each reason how many images were left out or changed.
 Found = tuple[Sequence[Record], Counter[str]]
+#: So many images of one patient surprise nobody.
+_FEW_IMAGES = 20
 
 
 def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header: object) -> int:
@@ -42,8 +44,18 @@ def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header
     print(f"{out}: {len(records)} images of {len({record.patient for record in records})} groups")
     if notes:
         print(_told(notes))
+    _name_large_group(records)
     _list_contradictions(Path(out), stored)
     return 0
+
+
+def _name_large_group(records: Sequence[Record]) -> None:
+    """Name a group that holds so many of the images that it may stand for all unknown patients."""
+    (_, group), images = Counter(record.patient for record in records).most_common(1)[0]
+    if images > max(_FEW_IMAGES, len(records) / 4):
+        print(
+            f"group {group!r} holds {images} of {len(records)} images; if it stands for unknown patients, leave these cells empty"
+        )
 
 
 def _list_contradictions(out: Path, records: Sequence[Record]) -> None:

@@ -77,6 +77,7 @@ def test_the_split_by_group_has_its_shares_and_knows_nothing_else():
         ("finding", "grade", (), r"line 1: columns \['grade'\] stand twice in the header"),
         (",finding", ", grade ", (), r"line 1: columns \['grade'\] stand twice in the header"),
         ("mild", "2", (), "line 2: field grade: '2' is a value, not words; .* --vocabulary grade=icdr"),
+        ("mild", "N", (), "line 2: field grade: 'N' is a value, not words"),
         ("mild", "True", (), "line 2: field grade: 'True' is a value, not words; .* --one-hot"),
         ("Drusen;Cataract", "1;0", (), "line 2: field finding: '1' is a value"),
         ("Drusen;Cataract", "1", ("--labels", "finding"), "line 2: field finding: '1' is a value"),
@@ -287,3 +288,16 @@ def test_contradictions_are_counted_and_listed_and_no_longer_listed_when_mended(
     table(folder, "t.csv", "file,finding\na.png,Health\nb.png,DR\n")
     read(folder, *flags)
     assert not listed.exists()
+
+
+def test_a_group_that_may_stand_for_all_unknown_patients_is_named(folder, capsys):
+    names = [f"{number}.png" for number in range(24)]
+    for name in names:
+        Image.new("RGB", (4, 4)).save(folder / name)
+    flags = ("--level", "disease=finding", "--group", "patient")
+    for patients, named in ((["-1"] * 24, True), (["p1"] * 12 + ["p2"] * 12, False)):
+        rows = "".join(f"{name},{patient},Drusen\n" for name, patient in zip(names, patients, strict=True))
+        table(folder, "t.csv", f"file,patient,finding\n{rows}")
+        read(folder, *flags)
+        said = "group '-1' holds 24 of 24 images; if it stands for unknown patients, leave these cells empty"
+        assert (said in capsys.readouterr().out) == named
