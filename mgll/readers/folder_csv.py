@@ -5,7 +5,7 @@ A vocabulary (--vocabulary) says what the data set means by its labels.
 
     python -m mgll.readers.folder_csv FOLDER --table labels.csv --image file --group patient
         --level disease=finding,grade --level report=impression --separator "disease=;" --out manifest.jsonl
-    python -m mgll.readers.folder_csv FOLDER --table RFMiD.csv --image file
+    python -m mgll.readers.folder_csv FOLDER --table RFMiD.csv --image ID --ending .png
         --vocabulary rfmid --one-hot disease --out manifest.jsonl
 """
 
@@ -30,6 +30,7 @@ def read_folder_csv(
     image: str,
     columns: Columns,
     delimiter: str | None = None,
+    ending: str = "",
 ) -> Found:
     """Records of the images in `table`, and notes (reason -> number of images).
 
@@ -41,6 +42,7 @@ def read_folder_csv(
         image: column of the image's path.
         columns: what the other columns become.
         delimiter: character between the cells of a text file; None goes by the file's ending.
+        ending: what the table leaves out of the images' names, such as `.png`.
 
     Raises:
         FormatError: for a table that is missing or wrong; or naming the line of an unknown split, a missing image, a bare value
@@ -54,7 +56,7 @@ def read_folder_csv(
         if is_missing(row[image]):
             raise FormatError(table, number, f"field {image}: {row[image] or 'empty'}, not the path of an image")
         try:
-            record = columns.record(row, posixpath.normpath(row[image]), labels, notes)
+            record = columns.record(row, posixpath.normpath(row[image] + ending), labels, notes)
             known = records.get(record.image)
             records[record.image] = _merged(known, record, notes) if known else record
         except ValueError as error:
@@ -92,6 +94,7 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", help="images are relative to it")
     parser.add_argument("--table", required=True, help="CSV, tab-separated (both may be .gz) or .xlsx")
     parser.add_argument("--image", required=True, metavar="COLUMN", help="path of the image")
+    parser.add_argument("--ending", default="", help="what the table leaves out of the images' names, such as .png")
     parser.add_argument("--delimiter", help="between cells, such as ; or '\\t' (default: a tab for .tsv, else a comma)")
     parser.add_argument("--out", required=True, help="manifest to write")
     add_column_arguments(parser)
@@ -101,7 +104,7 @@ def _main(arguments: list[str] | None = None) -> int:
         if not options.level and not options.one_hot:
             raise ValueError("no --level: name at least one granularity and its columns, as --level disease=finding")
         columns, delimiter = chosen_columns(options), parse_delimiter(options.delimiter)
-        return read_folder_csv(options.folder, options.table, options.image, columns, delimiter)
+        return read_folder_csv(options.folder, options.table, options.image, columns, delimiter, options.ending)
 
     return write_found(options.out, read, made_from=str(options.folder))
 

@@ -109,7 +109,7 @@ def _record(
 ) -> Record:
     texts: dict[str, tuple[str, ...]] = {}
     for level, keys in LEVELS.items():
-        own = dict.fromkeys(part for key in keys for part in _parts(file, entry, key, split_commas=level == DISEASE))
+        own = dict.fromkeys(part for key in keys for part in _parts(file, entry, key, level == DISEASE, notes))
         if own:
             texts[level] = tuple(own)
     if not texts:
@@ -124,15 +124,16 @@ def _record(
     return Record(image=str(image), split=split, group=entry["ImageID"], texts=texts, labels=codes, source=source)
 
 
-def _parts(file: Path, entry: dict[str, Any], key: str, split_commas: bool) -> list[str]:
+def _parts(file: Path, entry: dict[str, Any], key: str, split_commas: bool, notes: Counter[str]) -> list[str]:
     texts = entry.get(key, [])
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise FormatError(file, None, f"field {key} of {entry['ImageID']!r}: expected a text, found {texts!r:.80}")
     parts = [part.strip() for text in texts for part in (text.split(",") if split_commas else [text])]
-    if values := [part for part in parts if is_bare_value(part) and not is_missing(part)]:
-        raise FormatError(file, None, f"field {key} of {entry['ImageID']!r}: {values[0]!r} is a value, not words")
-    return [part for part in parts if not is_missing(part)]
+    for part in parts:
+        if part and (is_missing(part) or is_bare_value(part)):
+            notes[f"{key} is {part!r}: no words, left out"] += 1
+    return [part for part in parts if not is_missing(part) and not is_bare_value(part)]
 
 
 def _image(folder: Path, file: Path, image: str, fundus: bool) -> tuple[Path, str]:

@@ -30,8 +30,9 @@ _ABOUT = re.compile(
 #: colon of a time of day ends no heading.
 _HEADING = re.compile(
     r"(?:^[ \t]*|(?<=[.?!]) +)"
-    r"(?:(?P<capitals>[A-Z][A-Z0-9 \t,/&()'#_\-]+?)[ \t]*:(?!\d)"
-    r"|(?P<known>(?i:clinical (?:history|information|indication|impression)|findings?|impressions?|conclusions?|addendum"
+    r"(?:(?P<capitals>[A-Z][A-Z0-9 \t,/&()'#_\-]+?)[ \t]*(?:(?<!\d):|:(?!\d))"
+    r"|(?P<known>(?i:clinical (?:history|information|indication|impression)|findings?(?:(?:/| and | & )impressions?)?"
+    r"|impressions?|conclusions?|addendum"
     r"|(?:reason for )?exam(?:ination)?|indication|history|comparisons?|technique|notification|recommendations?))[ \t]*:"
     r"|(?P<banner>(?:FINAL|PRELIMINARY|INTERIM)[ \t]+(?:REPORT|ADDENDUM)|ADDENDUM|WET READ)\b(?![ \t]*:)"
     r"|(?P<line>FINDINGS?|IMPRESSIONS?|CONCLUSIONS?)[ \t]*$)",
@@ -70,7 +71,7 @@ def guessed_findings(report: str, parts: Mapping[str, str]) -> str:
     """The paragraph that is taken for the findings of a report whose `parts` have none; empty where there is no such paragraph."""
     if "findings" in parts:
         return ""
-    kept = (heading.start() for heading in _HEADING.finditer(report) if _kind(_words(heading)) in PARTS)
+    kept = (heading.start() for heading in _HEADING.finditer(report) if _kind(heading) in PARTS)
     before = report[: next(kept, len(report))]
     # A paragraph in capitals is a title, unless the whole report is in capitals.
     paragraphs = [part for part in re.split(r"\n[ \t]*\n", before) if any(letter.isalpha() for letter in part)]
@@ -87,19 +88,16 @@ def _pieces(report: str) -> Iterator[tuple[str, str, str]]:
     headings = list(_HEADING.finditer(report))
     ends = [*(heading.start() for heading in headings[1:]), len(report)]
     for heading, end in zip(headings, ends, strict=False):
-        yield _kind(_words(heading)), " ".join(heading[0].split()), " ".join(report[heading.end() : end].split())
+        yield _kind(heading), " ".join(heading[0].split()), " ".join(report[heading.end() : end].split())
 
 
-def _words(heading: re.Match[str]) -> str:
-    """The words of a heading in lower case, single spaces between them."""
-    return " ".join(re.sub(r"[^a-z]+", " ", heading[heading.lastgroup or 0].lower()).split())
-
-
-def _kind(heading: str) -> str:
+def _kind(heading: re.Match[str]) -> str:
     """One of `PARTS`, `about` for what is left out, or `other`."""
-    if _OF_ANOTHER.match(heading):
+    words = " ".join(re.sub(r"[^a-z]+", " ", heading[heading.lastgroup or 0].lower()).split())
+    if _OF_ANOTHER.match(words):
         return "about"
     for part, pattern in _WANTED:
-        if pattern.search(heading):
+        if pattern.search(words):
             return part
-    return "about" if _ABOUT.match(heading) or heading.endswith("report") else "other"
+    # A banner, FINAL REPORT, stands above the title; REPORT: and the like stand above words of the report.
+    return "about" if heading["banner"] or _ABOUT.match(words) else "other"

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import re
+from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
@@ -138,6 +139,14 @@ def test_a_vocabulary_names_the_one_hot_columns_and_gives_words_and_classes(fold
     assert "'HR' read as 'Hemorrhagic Retinopathy' (class Hemorrhagic Retinopathy): 1 images" in capsys.readouterr().out
     assert read(folder, "--vocabulary", "icdr", "--one-hot", "disease") == 1
     assert "no --vocabulary names any of the columns file, Disease_Risk" in capsys.readouterr().out
+
+
+def test_an_ending_that_the_table_leaves_out_is_added(folder):
+    table(folder, "t.csv", "file,finding\na,Drusen\nb,DR\n")
+    assert [Path(record.image).name for record in read(folder, "--level", "d=finding", "--ending", ".png")] == [
+        "a.png",
+        "b.png",
+    ]
 
 
 def test_one_hot_columns_give_classes_where_these_are_asked_for(folder, capsys):

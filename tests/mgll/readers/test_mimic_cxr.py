@@ -163,6 +163,10 @@ VIEWS = "PA AND LATERAL VIEWS OF THE CHEST:"
         ("IMPRESSION AND RECOMMENDATION: Follow up.\nRECOMMENDATION(S): CT.", ("Follow up.",)),
         ("REASON FOR THIS EXAMINATION: infiltrate?\nTYPE OF EXAMINATION: PA\nFINDINGS: Clear.", ("Clear.",)),
         ("Technique: PA.\nFindings: Clear.\nNotification: called.", ("Clear.",)),
+        ("Findings/Impression: Clear.\nRecommendation: none", ("Clear.",)),
+        ("FINDINGS:2 nodules.\nIMPRESSION:1. Nodules.", ("2 nodules.", "1. Nodules.")),
+        ("FINAL REPORT\nTITLE\n\nREPORT: Clear.", ("REPORT: Clear.",)),
+        ("PROVISIONAL FINDINGS IMPRESSION (PFI): Clear.\nFINDINGS: Nodule.", ("Nodule.",)),
         # Findings without a heading, beside an impression with one.
         ("EXAM: Chest.\n\nThe lungs are clear.\n\nIMPRESSION: Normal.", ("The lungs are clear.", "Normal.")),
         ("INDICATION:\n\n ___F with pain.\n\n IMPRESSION: Normal.", ("Normal.",)),
