@@ -27,6 +27,8 @@ SIDES = [
     "at 3 o'clock",
     "dextroscoliosis",
     "XR HAND RT",
+    "RLL opacity",
+    "R pleural effusion, R>L",
     "œil gauche",
     "ojo derecho",
     "linkes Auge",
@@ -48,6 +50,7 @@ NO_SIDES = [
     "bilateral effusions",
     "lateral view",
     "the os",
+    "R and L are letters",
     "",
 ]
 COLOURS = [
@@ -59,7 +62,16 @@ COLOURS = [
     "красный",
     "红色病灶",
 ]
-NO_COLOURS = ["predicted", "white matter lesion", "greenstick fracture", "白内障", "黄斑", "covered", "scored"]
+NO_COLOURS = [
+    "predicted",
+    "white matter lesion",
+    "greenstick fracture",
+    "白内障",
+    "黄斑",
+    "covered",
+    "scored",
+    "Weiss ring",
+]
 
 
 @pytest.mark.parametrize("text", SIDES)
