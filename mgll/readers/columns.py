@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mgll.manifest.records import Record, Split
 from mgll.readers.cells import is_bare_value, is_missing, is_positive
-from mgll.readers.labels import LabelReader, add_vocabulary_argument, bare_value
+from mgll.readers.labels import LabelReader, add_vocabulary_argument, bare_value, separator_of
 from mgll.readers.splits import NAMES, SHARES, parse_shares, split_of_group
 from mgll.readers.vocabularies import Vocabulary, read_vocabulary
 
@@ -15,6 +15,8 @@ from mgll.readers.vocabularies import Vocabulary, read_vocabulary
 Row = Mapping[str, str | Sequence[str]]
 #: Stands for the class codes where a level is named.
 LABELS = "labels"
+#: A longer cell is a sentence, not labels.
+_LONGEST_LABEL = 200
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,10 @@ class Columns:
                 else:
                     if labels.vocabulary:
                         notes[f"a text of {column} that no vocabulary has is kept as written"] += 1
+                    if separator := separator_of(part) if len(part) <= _LONGEST_LABEL else None:
+                        notes[
+                            f"a text of {column} looks like several; --separator '{level}={separator}' parts them"
+                        ] += 1
                     yield (part,), ()
 
     def _one_hot(

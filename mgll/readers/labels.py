@@ -94,16 +94,23 @@ class LabelReader:
     def _untold(self, label: str) -> str:
         """Say that a label has no class, and what to type."""
         said = f"no class for label {label!r}"
-        for separator in _SEPARATORS:
-            parts = [part.strip() for part in label.split(separator)]
-            if len(parts) > 1 and any(label_key(part) in class_names() or _known_to(part) for part in parts):
-                return f"{said}; perhaps several labels: --separator 'labels={separator}'"
+        if separator := separator_of(label):
+            return f"{said}; perhaps several labels: --separator 'labels={separator}'"
         if known := _known_to(label):
             return f"{said}; --vocabulary {' or '.join(known)} knows it"
         near = similar_classes(label)
         meant = f" (perhaps {' or '.join(map(_named, near))})" if near else ""
         line = _csv_line(label, near[0] if near else "CLASS")
         return f"{said}{meant}; --vocabulary FILE.csv with label,class and a line such as {line} gives it one"
+
+
+def separator_of(cell: str) -> str | None:
+    """What stands between several labels in a cell, of which one is known; None where the cell is one label."""
+    for separator in _SEPARATORS:
+        parts = [part.strip() for part in cell.split(separator)]
+        if len(parts) > 1 and any(label_key(part) in class_names() or _known_to(part) for part in parts):
+            return separator
+    return None
 
 
 def bare_value(cell: str, column: str) -> str:

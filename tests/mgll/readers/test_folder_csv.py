@@ -250,6 +250,13 @@ def test_labels_of_several_meanings_are_refused_until_a_vocabulary_decides(folde
     assert "a text of finding that no vocabulary has is kept as written: 1 images" in out
 
 
+def test_a_cell_that_looks_like_several_labels_is_said(folder, capsys):
+    table(folder, "t.csv", 'file,finding\na.png,Health;Glaucoma\nb.png,"The lens, hazy; a report."\n')
+    read(folder, "--level", "disease=finding")
+    out = capsys.readouterr().out
+    assert "a text of finding looks like several; --separator 'disease=;' parts them: 1 images" in out
+
+
 def test_a_label_without_a_class_says_what_to_type(folder, capsys):
     labels = (
         "hemiretinal vein occlusion",
