@@ -22,7 +22,7 @@ from benchmark.stats.seeds import OverSeeds, corrected, method_difference, metho
 from benchmark.stats.significance import McNemar
 from mgll.vocabulary.diseases import TEN_CLASSES
 
-#: With fewer runs a side no class is said to differ: of real runs of one method two against two did so in 7.1 % of comparisons.
+#: With fewer runs a side no class is said to differ: of real runs of one method two against two did so in 10 % of comparisons.
 SEEDS_BY_CLASS = 3
 
 #: Where there is nothing to average.

@@ -7,11 +7,10 @@ are crossed with patients here as readers are with cases in studies of diagnosti
     V = V_runs + V_patients - V_both
 
 with V_runs from the scatter of the runs' own numbers, V_patients from the scatter of patients of the numbers averaged over runs,
-and V_both the part of patients within runs that the other two both hold. V is never taken smaller than V_runs; for the number of
-one method, whose patients always count, never smaller than V_patients either. The interval is that of Student's t with
-Satterthwaite's degrees of freedom, for a difference no more than those of the runs (of a pooled variance, where both sides have as
-many). With three runs a side they are few: the interval says so by its width. With one run on a side V_runs can't be known, and
-nothing is claimed about the method.
+and V_both the part of patients within runs that the other two both hold. V is never taken smaller than the larger of the first two.
+The interval is that of Student's t with Satterthwaite's degrees of freedom of V_runs and, for a difference, of what V_patients has
+beyond V_both; with as many runs on both sides the runs have those of a pooled variance. With three runs a side they are few: the
+interval says so by its width. With one run on a side V_runs can't be known, and nothing is claimed about the method.
 
 `python -m benchmark.calibrate_claims` simulates how often these intervals err.
 """
@@ -168,11 +167,10 @@ def _assemble(
     )
     is_difference = len(counts) == 2
     beyond = max(patients - both, 0.0)
-    variance = runs + beyond if is_difference else max(runs + beyond, patients)
-    of_runs = _degrees_of_runs(scatter, counts)
-    degrees = _satterthwaite(variance, runs, of_runs, max(groups - 1, 1), patients)
-    if is_difference and runs:
-        degrees = min(degrees, of_runs)
+    variance = max(runs + beyond, patients)
+    degrees = _satterthwaite(
+        variance, runs, _degrees_of_runs(scatter, counts), max(groups - 1, 1), beyond if is_difference else patients
+    )
     half = float(t.ppf(0.975, degrees)) * sqrt(variance) if variance else 0.0
     if not is_difference:
         p = nan
