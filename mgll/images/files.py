@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 
 from mgll.files import sha256
+from mgll.machine_errors import is_of_the_machine
 
 _MEMBER = re.compile(r"(?P<shard>.+?\.tar)::(?P<name>.+)@(?P<offset>\d+)", re.DOTALL)
 
@@ -67,6 +68,8 @@ class TarMember:
         except FileNotFoundError:
             raise ImageError(f"{self}: no such shard") from None
         except (tarfile.HeaderError, OSError) as error:
+            if is_of_the_machine(error):
+                raise
             raise ImageError(
                 f"{self}: no member begins there ({error}); was the shard packed anew? Index it again"
             ) from None
@@ -146,6 +149,8 @@ def read_npz(path: str | os.PathLike[str], file: Path | io.BytesIO, max_pixels: 
     except ImageError:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        if is_of_the_machine(error):
+            raise
         raise ImageError(f"{path}: damaged npz file ({error})") from None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
+from mgll.machine_errors import MACHINE_ERRORS, one_line
 from mgll.manifest.records import Record, stored_under, write_manifest
 
 #: What a reader returns: records, and notes that say for each reason how many images were left out or changed.
@@ -29,11 +30,14 @@ def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header
         if not records:
             raise FormatError(out, None, f"no image to write; {_told(notes)}")
         _check_groups(out, records)
+        folder = Path(out).absolute().parent
+        write_manifest(out, (stored_under(record, folder) for record in records), **header)
     except (FormatError, ValueError) as error:
         print(error)
         return 1
-    folder = Path(out).absolute().parent
-    write_manifest(out, (stored_under(record, folder) for record in records), **header)
+    except MACHINE_ERRORS as error:  # a full disk is no damaged image
+        print(one_line(error))
+        return 1
     print(f"{out}: {len(records)} images of {len({record.patient for record in records})} groups")
     if notes:
         print(_told(notes))

@@ -1,0 +1,36 @@
+"""Errors of the machine, which stop a command, told from those of a file, which make it a damaged one.
+
+A full disk, a file that may not be read, a failing drive or too little memory say nothing about an image. If they were counted as
+damage, a data set would shrink without a word.
+"""
+
+import errno
+from concurrent.futures import BrokenExecutor
+
+#: What the machine raises, the last where the system killed a worker process. A command ends with `one_line` of it and status 1.
+MACHINE_ERRORS = (OSError, MemoryError, BrokenExecutor)
+#: What the system answers where the path or the content is wrong: a decoder that follows a damaged offset seeks to nowhere.
+_OF_THE_FILE = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.EOVERFLOW,
+    errno.ESPIPE,
+}
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error is the machine's. Decoders raise `OSError` too, but without the system's number."""
+    if isinstance(error, OSError):
+        return error.errno is not None and error.errno not in _OF_THE_FILE
+    return isinstance(error, MACHINE_ERRORS)
+
+
+def one_line(error: BaseException) -> str:
+    """The error in one line, also where a worker process wrapped it together with its traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[-1] if lines else ""
+    return f"out of memory{f' ({said})' if said else ''}" if isinstance(error, MemoryError) else said or repr(error)
