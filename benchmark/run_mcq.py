@@ -30,6 +30,7 @@ from benchmark.scorers.scorer import VIEWS, Scorer, dummy
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
 from mgll.images.preprocessing import ImageError
+from mgll.machine_errors import MACHINE_ERRORS, one_line
 from mgll.provenance import provenance
 from mllm_adapters.contract.terms import HostError
 
@@ -327,6 +328,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = run(**options, asking=asking, processes=processes)
     except (FormatError, ComparisonError, ImageError, HostError, FileExistsError, ValueError) as error:
         print(f"run_mcq.py: {error}", file=sys.stderr)
+        return 1
+    except MACHINE_ERRORS as error:
+        print(f"run_mcq.py: {one_line(error)}", file=sys.stderr)
         return 1
     finally:
         end(processes)

@@ -5,6 +5,7 @@ damage, a data set would shrink without a word.
 """
 
 import errno
+import os
 from concurrent.futures import BrokenExecutor
 
 #: What the machine raises, the last where the system killed a worker process. A command ends with `one_line` of it and status 1.
@@ -27,6 +28,14 @@ def is_of_the_machine(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno is not None and error.errno not in _OF_THE_FILE
     return isinstance(error, MACHINE_ERRORS)
+
+
+def stop_if_of_the_machine(error: BaseException, path: str | os.PathLike[str]) -> None:
+    """Raise `error`, with the path at which it happened, if it is the machine's; return if it is the file's."""
+    if is_of_the_machine(error):
+        if isinstance(error, OSError) and error.filename is None:  # as of a read
+            error.filename = os.fspath(path)
+        raise error
 
 
 def one_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.formats import FormatError
+from mgll.machine_errors import MACHINE_ERRORS, one_line
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
 
@@ -45,8 +46,10 @@ def train(settings: PretrainSettings) -> None:
         settings = replace(settings, manifest=str(manifest or Path(settings.out) / "synthetic" / "manifest.jsonl"))
     try:
         tower = pretrain(settings)
-    except (FormatError, BadImagesError, ValueError, FileNotFoundError) as error:
+    except (FormatError, BadImagesError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except MACHINE_ERRORS as error:
+        sys.exit(f"error: {one_line(error)}")
     with first_process() as is_first:
         if is_first:
             print(f"{tower}\nnext: python -m mllm_adapters.swap --model llava --encoder {tower}")

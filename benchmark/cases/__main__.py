@@ -7,6 +7,7 @@ from benchmark.cases.case import check_images, describe, position_test, read_cas
 from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import RULES, THRESHOLD, OverlapCheck, report_overlaps
 from mgll.formats import FormatError
+from mgll.machine_errors import MACHINE_ERRORS, one_line
 
 
 def _main(arguments: list[str] | None = None) -> int:
@@ -81,6 +82,9 @@ def _main(arguments: list[str] | None = None) -> int:
         return _validate(options) if options.command == "validate" else _build(options)
     except (FormatError, ValueError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except MACHINE_ERRORS as error:
+        print(one_line(error), file=sys.stderr)
         return 1
 
 

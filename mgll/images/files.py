@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 
 from mgll.files import sha256
-from mgll.machine_errors import is_of_the_machine
+from mgll.machine_errors import stop_if_of_the_machine
 
 _MEMBER = re.compile(r"(?P<shard>.+?\.tar)::(?P<name>.+)@(?P<offset>\d+)", re.DOTALL)
 
@@ -55,6 +55,7 @@ class TarMember:
 
         Raises:
             ImageError: if the shard is missing, cut short, or no longer holds this member at this place.
+            OSError, MemoryError: if the machine can't read it.
         """
         try:
             with Path(self.shard).open("rb") as file:
@@ -68,8 +69,7 @@ class TarMember:
         except FileNotFoundError:
             raise ImageError(f"{self}: no such shard") from None
         except (tarfile.HeaderError, OSError) as error:
-            if is_of_the_machine(error):
-                raise
+            stop_if_of_the_machine(error, self.shard)
             raise ImageError(
                 f"{self}: no member begins there ({error}); was the shard packed anew? Index it again"
             ) from None
@@ -149,8 +149,7 @@ def read_npz(path: str | os.PathLike[str], file: Path | io.BytesIO, max_pixels: 
     except ImageError:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        if is_of_the_machine(error):
-            raise
+        stop_if_of_the_machine(error, path)
         raise ImageError(f"{path}: damaged npz file ({error})") from None
 
 

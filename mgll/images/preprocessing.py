@@ -12,7 +12,7 @@ from mgll.formats import Row
 from mgll.images.files import ImageError, image_bytes, locate, read_npz
 from mgll.images.grey_range import grey_range, to_8_bits
 from mgll.images.jpeg12 import bits_of_jpeg, read_jpeg12
-from mgll.machine_errors import is_of_the_machine
+from mgll.machine_errors import stop_if_of_the_machine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +74,7 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
     except UnidentifiedImageError:
         return _not_pillows(path, max_pixels)
     except Exception as error:
-        if is_of_the_machine(error):
-            raise
+        stop_if_of_the_machine(error, path)
         # A decoder that fails may raise an OSError without a number, but also a ValueError, RuntimeError or AttributeError.
         raise ImageError(f"{path}: damaged image ({error or type(error).__name__})") from None
 

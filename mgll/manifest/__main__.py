@@ -5,6 +5,7 @@ import argparse
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
 from mgll.images.fundus_hash import THRESHOLD
+from mgll.machine_errors import MACHINE_ERRORS, one_line
 from mgll.manifest.counts import count, print_counts
 from mgll.manifest.records import read_manifest
 
@@ -30,6 +31,9 @@ def _main(arguments: list[str] | None = None) -> int:
         print(_group(options) if options.command == "group" else _check(options.command, options.path))
     except ValueError as error:
         print(error)
+        return 1
+    except MACHINE_ERRORS as error:
+        print(one_line(error))
         return 1
     return 0
 

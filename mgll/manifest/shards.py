@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mgll.files import atomic_path, sha256
 from mgll.formats import FormatError
 from mgll.images.files import ImageError, TarMember, image_bytes
+from mgll.machine_errors import MACHINE_ERRORS, one_line, stop_if_of_the_machine
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.run_folder import claim_folder
 
@@ -102,6 +103,7 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
     except FileNotFoundError:
         raise FormatError(path, None, "no such shard") from None
     except (tarfile.TarError, OSError, EOFError) as error:
+        stop_if_of_the_machine(error, path)
         raise FormatError(path, None, f"not a whole, uncompressed tar file ({error})") from None
 
 
@@ -162,6 +164,9 @@ def _main(arguments: list[str] | None = None) -> int:
         print(pack(options.manifest, options.out, options.images, options.seed))
     except (FormatError, ImageError, ValueError) as error:
         print(error)
+        return 1
+    except MACHINE_ERRORS as error:
+        print(one_line(error))
         return 1
     return 0
 

@@ -14,7 +14,7 @@ from mgll.images.files import ImageError
 from mgll.images.grey_range import grey_range, to_8_bits
 from mgll.images.jpeg12 import read_jpeg12
 from mgll.images.preprocessing import MAX_PIXELS
-from mgll.machine_errors import is_of_the_machine
+from mgll.machine_errors import stop_if_of_the_machine
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -43,8 +43,7 @@ def grey_pixels(header: "Dataset", max_pixels: int = MAX_PIXELS, notes: Counter[
     except ImageError:
         raise
     except Exception as error:  # decoders and pydicom raise whatever a wrong header makes them stumble over
-        if is_of_the_machine(error):
-            raise
+        stop_if_of_the_machine(error, getattr(header, "filename", None) or "the pixels")
         raise ImageError(f"pixels can't be decoded ({' '.join(str(error).split()) or type(error).__name__})") from None
     image = ~_padding(stored, header)
     low, high = grey_range(shown[image])

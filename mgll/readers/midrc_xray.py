@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from mgll.files import atomic_path, sha256, write_text
 from mgll.images.files import ImageError
-from mgll.machine_errors import is_of_the_machine
+from mgll.machine_errors import stop_if_of_the_machine
 from mgll.manifest.records import Record
 from mgll.readers.dicom_pixels import grey_pixels
 from mgll.readers.splits import SHARES, parse_shares, split_of_group
@@ -175,7 +175,7 @@ def _describe(path: str, conversion: Conversion) -> Record | str:
             licence=conversion.licence,
         )
     except Exception as error:
-        return _damage(error)
+        return _damage(error, path)
 
 
 def _convert(file: tuple[str, str], conversion: Conversion) -> Counter[str] | str:
@@ -192,14 +192,14 @@ def _convert(file: tuple[str, str], conversion: Conversion) -> Counter[str] | st
     try:
         pixels = grey_pixels(dcmread(path), notes=notes)
     except Exception as error:
-        return _damage(error)
+        return _damage(error, path)
     _write_png(pixels, image, conversion, {"origin": origin, "notes": list(notes)})
     if found is not None:
         notes["converted anew, because the DICOM file or the way to convert it has changed"] += 1
     return notes
 
 
-def _damage(error: Exception) -> str:
+def _damage(error: Exception, path: str) -> str:
     """The reason to leave a file out.
 
     Raises:
@@ -208,8 +208,7 @@ def _damage(error: Exception) -> str:
     # optional, from the extra `dicom`
     from pydicom.errors import InvalidDicomError
 
-    if is_of_the_machine(error):
-        raise error
+    stop_if_of_the_machine(error, path)
     if isinstance(error, InvalidDicomError):
         return "not a DICOM file"
     return str(error) if isinstance(error, ImageError) else f"damaged DICOM file ({type(error).__name__})"
@@ -237,8 +236,7 @@ def _written(image: Path) -> dict[str, Any] | None:
             made: dict[str, Any] = {"origin": found.info[_ORIGIN], "notes": json.loads(found.info[_NOTES])}
             return made
     except Exception as error:
-        if is_of_the_machine(error):
-            raise
+        stop_if_of_the_machine(error, image)
         return {}
 
 
