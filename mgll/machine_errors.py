@@ -6,7 +6,13 @@ damage, a data set would shrink without a word.
 
 import errno
 import os
+import sys
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
+from functools import wraps
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
 
 #: What the machine raises, the last where the system killed a worker process. A command ends with `one_line` of it and status 1.
 MACHINE_ERRORS = (OSError, MemoryError, BrokenExecutor)
@@ -43,3 +49,17 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[-1] if lines else ""
     return f"out of memory{f' ({said})' if said else ''}" if isinstance(error, MemoryError) else said or repr(error)
+
+
+def ends_in_one_line(command: Callable[Arguments, int]) -> Callable[Arguments, int]:
+    """Make a command, which returns its exit status, say an error of the machine in one line, and return 1."""
+
+    @wraps(command)
+    def ended(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except MACHINE_ERRORS as error:
+            print(one_line(error), file=sys.stderr)
+            return 1
+
+    return ended

@@ -7,9 +7,10 @@ from benchmark.cases.case import check_images, describe, position_test, read_cas
 from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import RULES, THRESHOLD, OverlapCheck, report_overlaps
 from mgll.formats import FormatError
-from mgll.machine_errors import MACHINE_ERRORS, one_line
+from mgll.machine_errors import ends_in_one_line
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark.cases", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -82,9 +83,6 @@ def _main(arguments: list[str] | None = None) -> int:
         return _validate(options) if options.command == "validate" else _build(options)
     except (FormatError, ValueError) as error:
         print(error, file=sys.stderr)
-        return 1
-    except MACHINE_ERRORS as error:
-        print(one_line(error), file=sys.stderr)
         return 1
 
 

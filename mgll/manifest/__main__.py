@@ -5,11 +5,12 @@ import argparse
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
 from mgll.images.fundus_hash import THRESHOLD
-from mgll.machine_errors import MACHINE_ERRORS, one_line
+from mgll.machine_errors import ends_in_one_line
 from mgll.manifest.counts import count, print_counts
 from mgll.manifest.records import read_manifest
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.manifest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -31,9 +32,6 @@ def _main(arguments: list[str] | None = None) -> int:
         print(_group(options) if options.command == "group" else _check(options.command, options.path))
     except ValueError as error:
         print(error)
-        return 1
-    except MACHINE_ERRORS as error:
-        print(one_line(error))
         return 1
     return 0
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mgll.files import atomic_path, sha256
 from mgll.formats import FormatError
 from mgll.images.files import ImageError, TarMember, image_bytes
-from mgll.machine_errors import MACHINE_ERRORS, one_line, stop_if_of_the_machine
+from mgll.machine_errors import ends_in_one_line, stop_if_of_the_machine
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.run_folder import claim_folder
 
@@ -153,6 +153,7 @@ def _write_shard(shard: Path, records: Mapping[int, Record]) -> None:
                 tar.addfile(info, io.BytesIO(data))
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.manifest.shards", description=__doc__)
     parser.add_argument("manifest")
@@ -164,9 +165,6 @@ def _main(arguments: list[str] | None = None) -> int:
         print(pack(options.manifest, options.out, options.images, options.seed))
     except (FormatError, ImageError, ValueError) as error:
         print(error)
-        return 1
-    except MACHINE_ERRORS as error:
-        print(one_line(error))
         return 1
     return 0
 

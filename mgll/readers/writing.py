@@ -7,13 +7,14 @@ from pathlib import Path
 
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
-from mgll.machine_errors import MACHINE_ERRORS, one_line
+from mgll.machine_errors import ends_in_one_line
 from mgll.manifest.records import Record, stored_under, write_manifest
 
 #: What a reader returns: records, and notes that say for each reason how many images were left out or changed.
 Found = tuple[Sequence[Record], Counter[str]]
 
 
+@ends_in_one_line
 def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header: object) -> int:
     """Read a data set, write its manifest and print what happened; returns the exit code for the reader's command.
 
@@ -30,14 +31,11 @@ def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header
         if not records:
             raise FormatError(out, None, f"no image to write; {_told(notes)}")
         _check_groups(out, records)
-        folder = Path(out).absolute().parent
-        write_manifest(out, (stored_under(record, folder) for record in records), **header)
     except (FormatError, ValueError) as error:
         print(error)
         return 1
-    except MACHINE_ERRORS as error:  # a full disk is no damaged image
-        print(one_line(error))
-        return 1
+    folder = Path(out).absolute().parent
+    write_manifest(out, (stored_under(record, folder) for record in records), **header)
     print(f"{out}: {len(records)} images of {len({record.patient for record in records})} groups")
     if notes:
         print(_told(notes))
