@@ -39,9 +39,14 @@ def is_of_the_machine(error: BaseException) -> bool:
 def stop_if_of_the_machine(error: BaseException, path: str | os.PathLike[str]) -> None:
     """Raise `error`, with the path at which it happened, if it is the machine's; return if it is the file's."""
     if is_of_the_machine(error):
-        if isinstance(error, OSError) and error.filename is None:  # as of a read
-            error.filename = os.fspath(path)
-        raise error
+        raise named(error, path) if isinstance(error, OSError) else error
+
+
+def named(error: OSError, path: str | os.PathLike[str]) -> OSError:
+    """The system's error with the path at which it happened, which that of a read lacks."""
+    if error.errno is not None and error.filename is None:
+        error.filename = os.fspath(path)
+    return error
 
 
 def one_line(error: BaseException) -> str:

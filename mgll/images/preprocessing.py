@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
 from mgll.formats import Row
-from mgll.images.files import ImageError, image_bytes, locate, read_npz
+from mgll.images.files import ImageError, opened, read_npz
 from mgll.images.grey_range import grey_range, to_8_bits
 from mgll.images.jpeg12 import bits_of_jpeg, read_jpeg12
 from mgll.machine_errors import stop_if_of_the_machine
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 100_000_000
+#: Bytes of a JPEG file in which the start of its frame is looked for.
+_HEADER_OF_JPEG = 1 << 20
 
 
 class Preprocessing(Row):
@@ -53,12 +55,11 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         warnings.warn("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: truncated images will pass", stacklevel=2)
     try:
-        name, file = locate(path)
-        if name.endswith(".npz"):
-            array = read_npz(path, file, max_pixels)
-            _check_size(path, array.shape[1], array.shape[0], max_pixels)
-            return Image.fromarray(array).convert("RGB")
-        with warnings.catch_warnings():
+        with opened(path) as (name, file), warnings.catch_warnings():
+            if name.endswith(".npz"):
+                array = read_npz(path, file, max_pixels)
+                _check_size(path, array.shape[1], array.shape[0], max_pixels)
+                return Image.fromarray(array).convert("RGB")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter and says more
             with Image.open(file) as image:
                 _check_size(path, image.width, image.height, max_pixels)
@@ -81,9 +82,11 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
 
 def _not_pillows(path: str | os.PathLike[str], max_pixels: int) -> Image.Image:
     """An image that Pillow does not know: a JPEG file of more than 8 bits a sample."""
-    content = image_bytes(path)[1]
-    if (bits_of_jpeg(content) or 0) <= 8:
-        raise ImageError(f"{path}: not an image that Pillow can read")
+    with opened(path) as (_, file):
+        content = file.read(_HEADER_OF_JPEG)
+        if (bits_of_jpeg(content) or 0) <= 8:
+            raise ImageError(f"{path}: not an image that Pillow can read")
+        content += file.read(2 * max_pixels)  # more bytes than pixels of two bytes are no image
     try:
         values = read_jpeg12(content, max_pixels)
     except ImageError as error:

@@ -11,6 +11,7 @@ import argparse
 import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,12 @@ from mgll.run_folder import claim_folder
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npz"}
 TEXT_ENDINGS = {".json", ".txt"}
-MAX_TEXT_BYTES = 10_000_000
+#: A JSON file may take a hundred and fifty times its size in memory when it is read.
+MAX_TEXT_BYTES = 1_000_000
+#: Bytes of all headers of one member: long names and the like take a few thousand.
+MAX_HEADER_BYTES = 1 << 18
+#: Characters of a member's name, and of what a kind of files is called; kinds that are counted.
+MAX_NAME, MAX_KIND, MAX_KINDS = 4096, 40, 100
 
 
 @dataclass
@@ -38,13 +44,13 @@ class Sample:
         key: folder and name of the files, up to the first dot of the name.
         image: the first image among the files.
         texts: ending (`.json` or `.txt`) -> content of the file.
-        ignored: names of the files that are not read (`.pkl` and `.pyd` among them).
+        ignored: what kinds of files are not read (`.pkl file` and `.pyd file` among them), and how many.
     """
 
     key: str
     image: TarMember | None = None
     texts: dict[str, bytes] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
 def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: int = 1000, seed: int = 0) -> Path:
@@ -77,24 +83,31 @@ def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: 
 def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
     """The samples of a shard: consecutive files with the same key.
 
+    Whatever the shard holds, little of it is in memory at a time.
+
     Raises:
-        FormatError: if the shard is missing, not an uncompressed tar file, or cut short.
+        FormatError: if the shard is missing, not an uncompressed tar file, or cut short, or asks for much memory.
+        OSError: if the machine can't read it.
     """
     sample, end = Sample(""), 0
     try:
         # A second handle, because iterating moves the first.
-        with tarfile.open(path, mode="r:") as tar, Path(path).open("rb") as file:
-            for info in tar:
-                end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                if not info.isreg() or info.issparse():
-                    continue
-                folder, _, name = info.name.rpartition("/")
-                key = f"{folder}/{name.split('.')[0]}"
-                if sample.key != key:
-                    if sample.key:
-                        yield sample
-                    sample = Sample(key)
-                _add(sample, info, str(path), file)
+        with _Headers(io.FileIO(path)) as headers, Path(path).open("rb") as file:
+            with tarfile.open(fileobj=headers, mode="r:") as tar:
+                while info := tar.next():
+                    _check_member(info, tar)
+                    headers.left = MAX_HEADER_BYTES
+                    tar.members.clear()  # else it keeps them all
+                    end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                    if not info.isreg() or info.issparse():
+                        continue
+                    folder, _, name = info.name.rpartition("/")
+                    key = f"{folder}/{name.split('.')[0]}"
+                    if sample.key != key:
+                        if sample.key:
+                            yield sample
+                        sample = Sample(key)
+                    _add(sample, info, str(path), file)
             if sample.key:
                 yield sample
             file.seek(end)
@@ -102,9 +115,39 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
                 raise FormatError(path, None, "the shard is cut short: it does not end as a tar file does")
     except FileNotFoundError:
         raise FormatError(path, None, "no such shard") from None
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except RecursionError:
+        raise FormatError(path, None, "not a tar file of samples (headers of headers of headers)") from None
+    except FormatError:
+        raise
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         stop_if_of_the_machine(error, path)
         raise FormatError(path, None, f"not a whole, uncompressed tar file ({error})") from None
+
+
+class _Headers(io.BufferedReader):
+    """A tar file of which no more is read for one member than headers take; `tarfile` itself reads what a header asks for."""
+
+    left = MAX_HEADER_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"the headers of a member take more than {MAX_HEADER_BYTES // 1024} KB")
+        self.left -= size
+        return super().read(size)
+
+
+def _check_member(info: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+    """Refuse what makes `tarfile` go in circles or hold much memory.
+
+    Raises:
+        tarfile.ReadError: for a size below 0, a long name, or headers for all members that pile up.
+    """
+    if info.size < 0:
+        raise tarfile.ReadError(f"a member of {info.size} bytes")
+    if len(info.name) > MAX_NAME:
+        raise tarfile.ReadError(f"a name of {len(info.name)} characters")
+    if sum(len(name) + len(str(value)) for name, value in tar.pax_headers.items()) > MAX_HEADER_BYTES:
+        raise tarfile.ReadError(f"headers for all members of more than {MAX_HEADER_BYTES // 1024} KB")
 
 
 def _add(sample: Sample, info: tarfile.TarInfo, shard: str, file: io.BufferedReader) -> None:
@@ -115,7 +158,12 @@ def _add(sample: Sample, info: tarfile.TarInfo, shard: str, file: io.BufferedRea
         file.seek(info.offset_data)
         sample.texts[ending] = file.read(info.size)
     else:
-        sample.ignored.append(info.name)
+        too_long = ending in TEXT_ENDINGS and info.size > MAX_TEXT_BYTES
+        what = (
+            f"{ending} file of more than {MAX_TEXT_BYTES // 1_000_000} MB" if too_long else f"{ending or 'other'} file"
+        )
+        known = what in sample.ignored or len(sample.ignored) < MAX_KINDS
+        sample.ignored[what if known and len(what) <= MAX_KIND else "other file"] += 1
 
 
 def _claim(out: Path, made_of: Mapping[str, object]) -> None:
