@@ -30,7 +30,7 @@ from benchmark.scorers.scorer import VIEWS, Scorer, dummy
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
 from mgll.images.preprocessing import ImageError
-from mgll.machine_errors import MACHINE_ERRORS, one_line
+from mgll.machine_errors import MACHINE_ERRORS, line_of
 from mgll.provenance import provenance
 from mllm_adapters.contract.terms import HostError
 
@@ -330,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"run_mcq.py: {error}", file=sys.stderr)
         return 1
     except MACHINE_ERRORS as error:
-        print(f"run_mcq.py: {one_line(error)}", file=sys.stderr)
+        print(f"run_mcq.py: {line_of(error)}", file=sys.stderr)
         return 1
     finally:
         end(processes)

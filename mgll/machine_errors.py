@@ -14,7 +14,7 @@ from typing import ParamSpec
 
 Arguments = ParamSpec("Arguments")
 
-#: What the machine raises, the last where the system killed a worker process. A command ends with `one_line` of it and status 1.
+#: What the machine raises, the last where the system killed a worker process. A command ends with `line_of` of it and status 1.
 MACHINE_ERRORS = (OSError, MemoryError, BrokenExecutor)
 #: What the system answers where the path or the content is wrong: a decoder that follows a damaged offset seeks to nowhere.
 _OF_THE_FILE = {
@@ -49,7 +49,7 @@ def named(error: OSError, path: str | os.PathLike[str]) -> OSError:
     return error
 
 
-def one_line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """The error in one line, also where a worker process wrapped it together with its traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[-1] if lines else ""
@@ -64,7 +64,7 @@ def ends_in_one_line(command: Callable[Arguments, int]) -> Callable[Arguments, i
         try:
             return command(*args, **kwargs)
         except MACHINE_ERRORS as error:
-            print(one_line(error), file=sys.stderr)
+            print(line_of(error), file=sys.stderr)
             return 1
 
     return ended

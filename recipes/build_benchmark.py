@@ -17,7 +17,7 @@ from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import OverlapCheck, Rule
 from mgll.commandline import parse_settings
 from mgll.files import sha256, write_text
-from mgll.machine_errors import MACHINE_ERRORS, one_line
+from mgll.machine_errors import MACHINE_ERRORS, line_of
 from mgll.manifest.records import read_manifest
 from mgll.provenance import provenance
 
@@ -102,7 +102,7 @@ def main() -> None:
     except ValueError as error:  # a wrong manifest is one too
         sys.exit(f"error: {error}")
     except MACHINE_ERRORS as error:
-        sys.exit(f"error: {one_line(error)}")
+        sys.exit(f"error: {line_of(error)}")
     made = {"settings": asdict(settings), "manifest_sha256": sha256(settings.manifest), "made_with": provenance()}
     write_text(out / "settings.json", json.dumps(made, indent=2) + "\n")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.formats import FormatError
-from mgll.machine_errors import MACHINE_ERRORS, one_line
+from mgll.machine_errors import MACHINE_ERRORS, line_of
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
 
@@ -49,7 +49,7 @@ def train(settings: PretrainSettings) -> None:
     except (FormatError, BadImagesError, ValueError) as error:
         sys.exit(f"error: {error}")
     except MACHINE_ERRORS as error:
-        sys.exit(f"error: {one_line(error)}")
+        sys.exit(f"error: {line_of(error)}")
     with first_process() as is_first:
         if is_first:
             print(f"{tower}\nnext: python -m mllm_adapters.swap --model llava --encoder {tower}")

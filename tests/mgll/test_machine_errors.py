@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from benchmark.cases.__main__ import _main as cases_command
 from mgll.images.files import ImageError, image_sha256
 from mgll.images.looks import look
 from mgll.images.preprocessing import Preprocessing, open_image
-from mgll.machine_errors import is_of_the_machine, one_line
+from mgll.machine_errors import is_of_the_machine, line_of
 from mgll.manifest.__main__ import _main as manifest_command
 from mgll.manifest.records import Record, write_manifest
 from mgll.manifest.shards import _main as pack_command
@@ -133,8 +134,8 @@ def test_training_is_stopped_not_thinned(failing, workers):
     images = TrainingImages(records, Preprocessing(size=16), Augmentation(0.5, 0.0, 0.0, 0))
     with pytest.raises(OSError, match="Input/output error") as caught:
         next(iter(DataLoader(images, sampler=[(0, 0)], batch_size=1, num_workers=workers)))
-    assert "\n" not in one_line(caught.value)
-    assert "Input/output error" in one_line(caught.value)
+    assert "\n" not in line_of(caught.value)
+    assert "Input/output error" in line_of(caught.value)
 
 
 @pytest.mark.slow
@@ -168,7 +169,7 @@ def test_a_shard_that_cannot_be_written_ends_in_one_line(photograph, tmp_path, c
     (tmp_path / "shards").mkdir()
     assert pack_command([str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "shards")]) == 0
     (tmp_path / "shards" / "000000.tar").unlink()
-    (tmp_path / "shards" / f".000000.tar.{os.getpid()}.tmp").symlink_to("/dev/full")
+    (tmp_path / "shards" / f".000000.tar.{socket.gethostname()}-{os.getpid()}.tmp").symlink_to("/dev/full")
     capsys.readouterr()
     assert pack_command([str(tmp_path / "m.jsonl"), "--out", str(tmp_path / "shards")]) == 1
     assert "No space left on device" in capsys.readouterr().err

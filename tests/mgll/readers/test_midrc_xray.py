@@ -1,6 +1,7 @@
 """Folders of radiographs written with pydicom: ids hashed, what is left out is told, and a changed file is converted anew."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,7 +179,7 @@ def test_a_full_disk_stops_the_conversion(folder, capsys):
     capsys.readouterr()
     image = Path(records[1].image)
     image.unlink()
-    image.with_name(f".{image.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+    image.with_name(f".{image.name}.{socket.gethostname()}-{os.getpid()}.tmp").symlink_to("/dev/full")
     assert "No space left on device" in stopped(folder, capsys)
 
 
