@@ -19,10 +19,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from mgll.files import atomic_path, sha256
+from mgll.files import atomic_path, sha256, write_text
 from mgll.formats import FormatError
 from mgll.images.files import ImageError, TarMember, image_bytes
 from mgll.machine_errors import ends_in_one_line, stop_if_of_the_machine
+from mgll.manifest.image_identity import image_file, image_states
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.run_folder import claim_folder
 
@@ -56,7 +57,8 @@ class Sample:
 def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: int = 1000, seed: int = 0) -> Path:
     """Copy the images of a manifest into shards, in an order drawn by `seed`, and write `out/manifest.jsonl`.
 
-    The same arguments give the same bytes. A run that was stopped continues with the first shard that is missing.
+    The same arguments and images give the same bytes. A run that was stopped continues with the first shard that is missing, and
+    packs those anew whose images have changed since, by size or time; a line says how many.
 
     Args:
         manifest: any manifest; its images may lie in shards themselves.
@@ -76,6 +78,7 @@ def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: 
     _claim(out, {"manifest_sha256": sha256(manifest), "images": images, "seed": seed})
     order = np.random.default_rng(seed).permutation(len(records)).tolist()
     parts = [order[start : start + images] for start in range(0, len(order), images)]
+    _remove_outdated(out, records, parts)
     write_manifest(out / "manifest.jsonl", _packed(out, records, parts), made_from=str(manifest))
     return out / "manifest.jsonl"
 
@@ -173,10 +176,31 @@ def _claim(out: Path, made_of: Mapping[str, object]) -> None:
     claim_folder(out, "shards.json", made_of, begun, "shards made of something else")
 
 
+def _remove_outdated(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> None:
+    """Delete the shards that were packed from other files than are there now, and list the state of each image's file."""
+    listed, states = out / "sources.txt", image_states(records)
+    now = [states[image_file(record.image)] for record in records]
+    before = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    outdated = [
+        shard
+        for number, indices in enumerate(parts)
+        if (shard := _shard(out, number)).is_file() and any(before[i : i + 1] != [now[i]] for i in indices)
+    ]
+    for shard in outdated:
+        shard.unlink()
+    if outdated:
+        print(f"{len(outdated)} of {len(parts)} shards are packed anew, because images have changed since")
+    write_text(listed, "".join(f"{state}\n" for state in now))
+
+
+def _shard(out: Path, number: int) -> Path:
+    return out / f"{number:06d}.tar"
+
+
 def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> Iterator[Record]:
     """Write the shards that are missing, and yield the records with the new places of their images."""
     for number, indices in enumerate(tqdm(parts, unit="shard")):
-        shard = out / f"{number:06d}.tar"
+        shard = _shard(out, number)
         if not shard.is_file():
             _write_shard(shard, {index: records[index] for index in indices})
         for index, sample in zip(indices, read_shard(shard), strict=True):

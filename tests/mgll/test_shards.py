@@ -49,6 +49,21 @@ def test_the_same_arguments_give_the_same_bytes_and_a_stopped_run_goes_on(manife
     assert {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()} == before
 
 
+def test_shards_of_images_that_changed_are_packed_anew_and_told(manifest, tmp_path, capsys):
+    pack(manifest, tmp_path / "shards", images=4)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.tar")}
+    pack(manifest, tmp_path / "shards", images=4)
+    assert "packed anew" not in capsys.readouterr().out
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.tar")} == before
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "3.png")
+    packed = read_manifest(pack(manifest, tmp_path / "shards", images=4))
+    assert "1 of 3 shards are packed anew, because images have changed since" in capsys.readouterr().out
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.tar")}
+    assert sum(after[name] != before[name] for name in before) == 1
+    (mine,) = [record for record in packed if record.texts["disease"][1] == "text 3"]
+    assert image_bytes(mine.image)[1] == (tmp_path / "3.png").read_bytes()
+
+
 def test_shards_can_be_packed_anew_from_shards(manifest, tmp_path):
     first = pack(manifest, tmp_path / "a", images=4)
     again = read_manifest(pack(first, tmp_path / "b", images=3, seed=1))
