@@ -38,6 +38,8 @@ def is_of_the_machine(error: BaseException) -> bool:
 
 def stop_if_of_the_machine(error: BaseException, path: str | os.PathLike[str]) -> None:
     """Raise `error`, with the path at which it happened, if it is the machine's; return if it is the file's."""
+    if isinstance(error, MemoryError):
+        raise MemoryError(f"{error}: {os.fspath(path)}" if str(error) else os.fspath(path)) from None
     if is_of_the_machine(error):
         raise named(error, path) if isinstance(error, OSError) else error
 

@@ -3,12 +3,18 @@
 GDCM itself writes 16 into such a file where a pixel takes 16 bits; it is the only one that reads that.
 """
 
+import signal
 import struct
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
 from mgll.images.files import ImageError
 
+_DECODER = str(Path(__file__).with_name("gdcm_jpeg.py"))
 _START_OF_FRAME = {0xC0 + kind for kind in range(16)} - {0xC4, 0xC8, 0xCC}
 
 
@@ -28,6 +34,7 @@ def read_jpeg12(content: bytes, max_pixels: int, stored: int | None = None) -> n
 
     Raises:
         ImageError: for another kind of file, colour, a damaged file, or where GDCM is not installed.
+        OSError, MemoryError: if the decoder can't be started, or memory runs out.
     """
     bits, height, width, samples = _frame(content) or (0, 0, 0, 0)
     if bits not in (12, 16) or samples != 1:
@@ -36,30 +43,15 @@ def read_jpeg12(content: bytes, max_pixels: int, stored: int | None = None) -> n
         )
     if not 0 < height * width <= max_pixels:
         raise ImageError(f"{width} x {height} is not between 1 and {max_pixels / 1e6:.0f} megapixels")
-    try:
-        import gdcm
-    except ImportError:
-        raise ImageError(f"a JPEG file of {bits} bits a sample; pip install mgll-graft[dicom] to read it") from None
-    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
-    fragment.SetByteStringValue(content)
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((width, height, 1))
-    image.SetDataElement(element)
-    image.SetPhotometricInterpretation(
-        gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2"))
-    )
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
-    # "Allocated" chooses the decoder; the values come in two bytes each.
-    stored = min(stored or bits, bits)
-    image.SetPixelFormat(gdcm.PixelFormat(1, bits, stored, stored - 1, 0))
-    decoded: str | None = image.GetBuffer()  # a char*, so GDCM hands out bytes as text; None where it could not decode
-    if decoded is None:
+    if find_spec("gdcm") is None:
+        raise ImageError(f"a JPEG file of {bits} bits a sample; pip install mgll-graft[dicom] to read it")
+    numbers = [str(number) for number in (width, height, bits, min(stored or bits, bits))]
+    decoded = subprocess.run([sys.executable, "-P", _DECODER, *numbers], input=content, capture_output=True)
+    if decoded.returncode == -signal.SIGKILL:
+        raise MemoryError("the system ended the decoder of a JPEG file")
+    if decoded.returncode or len(decoded.stdout) != 2 * width * height:
         raise ImageError(f"a damaged JPEG file of {bits} bits a sample")
-    return np.frombuffer(decoded.encode("utf-8", "surrogateescape"), np.uint16).reshape(height, width)
+    return np.frombuffer(decoded.stdout, np.uint16).reshape(height, width)
 
 
 def _frame(content: bytes) -> tuple[int, int, int, int] | None:

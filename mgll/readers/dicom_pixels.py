@@ -34,23 +34,25 @@ def grey_pixels(header: "Dataset", max_pixels: int = MAX_PIXELS, notes: Counter[
         ImageError: for colour, several frames, raw values of a detector, an empty, constant or too large image, a header that
             contradicts itself, or pixels that can't be decoded.
     """
-    notes = Counter() if notes is None else notes
-    _check(header, max_pixels)
-    negative = _is_negative(header)
     try:
-        stored = _stored(header, max_pixels, notes)
-        shown, window = _windowed(_rescaled(stored, header), header, notes)
+        return _grey(header, max_pixels, Counter() if notes is None else notes)
     except ImageError:
         raise
     except Exception as error:  # decoders and pydicom raise whatever a wrong header makes them stumble over
-        stop_if_of_the_machine(error, getattr(header, "filename", None) or "the pixels")
+        stop_if_of_the_machine(error, str(getattr(header, "filename", None) or "the pixels"))
         raise ImageError(f"pixels can't be decoded ({' '.join(str(error).split()) or type(error).__name__})") from None
+
+
+def _grey(header: "Dataset", max_pixels: int, notes: Counter[str]) -> np.ndarray:
+    _check(header, max_pixels)
+    negative = _is_negative(header)
+    stored = _stored(header, max_pixels, notes)
+    shown, window = _windowed(_rescaled(stored, header), header, notes)
     image = ~_padding(stored, header)
     low, high = grey_range(shown[image])
     if not low < high:
         raise ImageError(f"every pixel has the same value{window}" if image.any() else "every pixel is padding")
-    beyond = (shown[image] < low) | (shown[image] > high)
-    if beyond.any():
+    if ((shown < low) | (shown > high))[image].any():
         notes["read with a few hot or dead pixels, which were left out of the grey scale"] += 1
     grey = to_8_bits(shown, low, high)
     return np.where(image, 255 - grey if negative else grey, 0).astype(np.uint8)

@@ -473,6 +473,8 @@ def test_a_jpeg_file_of_eight_bits_that_is_cut_short_is_a_reason(ramp, keep):
         ({"BitsStored": 20}, "pixels can't be decoded"),
         ({"PixelRepresentation": None}, "pixels can't be decoded"),
         ({"Rows": None}, "64 x 0 is not between"),
+        ({"PixelPaddingValue": b"xyz"}, "pixels can't be decoded"),
+        ({"RescaleSlope": [1, 2]}, "pixels can't be decoded"),
     ],
 )
 def test_headers_that_say_no_radiograph_say_why(ramp, fields, message):
