@@ -194,6 +194,7 @@ def stopped(folder, capsys) -> str:
     return told.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_file_beyond_the_limit_of_the_system_stops_the_conversion(folder):
     """As a quota does: the second image and all further ones can't be written."""
     code = (
