@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class TarMember:
         file.seek(offset)
         return cls(shard, _header(file).name, offset)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedReader:
         """The member's bytes as a file, of which no more than is read comes into memory.
 
         Raises:
@@ -131,7 +131,7 @@ def tar_member(path: str | os.PathLike[str]) -> TarMember | None:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[str, BinaryIO]]:
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[str, io.BufferedReader]]:
     """The name of an image, whose ending tells the format, and its bytes as an open file.
 
     Raises:
@@ -157,22 +157,12 @@ def image_exists(path: str | os.PathLike[str]) -> bool:
     return Path(member.shard if member else path).is_file()
 
 
-def image_bytes(path: str | os.PathLike[str]) -> tuple[str, bytes]:
-    """The ending of an image's name in lower case, and its bytes as they are stored.
-
-    Raises:
-        ImageError: if the image is missing or empty.
-        OSError, MemoryError: if the machine can't read it.
-    """
-    with opened(path) as (name, file):
-        return Path(name).suffix.lower(), file.read()
-
-
 def image_sha256(path: str | os.PathLike[str]) -> str:
     """Hex SHA-256 of an image's bytes as they are stored, in a file of its own or in a shard.
 
     Raises:
-        ImageError, OSError, MemoryError: as `image_bytes`.
+        ImageError: if the image is a member of a shard that is missing or empty.
+        OSError: if a file is missing, or the machine can't read it.
     """
     if not tar_member(path):
         return sha256(path)
@@ -180,7 +170,7 @@ def image_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_npz(path: str | os.PathLike[str], file: BinaryIO, max_pixels: int) -> np.ndarray:
+def read_npz(path: str | os.PathLike[str], file: io.BufferedReader, max_pixels: int) -> np.ndarray:
     """The array `image` of an npz file, or its only array: uint8 [H, W] or [H, W, 3], checked before memory is allocated.
 
     Args:

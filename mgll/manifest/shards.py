@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 from tqdm import tqdm
 
 from mgll.files import atomic_path, sha256, write_text
 from mgll.formats import FormatError
-from mgll.images.files import ImageError, TarMember, image_bytes
+from mgll.images.files import ImageError, TarMember, opened
 from mgll.machine_errors import ends_in_one_line, stop_if_of_the_machine
 from mgll.manifest.image_identity import image_file, image_states
 from mgll.manifest.records import Record, read_manifest, write_manifest
@@ -100,7 +101,7 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
                 while info := tar.next():
                     _check_member(info, tar)
                     headers.left = MAX_HEADER_BYTES
-                    tar.members.clear()  # else it keeps them all
+                    tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
                     end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                     if not info.isreg() or info.issparse():
                         continue
@@ -212,17 +213,23 @@ def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]
 def _write_shard(shard: Path, records: Mapping[int, Record]) -> None:
     with atomic_path(shard) as temporary, tarfile.open(temporary, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for index, record in records.items():
-            ending, content = image_bytes(record.image)
-            if ending not in IMAGE_ENDINGS:
-                raise ImageError(
-                    f"{record.image}: {ending or 'no'} ending; shards hold {', '.join(sorted(IMAGE_ENDINGS))}"
-                )
-            described = record.model_copy(update={"image": f"{index:08d}{ending}"})
+            with opened(record.image) as (name, file):
+                ending = PurePosixPath(name).suffix.lower()
+                if ending not in IMAGE_ENDINGS:
+                    raise ImageError(
+                        f"{record.image}: {ending or 'no'} ending; shards hold {', '.join(sorted(IMAGE_ENDINGS))}"
+                    )
+                described = record.model_copy(update={"image": f"{index:08d}{ending}"})
+                _add_file(tar, described.image, file)
             text = described.model_dump_json(exclude_defaults=True).encode()
-            for name, data in ((described.image, content), (f"{index:08d}.json", text)):
-                info = tarfile.TarInfo(name)  # its times and owners are zero, so the same images give the same bytes
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+            _add_file(tar, f"{index:08d}.json", io.BytesIO(text))
+
+
+def _add_file(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
+    info = tarfile.TarInfo(name)  # its times and owners are zero, so the same images give the same bytes
+    info.size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    tar.addfile(info, file)
 
 
 @ends_in_one_line

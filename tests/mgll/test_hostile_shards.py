@@ -100,6 +100,7 @@ def peak(code: str, *arguments: str) -> tuple[int, str, int]:
         "from pathlib import Path\n"
         "from mgll.readers.webdataset_shards import _main\n"
         "from mgll.manifest.__main__ import _main as manifest\n"
+        "from mgll.manifest.shards import _main as pack\n"
         "from mgll.images.preprocessing import open_image\n"
         "from PIL import Image; Image.init()\n"
         "def most(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) // 1024\n"
@@ -213,3 +214,16 @@ def test_long_lines_within_bounds_are_read(tmp_path):
     (tmp_path / "m.jsonl").write_text("\n".join(lines) + "\n")
     with pytest.raises(FormatError, match="line 3: a line of more than 10 MB"):
         read_manifest(tmp_path / "m.jsonl")
+
+
+@pytest.mark.slow
+def test_a_large_file_is_packed_piece_by_piece(tmp_path):
+    size = 200_000_000
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(size)
+    (tmp_path / "m.jsonl").write_text(HEADER + "\n" + json.dumps(SAMPLE | {"image": "a.png"}) + "\n")
+    code = "pack([sys.argv[1], '--out', sys.argv[2]])"
+    status, _, megabytes = peak(code, str(tmp_path / "m.jsonl"), str(tmp_path / "shards"))
+    assert status == 0
+    assert (tmp_path / "shards" / "000000.tar").stat().st_size > size
+    assert megabytes < 40
