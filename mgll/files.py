@@ -1,5 +1,6 @@
 """Writing files so that a kill at any moment leaves either the old file or the new one."""
 
+import errno
 import hashlib
 import os
 import re
@@ -71,7 +72,13 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hex SHA-256 of a file's bytes, read in pieces."""
+    """Hex SHA-256 of a file's bytes, read in pieces.
+
+    Raises:
+        OSError: if there is no such file, or it is a pipe or a device, which may have no end.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -6,16 +6,8 @@ damage, a data set would shrink without a word.
 
 import errno
 import os
-import sys
-from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
-from functools import wraps
-from typing import ParamSpec
 
-Arguments = ParamSpec("Arguments")
-
-#: What the machine raises, the last where the system killed a worker process. A command ends with `line_of` of it and status 1.
-MACHINE_ERRORS = (OSError, MemoryError, BrokenExecutor)
 #: What the system answers where the path or the content is wrong: a decoder that follows a damaged offset seeks to nowhere.
 _OF_THE_FILE = {
     errno.ENOENT,
@@ -33,7 +25,7 @@ def is_of_the_machine(error: BaseException) -> bool:
     """Whether an error is the machine's. Decoders raise `OSError` too, but without the system's number."""
     if isinstance(error, OSError):
         return error.errno is not None and error.errno not in _OF_THE_FILE
-    return isinstance(error, MACHINE_ERRORS)
+    return isinstance(error, MemoryError | BrokenExecutor)  # the system has killed a worker process
 
 
 def stop_if_of_the_machine(error: BaseException, path: str | os.PathLike[str]) -> None:
@@ -49,24 +41,3 @@ def named(error: OSError, path: str | os.PathLike[str]) -> OSError:
     if error.errno is not None and error.filename is None:
         error.filename = os.fspath(path)
     return error
-
-
-def line_of(error: BaseException) -> str:
-    """The error in one line, also where a worker process wrapped it together with its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[-1] if lines else ""
-    return f"out of memory{f' ({said})' if said else ''}" if isinstance(error, MemoryError) else said or repr(error)
-
-
-def ends_in_one_line(command: Callable[Arguments, int]) -> Callable[Arguments, int]:
-    """Make a command, which returns its exit status, say an error of the machine in one line, and return 1."""
-
-    @wraps(command)
-    def ended(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
-        try:
-            return command(*args, **kwargs)
-        except MACHINE_ERRORS as error:
-            print(line_of(error), file=sys.stderr)
-            return 1
-
-    return ended

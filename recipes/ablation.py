@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.formats import FormatError
 from mgll.linear_probe import macro_auc, probe_tower
@@ -28,6 +29,7 @@ from mgll.training.ablation_tables import AblationTable, read_table, row_setting
 PROBE = "probe.txt"
 
 
+@ends_in_one_line
 def main(arguments: list[str] | None = None) -> None:
     """Parse the flags and run the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,14 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", action="append", metavar="ROW", help="may be given several times; default: all rows")
     options, flags = parser.parse_known_args(arguments)
     shared = parse_settings(PretrainSettings, "", flags)
-    try:
-        table = read_table(options.table)
-        if unknown := set(options.only or ()) - table.rows.keys():
-            raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
-        if shared.manifest is None:
-            raise ValueError("name a manifest: --manifest FILE")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    table = read_table(options.table)
+    if unknown := set(options.only or ()) - table.rows.keys():
+        raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
+    if shared.manifest is None:
+        raise ValueError("name a manifest: --manifest FILE")
     settings = {name: row_settings(table, name, flags) for name in table.rows}
     with stopped_by_signals(shared.out):
         run(table, settings, options.only or list(settings), shared.manifest, Path(shared.out))
@@ -55,7 +54,7 @@ def run(
     # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
     from mgll.training.identity import made_of
-    from mgll.training.pretraining import BadImagesError, pretrain
+    from mgll.training.pretraining import pretrain
 
     images = sizes_and_times(read_manifest(manifest))
     made = {name: {**made_of(own), "images": images} for name, own in settings.items()}
@@ -66,8 +65,8 @@ def run(
                 begin_stage(folders[name], made[name])
         try:
             tower = pretrain(settings[name])
-        except (FormatError, BadImagesError, ValueError, FileNotFoundError) as error:
-            sys.exit(f"error in row {name}: {error}")
+        except (ValueError, OSError) as error:
+            raise ValueError(f"row {name}: {error}") from error
         with first_process() as is_first:
             if is_first:
                 write_text(folders[name] / PROBE, _probe(tower, manifest))
@@ -95,4 +94,4 @@ def _probe(tower: Path, manifest: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

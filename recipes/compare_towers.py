@@ -25,6 +25,7 @@ from benchmark.predictions.file import Run, read_run
 from benchmark.predictions.scoring import Asking
 from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.linear_probe import macro_auc, probe_tower
 from mgll.manifest.image_identity import sizes_and_times
@@ -84,14 +85,12 @@ class CompareSettings:
     host: DemoHostSettings = field(default_factory=DemoHostSettings)
 
 
+@ends_in_one_line
 def main() -> None:
     """Parse the settings and run."""
     settings = parse_settings(CompareSettings, __doc__ or "")
-    try:
-        with locked(settings.out):
-            compare(settings)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    with locked(settings.out):
+        compare(settings)
 
 
 def compare(settings: CompareSettings) -> Path:
@@ -286,4 +285,4 @@ def _text_only(host: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -22,6 +22,7 @@ from benchmark.cases.training import training_questions
 from benchmark.scorers.scorer import Ask
 from benchmark.stats.rotations import expected_correct
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, write_text
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
@@ -74,14 +75,12 @@ class WarmComparison:
     host: DemoHostSettings = field(default_factory=DemoHostSettings)
 
 
+@ends_in_one_line
 def main() -> None:
     """Parse the settings and run."""
     settings = parse_settings(WarmComparison, __doc__ or "")
-    try:
-        with locked(settings.out):
-            print(compare(settings).read_text(encoding="utf-8"))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    with locked(settings.out):
+        print(compare(settings).read_text(encoding="utf-8"))
 
 
 def compare(settings: WarmComparison) -> Path:
@@ -187,4 +186,4 @@ def _summary(settings: WarmComparison, curves: dict[str, dict[int, tuple[float, 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

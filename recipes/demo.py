@@ -8,12 +8,14 @@ Research use only, not for diagnosis.
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 
 from compare_towers import CompareSettings, compare
 
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.stage import stage
 from mgll.synthetic.dataset import VERSION, generate
 
@@ -22,6 +24,7 @@ OUT = Path("runs") / "demo"
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
 
+@ends_in_one_line
 def main() -> None:
     """Draw the photographs, compare the towers, say where everything is."""
     started = time.monotonic()
@@ -36,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,7 +16,7 @@ FLOORS = {
     "mgll": (
         "files machine_errors vocabulary checking",
         "formats provenance",
-        "images weights commandline run_folder",
+        "images weights commandline run_folder ending",
         "manifest settings tower stage",
         "encoders objective synthetic readers linear_probe",
         "naive_objective published training",

@@ -2,10 +2,10 @@
 
 import argparse
 
+from mgll.ending import ends_in_one_line
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
 from mgll.images.fundus_hash import THRESHOLD
-from mgll.machine_errors import ends_in_one_line
 from mgll.manifest.counts import count, print_counts
 from mgll.manifest.records import read_manifest
 

@@ -20,10 +20,11 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
+from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, sha256, write_text
 from mgll.formats import FormatError
 from mgll.images.files import ImageError, TarMember, opened
-from mgll.machine_errors import ends_in_one_line, stop_if_of_the_machine
+from mgll.machine_errors import stop_if_of_the_machine
 from mgll.manifest.image_identity import image_file, image_states
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.run_folder import claim_folder

@@ -19,6 +19,7 @@ from mgll.formats import FormatError, describe_errors
 from mgll.manifest.records import Record
 from mgll.manifest.shards import MAX_KINDS, Sample, read_shard
 from mgll.readers.columns import Columns, add_column_arguments, chosen_columns
+from mgll.readers.labels import LabelReader
 from mgll.readers.writing import Found, write_found
 
 
@@ -31,10 +32,12 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
 
     Raises:
         FormatError: naming the shard and the sample that is wrong, or the chosen field that no sample has.
+        ValueError: for labels that only a vocabulary can decide.
     """
     records: list[Record] = []
     notes: Counter[str] = Counter()
     seen: set[str] = set()
+    labels = LabelReader()
     for shard in shards:
         for sample in read_shard(shard):
             for kind, files in sample.ignored.items():
@@ -44,17 +47,20 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
                 notes["left out: a sample without an image"] += 1
                 continue
             try:
-                records.append(_record(sample, str(sample.image), columns, seen, notes))
+                records.append(_record(sample, str(sample.image), columns, seen, labels, notes))
             except ValidationError as error:
                 raise FormatError(shard, None, f"sample {sample.key}: {describe_errors(error)}") from None
             except (ValueError, RecursionError) as error:
                 raise FormatError(shard, None, f"sample {sample.key}: {error}") from None
     if columns and records and (unknown := sorted(set(columns.names) - seen)):
         raise FormatError(shards[0], None, f"no sample has {', '.join(unknown)}; they have {', '.join(sorted(seen))}")
-    return records, notes
+    labels.refuse_ambiguous()
+    return records, notes + labels.notes()
 
 
-def _record(sample: Sample, image: str, columns: Columns | None, seen: set[str], notes: Counter[str]) -> Record:
+def _record(
+    sample: Sample, image: str, columns: Columns | None, seen: set[str], labels: LabelReader, notes: Counter[str]
+) -> Record:
     if columns is None:
         record = Record.model_validate_json(sample.texts.get(".json", b"{}"))
         return record.model_copy(update={"image": image})
@@ -64,7 +70,7 @@ def _record(sample: Sample, image: str, columns: Columns | None, seen: set[str],
     if ".json" in sample.texts:
         row |= _flat(json.loads(sample.texts[".json"]))
     seen.update(row)
-    return columns.record(row, image, notes)
+    return columns.record(row, image, labels, notes)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str | list[str]]:
@@ -90,7 +96,7 @@ def _main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def read() -> Found:
-        return read_webdataset(options.shards, chosen_columns(options) if options.level else None)
+        return read_webdataset(options.shards, chosen_columns(options) if options.level or options.one_hot else None)
 
     return write_found(options.out, read)
 

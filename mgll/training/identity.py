@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mgll.encoders.text import EMBEDDED, embedded_text_encoder
+from mgll.encoders.text import EMBEDDED
 from mgll.files import content_sha256, sha256, write_text
 from mgll.manifest.image_identity import image_file, image_states
 from mgll.manifest.records import Record
@@ -44,10 +44,10 @@ def made_of(settings: PretrainSettings, text_commit: str | None = None) -> dict[
     if kind == "hf":
         values.pop("encoder")
         hashes["encoder_sha256"] = content_sha256(folder)
-    text_folder = embedded_text_encoder() if settings.text_encoder == EMBEDDED else Path(settings.text_encoder)
-    if text_folder.is_dir():
+    # the embedded one is checked against its pinned hash whenever it is loaded
+    if settings.text_encoder != EMBEDDED and Path(settings.text_encoder).is_dir():
         values.pop("text_encoder")
-        hashes["text_encoder_sha256"] = content_sha256(text_folder)
+        hashes["text_encoder_sha256"] = content_sha256(settings.text_encoder)
     else:
         hashes["text_encoder_commit"] = text_commit
     return {**values, **hashes}

@@ -17,7 +17,7 @@ from mgll.training.distributed import gather_rows
 LISTED = "not_finite.txt"
 
 
-class NotFiniteError(RuntimeError):
+class NotFiniteError(ValueError):
     """A loss, gradient or weight is NaN or infinite; the message says since which step and what to do."""
 
 
