@@ -15,6 +15,7 @@ from mgll.images.grey_range import grey_range, to_8_bits
 from mgll.images.jpeg12 import read_jpeg12
 from mgll.images.preprocessing import MAX_PIXELS
 from mgll.machine_errors import stop_if_of_the_machine
+from mgll.readers.pixel_decoder import decode
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -97,15 +98,13 @@ def _is_negative(header: "Dataset") -> bool:
 
 def _stored(header: "Dataset", max_pixels: int, notes: Counter[str]) -> np.ndarray:
     """Stored values [H, W], integers: the bits that hold the image, whatever BitsStored and HighBit say of them."""
-    from pydicom.pixels import pixel_array
     from pydicom.uid import JPEGExtended12Bit
 
     stored, signed = int(header.BitsStored), bool(header.PixelRepresentation)
     if header.file_meta.TransferSyntaxUID == JPEGExtended12Bit and stored > 8:  # pydicom has no free decoder for it
         values = _jpeg12(header, max_pixels)
     else:
-        photometric = _word(header, "PhotometricInterpretation")
-        values = pixel_array(header, correct_unused_bits=False, photometric_interpretation=photometric)
+        values = decode(header, _word(header, "PhotometricInterpretation"))
     above = int(header.get("HighBit") or stored - 1) - (stored - 1)
     image = values[~_padding(values, header)]
     if _fits(image, stored, signed):

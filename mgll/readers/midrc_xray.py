@@ -13,15 +13,13 @@ import hmac
 import json
 import os
 import secrets
-import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,20 +103,21 @@ def read_midrc_xray(folder: str | os.PathLike[str], conversion: Conversion, work
     left_out: dict[str, str] = {}
     records: dict[str, Record] = {}
     source_of: dict[str, str] = {}
-    for path, described in zip(paths, _described(paths, conversion, workers), strict=True):
-        if isinstance(described, str):
-            left_out[path] = described
-        elif source_of.setdefault(described.image, path) != path:
-            left_out[path] = "an image with this SOPInstanceUID came before"
-        else:
-            records[path] = described
-    converted = _converted([(path, record.image) for path, record in records.items()], conversion, workers)
-    for path, result in zip(list(records), tqdm(converted, total=len(records), unit="file"), strict=True):
-        if isinstance(result, str):
-            left_out[path] = result
-            del records[path]
-        else:
-            notes.update(result)
+    with _mapping(workers) as mapped:
+        for path, described in zip(paths, mapped(_describe, paths, conversion), strict=True):
+            if isinstance(described, str):
+                left_out[path] = described
+            elif source_of.setdefault(described.image, path) != path:
+                left_out[path] = "an image with this SOPInstanceUID came before"
+            else:
+                records[path] = described
+        converted = mapped(_convert, [(path, record.image) for path, record in records.items()], conversion)
+        for path, result in zip(list(records), tqdm(converted, total=len(records), unit="file"), strict=True):
+            if isinstance(result, str):
+                left_out[path] = result
+                del records[path]
+            else:
+                notes.update(result)
     _list_left_out(Path(conversion.images) / "left_out.txt", left_out)
     made = {record.image for record in records.values()}
     if others := sum(str(image) not in made for image in Path(conversion.images).glob("??/*.png")):
@@ -138,39 +137,14 @@ def _list_left_out(path: Path, left_out: Mapping[str, str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _described(paths: list[str], conversion: Conversion, workers: int) -> Iterator[Record | str]:
+@contextmanager
+def _mapping(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A function like `map` over items, with the conversion as second argument: in this process or in several."""
     if workers <= 1:
-        yield from (_describe(path, conversion) for path in paths)
+        yield lambda function, items, conversion: (function(item, conversion) for item in items)
         return
-    with ProcessPoolExecutor(workers, mp_context=_processes()) as pool:
-        yield from pool.map(_describe, paths, repeat(conversion), chunksize=16)
-
-
-def _converted(files: list[tuple[str, str]], conversion: Conversion, workers: int) -> Iterator[Counter[str] | str]:
-    """What `_convert` returns for each file, in processes of their own: a decoder in C ends its process over some damaged files."""
-    done = 0
-    while done < len(files):
-        try:
-            with ProcessPoolExecutor(max(1, workers), mp_context=_processes()) as pool:
-                for result in pool.map(_convert, files[done:], repeat(conversion), chunksize=16):
-                    yield result
-                    done += 1
-        except BrokenProcessPool:  # by this file, or by one that was converted at the same time
-            alone = _processes().Process(target=_convert, args=(files[done], conversion))
-            alone.start()
-            alone.join()
-            if alone.exitcode == -signal.SIGKILL:
-                raise MemoryError(f"the system ended the process that converted {files[done][0]}") from None
-            crashed = (alone.exitcode or 0) < 0
-            yield "damaged DICOM file (its decoder crashed)" if crashed else _convert(files[done], conversion)
-            done += 1
-
-
-def _processes() -> ForkServerContext:
-    """Fresh processes from a server that has imported the libraries once."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["mgll.readers.dicom_pixels", "mgll.readers.writing", "pydicom.pixels"])
-    return context
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield lambda function, items, conversion: pool.map(function, items, repeat(conversion), chunksize=16)
 
 
 def _describe(path: str, conversion: Conversion) -> Record | str:
