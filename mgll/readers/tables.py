@@ -8,8 +8,9 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
-from mgll.formats import FormatError
+from mgll.formats import MAX_LINE_BYTES, FormatError
 
 Cells = list[str]
 #: Endings of the table formats that pandas and openpyxl read as workbooks.
@@ -74,7 +75,7 @@ def _check_header(path: str | os.PathLike[str], number: int, header: Cells, colu
 def _text_rows(path: str | os.PathLike[str], delimiter: str) -> Iterator[tuple[int, Cells]]:
     opened = gzip.open(path, "rb") if str(path).endswith(".gz") else Path(path).open("rb")  # noqa: SIM115
     with opened as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
         try:
             for cells in reader:
                 if cells:
@@ -83,6 +84,14 @@ def _text_rows(path: str | os.PathLike[str], delimiter: str) -> Iterator[tuple[i
             raise FormatError(path, reader.line_num + 1, f"not UTF-8 text ({error.reason}); save it as UTF-8") from None
         except (csv.Error, OSError, EOFError, zlib.error) as error:
             raise FormatError(path, reader.line_num, f"not a readable table ({error})") from None
+
+
+def _lines(text: TextIO) -> Iterator[str]:
+    """The lines of a text, of which none may fill the memory: a gzipped file can hold one of gigabytes."""
+    while line := text.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise csv.Error(f"a line of more than {MAX_LINE_BYTES // 1_000_000} MB")
+        yield line
 
 
 def _workbook_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, Cells]]:

@@ -1,5 +1,6 @@
 """Shards and manifests made to exhaust memory or the stack: refused in one line that names the file, and with little memory."""
 
+import gzip
 import io
 import json
 import subprocess
@@ -101,6 +102,7 @@ def peak(code: str, *arguments: str) -> tuple[int, str, int]:
         "from mgll.readers.webdataset_shards import _main\n"
         "from mgll.manifest.__main__ import _main as manifest\n"
         "from mgll.manifest.shards import _main as pack\n"
+        "from mgll.readers.tables import read_table\n"
         "from mgll.images.preprocessing import open_image\n"
         "from PIL import Image; Image.init()\n"
         "def most(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) // 1024\n"
@@ -227,3 +229,12 @@ def test_a_large_file_is_packed_piece_by_piece(tmp_path):
     assert status == 0
     assert (tmp_path / "shards" / "000000.tar").stat().st_size > size
     assert megabytes < 40
+
+
+def test_a_gzipped_table_of_one_endless_line_is_refused_with_little_memory(tmp_path):
+    with gzip.open(tmp_path / "t.csv.gz", "wb", compresslevel=1) as file:
+        for _ in range(200):
+            file.write(b"a" * 1_000_000)
+    status, said, megabytes = peak("list(read_table(sys.argv[1], ['a']))", str(tmp_path / "t.csv.gz"))
+    assert (status, "a line of more than 10 MB" in said) == (1, True)
+    assert megabytes < 80
