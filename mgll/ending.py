@@ -48,11 +48,11 @@ def ends_in_one_line(main: Callable[Arguments, int | None]) -> Callable[Argument
 
 def _is_expected(error: Exception) -> bool:
     # torch's error of a full GPU is a RuntimeError; naming its type would take the seconds that importing torch takes. That of a
-    # link to itself is one too, before Python 3.13.
+    # link to itself is one too, before Python 3.13, and that of a process for reading images that the system has killed.
     return (
         isinstance(error, EXPECTED)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"))
+        or (isinstance(error, RuntimeError) and str(error).startswith(("Symlink loop", "DataLoader worker (pid")))
     )
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_text_models import bert
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from benchmark.cases.__main__ import _main as cases_command
 from mgll.ending import ends_in_one_line
@@ -143,6 +144,27 @@ def test_training_is_stopped_not_thinned(failing, capsys, workers):
     assert said.count("\n") == 1
     assert "Input/output error" in said
     assert "Traceback" not in said
+
+
+class Killed(Dataset):
+    """Images whose reading takes so much memory that the system kills who reads them."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.slow
+def test_a_killed_reader_of_images_ends_in_one_line(capfd):
+    @ends_in_one_line
+    def train() -> None:
+        next(iter(DataLoader(Killed(), num_workers=1)))
+
+    assert train() == 1
+    assert capfd.readouterr().err.splitlines()[-1].startswith("error: DataLoader worker (pid")
 
 
 @pytest.mark.slow

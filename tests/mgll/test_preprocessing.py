@@ -67,6 +67,16 @@ def test_greys_of_more_than_eight_bits_keep_their_contrast_in_either_order_of_by
     assert np.array_equal(np.asarray(open_image(tmp_path / "a.tif"))[..., 1], np.tile(np.arange(256), (16, 1)))
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_a_tiff_file_that_lies_on_its_side_is_put_upright(tmp_path, compression, dtype):
+    """Pillow reads an uncompressed one askew where it maps the file into memory."""
+    values, exif = np.zeros((32, 64), dtype), Image.Exif()
+    values[:8, :16], exif[0x0112] = 255, 6
+    Image.fromarray(values).save(tmp_path / "a.tif", exif=exif, compression=compression)
+    assert np.array_equal(np.asarray(open_image(tmp_path / "a.tif"))[..., 0], np.rot90(values, -1))
+
+
 def test_white_may_be_zero(tmp_path):
     values = np.tile(np.arange(256), (16, 1))
     for dtype in ("u1", "u2"):
