@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
+#: A window that leaves a smaller share of the pixels grey is a mistake: of its unit, or of what was never filled in.
+_LEAST_GREY = 0.05
+
+
 def grey_pixels(header: "Dataset", max_pixels: int = MAX_PIXELS, notes: Counter[str] | None = None) -> np.ndarray:
     """Pixels uint8 [H, W]: rescaled, windowed (VOI LUT, first window or whole range), negatives inverted, padding black.
 
@@ -48,11 +52,13 @@ def _grey(header: "Dataset", max_pixels: int, notes: Counter[str]) -> np.ndarray
     _check(header, max_pixels)
     negative = _is_negative(header)
     stored = _stored(header, max_pixels, notes)
-    shown, window = _windowed(_rescaled(stored, header), header, notes)
     image = ~_padding(stored, header)
+    if not image.any():
+        raise ImageError("every pixel is padding")
+    shown = _windowed(_rescaled(stored, header), header, image, notes)
     low, high = grey_range(shown[image])
     if not low < high:
-        raise ImageError(f"every pixel has the same value{window}" if image.any() else "every pixel is padding")
+        raise ImageError("every pixel has the same value")
     if ((shown < low) | (shown > high))[image].any():
         notes["read with a few hot or dead pixels, which were left out of the grey scale"] += 1
     grey = to_8_bits(shown, low, high)
@@ -159,26 +165,38 @@ def _rescaled(stored: np.ndarray, header: "Dataset") -> np.ndarray:
     return np.asarray(stored * slope + intercept)
 
 
-def _windowed(values: np.ndarray, header: "Dataset", notes: Counter[str]) -> tuple[np.ndarray, str]:
-    """Values through the first VOI LUT or, without one, the first window; and what was applied, in words."""
+def _windowed(values: np.ndarray, header: "Dataset", image: np.ndarray, notes: Counter[str]) -> np.ndarray:
+    """Values through the first VOI LUT or, without one, the first window, unless that leaves hardly any grey."""
     from pydicom import Dataset
     from pydicom.pixels import apply_windowing
 
-    if table := _first_table(header, "VOILUTSequence"):
-        return _looked_up(values, table, header), " in its VOI LUT"
+    table = _first_table(header, "VOILUTSequence")
+    if table and _share_of_grey((shown := _looked_up(values, table, header))[image]) >= _LEAST_GREY:
+        return shown
     centre, width = (_first(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None:
-        return values, ""
+        if table:  # which may be the negative of the values
+            raise ImageError("its VOI LUT shows hardly more than black and white")
+        return values
     # A data set of its own: pydicom looks at fields whose mistakes were mended above.
     window = Dataset()
     window.PhotometricInterpretation, window.PixelRepresentation, window.BitsStored = "MONOCHROME2", 0, 16
     window.WindowCenter, window.WindowWidth = float(centre), float(width)
     window.VOILUTFunction = function = _word(header, "VOILUTFunction") or "LINEAR"
-    if not (width > (1 if function == "LINEAR" else 0) and math.isfinite(centre + width)):
-        notes[f"read over the whole range, because a WindowWidth of {width:g} shows black and white only"] += 1
-        return values, ""
-    with np.errstate(over="ignore"):  # far below the centre of a sigmoid, 1 / (1 + inf) is the 0 that is meant
-        return apply_windowing(values, window), f" in its window ({centre:g}, {width:g})"
+    if width > (1 if function == "LINEAR" else 0) and math.isfinite(centre + width):
+        with np.errstate(over="ignore"):  # far below the centre of a sigmoid, 1 / (1 + inf) is the 0 that is meant
+            shown = apply_windowing(values, window)
+        if _share_of_grey(shown[image]) >= _LEAST_GREY:
+            return shown
+    notes["read over the whole range, because the window shows hardly more than black and white"] += 1
+    return values
+
+
+def _share_of_grey(shown: np.ndarray) -> float:
+    """Share of the pixels that are neither black nor white at 8 bits."""
+    low, high = float(shown.min()), float(shown.max())
+    step = (high - low) / 255
+    return float(((shown > low + step) & (shown < high - step)).mean())
 
 
 def _first_table(header: "Dataset", name: str) -> "Dataset | None":
