@@ -104,7 +104,7 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
                     headers.left = MAX_HEADER_BYTES
                     tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
                     end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                    if not info.isreg() or info.issparse():
+                    if not (info.isreg() or info.issym() or info.islnk()):  # a folder or a device
                         continue
                     folder, _, name = info.name.rpartition("/")
                     key = f"{folder}/{name.split('.')[0]}"
@@ -157,7 +157,9 @@ def _check_member(info: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
 
 def _add(sample: Sample, info: tarfile.TarInfo, shard: str, file: io.BufferedReader) -> None:
     ending = PurePosixPath(info.name).suffix.lower()
-    if ending in IMAGE_ENDINGS and sample.image is None:
+    if not info.isreg() or info.issparse():
+        sample.ignored["sparse file" if info.isreg() else "link"] += 1
+    elif ending in IMAGE_ENDINGS and sample.image is None:
         sample.image = TarMember.at(shard, file, info.offset_data - tarfile.BLOCKSIZE)
     elif ending in TEXT_ENDINGS and ending not in sample.texts and info.size <= MAX_TEXT_BYTES:
         file.seek(info.offset_data)
