@@ -61,17 +61,19 @@ class Columns:
         chosen = (*self.levels.values(), *self.one_hot.values())
         return [*(name for name in single if name), *(name for columns in chosen for name in columns)]
 
-    def record(self, row: Row, image: str, met: LabelReader, notes: Counter[str]) -> Record:
+    def record(self, row: Row, image: str, met: LabelReader, notes: Counter[str], name: str | None = None) -> Record:
         """The record of an image; its labels are counted in `met`, and what was guessed or left out in `notes`.
 
-        An image whose group is missing is a group of its own: unknown patients are not one patient.
+        An image whose group is missing is a group of its own: unknown patients are not one patient. That group is
+        called `name`, which must not depend on where the data set lies, as the split follows from it; None takes `image`.
 
         Raises:
             ValueError: for an unknown split, a bare value where words are needed, or a one-hot column that holds something else.
         """
-        group = _single(row, self.group) if self.group else image
+        alone = name or image
+        group = _single(row, self.group) if self.group else alone
         if is_missing(group):
-            group = image
+            group = alone
             notes[f"{self.group} is missing: a group of its own, though some may show one patient"] += 1
         labels = LabelReader(self.vocabulary)
         texts: dict[str, dict[str, None]] = {}

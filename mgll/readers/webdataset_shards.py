@@ -9,8 +9,10 @@ is a row whose fields the flags choose (those of nested objects are `outer.inner
 
 import argparse
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,6 +40,8 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
     notes: Counter[str] = Counter()
     seen: set[str] = set()
     labels = LabelReader()
+    if twice := [shard for shard, count in Counter(map(os.path.realpath, shards)).items() if count > 1]:
+        raise FormatError(twice[0], None, "this shard is named twice; its images would be in the manifest twice")
     for shard in shards:
         for sample in read_shard(shard):
             for kind, files in sample.ignored.items():
@@ -47,7 +51,9 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
                 notes["left out: a sample without an image"] += 1
                 continue
             try:
-                records.append(_record(sample, str(sample.image), columns, seen, labels, notes))
+                # The same wherever the shard lies and however its path is typed.
+                own = f"{Path(shard).name}/{sample.key}"
+                records.append(_record(sample, str(sample.image), own, columns, seen, labels, notes))
             except ValidationError as error:
                 raise FormatError(shard, None, f"sample {sample.key}: {describe_errors(error)}") from None
             except (ValueError, RecursionError) as error:
@@ -59,7 +65,13 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
 
 
 def _record(
-    sample: Sample, image: str, columns: Columns | None, seen: set[str], labels: LabelReader, notes: Counter[str]
+    sample: Sample,
+    image: str,
+    name: str,
+    columns: Columns | None,
+    seen: set[str],
+    labels: LabelReader,
+    notes: Counter[str],
 ) -> Record:
     if columns is None:
         record = Record.model_validate_json(sample.texts.get(".json", b"{}"))
@@ -70,7 +82,7 @@ def _record(
     if ".json" in sample.texts:
         row |= _flat(json.loads(sample.texts[".json"]))
     seen.update(row)
-    return columns.record(row, image, labels, notes)
+    return columns.record(row, image, labels, notes, name)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str | list[str]]:

@@ -117,3 +117,22 @@ def test_numbers_and_nothing_in_json_are_read_as_in_tables(tmp_path, capsys):
     assert "sample /0: field grade: '2' is a value, not words" in capsys.readouterr().out
     graded = read(shard, "--level", "disease=grade", "--vocabulary", "grade=icdr")
     assert [record.labels for record in graded] == [("Moderate NPDR",), ()]
+
+
+def test_the_split_does_not_depend_on_where_the_shard_lies_or_how_its_path_is_typed(
+    shard, tmp_path, monkeypatch, capsys
+):
+    def groups(path) -> list[tuple[str, str]]:
+        out = tmp_path / "m.jsonl"
+        assert _main([str(path), "--out", str(out), "--level", "report=txt"]) == 0
+        return [(record.group, record.split) for record in read_manifest(out)]
+
+    first = groups(shard)
+    assert len({group for group, _ in first}) == 2
+    monkeypatch.chdir(shard.parent)
+    assert groups("shard-0.tar") == groups("./shard-0.tar") == first
+    (tmp_path / "moved").mkdir()
+    assert groups(shard.rename(tmp_path / "moved" / "shard-0.tar")) == first
+    capsys.readouterr()
+    assert _main(["moved/shard-0.tar", f"{tmp_path}/moved/shard-0.tar", "--out", "m.jsonl", "--level", "report=txt"])
+    assert "is named twice" in "".join(capsys.readouterr())
