@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import os
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,8 @@ from typing import TextIO
 from mgll.formats import MAX_LINE_BYTES, FormatError
 
 Cells = list[str]
+#: A workbook is read whole, and takes many times its unpacked size in memory.
+MAX_WORKBOOK_BYTES = 100_000_000
 #: Endings of the table formats that pandas and openpyxl read as workbooks.
 _WORKBOOKS = {".xlsx", ".xlsm"}
 _OTHER_WORKBOOKS = {".xls", ".xlsb", ".ods"}
@@ -99,6 +102,10 @@ def _workbook_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, Cells]]:
     import pandas
 
     try:
+        with zipfile.ZipFile(path) as parts:
+            unpacked = sum(part.file_size for part in parts.infolist())
+        if unpacked > MAX_WORKBOOK_BYTES:
+            raise ValueError(f"{unpacked // 1_000_000} MB unpacked; save it as CSV")
         sheets = pandas.read_excel(
             path, sheet_name=None, header=None, dtype=str, keep_default_na=False, na_filter=False, engine="openpyxl"
         )

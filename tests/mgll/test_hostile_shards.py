@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -238,3 +239,12 @@ def test_a_gzipped_table_of_one_endless_line_is_refused_with_little_memory(tmp_p
     status, said, megabytes = peak("list(read_table(sys.argv[1], ['a']))", str(tmp_path / "t.csv.gz"))
     assert (status, "a line of more than 10 MB" in said) == (1, True)
     assert megabytes < 80
+
+
+@pytest.mark.slow
+def test_a_workbook_that_unpacks_to_much_is_refused_with_little_memory(tmp_path):
+    with zipfile.ZipFile(tmp_path / "t.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as parts:
+        parts.writestr("xl/worksheets/sheet1.xml", "<row/>" * 50_000_000)
+    status, said, megabytes = peak("list(read_table(sys.argv[1], ['a']))", str(tmp_path / "t.xlsx"))
+    assert (status, "300 MB unpacked; save it as CSV" in said) == (1, True)
+    assert megabytes < 120  # pandas
