@@ -72,11 +72,13 @@ def test_grafts_and_adapters_can_be_read_by_whom_the_umask_lets(
     before = os.umask(mask)
     try:
         graft_tower(HOST, host_directory, make_tower(), tmp_path / "graft")
+        graft_tower(HOST, host_directory, make_tower(), tmp_path / "copied", copy=True)
         finetune(tmp_path / "graft", questions, tmp_path / "tuned", replace(SETTINGS, steps=2))
     finally:
         os.umask(before)
     stats = {path: path.stat() for path in tmp_path.rglob("*")}
     own = {path: found for path, found in stats.items() if path.is_dir() or found.st_nlink == 1}  # links are the host's
+    assert all(path in own for path in (tmp_path / "copied").iterdir())
     assert {path.name for path in own} >= {"adapter_model.safetensors", "config.json", "graft"}
     wrong = {path: oct(found.st_mode) for path, found in own.items() if found.st_mode & 0o777 & mask}
     closed = {path: oct(found.st_mode) for path, found in own.items() if (0o664 & ~mask) & ~found.st_mode}
