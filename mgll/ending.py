@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from functools import wraps
 from typing import ParamSpec
 
@@ -12,7 +13,7 @@ from mgll.formats import one_line
 Arguments = ParamSpec("Arguments")
 
 #: What is wrong with an input, a file, the machine or its memory. Anything else is a mistake of this program, and shows where.
-EXPECTED = (ValueError, OSError, MemoryError, RecursionError)
+EXPECTED = (ValueError, OSError, MemoryError, RecursionError, BrokenExecutor)
 #: Set to anything, this environment variable shows where an expected error came from too.
 TRACEBACK = "MGLL_TRACEBACK"
 
@@ -47,11 +48,11 @@ def ends_in_one_line(main: Callable[Arguments, int | None]) -> Callable[Argument
 
 def _is_expected(error: Exception) -> bool:
     # torch's error of a full GPU is a RuntimeError; naming its type would take the seconds that importing torch takes. That of a
-    # link to itself is one too, before Python 3.13.
+    # link to itself is one too, before Python 3.13, and that of a process for reading images that the system has killed.
     return (
         isinstance(error, EXPECTED)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"))
+        or (isinstance(error, RuntimeError) and str(error).startswith(("Symlink loop", "DataLoader worker (pid")))
     )
 
 
@@ -59,5 +60,13 @@ def _said(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "an input is nested more deeply than any file of this kind should be"
     if isinstance(error, MemoryError):
-        return f"the memory is full; {one_line(error) or 'take smaller batches or images, or fewer workers'}"
-    return one_line(error) or type(error).__name__
+        return (
+            f"the memory is full; {one_line(_own_words(error)) or 'take smaller batches or images, or fewer workers'}"
+        )
+    return one_line(_own_words(error)) or type(error).__name__
+
+
+def _own_words(error: Exception) -> str:
+    """What an error says, without the traceback that a worker process of the image reader hands on with it."""
+    said = str(error).strip()
+    return said.splitlines()[-1] if "Original Traceback" in said else said

@@ -18,7 +18,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it is fsynced and renamed onto `target`.
 
     The block may create a file or a directory there. An exception removes what was written and leaves `target` as it was. What
-    killed processes left in the folder is removed the first time that this process writes there.
+    killed processes left in the folder is removed the first time that this process writes there. Whichever library writes, others
+    may read what the umask lets them read.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +27,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         yield temporary
+        _share_tree(temporary)
         _fsync_tree(temporary)
         if target.is_dir():
             shutil.rmtree(target)
@@ -89,6 +91,38 @@ def content_sha256(path: str | os.PathLike[str]) -> str:
     names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
     kept = sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
     return hashlib.sha256("".join(f"{name}\0{sha256(path / name)}\n" for name in kept).encode()).hexdigest()
+
+
+def _share_tree(path: Path) -> None:
+    """Give files and folders that only their owner may read, as safetensors and `tempfile` make them, the rights of any new one.
+
+    Hard links stay as they are: they are other people's files.
+    """
+    entries = [path, *path.rglob("*")] if path.is_dir() else [path]
+    stats = [(entry, entry.lstat()) for entry in entries]
+    private = [(entry, stat) for entry, stat in stats if not stat.st_mode & 0o077 and not entry.is_symlink()]
+    if not private:
+        return
+    usual = _usual_rights(path.parent)
+    for entry, stat in private:
+        folder = entry.is_dir()
+        rights = usual | (usual & 0o444) >> 2 if folder else usual
+        if (folder or stat.st_nlink == 1) and stat.st_mode & 0o777 != rights:
+            entry.chmod(rights)
+
+
+def _usual_rights(folder: Path) -> int:
+    """The rights that a new file gets in a folder: those of the umask, or those of the folder's own list.
+
+    Asking the system for the umask would change it for a moment, for all threads.
+    """
+    probe = folder / f".rights.{socket.gethostname()}-{os.getpid()}.tmp"
+    descriptor = os.open(probe, os.O_CREAT | os.O_WRONLY, 0o666)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
+        probe.unlink()
 
 
 def _fsync_tree(path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +21,8 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+#: A longer line is refused before it is read: a line of JSON takes many times its size in memory.
+MAX_LINE_BYTES = 10_000_000
 RowT = TypeVar("RowT", bound=Row)
 
 
@@ -91,15 +93,19 @@ def parse_row(path: str | os.PathLike[str], number: int, line: str, row_type: ty
         raise FormatError(path, number, describe_errors(error)) from None
 
 
-def _open(path: str | os.PathLike[str]) -> Any:
+def _open(path: str | os.PathLike[str]) -> IO[bytes]:
     if not Path(path).is_file():
         raise FormatError(path, None, "no such file")
     return Path(path).open("rb")
 
 
-def _lines(path: str | os.PathLike[str], file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+def _lines(path: str | os.PathLike[str], file: IO[bytes]) -> Iterator[tuple[int, str]]:
     # Decoded line by line: a text file decodes ahead in blocks, and the error would name an earlier line.
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
+        if len(line) > MAX_LINE_BYTES:
+            raise FormatError(
+                path, number, f"a line of more than {MAX_LINE_BYTES // 1_000_000} MB; is this another kind of file?"
+            )
         try:
             yield number, line.decode("utf-8")
         except UnicodeDecodeError:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 #: package and in the packages named before it; a floor of several rooms is one on which they do not know each other.
 FLOORS = {
     "mgll": (
-        "files vocabulary checking",
+        "files machine_errors vocabulary checking",
         "formats provenance",
         "images weights commandline run_folder ending",
         "manifest settings tower stage",

@@ -6,9 +6,11 @@ import sys
 from benchmark.cases.case import check_images, describe, position_test, read_cases
 from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import RULES, THRESHOLD, OverlapCheck, report_overlaps
+from mgll.ending import ends_in_one_line
 from mgll.formats import FormatError
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark.cases", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -125,7 +125,7 @@ def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record], lo
         try:
             open_image(image).close()
             return image_sha256(image)
-        except (ImageError, OSError) as error:
+        except ImageError as error:
             return error
 
     images = [record.image for record in records]

@@ -11,14 +11,19 @@ import re
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from mgll.files import sha256
+from mgll.machine_errors import named, stop_if_of_the_machine
 
+#: Bytes that are read at once from a shard.
+_BUFFER = 1 << 16
 _MEMBER = re.compile(r"(?P<shard>.+?\.tar)::(?P<name>.+)@(?P<offset>\d+)", re.DOTALL)
 
 
@@ -49,33 +54,73 @@ class TarMember:
         file.seek(offset)
         return cls(shard, _header(file).name, offset)
 
-    def read(self) -> bytes:
-        """The member's bytes.
+    def open(self) -> io.BufferedReader:
+        """The member's bytes as a file, of which no more than is read comes into memory.
 
         Raises:
             ImageError: if the shard is missing, cut short, or no longer holds this member at this place.
+            OSError, MemoryError: if the machine can't read it.
         """
         try:
-            with Path(self.shard).open("rb") as file:
+            with ExitStack() as closing:
+                file = closing.enter_context(io.FileIO(self.shard))
                 file.seek(self.offset)
                 header = _header(file)
                 if header.name != self.name or not header.isreg():
                     raise ImageError(
                         f"{self}: the shard holds {header.name!r} there; was it packed anew? Index it again"
                     )
-                content = file.read(header.size)
+                start = file.tell()
+                if not 0 <= header.size <= file.seek(0, os.SEEK_END) - start:
+                    raise ImageError(f"{self}: the shard is cut short")
+                closing.pop_all()
+                return io.BufferedReader(_Window(file, start, start + header.size), _BUFFER)
         except FileNotFoundError:
             raise ImageError(f"{self}: no such shard") from None
-        except (tarfile.HeaderError, OSError) as error:
+        except (tarfile.HeaderError, OSError, OverflowError) as error:
+            stop_if_of_the_machine(error, self.shard)
             raise ImageError(
                 f"{self}: no member begins there ({error}); was the shard packed anew? Index it again"
             ) from None
-        if len(content) < header.size:
-            raise ImageError(f"{self}: the shard is cut short")
-        return content
+
+    def read(self) -> bytes:
+        """All of the member's bytes.
+
+        Raises:
+            ImageError, OSError, MemoryError: as `open`.
+        """
+        with self.open() as file:
+            return file.read()
 
 
-def _header(file: IO[bytes]) -> tarfile.TarInfo:
+class _Window(io.RawIOBase):
+    """The bytes from `start` to `end` of a file, which it closes, as a file of its own."""
+
+    def __init__(self, file: io.FileIO, start: int, end: int) -> None:
+        self._file, self._start, self._end = file, start, end
+        file.seek(start)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        return self._file.readinto(memoryview(buffer)[: max(0, self._end - self._file.tell())]) or 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        place = offset + {os.SEEK_SET: self._start, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._end}[whence]
+        if place < self._start:
+            raise ValueError(f"a place of {place - self._start} is before the file")
+        return self._file.seek(place) - self._start
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _header(file: IO[bytes] | io.FileIO) -> tarfile.TarInfo:
     return tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
 
 
@@ -85,23 +130,25 @@ def tar_member(path: str | os.PathLike[str]) -> TarMember | None:
     return TarMember(found["shard"], found["name"], int(found["offset"])) if found else None
 
 
-def locate(path: str | os.PathLike[str]) -> tuple[str, Path | io.BytesIO]:
-    """The name of an image, whose ending tells the format, and the file or the bytes to decode.
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[str, io.BufferedReader]]:
+    """The name of an image, whose ending tells the format, and its bytes as an open file.
 
     Raises:
         ImageError: if the image is missing or empty.
+        OSError: if the machine can't read it.
     """
-    if member := tar_member(path):
-        content = member.read()
-        if not content:
-            raise ImageError(f"{path}: the file is empty (0 bytes)")
-        return member.name, io.BytesIO(content)
-    file = Path(path)
-    if not file.is_file():
+    member, path = tar_member(path), Path(path)
+    if not member and not path.is_file():  # reading a pipe may never end
         raise ImageError(f"{path}: no such image")
-    if file.stat().st_size == 0:
-        raise ImageError(f"{path}: the file is empty (0 bytes)")
-    return file.name, file
+    with member.open() if member else path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            raise ImageError(f"{path}: the file is empty (0 bytes)")
+        file.seek(0)
+        try:
+            yield member.name if member else path.name, file
+        except OSError as error:
+            raise named(error, path) from None
 
 
 def image_exists(path: str | os.PathLike[str]) -> bool:
@@ -110,27 +157,25 @@ def image_exists(path: str | os.PathLike[str]) -> bool:
     return Path(member.shard if member else path).is_file()
 
 
-def image_bytes(path: str | os.PathLike[str]) -> tuple[str, bytes]:
-    """The ending of an image's name in lower case, and its bytes as they are stored.
+def image_sha256(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of an image's bytes as they are stored, in a file of its own or in a shard.
 
     Raises:
-        ImageError: if the image is missing or empty.
+        ImageError: if the image is a member of a shard that is missing or empty.
+        OSError: if a file is missing, or the machine can't read it.
     """
-    name, file = locate(path)
-    return Path(name).suffix.lower(), file.read_bytes() if isinstance(file, Path) else file.getvalue()
+    if not tar_member(path):
+        return sha256(path)
+    with opened(path) as (_, file):
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def image_sha256(path: str | os.PathLike[str]) -> str:
-    """Hex SHA-256 of an image's bytes as they are stored, in a file of its own or in a shard."""
-    return hashlib.sha256(image_bytes(path)[1]).hexdigest() if tar_member(path) else sha256(path)
-
-
-def read_npz(path: str | os.PathLike[str], file: Path | io.BytesIO, max_pixels: int) -> np.ndarray:
+def read_npz(path: str | os.PathLike[str], file: io.BufferedReader, max_pixels: int) -> np.ndarray:
     """The array `image` of an npz file, or its only array: uint8 [H, W] or [H, W, 3], checked before memory is allocated.
 
     Args:
         path: the path that error messages name.
-        file: the file, or its bytes.
+        file: the open file.
         max_pixels: refuse larger images.
 
     Raises:
@@ -146,6 +191,7 @@ def read_npz(path: str | os.PathLike[str], file: Path | io.BytesIO, max_pixels: 
     except ImageError:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        stop_if_of_the_machine(error, path)
         raise ImageError(f"{path}: damaged npz file ({error})") from None
 
 

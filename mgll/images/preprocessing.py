@@ -4,11 +4,15 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Literal
 
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
 from mgll.formats import Row
-from mgll.images.files import ImageError, locate, read_npz
+from mgll.images.files import ImageError, opened, read_npz
+from mgll.images.grey_range import grey_range, to_8_bits
+from mgll.images.jpeg12 import bits_of_jpeg, read_jpeg12
+from mgll.machine_errors import stop_if_of_the_machine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 100_000_000
+#: Bytes of a JPEG file in which the start of its frame is looked for.
+_HEADER_OF_JPEG = 1 << 20
 
 
 class Preprocessing(Row):
@@ -44,31 +50,49 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, at_le
 
     Raises:
         ImageError: if the file is missing, empty, truncated, too large, too narrow or not an image.
+        OSError, MemoryError: if the machine can't read it: rights, a failing drive, too many open files, memory.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         warnings.warn("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: truncated images will pass", stacklevel=2)
     try:
-        name, file = locate(path)
-        if name.endswith(".npz"):
-            array = read_npz(path, file, max_pixels)
-            _check_size(path, array.shape[1], array.shape[0], max_pixels)
-            return Image.fromarray(array).convert("RGB")
-        with warnings.catch_warnings():
+        with opened(path) as (name, file), warnings.catch_warnings():
+            if name.endswith(".npz"):
+                array = read_npz(path, file, max_pixels)
+                _check_size(path, array.shape[1], array.shape[0], max_pixels)
+                return Image.fromarray(array).convert("RGB")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter and says more
             with Image.open(file) as image:
                 _check_size(path, image.width, image.height, max_pixels)
                 if at_least:
                     image.draft(None, (at_least, at_least))  # None keeps the mode
-                return _to_rgb(ImageOps.exif_transpose(image))
+                # Pillow turns such a TIFF file of 8 bits over, but not one of more
+                white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+                return _to_rgb(ImageOps.exif_transpose(image), white_is_zero)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: {error}; scale it down") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not an image that Pillow can read") from None
+        return _not_pillows(path, max_pixels)
     except Exception as error:
-        # A decoder that fails may raise an OSError, but also a ValueError, RuntimeError, AttributeError or MemoryError.
+        stop_if_of_the_machine(error, path)
+        # A decoder that fails may raise an OSError without a number, but also a ValueError, RuntimeError or AttributeError.
         raise ImageError(f"{path}: damaged image ({error or type(error).__name__})") from None
+
+
+def _not_pillows(path: str | os.PathLike[str], max_pixels: int) -> Image.Image:
+    """An image that Pillow does not know: a JPEG file of more than 8 bits a sample."""
+    with opened(path) as (_, file):
+        content = file.read(_HEADER_OF_JPEG)
+        if (bits_of_jpeg(content) or 0) <= 8:
+            raise ImageError(f"{path}: not an image that Pillow can read")
+        content += file.read(2 * max_pixels)  # more bytes than pixels of two bytes are no image
+    try:
+        values = read_jpeg12(content, max_pixels)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    _check_size(path, values.shape[1], values.shape[0], max_pixels)
+    return Image.fromarray(to_8_bits(values, *grey_range(values))).convert("RGB")
 
 
 def _check_size(path: str | os.PathLike[str], width: int, height: int, max_pixels: int) -> None:
@@ -82,12 +106,13 @@ def _check_size(path: str | os.PathLike[str], width: int, height: int, max_pixel
         raise ImageError(f"{path}: {width} x {height} is too narrow a strip to be made a square; cut it")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, white_is_zero: bool) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # Pillow's own convert("RGB") clips 16-bit greys to white
-        low, high = image.getextrema()
-        span = max(float(high) - float(low), 1.0)  # type: ignore[arg-type]
-        image = image.point(lambda v: v * (255.0 / span) - float(low) * 255.0 / span)  # type: ignore[arg-type]
-        image = image.convert("L")
+        values = np.asarray(image)
+        low, high = grey_range(values)
+        if white_is_zero:
+            values, low, high = -values.astype(np.float64), -high, -low
+        return Image.fromarray(to_8_bits(values, low, high)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))

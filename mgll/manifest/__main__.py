@@ -2,6 +2,7 @@
 
 import argparse
 
+from mgll.ending import ends_in_one_line
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
 from mgll.images.fundus_hash import THRESHOLD
@@ -9,6 +10,7 @@ from mgll.manifest.counts import count, print_counts
 from mgll.manifest.records import read_manifest
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.manifest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -11,22 +11,32 @@ import argparse
 import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 from tqdm import tqdm
 
-from mgll.files import atomic_path, sha256
+from mgll.ending import ends_in_one_line
+from mgll.files import atomic_path, sha256, write_text
 from mgll.formats import FormatError
-from mgll.images.files import ImageError, TarMember, image_bytes
+from mgll.images.files import ImageError, TarMember, opened
+from mgll.machine_errors import stop_if_of_the_machine
+from mgll.manifest.image_identity import image_file, image_states
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.run_folder import claim_folder
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npz"}
 TEXT_ENDINGS = {".json", ".txt"}
-MAX_TEXT_BYTES = 10_000_000
+#: A JSON file may take a hundred and fifty times its size in memory when it is read.
+MAX_TEXT_BYTES = 1_000_000
+#: Bytes of all headers of one member: long names and the like take a few thousand.
+MAX_HEADER_BYTES = 1 << 18
+#: Characters of a member's name, and of what a kind of files is called; kinds that are counted.
+MAX_NAME, MAX_KIND, MAX_KINDS = 4096, 40, 100
 
 
 @dataclass
@@ -37,19 +47,20 @@ class Sample:
         key: folder and name of the files, up to the first dot of the name.
         image: the first image among the files.
         texts: ending (`.json` or `.txt`) -> content of the file.
-        ignored: names of the files that are not read (`.pkl` and `.pyd` among them).
+        ignored: what kinds of files are not read (`.pkl file` and `.pyd file` among them), and how many.
     """
 
     key: str
     image: TarMember | None = None
     texts: dict[str, bytes] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
 def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: int = 1000, seed: int = 0) -> Path:
     """Copy the images of a manifest into shards, in an order drawn by `seed`, and write `out/manifest.jsonl`.
 
-    The same arguments give the same bytes. A run that was stopped continues with the first shard that is missing.
+    The same arguments and images give the same bytes. A run that was stopped continues with the first shard that is missing, and
+    packs those anew whose images have changed since, by size or time; a line says how many.
 
     Args:
         manifest: any manifest; its images may lie in shards themselves.
@@ -69,6 +80,7 @@ def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: 
     _claim(out, {"manifest_sha256": sha256(manifest), "images": images, "seed": seed})
     order = np.random.default_rng(seed).permutation(len(records)).tolist()
     parts = [order[start : start + images] for start in range(0, len(order), images)]
+    _remove_outdated(out, records, parts)
     write_manifest(out / "manifest.jsonl", _packed(out, records, parts), made_from=str(manifest))
     return out / "manifest.jsonl"
 
@@ -76,24 +88,31 @@ def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: 
 def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
     """The samples of a shard: consecutive files with the same key.
 
+    Whatever the shard holds, little of it is in memory at a time.
+
     Raises:
-        FormatError: if the shard is missing, not an uncompressed tar file, or cut short.
+        FormatError: if the shard is missing, not an uncompressed tar file, or cut short, or asks for much memory.
+        OSError: if the machine can't read it.
     """
     sample, end = Sample(""), 0
     try:
         # A second handle, because iterating moves the first.
-        with tarfile.open(path, mode="r:") as tar, Path(path).open("rb") as file:
-            for info in tar:
-                end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                if not info.isreg() or info.issparse():
-                    continue
-                folder, _, name = info.name.rpartition("/")
-                key = f"{folder}/{name.split('.')[0]}"
-                if sample.key != key:
-                    if sample.key:
-                        yield sample
-                    sample = Sample(key)
-                _add(sample, info, str(path), file)
+        with _Headers(io.FileIO(path)) as headers, Path(path).open("rb") as file:
+            with tarfile.open(fileobj=headers, mode="r:") as tar:
+                while info := tar.next():
+                    _check_member(info, tar)
+                    headers.left = MAX_HEADER_BYTES
+                    tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
+                    end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                    if not (info.isreg() or info.issym() or info.islnk()):  # a folder or a device
+                        continue
+                    folder, _, name = info.name.rpartition("/")
+                    key = f"{folder}/{name.split('.')[0]}"
+                    if sample.key != key:
+                        if sample.key:
+                            yield sample
+                        sample = Sample(key)
+                    _add(sample, info, str(path), file)
             if sample.key:
                 yield sample
             file.seek(end)
@@ -101,19 +120,57 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
                 raise FormatError(path, None, "the shard is cut short: it does not end as a tar file does")
     except FileNotFoundError:
         raise FormatError(path, None, "no such shard") from None
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except RecursionError:
+        raise FormatError(path, None, "not a tar file of samples (headers of headers of headers)") from None
+    except FormatError:
+        raise
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
+        stop_if_of_the_machine(error, path)
         raise FormatError(path, None, f"not a whole, uncompressed tar file ({error})") from None
+
+
+class _Headers(io.BufferedReader):
+    """A tar file of which no more is read for one member than headers take; `tarfile` itself reads what a header asks for."""
+
+    left = MAX_HEADER_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"the headers of a member take more than {MAX_HEADER_BYTES // 1024} KB")
+        self.left -= size
+        return super().read(size)
+
+
+def _check_member(info: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+    """Refuse what makes `tarfile` go in circles or hold much memory.
+
+    Raises:
+        tarfile.ReadError: for a size below 0, a long name, or headers for all members that pile up.
+    """
+    if info.size < 0:
+        raise tarfile.ReadError(f"a member of {info.size} bytes")
+    if len(info.name) > MAX_NAME:
+        raise tarfile.ReadError(f"a name of {len(info.name)} characters")
+    if sum(len(name) + len(str(value)) for name, value in tar.pax_headers.items()) > MAX_HEADER_BYTES:
+        raise tarfile.ReadError(f"headers for all members of more than {MAX_HEADER_BYTES // 1024} KB")
 
 
 def _add(sample: Sample, info: tarfile.TarInfo, shard: str, file: io.BufferedReader) -> None:
     ending = PurePosixPath(info.name).suffix.lower()
-    if ending in IMAGE_ENDINGS and sample.image is None:
+    if not info.isreg() or info.issparse():
+        sample.ignored["sparse file" if info.isreg() else "link"] += 1
+    elif ending in IMAGE_ENDINGS and sample.image is None:
         sample.image = TarMember.at(shard, file, info.offset_data - tarfile.BLOCKSIZE)
     elif ending in TEXT_ENDINGS and ending not in sample.texts and info.size <= MAX_TEXT_BYTES:
         file.seek(info.offset_data)
         sample.texts[ending] = file.read(info.size)
     else:
-        sample.ignored.append(info.name)
+        too_long = ending in TEXT_ENDINGS and info.size > MAX_TEXT_BYTES
+        what = (
+            f"{ending} file of more than {MAX_TEXT_BYTES // 1_000_000} MB" if too_long else f"{ending or 'other'} file"
+        )
+        known = what in sample.ignored or len(sample.ignored) < MAX_KINDS
+        sample.ignored[what if known and len(what) <= MAX_KIND else "other file"] += 1
 
 
 def _claim(out: Path, made_of: Mapping[str, object]) -> None:
@@ -123,10 +180,31 @@ def _claim(out: Path, made_of: Mapping[str, object]) -> None:
     claim_folder(out, "shards.json", made_of, begun, "shards made of something else")
 
 
+def _remove_outdated(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> None:
+    """Delete the shards that were packed from other files than are there now, and list the state of each image's file."""
+    listed, states = out / "sources.txt", image_states(records)
+    now = [states[image_file(record.image)] for record in records]
+    before = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    outdated = [
+        shard
+        for number, indices in enumerate(parts)
+        if (shard := _shard(out, number)).is_file() and any(before[i : i + 1] != [now[i]] for i in indices)
+    ]
+    for shard in outdated:
+        shard.unlink()
+    if outdated:
+        print(f"{len(outdated)} of {len(parts)} shards are packed anew, because images have changed since")
+    write_text(listed, "".join(f"{state}\n" for state in now))
+
+
+def _shard(out: Path, number: int) -> Path:
+    return out / f"{number:06d}.tar"
+
+
 def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> Iterator[Record]:
     """Write the shards that are missing, and yield the records with the new places of their images."""
     for number, indices in enumerate(tqdm(parts, unit="shard")):
-        shard = out / f"{number:06d}.tar"
+        shard = _shard(out, number)
         if not shard.is_file():
             _write_shard(shard, {index: records[index] for index in indices})
         for index, sample in zip(indices, read_shard(shard), strict=True):
@@ -138,19 +216,26 @@ def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]
 def _write_shard(shard: Path, records: Mapping[int, Record]) -> None:
     with atomic_path(shard) as temporary, tarfile.open(temporary, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for index, record in records.items():
-            ending, content = image_bytes(record.image)
-            if ending not in IMAGE_ENDINGS:
-                raise ImageError(
-                    f"{record.image}: {ending or 'no'} ending; shards hold {', '.join(sorted(IMAGE_ENDINGS))}"
-                )
-            described = record.model_copy(update={"image": f"{index:08d}{ending}"})
+            with opened(record.image) as (name, file):
+                ending = PurePosixPath(name).suffix.lower()
+                if ending not in IMAGE_ENDINGS:
+                    raise ImageError(
+                        f"{record.image}: {ending or 'no'} ending; shards hold {', '.join(sorted(IMAGE_ENDINGS))}"
+                    )
+                described = record.model_copy(update={"image": f"{index:08d}{ending}"})
+                _add_file(tar, described.image, file)
             text = described.model_dump_json(exclude_defaults=True).encode()
-            for name, data in ((described.image, content), (f"{index:08d}.json", text)):
-                info = tarfile.TarInfo(name)  # its times and owners are zero, so the same images give the same bytes
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+            _add_file(tar, f"{index:08d}.json", io.BytesIO(text))
 
 
+def _add_file(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
+    info = tarfile.TarInfo(name)  # its times and owners are zero, so the same images give the same bytes
+    info.size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    tar.addfile(info, file)
+
+
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.manifest.shards", description=__doc__)
     parser.add_argument("manifest")

@@ -10,22 +10,27 @@ is the patient's id, hashed with a key or as it is, and images are split by it. 
 import argparse
 import hashlib
 import hmac
+import json
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from mgll.files import atomic_path, write_text
+from mgll.files import atomic_path, sha256, write_text
 from mgll.images.files import ImageError
+from mgll.machine_errors import stop_if_of_the_machine
 from mgll.manifest.records import Record
 from mgll.readers.cells import is_missing
 from mgll.readers.dicom_pixels import grey_pixels
@@ -37,6 +42,10 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 MODALITIES = ("CR", "DX")
+#: Names of the texts in a PNG file that say what it was made from, and what was noted then.
+_ORIGIN, _NOTES = "mgll.origin", "mgll.notes"
+#: Counts up whenever `grey_pixels` gives other greys for a file, so that PNG files of before are made anew.
+_GREYS = 2
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,10 @@ class Conversion:
         name = _keyed_hash(self.salt or b"", uid)[:32]
         return Path(self.images) / name[:2] / f"{name}.png"
 
+    def origin(self, file: str) -> str:
+        """What the greys of an image follow from: the file with this SHA-256, and how it is converted. It tells no id."""
+        return _keyed_hash(self.salt or b"", f"{_GREYS}/{self.longest_side}/{file}")[:32]
+
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height, in pixels, of the PNG file for an image of this width and height."""
         scale = min(1.0, (self.longest_side or width + height) / max(width, height))
@@ -77,66 +90,129 @@ class Conversion:
 
 
 def read_midrc_xray(folder: str | os.PathLike[str], conversion: Conversion, workers: int = 1) -> Found:
-    """Convert every radiograph below `folder`; returns records, and how many files were left out and why.
+    """Convert every radiograph below `folder`; returns records, and how many files were left out or read otherwise, and why.
 
-    PNG files that exist already are kept, so that a stopped conversion can be continued. `left_out.txt` in the folder of the PNG
-    files names every file that was left out.
+    PNG files that were made from the same bytes in the same way are kept, so that a stopped conversion can be continued; others are
+    made anew. `left_out.txt` in the folder of the PNG files names every file that was left out.
+
+    Raises:
+        OSError, MemoryError: if the machine fails (a full disk, a file that may not be read): that is no damaged file.
     """
-    paths = sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+    paths = sorted(os.path.join(at, name) for at, _, names in os.walk(folder, onerror=_stop) for name in names)  # noqa: PTH118
+    notes: Counter[str] = Counter()
+    left_out: dict[str, str] = {}
     records: dict[str, Record] = {}
-    left_out = []
-    results = tqdm(_converted(paths, conversion, workers), total=len(paths), unit="file")
-    for path, result in zip(paths, results, strict=True):
-        if isinstance(result, str):
-            left_out.append((path, result))
-        elif records.setdefault(result.image, result) is not result:
-            left_out.append((path, "an image with this SOPInstanceUID came before"))
+    source_of: dict[str, str] = {}
+    with _mapping(workers) as mapped:
+        for path, described in zip(paths, mapped(_describe, paths, conversion), strict=True):
+            if isinstance(described, str):
+                left_out[path] = described
+            elif source_of.setdefault(described.image, path) != path:
+                left_out[path] = "an image with this SOPInstanceUID came before"
+            else:
+                records[path] = described
+        converted = mapped(_convert, [(path, record.image) for path, record in records.items()], conversion)
+        for path, result in zip(list(records), tqdm(converted, total=len(records), unit="file"), strict=True):
+            if isinstance(result, str):
+                left_out[path] = result
+                del records[path]
+            else:
+                notes.update(result)
+    _list_left_out(Path(conversion.images) / "left_out.txt", left_out)
+    made = {record.image for record in records.values()}
+    if others := sum(str(image) not in made for image in Path(conversion.images).glob("??/*.png")):
+        notes[f"not in the manifest, though a PNG file of an earlier run is still in {conversion.images}"] = others
+    return list(records.values()), notes + Counter(left_out.values())
+
+
+def _stop(error: OSError) -> None:
+    """A folder that may not be listed is not an empty one."""
+    raise error
+
+
+def _list_left_out(path: Path, left_out: Mapping[str, str]) -> None:
     if left_out:
-        write_text(Path(conversion.images) / "left_out.txt", "".join(f"{path}: {why}\n" for path, why in left_out))
-    return list(records.values()), Counter(why for _, why in left_out)
+        write_text(path, "".join(f"{file}: {left_out[file]}\n" for file in sorted(left_out)))
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _converted(paths: list[str], conversion: Conversion, workers: int) -> Iterator[Record | str]:
+@contextmanager
+def _mapping(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A function like `map` over items, with the conversion as second argument: in this process or in several."""
     if workers <= 1:
-        yield from (_convert(path, conversion) for path in paths)
+        yield lambda function, items, conversion: (function(item, conversion) for item in items)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_convert, paths, [conversion] * len(paths), chunksize=16)
+        yield lambda function, items, conversion: pool.map(function, items, repeat(conversion), chunksize=16)
 
 
-def _convert(path: str, conversion: Conversion) -> Record | str:
-    """Write the PNG of a file and return its record, or the reason why the file is left out."""
+def _describe(path: str, conversion: Conversion) -> Record | str:
+    """The record of a file by its header, or the reason why the file is left out."""
     # optional, from the extra `dicom`
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
     try:
+        if not Path(path).is_file():  # reading a pipe may never end
+            return "a link to nowhere, or no regular file"
         header = dcmread(path, stop_before_pixels=True)
         if why := _unfit(header):
             return why
-        image = conversion.image(str(header.SOPInstanceUID))
-        size = conversion.size(int(header.Columns), int(header.Rows))
-        if not _is_written(image, size):
-            _write_png(grey_pixels(dcmread(path)), image, size)
-    except InvalidDicomError:
+        group = conversion.group(str(header.PatientID).strip())
+        return Record(
+            image=str(conversion.image(str(header.SOPInstanceUID))),
+            split=split_of_group(group, conversion.seed, conversion.shares),
+            group=group,
+            texts={
+                level: (text,)
+                for level, keyword in (
+                    (MODALITY, "Modality"),
+                    (STUDY, "StudyDescription"),
+                    (SERIES, "SeriesDescription"),
+                )
+                if (text := " ".join(str(header.get(keyword) or "").split()))
+            },
+            source=conversion.source,
+            licence=conversion.licence,
+        )
+    except Exception as error:
+        return _damage(error, path)
+
+
+def _convert(file: tuple[str, str], conversion: Conversion) -> Counter[str] | str:
+    """Make the PNG file of a DICOM file; returns notes on how, or the reason why the file is left out."""
+    # optional, from the extra `dicom`
+    from pydicom import dcmread
+
+    path, image = file[0], Path(file[1])
+    origin = conversion.origin(sha256(path))
+    found = _written(image)
+    if found and found["origin"] == origin:
+        return Counter(found["notes"])
+    notes: Counter[str] = Counter()
+    try:
+        pixels = grey_pixels(dcmread(path), notes=notes)
+    except Exception as error:
+        return _damage(error, path)
+    _write_png(pixels, image, conversion, {"origin": origin, "notes": list(notes)})
+    if found is not None:
+        notes["converted anew, because the DICOM file or the way to convert it has changed"] += 1
+    return notes
+
+
+def _damage(error: Exception, path: str) -> str:
+    """The reason to leave a file out.
+
+    Raises:
+        OSError, MemoryError: `error` itself, if it is the machine's.
+    """
+    # optional, from the extra `dicom`
+    from pydicom.errors import InvalidDicomError
+
+    stop_if_of_the_machine(error, path)
+    if isinstance(error, InvalidDicomError):
         return "not a DICOM file"
-    except ImageError as error:
-        return str(error)
-    except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError, NotImplementedError) as error:
-        return f"damaged DICOM file ({type(error).__name__})"
-    group = conversion.group(str(header.PatientID).strip())
-    return Record(
-        image=str(image),
-        split=split_of_group(group, conversion.seed, conversion.shares),
-        group=group,
-        texts={
-            level: (text,)
-            for level, keyword in ((MODALITY, "Modality"), (STUDY, "StudyDescription"), (SERIES, "SeriesDescription"))
-            if (text := " ".join(str(header.get(keyword) or "").split()))
-        },
-        source=conversion.source,
-        licence=conversion.licence,
-    )
+    return str(error) if isinstance(error, ImageError) else f"damaged DICOM file ({type(error).__name__})"
 
 
 def _unfit(header: "Dataset") -> str | None:
@@ -152,17 +228,28 @@ def _unfit(header: "Dataset") -> str | None:
     return None
 
 
-def _is_written(image: Path, size: tuple[int, int]) -> bool:
+def _written(image: Path) -> dict[str, Any] | None:
+    """What a PNG file says of its making: empty where it says nothing, None where there is no file."""
     if not image.is_file():
-        return False
-    with Image.open(image) as found:
-        return found.size == size
+        return None
+    try:
+        with Image.open(image) as found:
+            made: dict[str, Any] = {"origin": found.info[_ORIGIN], "notes": json.loads(found.info[_NOTES])}
+            return made
+    except Exception as error:
+        stop_if_of_the_machine(error, image)
+        return {}
 
 
-def _write_png(pixels: np.ndarray, image: Path, size: tuple[int, int]) -> None:
-    grey = Image.fromarray(pixels)
+def _write_png(pixels: np.ndarray, image: Path, conversion: Conversion, made: Mapping[str, Any]) -> None:
+    grey, texts = Image.fromarray(pixels), PngInfo()
+    size = conversion.size(*grey.size)
+    texts.add_text(_ORIGIN, made["origin"])
+    texts.add_text(_NOTES, json.dumps(made["notes"]))
     with atomic_path(image) as temporary:
-        (grey if grey.size == size else grey.resize(size, Image.Resampling.LANCZOS)).save(temporary, format="PNG")
+        (grey if grey.size == size else grey.resize(size, Image.Resampling.LANCZOS)).save(
+            temporary, format="PNG", pnginfo=texts
+        )
 
 
 def _keyed_hash(key: bytes, identifier: str) -> str:

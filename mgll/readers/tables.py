@@ -4,14 +4,18 @@ import csv
 import gzip
 import io
 import os
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
-from mgll.formats import FormatError
+from mgll.formats import MAX_LINE_BYTES, FormatError
 
 Cells = list[str]
+#: A workbook is read whole, and takes many times its unpacked size in memory.
+MAX_WORKBOOK_BYTES = 100_000_000
 #: Endings of the table formats that pandas and openpyxl read as workbooks.
 _WORKBOOKS = {".xlsx", ".xlsm"}
 _OTHER_WORKBOOKS = {".xls", ".xlsb", ".ods"}
@@ -74,7 +78,7 @@ def _check_header(path: str | os.PathLike[str], number: int, header: Cells, colu
 def _text_rows(path: str | os.PathLike[str], delimiter: str) -> Iterator[tuple[int, Cells]]:
     opened = gzip.open(path, "rb") if str(path).endswith(".gz") else Path(path).open("rb")  # noqa: SIM115
     with opened as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
         try:
             for cells in reader:
                 if cells:
@@ -85,11 +89,23 @@ def _text_rows(path: str | os.PathLike[str], delimiter: str) -> Iterator[tuple[i
             raise FormatError(path, reader.line_num, f"not a readable table ({error})") from None
 
 
+def _lines(text: TextIO) -> Iterator[str]:
+    """The lines of a text, of which none may fill the memory: a gzipped file can hold one of gigabytes."""
+    while line := text.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise csv.Error(f"a line of more than {MAX_LINE_BYTES // 1_000_000} MB")
+        yield line
+
+
 def _workbook_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, Cells]]:
     # here, because they take a moment to import and few tables are workbooks
     import pandas
 
     try:
+        with zipfile.ZipFile(path) as parts:
+            unpacked = sum(part.file_size for part in parts.infolist())
+        if unpacked > MAX_WORKBOOK_BYTES:
+            raise ValueError(f"{unpacked // 1_000_000} MB unpacked; save it as CSV")
         sheets = pandas.read_excel(
             path, sheet_name=None, header=None, dtype=str, keep_default_na=False, na_filter=False, engine="openpyxl"
         )

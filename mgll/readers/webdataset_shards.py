@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mgll.formats import FormatError
+from pydantic import ValidationError
+
+from mgll.formats import FormatError, describe_errors
 from mgll.manifest.records import Record
-from mgll.manifest.shards import Sample, read_shard
+from mgll.manifest.shards import MAX_KINDS, Sample, read_shard
 from mgll.readers.columns import Columns, add_column_arguments, chosen_columns
 from mgll.readers.labels import LabelReader
 from mgll.readers.writing import Found, write_found
@@ -42,16 +44,19 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
         raise FormatError(twice[0], None, "this shard is named twice; its images would be in the manifest twice")
     for shard in shards:
         for sample in read_shard(shard):
-            notes.update(f"ignored {Path(name).suffix or name} file in its sample" for name in sample.ignored)
+            for kind, files in sample.ignored.items():
+                note = f"ignored {kind} in its sample"
+                notes[note if note in notes or len(notes) < MAX_KINDS else "ignored other file in its sample"] += files
             if sample.image is None:
                 notes["left out: a sample without an image"] += 1
                 continue
             try:
-                own = (
-                    f"{Path(shard).name}/{sample.key}"  # the same wherever the shard lies and however its path is typed
-                )
+                # The same wherever the shard lies and however its path is typed.
+                own = f"{Path(shard).name}/{sample.key}"
                 records.append(_record(sample, str(sample.image), own, columns, seen, labels, notes))
-            except ValueError as error:
+            except ValidationError as error:
+                raise FormatError(shard, None, f"sample {sample.key}: {describe_errors(error)}") from None
+            except (ValueError, RecursionError) as error:
                 raise FormatError(shard, None, f"sample {sample.key}: {error}") from None
     if columns and records and (unknown := sorted(set(columns.names) - seen)):
         raise FormatError(shards[0], None, f"no sample has {', '.join(unknown)}; they have {', '.join(sorted(seen))}")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
@@ -19,6 +20,7 @@ Found = tuple[Sequence[Record], Counter[str]]
 _FEW_IMAGES = 20
 
 
+@ends_in_one_line
 def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header: object) -> int:
     """Read a data set, write its manifest and print what happened; returns the exit code for the reader's command.
 

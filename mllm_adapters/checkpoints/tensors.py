@@ -6,7 +6,6 @@ Nothing here builds a model or reads a whole safetensors shard; copying takes no
 import hashlib
 import json
 import os
-import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -215,7 +214,6 @@ def place(source: Path, target: Path, copy: bool = False) -> None:
             pass
     with source.open("rb") as read, target.open("wb") as written:
         _copy_range(read, written, 0, source.stat().st_size)
-    shutil.copymode(source, target)
 
 
 def write_shard(path: Path, parts: Mapping[str, Part]) -> None:

@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from mgll.files import sha256, write_text
+from mgll.files import atomic_path, sha256, write_text
 from mgll.formats import FormatError
 from mgll.images.preprocessing import ImageError
 from mgll.provenance import provenance
@@ -304,8 +304,8 @@ def _write_result(
 ) -> None:
     """Write adapter and connector, then the record that marks the run as finished."""
     adapter = out / ".adapter"
-    shutil.rmtree(adapter, ignore_errors=True)
-    save_trained(peft_model, adapter, run["base"])
+    with atomic_path(adapter) as temporary:
+        save_trained(peft_model, temporary, run["base"])
     for path in adapter.iterdir():
         path.replace(out / path.name)
     adapter.rmdir()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mgll.images.files import image_bytes
+from mgll.images.files import opened
 from mgll.images.preprocessing import Preprocessing
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.manifest.shards import pack
@@ -53,7 +53,8 @@ def unpacked(shards: Path, folder: Path) -> Path:
     """The same manifest, line by line, with each image in a file of its own."""
     records = []
     for index, record in enumerate(read_manifest(shards)):
-        (folder / f"{index}.png").write_bytes(image_bytes(record.image)[1])
+        with opened(record.image) as (_, file):
+            (folder / f"{index}.png").write_bytes(file.read())
         records.append(record.model_copy(update={"image": f"{index}.png"}))
     write_manifest(folder / "manifest.jsonl", records)
     return folder / "manifest.jsonl"

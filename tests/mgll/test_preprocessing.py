@@ -1,5 +1,8 @@
 """Images of every odd kind become upright RGB or a clear error, and tensors equal those of the host's own processor."""
 
+import struct
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +41,74 @@ def test_other_modes_become_rgb(tmp_path, gradient, mode):
     assert (image.mode, image.size) == ("RGB", (80, 50))
     if mode in ("CMYK", "RGBA"):
         assert np.abs(np.asarray(image).astype(int) - gradient).mean() < 3
+
+
+def tiff(values: np.ndarray, endian: str, sample_format: int, photometric: int = 1) -> bytes:
+    """An uncompressed TIFF file of one strip, in either order of bytes, which Pillow itself writes in one only."""
+    data = values.astype(values.dtype.newbyteorder(endian)).tobytes()
+    height, width = values.shape
+    fields = {256: width, 257: height, 258: values.itemsize * 8, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height}
+    fields |= {279: len(data), 339: sample_format}
+    directory = b"".join(struct.pack(f"{endian}HHII", tag, 4, 1, value) for tag, value in fields.items())
+    start = struct.pack(f"{endian}2sHI", b"II" if endian == "<" else b"MM", 42, 8 + len(data))
+    return start + data + struct.pack(f"{endian}H", len(fields)) + directory + bytes(4)
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize(
+    ("dtype", "sample_format", "first", "step"),
+    [("u2", 1, 0, 16), ("u2", 1, 30000, 8), ("i2", 2, -2000, 16), ("i4", 2, -70000, 500), ("f4", 3, 0.0, 1 / 512)],
+)
+def test_greys_of_more_than_eight_bits_keep_their_contrast_in_either_order_of_bytes(
+    tmp_path, endian, dtype, sample_format, first, step
+):
+    values = (first + step * np.tile(np.arange(256), (16, 1))).astype(dtype)
+    (tmp_path / "a.tif").write_bytes(tiff(values, endian, sample_format))
+    assert np.array_equal(np.asarray(open_image(tmp_path / "a.tif"))[..., 1], np.tile(np.arange(256), (16, 1)))
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_a_tiff_file_that_lies_on_its_side_is_put_upright(tmp_path, compression, dtype):
+    """Pillow reads an uncompressed one askew where it maps the file into memory."""
+    values, exif = np.zeros((32, 64), dtype), Image.Exif()
+    values[:8, :16], exif[0x0112] = 255, 6
+    Image.fromarray(values).save(tmp_path / "a.tif", exif=exif, compression=compression)
+    assert np.array_equal(np.asarray(open_image(tmp_path / "a.tif"))[..., 0], np.rot90(values, -1))
+
+
+def test_white_may_be_zero(tmp_path):
+    values = np.tile(np.arange(256), (16, 1))
+    for dtype in ("u1", "u2"):
+        (tmp_path / "a.tif").write_bytes(tiff(values.astype(dtype), "<", 1, photometric=0))
+        assert np.array_equal(np.asarray(open_image(tmp_path / "a.tif"))[..., 0], 255 - values)
+
+
+def test_hot_pixels_and_what_is_no_number_do_not_eat_the_range(tmp_path):
+    values = np.tile(np.arange(256), (16, 1)).astype("u2")
+    values[3, 7] = 65535
+    (tmp_path / "a.tif").write_bytes(tiff(values, ">", 1))
+    values[3, 7] = 255
+    assert np.array_equal(np.asarray(open_image(tmp_path / "a.tif"))[..., 0], values)
+    numbers = values.astype("f4")
+    numbers[0, :2] = np.nan, np.inf
+    (tmp_path / "a.tif").write_bytes(tiff(numbers, "<", 3))
+    grey = np.asarray(open_image(tmp_path / "a.tif"))[..., 0]
+    assert grey[0, :3].tolist() == [0, 255, 2]
+    assert np.array_equal(grey[1:], values[1:])
+
+
+def test_a_jpeg_file_of_twelve_bits_without_its_decoder_says_what_to_install(tmp_path, monkeypatch):
+    frame = bytes.fromhex("ffd8 ffc1 000b 0c 0040 0040 01 01 11 00") + bytes(100)
+    (tmp_path / "a.jpg").write_bytes(frame)
+    monkeypatch.setitem(sys.modules, "gdcm", None)
+    with pytest.raises(
+        ImageError, match=r"a JPEG file of 12 bits a sample; pip install mgll-graft\[dicom\] to read it"
+    ):
+        open_image(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(frame.replace(b"\x00\x40\x00\x40\x01", b"\x00\x40\x00\x40\x03"))
+    with pytest.raises(ImageError, match="a JPEG file of 3 x 12 bits a pixel"):
+        open_image(tmp_path / "a.jpg")
 
 
 def test_exif_rotation_is_applied(tmp_path, gradient):

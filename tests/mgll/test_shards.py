@@ -7,9 +7,14 @@ import pytest
 from PIL import Image
 
 from mgll.formats import FormatError
-from mgll.images.files import image_bytes
+from mgll.images.files import opened
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.manifest.shards import _main, pack, read_shard
+
+
+def image_bytes(path):
+    with opened(path) as (_, file):
+        return file.read()
 
 
 @pytest.fixture
@@ -49,12 +54,25 @@ def test_the_same_arguments_give_the_same_bytes_and_a_stopped_run_goes_on(manife
     assert {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()} == before
 
 
+def test_shards_of_images_that_changed_are_packed_anew_and_told(manifest, tmp_path, capsys):
+    pack(manifest, tmp_path / "shards", images=4)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.tar")}
+    pack(manifest, tmp_path / "shards", images=4)
+    assert "packed anew" not in capsys.readouterr().out
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.tar")} == before
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "3.png")
+    packed = read_manifest(pack(manifest, tmp_path / "shards", images=4))
+    assert "1 of 3 shards are packed anew, because images have changed since" in capsys.readouterr().out
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.tar")}
+    assert sum(after[name] != before[name] for name in before) == 1
+    (mine,) = [record for record in packed if record.texts["disease"][1] == "text 3"]
+    assert image_bytes(mine.image) == (tmp_path / "3.png").read_bytes()
+
+
 def test_shards_can_be_packed_anew_from_shards(manifest, tmp_path):
     first = pack(manifest, tmp_path / "a", images=4)
     again = read_manifest(pack(first, tmp_path / "b", images=3, seed=1))
-    assert {image_bytes(record.image)[1] for record in again} == {
-        image_bytes(r.image)[1] for r in read_manifest(manifest)
-    }
+    assert {image_bytes(record.image) for record in again} == {image_bytes(r.image) for r in read_manifest(manifest)}
 
 
 def test_a_folder_with_something_else_is_left_alone(manifest, tmp_path, capsys):
@@ -77,10 +95,11 @@ def test_samples_are_files_with_one_key(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     one, two, three, *_ = read_shard(tmp_path / "s.tar")
-    assert (one.image.name, one.texts, one.ignored) == ("1.a.jpg", {".json": b"1.json"}, ["1.b.png"])
-    assert (two.image, two.texts, two.ignored) == (None, {".txt": b"2.txt"}, ["2.pkl", "2.cls"])
+    assert (one.image.name, one.texts, one.ignored) == ("1.a.jpg", {".json": b"1.json"}, {".png file": 1})
+    assert (two.image, two.texts, two.ignored) == (None, {".txt": b"2.txt"}, {".pkl file": 1, ".cls file": 1})
     assert three.image.read() == b"x.png"
-    assert "4.png" not in [sample.image.name for sample in read_shard(tmp_path / "s.tar") if sample.image]
+    *_, last = read_shard(tmp_path / "s.tar")
+    assert (last.key, last.image, last.ignored) == ("/4", None, {"link": 1})
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])

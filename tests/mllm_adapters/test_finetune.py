@@ -1,6 +1,7 @@
 """Fine-tuning: what learns, what stays, and that a kill or a fresh process changes nothing."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -62,6 +63,27 @@ def test_only_language_model_and_connector_learn(
     losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("mask", [0o027, 0o002])
+def test_grafts_and_adapters_can_be_read_by_whom_the_umask_lets(
+    host_directory: Path, make_tower: Callable[..., Path], questions: list[TrainingQuestion], tmp_path: Path, mask: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        graft_tower(HOST, host_directory, make_tower(), tmp_path / "graft")
+        graft_tower(HOST, host_directory, make_tower(), tmp_path / "copied", copy=True)
+        finetune(tmp_path / "graft", questions, tmp_path / "tuned", replace(SETTINGS, steps=2))
+    finally:
+        os.umask(before)
+    stats = {path: path.stat() for path in tmp_path.rglob("*")}
+    own = {path: found for path, found in stats.items() if path.is_dir() or found.st_nlink == 1}  # links are the host's
+    assert all(path in own for path in (tmp_path / "copied").iterdir())
+    assert {path.name for path in own} >= {"adapter_model.safetensors", "config.json", "graft"}
+    wrong = {path: oct(found.st_mode) for path, found in own.items() if found.st_mode & 0o777 & mask}
+    closed = {path: oct(found.st_mode) for path, found in own.items() if (0o664 & ~mask) & ~found.st_mode}
+    assert not wrong
+    assert not closed
 
 
 def test_the_answer_and_nothing_else_is_supervised(grafted: Path, questions: list[TrainingQuestion]) -> None:

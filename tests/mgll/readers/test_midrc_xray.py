@@ -1,6 +1,10 @@
-"""Radiographs written with pydicom: window, inversion, depth, padding, compression; ids hashed, and what is left out is told."""
+"""Folders of radiographs written with pydicom: ids hashed, what is left out is told, and a changed file is converted anew."""
 
-import io
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,119 +12,20 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("pydicom")
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate, generate_frames
+from radiographs import radiograph
 
-from mgll.images.files import ImageError
 from mgll.manifest.records import read_manifest
 from mgll.readers.dicom_pixels import grey_pixels
 from mgll.readers.midrc_xray import _main
-
-
-def radiograph(pixels: np.ndarray, bits: int, **fields) -> Dataset:
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"  # explicit little endian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
-    dataset.Modality, dataset.PatientID, dataset.PatientName = "DX", "patient-7", "Doe^Jane"
-    dataset.StudyDescription, dataset.SeriesDescription = " XR CHEST  AP", "PA"
-    dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "MONOCHROME2", 1
-    dataset.Rows, dataset.Columns = pixels.shape[-2:]
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = pixels.itemsize * 8, bits, bits - 1
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    dataset.PixelData = pixels.tobytes()
-    for name, value in fields.items():
-        setattr(dataset, name, value)
-    return dataset
 
 
 @pytest.fixture
 def ramp() -> np.ndarray:
     """Twelve bits in sixteen."""
     return np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-
-
-def test_sixteen_bits_span_the_grey_scale(ramp):
-    grey = grey_pixels(radiograph(ramp, 12))
-    assert (grey.dtype, grey.shape) == (np.uint8, (64, 64))
-    assert np.array_equal(grey, np.rint(ramp * (255 / 4095)).astype(np.uint8))
-
-
-def test_the_window_cuts_both_ends(ramp):
-    grey = grey_pixels(radiograph(ramp, 12, WindowCenter=[2048, 100], WindowWidth=[1024, 10]))
-    assert (grey[ramp <= 1535].max(), grey[ramp >= 2560].min()) == (0, 255)
-    assert abs(int(grey[ramp == 2048][0]) - 128) <= 1
-
-
-def test_a_lookup_table_comes_before_the_window(ramp):
-    table = Dataset()
-    table.LUTDescriptor, table.LUTData = [4096, 0, 16], [65535 - value * 16 for value in range(4096)]
-    grey = grey_pixels(radiograph(ramp, 12, VOILUTSequence=[table], WindowCenter=100, WindowWidth=10))
-    assert np.array_equal(grey, np.rint(255 - ramp * (255 / 4095)).astype(np.uint8))
-
-
-def test_monochrome1_is_inverted(ramp):
-    usual, inverted = (
-        grey_pixels(radiograph(ramp, 12)),
-        grey_pixels(radiograph(ramp, 12, PhotometricInterpretation="MONOCHROME1")),
-    )
-    assert np.array_equal(inverted, 255 - usual)
-
-
-def test_the_window_is_in_rescaled_units(ramp):
-    """A slope of 2 and an intercept of -1000 over signed pixels: the window (0, 2000] is stored values 500 to 1500."""
-    signed = ramp.astype(np.int16)
-    grey = grey_pixels(
-        radiograph(
-            signed,
-            16,
-            RescaleSlope=2,
-            RescaleIntercept=-1000,
-            WindowCenter=1000,
-            WindowWidth=2000,
-            VOILUTFunction="LINEAR_EXACT",
-        )
-    )
-    assert (grey[ramp <= 500].max(), grey[ramp > 1500].min()) == (0, 255)
-    assert abs(int(grey[ramp == 1000][0]) - 128) <= 1
-
-
-def test_padding_is_black_and_no_part_of_the_range(ramp):
-    padded = ramp // 4 + 100
-    padded[:10] = 4095
-    grey = grey_pixels(radiograph(padded, 12, PixelPaddingValue=4095, PhotometricInterpretation="MONOCHROME1"))
-    assert grey[:10].max() == 0
-    assert (grey[10:].min(), grey[10:].max()) == (0, 255)
-
-
-def test_compressed_pixels_are_decoded(ramp):
-    plain = grey_pixels(radiograph(ramp, 12))
-    dataset = radiograph(ramp, 12)
-    dataset.compress(RLELossless)
-    assert np.array_equal(grey_pixels(dataset), plain)
-    stream = io.BytesIO()
-    Image.fromarray(ramp).save(stream, format="JPEG2000", irreversible=False, no_jp2=True)
-    dataset = radiograph(ramp, 16, PixelData=encapsulate([stream.getvalue()]))
-    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    dataset["PixelData"].VR = "OB"
-    assert np.array_equal(grey_pixels(dataset), plain)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"NumberOfFrames": 2}, "2 frames; a radiograph has one"),
-        ({"PhotometricInterpretation": "RGB"}, "PhotometricInterpretation RGB"),
-        ({"Rows": 60000, "Columns": 60000}, "60000 x 60000 is not between 1 and 100 megapixels"),
-        ({"Rows": 65}, "pixels can't be decoded"),
-        ({"PixelData": bytes(2 * 64 * 64)}, "every pixel has the same value"),
-    ],
-)
-def test_what_is_no_radiograph_says_why(ramp, fields, message):
-    with pytest.raises(ImageError, match=message):
-        grey_pixels(radiograph(ramp, 12, **fields))
 
 
 def write(folder, name, dataset) -> None:
@@ -187,6 +92,162 @@ def test_a_conversion_goes_on_and_scales_down(folder):
     assert {record.image: Path(record.image).stat().st_mtime_ns for record in again} == before
     _, smaller = convert(folder, "--keep-patient-ids", "--longest-side", "16")
     assert sorted(Image.open(record.image).size for record in smaller) == [(8, 16), (16, 16), (16, 16)]
+
+
+def test_a_corrected_file_is_converted_anew_and_told(folder, ramp, capsys):
+    _, records = convert(folder, "--keep-patient-ids")
+    one = next(
+        record for record in records if record.texts.get("modality") == ("DX",) and "PA" in record.texts["series"]
+    )
+    before = {record.image: Path(record.image).stat().st_mtime_ns for record in records}
+    original = dcmread(folder / "dicom" / "one")
+    assert convert(folder, "--keep-patient-ids")[1] == records
+    assert "converted anew" not in capsys.readouterr().out
+    original.PhotometricInterpretation = "MONOCHROME1"
+    original.save_as(folder / "dicom" / "one")
+    _, again = convert(folder, "--keep-patient-ids")
+    assert (
+        "converted anew, because the DICOM file or the way to convert it has changed: 1 images"
+        in capsys.readouterr().out
+    )
+    changed = [record.image for record in again if Path(record.image).stat().st_mtime_ns != before[record.image]]
+    assert len(changed) == 1
+    assert np.array_equal(np.asarray(Image.open(changed[0])), grey_pixels(original))
+    assert one.image in {record.image for record in again}
+
+
+def test_images_of_an_older_release_are_converted_anew(folder, ramp, capsys):
+    _, records = convert(folder, "--keep-patient-ids")
+    for record in records:
+        Image.new("L", Image.open(record.image).size).save(record.image)
+    Path(records[0].image).write_bytes(b"half a file")
+    convert(folder, "--keep-patient-ids")
+    assert (
+        "converted anew, because the DICOM file or the way to convert it has changed: 3 images"
+        in capsys.readouterr().out
+    )
+    assert all(np.asarray(Image.open(record.image)).max() == 255 for record in records)
+
+
+def test_two_files_with_one_id_keep_the_first_whatever_runs_before(folder, ramp, capsys):
+    other = dcmread(folder / "dicom" / "one")
+    other.PhotometricInterpretation = "MONOCHROME1"
+    other.save_as(folder / "dicom" / "one-more")
+    for _ in range(2):
+        _, records = convert(folder, "--keep-patient-ids")
+        told = capsys.readouterr().out
+        assert "an image with this SOPInstanceUID came before: 1 images" in told
+        assert "converted anew" not in told
+        shown = [np.asarray(Image.open(record.image)) for record in records]
+        assert sum(np.array_equal(image, grey_pixels(radiograph(ramp, 12))) for image in shown) == 2
+
+
+def test_an_image_whose_file_is_left_out_now_is_told(folder, capsys):
+    convert(folder, "--keep-patient-ids")
+    withdrawn = dcmread(folder / "dicom" / "one")
+    withdrawn.BurnedInAnnotation = "YES"
+    withdrawn.save_as(folder / "dicom" / "one")
+    out, records = convert(folder, "--keep-patient-ids")
+    assert len(records) == 2
+    told = capsys.readouterr().out
+    assert f"though a PNG file of an earlier run is still in {out.parent / 'images'}: 1 images" in told
+
+
+def test_what_was_read_otherwise_is_told_again_when_nothing_is_converted(folder, ramp, capsys):
+    write(folder / "dicom", "wide.dcm", radiograph(ramp * 8, 12))
+    for _ in range(2):
+        convert(folder, "--keep-patient-ids")
+        assert (
+            "read with all bits, because values exceed the 12 that BitsStored says: 1 images" in capsys.readouterr().out
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_decoder_that_crashes_takes_one_file_along(folder, ramp, capsys, workers):
+    """GDCM ends its process over a JPEG-LS file that says 127 bits a sample, and over one with half a header."""
+    for number, (place, value) in enumerate([(6, 127), (10, 0)]):
+        dataset = dcmread(get_testdata_file("MR_small_jpeg_ls_lossless.dcm", download=False))
+        frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+        frame[place] = value
+        dataset.PixelData = encapsulate([bytes(frame)])
+        dataset.Modality, dataset.SOPInstanceUID = "DX", f"1.2.3.{number}"
+        write(folder / "dicom", f"o{number}.dcm", dataset)
+    out, records = convert(folder, "--keep-patient-ids", "--workers", workers)
+    assert len(records) == 3
+    left = (out.parent / "images" / "left_out.txt").read_text()
+    for number in range(2):
+        assert f"o{number}.dcm: the decoder crashes over the pixels" in left or f"o{number}.dcm: pixels can't" in left
+
+
+# --- errors of the machine
+
+
+def stopped(folder, capsys) -> str:
+    """What the command says last when the machine fails, without a manifest and with status 1."""
+    out = folder / "xray" / "manifest.jsonl"
+    assert _main([str(folder / "dicom"), "--out", str(out), "--keep-patient-ids"]) == 1
+    assert not out.exists()
+    told = capsys.readouterr()
+    assert not told.out
+    return told.err.splitlines()[-1]
+
+
+def test_a_full_disk_stops_the_conversion(folder, capsys):
+    _, records = convert(folder, "--keep-patient-ids")
+    (folder / "xray" / "manifest.jsonl").unlink()
+    capsys.readouterr()
+    image = Path(records[1].image)
+    image.unlink()
+    image.with_name(f".{image.name}.{socket.gethostname()}-{os.getpid()}.tmp").symlink_to("/dev/full")
+    assert "No space left on device" in stopped(folder, capsys)
+
+
+@pytest.mark.slow
+def test_a_file_beyond_the_limit_of_the_system_stops_the_conversion(folder):
+    """As a quota does: the second image and all further ones can't be written."""
+    code = (
+        "import resource, sys; from mgll.readers.midrc_xray import _main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)); sys.exit(_main(sys.argv[1:]))"
+    )
+    arguments = [str(folder / "dicom"), "--out", str(folder / "m.jsonl"), "--keep-patient-ids"]
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "File too large" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert not (folder / "m.jsonl").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file whose reading fails is needed")
+def test_a_drive_that_fails_stops_the_conversion(folder, capsys):
+    (folder / "dicom" / "zz").symlink_to("/proc/self/mem")  # its first page can't be read: EIO, as from a broken drive
+    assert "Input/output error" in stopped(folder, capsys)
+
+
+@pytest.fixture
+def no_rights() -> Iterator[None]:
+    """For root, who may read everything: another user's rights."""
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    yield
+    if was_root:
+        os.seteuid(0)
+
+
+def test_files_and_folders_that_may_not_be_read_stop_the_conversion(folder, capsys, no_rights):
+    """Neither a damaged file nor an empty folder. Of root's temporary folders, another user may not read the first already."""
+    if os.getuid():
+        (folder / "dicom" / "one").chmod(0)
+    assert _main([str(folder / "dicom"), "--out", str(folder / "m.jsonl"), "--keep-patient-ids"]) == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_links_to_nowhere_and_pipes_are_told(folder, capsys):
+    (folder / "dicom" / "annexed.dcm").symlink_to(folder / "not-fetched")
+    os.mkfifo(folder / "dicom" / "pipe")
+    convert(folder, "--keep-patient-ids")
+    assert "a link to nowhere, or no regular file: 2 images" in capsys.readouterr().out
 
 
 def test_a_short_salt_is_refused(folder, capsys):
