@@ -2,10 +2,10 @@
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from mgll.formats import Row
 from mgll.images.files import ImageError, locate, read_npz
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 100_000_000
+Spread = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Preprocessing(Row):
@@ -28,8 +29,8 @@ class Preprocessing(Row):
     """
 
     size: int = Field(224, gt=0)
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = CLIP_MEAN
+    std: tuple[Spread, Spread, Spread] = CLIP_STD
     resize: Literal["pad", "squash", "crop"] = "pad"
 
 

@@ -69,6 +69,8 @@ class Architecture(Row):
     def _is_described(self) -> "Architecture":
         if self.measured is None and self.kind != CLIP:
             raise ValueError(f"a {self.kind} tower needs `measured`, the geometry of its tokens")
+        if self.kind == CLIP:
+            _check_counts(CLIP_DEFAULTS | self.config)
         return self
 
     @property
@@ -80,6 +82,12 @@ class Architecture(Row):
     def geometry(self) -> Geometry:
         """The input and the tokens of the tower: as measured, or computed from the configuration of a CLIP tower."""
         return self.measured or clip_geometry(self.config)
+
+
+def _check_counts(vision: dict[str, Any]) -> None:
+    for name, default in CLIP_DEFAULTS.items():
+        if isinstance(default, int) and (type(vision[name]) is not int or vision[name] < 1):
+            raise ValueError(f"{name} must be a whole number above 0, found {vision[name]!r:.40}")
 
 
 def clip_geometry(config: dict[str, Any]) -> Geometry:
@@ -94,27 +102,6 @@ def clip_geometry(config: dict[str, Any]) -> Geometry:
         class_token=True,
         depth=vision["num_hidden_layers"],
     )
-
-
-def clip_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a `CLIPVisionModel` of this configuration."""
-    vision = CLIP_DEFAULTS | config
-    width, inner, patch = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"]
-    positions = (vision["image_size"] // patch) ** 2 + 1
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.class_embedding": (width,),
-        "embeddings.patch_embedding.weight": (width, vision["num_channels"], patch, patch),
-        "embeddings.position_embedding.weight": (positions, width),
-    }
-    linears = {f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
-    linears |= {"mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
-    norms = ["pre_layrnorm", "post_layernorm"]
-    for i in range(vision["num_hidden_layers"]):
-        block = f"encoder.layers.{i}"
-        norms += [f"{block}.layer_norm1", f"{block}.layer_norm2"]
-        for name, shape in linears.items():
-            shapes |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
-    return shapes | {f"{norm}.{part}": (width,) for norm in norms for part in ("weight", "bias")}
 
 
 def at_size(config: dict[str, Any], size: int) -> dict[str, Any]:

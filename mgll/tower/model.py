@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -43,6 +44,9 @@ PLAIN_VITS = {
     "dinov3_vit": PlainViT("norm", 1),
     "aimv2_vision_model": PlainViT("rms_norm", 0),
 }
+#: What configurations and models raise for values that make no sense.
+_UNBUILDABLE = (TypeError, ValueError, AssertionError, RuntimeError, ImportError, AttributeError, ArithmeticError)
+_UNBUILDABLE += (StrictDataclassError,)
 #: Models that are built without their pooler, a layer with tanh: most checkpoints lack it.
 _WITHOUT_POOLER = ("vit", "deit", "ijepa")
 #: Arguments that a tower file may not give to `timm.create_model`, because they read other files or change what the model returns.
@@ -61,7 +65,7 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
     # here, because transformers takes seconds to import
     from transformers import MODEL_MAPPING, AutoConfig
 
-    kind = config.get("model_type", CLIP)
+    kind = str(config.get("model_type", CLIP))
     if kind != TIMM and kind not in PLAIN_VITS:
         raise ValueError(f"a tower cannot be a {kind!r}; known: {', '.join([*PLAIN_VITS, TIMM])}")
     arguments = {key: value for key, value in config.items() if key != "model_type"}
@@ -73,8 +77,11 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
         model: PreTrainedModel = kind_of_model(settings, **build_options(kind))
     except KeyError as error:
         raise ValueError(f"no {kind} can be built of this configuration: {error} is not known") from error
-    except (TypeError, ValueError, AssertionError, RuntimeError, ImportError) as error:
-        raise ValueError(f"no {kind} can be built of this configuration: {error}") from error
+    except _UNBUILDABLE as error:
+        said = " ".join(
+            str(error).partition("Exception raised")[0].split()
+        )  # some have many lines, some a stack of C++
+        raise ValueError(f"no {kind} can be built of this configuration: {said}") from error
     return model
 
 
@@ -86,7 +93,9 @@ def build_options(kind: str) -> dict[str, Any]:
 def _check_timm(arguments: dict[str, Any]) -> None:
     if ":" in str(arguments.get("architecture", ":")):
         raise ValueError(f"architecture {arguments.get('architecture')!r} is not the name of a model in timm")
-    if wrong := sorted(set(_FORBIDDEN) & (arguments.get("model_args") or {}).keys()):
+    if not isinstance(inner := arguments.get("model_args") or {}, dict):
+        raise ValueError(f"model_args of a tower are named, found {inner!r:.40}")
+    if wrong := sorted(set(_FORBIDDEN) & inner.keys()):
         raise ValueError(f"model_args of a tower may not hold {', '.join(wrong)}")
 
 

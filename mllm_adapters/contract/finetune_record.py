@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from mgll.formats import FormatError, Row
-from mllm_adapters.checkpoints.json_files import read_json
+from mgll.weights.model_folder import read_json
 
 FINETUNE = "finetune.json"
 

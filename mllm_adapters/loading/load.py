@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgll.files import sha256
 from mgll.formats import FormatError
-from mllm_adapters.checkpoints.json_files import read_json
+from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
