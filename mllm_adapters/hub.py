@@ -1,5 +1,6 @@
 """Checkpoints that the user names: a folder, a hub id, or the demo."""
 
+import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,20 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", named) or named.startswith((".", "/")):
         raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
     return _from_hub(host, named), named
+
+
+def add_trust_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that say how far a checkpoint from elsewhere is trusted."""
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="use files to which symbolic links in the checkpoint lead, even outside of its folder",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="look for NaN and infinity in every byte of the weights, not only in samples of large tensors",
+    )
 
 
 def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ The model is named as in the config.json of transformers, by `model_type` and th
 `clip_vision_model`; `timm_wrapper` is any trunk of timm (`architecture`, `model_args`); `mgll.tower.model` lists the others.
 """
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -102,6 +103,17 @@ def clip_geometry(config: dict[str, Any]) -> Geometry:
         class_token=True,
         depth=vision["num_hidden_layers"],
     )
+
+
+def layer_count(config: dict[str, Any]) -> int:
+    """The largest number of layers that a configuration or a part of it names: a model of millions would take hours to build."""
+    found = [0]
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found.append(layer_count(value))
+        elif re.fullmatch(r"(num_.*)?layers|depths?", str(key)):
+            found += [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
+    return max(found)
 
 
 def at_size(config: dict[str, Any], size: int) -> dict[str, Any]:

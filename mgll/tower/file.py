@@ -4,7 +4,6 @@ One safetensors file, no pickle. `python -m mgll.tower validate FILE` checks one
 """
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field, ValidationError
 from mgll.files import atomic_path
 from mgll.formats import FormatError, describe_errors
 from mgll.images.preprocessing import Preprocessing
-from mgll.tower.config import CLIP, Architecture, Pooling
+from mgll.tower.config import CLIP, Architecture, Pooling, layer_count
 from mgll.weights.finite import check_finite, not_finite
 from mgll.weights.reading import is_pickle, misfits
 from mgll.weights.stored import Stored, read_stored
@@ -125,7 +124,7 @@ def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
 
     header = read_header(path)
     found, _ = read_stored(Path(path))
-    if (depth := _depth(header.config)) > len(found):
+    if (depth := layer_count(header.config)) > len(found):
         raise FormatError(
             path, None, f"tower header: the config says {depth} layers, the file has {len(found)} tensors"
         )
@@ -177,15 +176,6 @@ def _on_meta(config: dict[str, Any]) -> "PreTrainedModel":
 
     with torch.device("meta"):
         return build_model(config)
-
-
-def _depth(config: dict[str, Any]) -> int:
-    """The largest number of layers that a configuration names: a model of millions of them would take hours to build."""
-    inner = config.get("model_args")
-    named = config | (inner if isinstance(inner, dict) else {})
-    counts = [value for key, value in named.items() if re.fullmatch(r"(num_.*)?layers|depths?", key)]
-    flat = [n for value in counts for n in (value if isinstance(value, list | tuple) else [value])]
-    return max((n for n in flat if isinstance(n, int)), default=0)
 
 
 def load_tower(path: str | os.PathLike[str]) -> "tuple[PreTrainedModel, TowerHeader]":

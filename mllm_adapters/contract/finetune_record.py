@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from mgll.formats import FormatError, Row
+from mgll.formats import FormatError, Row, describe_errors
 from mgll.weights.model_folder import read_json
 
 FINETUNE = "finetune.json"
@@ -46,4 +46,4 @@ def read_finetune(directory: Path) -> FinetuneRecord:
     try:
         return FinetuneRecord.model_validate(read_json(directory / FINETUNE))
     except ValidationError as error:
-        raise FormatError(directory / FINETUNE, None, str(error)) from None
+        raise FormatError(directory / FINETUNE, None, describe_errors(error)) from None

@@ -1,0 +1,123 @@
+"""The model of a checkpoint without its weights, and whether the checkpoint's tensors are exactly those that it needs.
+
+transformers' own loader is given tensors without content, on torch's meta device. It renames, converts and compares them as it will
+when the model is loaded, in a second and without memory for the weights.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers.utils import logging
+
+from mgll.formats import FormatError
+from mgll.tower.config import layer_count
+from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.checkpoints.tensors import Part, is_float, torch_dtype
+from mllm_adapters.contract.host import Host
+from mllm_adapters.contract.tower_spec import TowerSpec
+from mllm_adapters.loading.classes import model_class
+
+#: What configurations and models raise for values that make no sense.
+UNBUILDABLE = (TypeError, ValueError, AssertionError, RuntimeError, AttributeError, LookupError, ArithmeticError)
+UNBUILDABLE += (StrictDataclassError,)
+_NUMBERS = ("F64", "F32", "F16", "BF16")
+
+
+def empty_model(
+    host: Host, directory: Path, config: Json, tensors: Mapping[str, Part], tower: TowerSpec | None = None
+) -> Any:
+    """Build the model of a config.json on the meta device.
+
+    Args:
+        host: the family.
+        directory: the checkpoint, for messages.
+        config: the content of its config.json.
+        tensors: its tensors, none of which is read.
+        tower: how the donor of a graft is run; None where the host's own class builds its tower.
+
+    Raises:
+        FormatError: if no model can be built of the configuration, or the tensors are not exactly those of this model.
+    """
+    if (layers := layer_count(config)) > len(tensors):
+        raise FormatError(directory, None, f"config.json says {layers} layers, the files hold {len(tensors)} tensors")
+    check_dtypes(directory, tensors)
+    cls = model_class(host, tower)
+    try:
+        with _quiet():
+            model, info = cls.from_pretrained(
+                None,
+                config=cls.config_class.from_dict(dict(config)),
+                state_dict={n: torch.empty(p.shape, dtype=torch_dtype(p), device="meta") for n, p in tensors.items()},
+                device_map="meta",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except UNBUILDABLE as error:
+        raise FormatError(
+            directory, None, f"no {cls.__name__} can be built of its config.json: {said(error)}"
+        ) from error
+    check_loaded(host, directory, info)
+    check_whole_numbers(directory, model, tensors)
+    return model
+
+
+def check_loaded(host: Host, directory: Path, info: Mapping[str, Any]) -> None:
+    """Raise `FormatError` if transformers' loader found tensors missing, surplus or misshapen."""
+    if problems := {what: sorted(map(str, names)) for what, names in info.items() if names}:
+        listed = "; ".join(f"{what}: {', '.join(names[:6])}" for what, names in problems.items())
+        raise FormatError(directory, None, f"the weights are not exactly those of {host.model_class}: {listed}")
+
+
+def check_dtypes(directory: Path, tensors: Mapping[str, Part]) -> None:
+    """Raise `FormatError` for floating-point tensors in a dtype that is not read, and for both halves in one file.
+
+    No program writes float16 and bfloat16 into one file. Both have 16 bits, so a wrong name gives wrong numbers without an error.
+    """
+    halves: dict[Path | None, dict[str, str]] = {}
+    for name, part in tensors.items():
+        if part.dtype[0] not in "IUBF" or (is_float(part) and part.dtype not in _NUMBERS):
+            raise FormatError(
+                part.shard or directory, None, f"{name} is {part.dtype}; weights are read in {', '.join(_NUMBERS)}"
+            )
+        if part.dtype in ("F16", "BF16"):
+            halves.setdefault(part.shard, {}).setdefault(part.dtype, name)
+    for shard, found in halves.items():
+        if len(found) > 1:
+            one, other = (f"{name} is {dtype}" for dtype, name in sorted(found.items()))
+            raise FormatError(shard or directory, None, f"{one} and {other}, in one file: one of the two is wrong")
+
+
+def check_whole_numbers(directory: Path, model: Any, tensors: Mapping[str, Part]) -> None:
+    """Raise `FormatError` for whole numbers in the place of weights, which a loader would convert without a word."""
+    counters = {name.rpartition(".")[2] for name, t in model.state_dict().items() if not t.is_floating_point()}
+    counters |= {name.rpartition(".")[2] for name, t in model.named_buffers() if not t.is_floating_point()}
+    wrong = [name for name, p in tensors.items() if not is_float(p) and name.rpartition(".")[2] not in counters]
+    if wrong:
+        part = tensors[wrong[0]]
+        raise FormatError(
+            part.shard or directory, None, f"{wrong[0]} is {part.dtype}, whole numbers in the place of weights"
+        )
+
+
+def said(error: BaseException) -> str:
+    """An error's message in one line, without a stack of C++."""
+    text = " ".join(str(error).partition("Exception raised")[0].split())
+    return f"{type(error).__name__}: {text}"[:400]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar and its table of what did not fit, which is raised as an error."""
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
