@@ -82,6 +82,10 @@ class QwenVL(Host):
         """The number in the processor's file."""
         return int(files["processor_config.json"]["count"])
 
+    def features(self, files: dict[str, Json]) -> int:
+        """Number of queries of the resampler."""
+        return int(files["config.json"]["query_grid"]) ** 2
+
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The donor, which returns bare tokens, as the resampler reads them."""
         # inside functions, because listing the hosts needs neither torch nor transformers
