@@ -44,7 +44,7 @@ def empty_model(
     """
     if (layers := layer_count(config)) > len(tensors):
         raise FormatError(directory, None, f"config.json says {layers} layers, the files hold {len(tensors)} tensors")
-    check_dtypes(directory, tensors)
+    _check_dtypes(directory, tensors)
     cls = model_class(host, tower)
     try:
         with _quiet():
@@ -61,7 +61,7 @@ def empty_model(
             directory, None, f"no {cls.__name__} can be built of its config.json: {said(error)}"
         ) from error
     check_loaded(host, directory, info)
-    check_whole_numbers(directory, model, tensors)
+    _check_whole_numbers(directory, model, tensors)
     return model
 
 
@@ -72,7 +72,7 @@ def check_loaded(host: Host, directory: Path, info: Mapping[str, Any]) -> None:
         raise FormatError(directory, None, f"the weights are not exactly those of {host.model_class}: {listed}")
 
 
-def check_dtypes(directory: Path, tensors: Mapping[str, Part]) -> None:
+def _check_dtypes(directory: Path, tensors: Mapping[str, Part]) -> None:
     """Raise `FormatError` for floating-point tensors in a dtype that is not read, and for both halves in one file.
 
     No program writes float16 and bfloat16 into one file. Both have 16 bits, so a wrong name gives wrong numbers without an error.
@@ -91,7 +91,7 @@ def check_dtypes(directory: Path, tensors: Mapping[str, Part]) -> None:
             raise FormatError(shard or directory, None, f"{one} and {other}, in one file: one of the two is wrong")
 
 
-def check_whole_numbers(directory: Path, model: Any, tensors: Mapping[str, Part]) -> None:
+def _check_whole_numbers(directory: Path, model: Any, tensors: Mapping[str, Part]) -> None:
     """Raise `FormatError` for whole numbers in the place of weights, which a loader would convert without a word."""
     counters = {name.rpartition(".")[2] for name, t in model.state_dict().items() if not t.is_floating_point()}
     counters |= {name.rpartition(".")[2] for name, t in model.named_buffers() if not t.is_floating_point()}

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from mgll.files import sha256
 from mgll.formats import FormatError
 from mgll.weights.model_folder import check_entries, read_json
+from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import check_finite, read_checkpoint
 from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
-from mllm_adapters.contract.graft_record import GRAFT, Graft, read_graft
+from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.contract.terms import HostError, fields_of
+from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.hosts.registry import get_host, host_of
 from mllm_adapters.loading.classes import model_class
 
@@ -52,7 +54,7 @@ def load(
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
     with fields_of(directory):
         host = get_host(graft.host) if graft else host_of(config)
-    model = _load_exactly(host, directory, dtype, graft, verify)
+    model = _load_exactly(host, directory, config, dtype, graft.tower if graft else None, verify)
     with fields_of(directory):
         processor = host.processor(directory)
     return LoadedHost(model.to(device).eval(), processor, host, directory)
@@ -64,21 +66,20 @@ def shard_hashes(directory: Path) -> dict[str, str]:
     return {shard.name: sha256(shard) for shard in shards}
 
 
-def _load_exactly(host: Host, directory: Path, dtype: Any, graft: Graft | None, verify: bool) -> Any:
+def _load_exactly(host: Host, directory: Path, config: Json, dtype: Any, tower: TowerSpec | None, verify: bool) -> Any:
     # here, because torch takes seconds to import
-    from mllm_adapters.loading.empty_model import UNBUILDABLE, check_dtypes, check_loaded, check_whole_numbers, said
+    from mllm_adapters.loading.empty_model import UNBUILDABLE, check_loaded, empty_model, said
 
-    tensors = read_checkpoint(directory)  # says what is wrong in better words than a failing load
-    check_dtypes(directory, tensors)
+    tensors = read_checkpoint(directory)
+    empty_model(host, directory, config, tensors, tower)  # before memory is spent on a model that it does not fill
     check_finite(tensors, directory, verify)
     try:
-        model, info = model_class(host, graft.tower if graft else None).from_pretrained(
+        model, info = model_class(host, tower).from_pretrained(
             directory, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (*UNBUILDABLE, OSError) as error:
         raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {said(error)}") from error
     check_loaded(host, directory, info)
-    check_whole_numbers(directory, model, tensors)
     return model
 
 
