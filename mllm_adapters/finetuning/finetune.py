@@ -36,7 +36,7 @@ from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.loading.load import load, shard_hashes
 from mllm_adapters.loading.lora import add_lora, connector_parameters, save_trained
 from mllm_adapters.prompting.answer_slot import forward_options
-from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion, check_trained_parts
 
 RUN = "run.json"
 CHECKPOINTS = "checkpoints"
@@ -129,6 +129,7 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
 
 
 def _check(settings: FinetuneSettings, questions: Sequence[TrainingQuestion], processes: int) -> None:
+    check_trained_parts(settings)
     if settings.batch_size % processes:
         raise ValueError(f"batch_size {settings.batch_size} does not divide by {processes} processes")
     if len(questions) < settings.batch_size:

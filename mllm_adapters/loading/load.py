@@ -87,6 +87,7 @@ def _load_finetuned(directory: Path, device: Any, dtype: Any, follow_links: bool
     from mllm_adapters.loading.lora import load_trained
 
     record = read_finetune(directory)
+    check_entries(directory, follow_links)
     base = directory / record.base
     if not base.is_dir():
         raise FormatError(
@@ -103,5 +104,5 @@ def _load_finetuned(directory: Path, device: Any, dtype: Any, follow_links: bool
     loaded = load(base, device, dtype, follow_links, verify)
     if loaded.host.name != record.host:
         raise HostError(f"{directory} was trained on {record.host}, its base is {loaded.host.name}")
-    load_trained(loaded.model, loaded.host, directory)
+    load_trained(loaded.model, loaded.host, directory, record.run)
     return LoadedHost(loaded.model.to(device).eval(), loaded.processor, loaded.host, directory)
