@@ -3,8 +3,12 @@
 import argparse
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
+from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+from mgll.formats import FormatError
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError
@@ -15,7 +19,11 @@ RUNS = Path("runs")
 DEMO = "demo"
 
 
-_PATTERNS = ["*.json", "*.safetensors", "*.bin", "*.pt", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+_SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+#: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
+_WEIGHTS = (".safetensors", ".bin", ".pt")
+_COPIES = r"^consolidated|^training_args|[._-](fp16|bf16|fp32|non_ema|ema)\b|^(optimizer|scheduler|rng_state)"
+_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
@@ -76,21 +84,63 @@ def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
 
 
 def _from_hub(host: Host, name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    reason = ""
-    for cached in (True, False):
-        try:
-            directory = Path(snapshot_download(name, local_files_only=cached, allow_patterns=_PATTERNS))
-            if any(directory.glob("*.index.json")):  # a cache may hold half a checkpoint
-                read_checkpoint(directory)
+    """The folder of a repository in the hub's cache; what is missing there is downloaded."""
+    cached = _cached(name)
+    if cached and not _lacks(cached):
+        return cached
+    found = f"its cache in {cached} is not whole ({_lacks(cached)})" if cached else "it is not in the cache"
+    try:
+        directory = _download(name)
+        if not _lacks(directory):
             return directory
-        except (OSError, ValueError) as error:  # what the hub's client raises, and FormatError for half a checkpoint
-            reason = str(error).strip().split("\n")[0]
+        reason = f"what the hub has of it is not whole ({_lacks(directory)})"
+    except (OSError, ValueError, CachedRepoTreeNotFoundError) as error:  # what the hub's client raises
+        reason = f"{found}, and the hub cannot be reached or refuses ({str(error).strip().splitlines()[0]})"
     raise HostError(
-        f"{name} is neither in the cache nor to be had from the hub ({reason}).\n"
+        f"{name}: {reason}.\n"
         "Type one of these:\n"
         f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint DIR   (a folder you have)\n"
         f"  python -m mllm_adapters.swap --model llava --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"
         f"  hf download {name}   (huggingface-cli download in old versions; where there is network; then swap again)"
     )
+
+
+def _cached(name: str) -> Path | None:
+    """The folder of a repository in the cache, which may hold only some of its files."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        # the client compares with what is asked for, where it knows what the repository has
+        return Path(snapshot_download(name, local_files_only=True, allow_patterns=["no file"]))
+    except (OSError, ValueError):
+        return None
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
+
+    snapshot_download(name, allow_patterns=_SMALL)
+    listed = [file.path for file in get_cached_repo_tree(name)]
+    return Path(snapshot_download(name, allow_patterns=files_to_download(listed)))
+
+
+def files_to_download(listed: Sequence[str]) -> list[str]:
+    """Which files of a repository make a checkpoint: its small files, and its weights in one form, safetensors where there are any.
+
+    Weights in subfolders, in another precision beside the first, or in the layout of the makers' own code are further copies.
+    """
+    small = [name for name in listed if any(fnmatch(name, pattern) for pattern in _SMALL)]
+    own = [name for name in listed if "/" not in name and not re.search(_COPIES, name)]
+    weights = next((w for ending in _WEIGHTS if (w := [name for name in own if name.endswith(ending)])), [])
+    return small + weights
+
+
+def _lacks(directory: Path) -> str:
+    """What a folder lacks to be a checkpoint; empty where its weights are whole."""
+    if any(directory.glob("*.pt")) or any((directory / name).is_file() for name in _OPEN_CLIP):
+        return ""
+    try:
+        read_checkpoint(directory)
+    except FormatError as error:
+        return str(error).removeprefix(f"{directory}: ")
+    return ""
