@@ -45,8 +45,8 @@ PLAIN_VITS = {
     "aimv2_vision_model": PlainViT("rms_norm", 0),
 }
 #: What configurations and models raise for values that make no sense.
-_UNBUILDABLE = (TypeError, ValueError, AssertionError, RuntimeError, ImportError, AttributeError, ArithmeticError)
-_UNBUILDABLE += (StrictDataclassError,)
+UNBUILDABLE = (TypeError, ValueError, AssertionError, RuntimeError, ImportError, AttributeError, ArithmeticError)
+UNBUILDABLE += (StrictDataclassError,)
 #: Models that are built without their pooler, a layer with tanh: most checkpoints lack it.
 _WITHOUT_POOLER = ("vit", "deit", "ijepa")
 #: Arguments that a tower file may not give to `timm.create_model`, because they read other files or change what the model returns.
@@ -77,12 +77,14 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
         model: PreTrainedModel = kind_of_model(settings, **build_options(kind))
     except KeyError as error:
         raise ValueError(f"no {kind} can be built of this configuration: {error} is not known") from error
-    except _UNBUILDABLE as error:
-        said = " ".join(
-            str(error).partition("Exception raised")[0].split()
-        )  # some have many lines, some a stack of C++
-        raise ValueError(f"no {kind} can be built of this configuration: {said}") from error
+    except UNBUILDABLE as error:
+        raise ValueError(f"no {kind} can be built of this configuration: {one_line(error)}") from error
     return model
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of torch or transformers says, without line breaks and without a stack of C++."""
+    return " ".join(str(error).partition("Exception raised")[0].split())[:400]
 
 
 def build_options(kind: str) -> dict[str, Any]:

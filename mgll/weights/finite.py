@@ -1,6 +1,6 @@
 """Whether tensors in safetensors files hold NaN or infinity: read as bytes, without torch."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -40,6 +40,14 @@ def not_finite(names: str) -> str:
     """The sentence for tensors of these names that hold NaN or infinity."""
     return (
         f"NaN or infinity in {names}: weights of a training that diverged, or a damaged file; use an earlier checkpoint"
+    )
+
+
+def emptied(names: Sequence[str]) -> str:
+    """The sentence for tensors of these names that have no values."""
+    return (
+        f"{len(names)} tensors are empty, such as {names[0]}: saved under DeepSpeed's ZeRO-3 without gathering the weights; convert"
+        " that run's checkpoint with its zero_to_fp32.py"
     )
 
 

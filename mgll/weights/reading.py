@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgll.formats import FormatError
+from mgll.weights.finite import emptied, not_finite
+from mgll.weights.stored import read_stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +84,7 @@ def read_content(path: Path) -> Any:
         raise FormatError(path, None, "no such file of weights")
     try:
         if not is_pickle(path):
+            read_stored(path)  # which checks its header, and does not read one of a hundred megabytes
             return load_file(path)
         if is_torchscript(path):
             return _torchscript(path)
@@ -115,6 +118,18 @@ def tensors_of(path: Path, content: Any) -> "dict[str, Tensor]":
     if not tensors:
         raise FormatError(path, None, "holds no tensors")
     return tensors
+
+
+def check_values(path: Path, tensors: "Mapping[str, Tensor]") -> None:
+    """Check that a tower's tensors hold values, and that all of these are numbers.
+
+    Raises:
+        FormatError: naming the first that are empty, or hold NaN or infinity.
+    """
+    if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:
+        raise FormatError(path, None, emptied(empty))
+    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise FormatError(path, None, not_finite(", ".join(wrong[:4])))
 
 
 def file_in(folder: Path) -> Path:

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
 from mgll.formats import FormatError
 from mgll.tower.config import layer_count
+from mgll.tower.model import UNBUILDABLE, one_line
+from mgll.weights.finite import emptied
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import Part, is_float, torch_dtype
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.loading.classes import model_class
 
-#: What configurations and models raise for values that make no sense.
-UNBUILDABLE = (TypeError, ValueError, AssertionError, RuntimeError, AttributeError, LookupError, ArithmeticError)
-UNBUILDABLE += (StrictDataclassError,)
 _NUMBERS = ("F64", "F32", "F16", "BF16")
 
 
@@ -44,6 +42,8 @@ def empty_model(
     """
     if (layers := layer_count(config)) > len(tensors):
         raise FormatError(directory, None, f"config.json says {layers} layers, the files hold {len(tensors)} tensors")
+    if empty := [name for name, part in tensors.items() if 0 in part.shape]:
+        raise FormatError(tensors[empty[0]].shard or directory, None, emptied(empty))
     _check_dtypes(directory, tensors)
     cls = model_class(host, tower)
     try:
@@ -56,9 +56,11 @@ def empty_model(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-    except UNBUILDABLE as error:
+    except (*UNBUILDABLE, LookupError) as error:
         raise FormatError(
-            directory, None, f"no {cls.__name__} can be built of its config.json: {said(error)}"
+            directory,
+            None,
+            f"no {cls.__name__} can be built of its config.json: {type(error).__name__}: {one_line(error)}",
         ) from error
     check_loaded(host, directory, info)
     _check_whole_numbers(directory, model, tensors)
@@ -101,12 +103,6 @@ def _check_whole_numbers(directory: Path, model: Any, tensors: Mapping[str, Part
         raise FormatError(
             part.shard or directory, None, f"{wrong[0]} is {part.dtype}, whole numbers in the place of weights"
         )
-
-
-def said(error: BaseException) -> str:
-    """An error's message in one line, without a stack of C++."""
-    text = " ".join(str(error).partition("Exception raised")[0].split())
-    return f"{type(error).__name__}: {text}"[:400]
 
 
 @contextmanager

@@ -68,7 +68,8 @@ def shard_hashes(directory: Path) -> dict[str, str]:
 
 def _load_exactly(host: Host, directory: Path, config: Json, dtype: Any, tower: TowerSpec | None, verify: bool) -> Any:
     # here, because torch takes seconds to import
-    from mllm_adapters.loading.empty_model import UNBUILDABLE, check_loaded, empty_model, said
+    from mgll.tower.model import UNBUILDABLE, one_line
+    from mllm_adapters.loading.empty_model import check_loaded, empty_model
 
     tensors = read_checkpoint(directory)
     empty_model(host, directory, config, tensors, tower)  # before memory is spent on a model that it does not fill
@@ -77,8 +78,8 @@ def _load_exactly(host: Host, directory: Path, config: Json, dtype: Any, tower: 
         model, info = model_class(host, tower).from_pretrained(
             directory, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (*UNBUILDABLE, OSError) as error:
-        raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {said(error)}") from error
+    except (*UNBUILDABLE, LookupError, OSError) as error:
+        raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {one_line(error)}") from error
     check_loaded(host, directory, info)
     return model
 
