@@ -10,7 +10,6 @@ difference; should be 5 %) and its coverage (how often the 95 % interval holds t
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchmark.stats.bootstrap import Resampling
 from benchmark.stats.numbers import Questions
 from benchmark.stats.seeds import corrected, method_difference, method_number
 from benchmark.stats.significance import sign_flip
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.vocabulary.diseases import TEN_CLASSES
 
@@ -214,6 +214,7 @@ def table(tallies: Sequence[Tally]) -> str:
     return "\n".join(lines)
 
 
+@ends_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate and print the table."""
     parser = argparse.ArgumentParser(
@@ -226,8 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", help="file to write the table to as well")
     options = parser.parse_args(arguments)
     if options.studies < 1 or min(options.seeds) < 2:
-        print("at least one study and two seeds a side are needed", file=sys.stderr)
-        return 1
+        raise ValueError("at least one study and two seeds a side are needed")
     found = table(simulate(options.studies, options.seeds))
     print(found)
     if options.out:

@@ -27,11 +27,10 @@ from benchmark.predictions.scoring import Asking, Processes, score_cases
 from benchmark.scorers.endpoint_scorer import EndpointScorer
 from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 from benchmark.scorers.scorer import VIEWS, Scorer, dummy
+from mgll.ending import ends_in_one_line
 from mgll.files import sha256, write_text
 from mgll.formats import FormatError, read_header
-from mgll.images.preprocessing import ImageError
 from mgll.provenance import provenance
-from mllm_adapters.contract.terms import HostError
 
 if TYPE_CHECKING:
     from benchmark.report.content import Report
@@ -305,6 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@ends_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where all went well."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -325,9 +325,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asking = replace(asking, views=tuple(asking.views))
     try:
         report = run(**options, asking=asking, processes=processes)
-    except (FormatError, ComparisonError, ImageError, HostError, FileExistsError, ValueError) as error:
-        print(f"run_mcq.py: {error}", file=sys.stderr)
-        return 1
     finally:
         end(processes)
     if report is None:

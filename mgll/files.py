@@ -1,11 +1,15 @@
 """Writing files so that a kill at any moment leaves either the old file or the new one."""
 
+import errno
 import hashlib
 import os
 import re
 import shutil
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
@@ -13,11 +17,13 @@ from pathlib import Path
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it is fsynced and renamed onto `target`.
 
-    The block may create a file or a directory there. An exception removes what was written and leaves `target` as it was.
+    The block may create a file or a directory there. An exception removes what was written and leaves `target` as it was. What
+    killed processes left in the folder is removed the first time that this process writes there.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    remove_leftovers(target.parent.resolve())
+    temporary = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         yield temporary
         _fsync_tree(temporary)
@@ -32,11 +38,29 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Delete the temporary files that `atomic_path` could not, because its process was killed."""
-    for left in Path(folder).glob(".*.tmp"):
-        if re.fullmatch(r"\..+\.\d+\.tmp", left.name):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+@cache  # a folder of thousands of images is searched once by a process, not before each image
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of `atomic_path` in a folder whose processes were killed, and say so on standard error.
+
+    Files of other machines stay, because only there it is known whether their process still runs.
+    """
+    own = re.compile(rf"\..+\.{re.escape(socket.gethostname())}-(\d+)\.tmp")
+    for left in sorted(folder.glob(".*-*.tmp")):
+        made_by = own.fullmatch(left.name)
+        if made_by and not _is_running(int(made_by[1])):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            print(f"{left}: removed; process {made_by[1]} was killed while it wrote this", file=sys.stderr)
+
+
+def _is_running(process: int) -> bool:
+    """Whether another process has this number; this one has written nothing yet when it asks."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def write_text(target: str | os.PathLike[str], text: str) -> None:
@@ -46,9 +70,25 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hex SHA-256 of a file's bytes, read in pieces."""
+    """Hex SHA-256 of a file's bytes, read in pieces.
+
+    Raises:
+        OSError: if there is no such file, or it is a pipe or a device, which may have no end.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_sha256(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of a file's bytes, or of the names and bytes of all files below a folder but the hidden ones."""
+    path = Path(path)
+    if not path.is_dir():
+        return sha256(path)
+    names = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    kept = sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+    return hashlib.sha256("".join(f"{name}\0{sha256(path / name)}\n" for name in kept).encode()).hexdigest()
 
 
 def _fsync_tree(path: Path) -> None:

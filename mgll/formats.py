@@ -118,13 +118,31 @@ def _header(path: str | os.PathLike[str], line: str, schema: str) -> dict[str, A
     return dict(header)
 
 
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The content of a text file.
+
+    Raises:
+        FormatError: if it is missing, no plain file, or not UTF-8 text.
+    """
+    if not Path(path).is_file():
+        raise FormatError(path, None, "is no file" if Path(path).exists() else "no such file")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise FormatError(path, None, "not UTF-8 text; is this a binary file?") from None
+
+
+def one_line(text: object) -> str:
+    """The text on one line, with control characters spelled out: it may come from a file or a server, and go to a terminal."""
+    line = " ".join(str(text).split())
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
+
+
 def describe_errors(error: ValidationError) -> str:
     """What is wrong with which fields, the first five in full."""
     parts = []
     for item in error.errors()[:5]:
-        field = ".".join(str(step) for step in item["loc"])[:80] or "the line"
-        if not field.isprintable():  # a name from the file: no control character of it may reach a terminal
-            field = repr(field)
+        field = one_line(".".join(str(step) for step in item["loc"])[:80]) or "the line"
         found = "" if item["type"] == "missing" else f", found {item['input']!r:.80}"
         parts.append(f"field {field}: {item['msg']}{found}")
     if error.error_count() > len(parts):

@@ -4,12 +4,15 @@ python -m mgll.linear_probe mgll.ckpt --manifest manifest.jsonl
 """
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mgll.ending import ends_in_one_line
+from mgll.formats import FormatError
 from mgll.manifest.records import read_manifest
 from mgll.tower.features import tower_features
 from mgll.vocabulary.diseases import NEGATIVE_OF, diseases
@@ -26,7 +29,9 @@ class ProbeResult:
 
 
 def macro_auc(results: Sequence[ProbeResult], min_positives: int = 1) -> float:
-    """Unweighted mean AUC over the classes with at least `min_positives` positive images."""
+    """Unweighted mean AUC over the classes with at least `min_positives` positive images; NaN if there is none."""
+    if not any(result.positives >= min_positives for result in results):
+        return math.nan
     return float(np.mean([result.auc for result in results if result.positives >= min_positives]))
 
 
@@ -89,10 +94,15 @@ def probe_tower(
     """Probe a tower file on a manifest: fit on the training split, evaluate on `split`.
 
     Raises:
-        FormatError: for a bad tower file or manifest, or a split without images.
+        FormatError: for a bad tower file or manifest, a split without images, or images without labels.
         ImageError: for an image that cannot be read.
     """
     fit, held_out = read_manifest(manifest, "train"), read_manifest(manifest, split)  # type: ignore[arg-type]
+    for part, records in (("train", fit), (split, held_out)):
+        if not any(fold_grades(record.labels) for record in records):
+            raise FormatError(
+                manifest, None, f"no image of split {part!r} has a label; a probe needs `labels`, not texts alone"
+            )
     return probe(
         tower_features(tower, [record.image for record in fit]),
         [fold_grades(record.labels) for record in fit],
@@ -101,6 +111,7 @@ def probe_tower(
     )
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.linear_probe", description=__doc__)
     parser.add_argument("tower")
@@ -108,6 +119,12 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", default="test", choices=["val", "test"])
     options = parser.parse_args(arguments)
     results = probe_tower(options.tower, options.manifest, options.split)
+    if not results:
+        raise FormatError(
+            options.manifest,
+            None,
+            f"no class has 30 training images and 5 of split {options.split!r}, which the probe asks for",
+        )
     for result in results:
         print(f"{result.label:24s} AUC {result.auc:.3f}  ({result.positives} of {result.positives + result.negatives})")
     print(f"macro AUC {macro_auc(results):.4f}; over classes with 20 images or more {macro_auc(results, 20):.4f}")

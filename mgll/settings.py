@@ -115,6 +115,8 @@ class PretrainSettings:
         max_bad_share: largest share of damaged training images; above it the run stops and lists them.
         remember_images: write digests of the training images beside the tower (`mgll.seen`), by which images asked about are found
             again without the manifest. It costs one look at every image, at the end.
+        verify_images: a resumed run compares the bytes of all image files with those that it began with, for which it reads them
+            once; without it, their sizes and times of change.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
         trackers: trackers that also get the metrics, through accelerate (`tensorboard`, `wandb`).
@@ -163,6 +165,7 @@ class PretrainSettings:
     join_levels: Mapping[str, str] | None = None
     max_bad_share: float = 0.01
     remember_images: bool = True
+    verify_images: bool = False
     checkpoint_every: int = 100
     log_every: int = 10
     trackers: tuple[str, ...] = ()

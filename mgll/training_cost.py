@@ -8,12 +8,14 @@ keeps for the gradient (`saved_tensors_hooks`). Assumed, not counted: the GPU's 
 takes for itself, how many unique texts a batch has and how long they are.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 
 GB = 1e9
 #: Peak of dense bf16 in NVIDIA's data sheets, in operations per second.
@@ -287,6 +289,7 @@ def row(settings: CostSettings, form: str, image: EncoderCost, text: EncoderCost
     )
 
 
+@ends_in_one_line
 def main() -> None:
     """Parse the command line; print the cost of a run, or the table."""
     settings = parse_settings(CostSettings, __doc__ or "")
@@ -294,4 +297,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,7 +4,8 @@ r"""Train the rows of one of the paper's ablation tables, probe each tower, and 
         --config recipes/configs/paper_fundus.yaml --manifest fundus.jsonl --out runs/table3
 
 All flags of `pretrain_mgll.py` are taken; a row's settings go over them. `--only ROW` trains one row, so that rows can be shared
-out over machines. Started again, rows that are done are not trained again. summary.md tells of all that are.
+out over machines. Started again, rows that are done are not trained again, unless what they were made of has changed. summary.md
+tells of all that are.
 
 Research use only, not for diagnosis.
 """
@@ -15,13 +16,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.formats import FormatError
 from mgll.linear_probe import macro_auc, probe_tower
+from mgll.manifest.image_identity import sizes_and_times
+from mgll.manifest.records import read_manifest
 from mgll.settings import PretrainSettings
+from mgll.stage import begin_stage, finish_stage, is_made
 from mgll.training.ablation_tables import AblationTable, read_table, row_settings, summary
 
+PROBE = "probe.txt"
 
+
+@ends_in_one_line
 def main(arguments: list[str] | None = None) -> None:
     """Parse the flags and run the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -29,14 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", action="append", metavar="ROW", help="may be given several times; default: all rows")
     options, flags = parser.parse_known_args(arguments)
     shared = parse_settings(PretrainSettings, "", flags)
-    try:
-        table = read_table(options.table)
-        if unknown := set(options.only or ()) - table.rows.keys():
-            raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
-        if shared.manifest is None:
-            raise ValueError("name a manifest: --manifest FILE")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    table = read_table(options.table)
+    if unknown := set(options.only or ()) - table.rows.keys():
+        raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
+    if shared.manifest is None:
+        raise ValueError("name a manifest: --manifest FILE")
     settings = {name: row_settings(table, name, flags) for name in table.rows}
     with stopped_by_signals(shared.out):
         run(table, settings, options.only or list(settings), shared.manifest, Path(shared.out))
@@ -48,20 +53,30 @@ def run(
     """Train and probe some rows, and write summary.md of all that are done."""
     # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
-    from mgll.training.pretraining import BadImagesError, pretrain
+    from mgll.training.identity import made_of
+    from mgll.training.pretraining import pretrain
 
-    probes = {name: Path(own.out) / "probe.txt" for name, own in settings.items()}
+    images = sizes_and_times(read_manifest(manifest))
+    made = {name: {**made_of(own), "images": images} for name, own in settings.items()}
+    folders = {name: Path(own.out) for name, own in settings.items()}
     for name in rows:
-        try:
-            tower = pretrain(settings[name])
-        except (FormatError, BadImagesError, ValueError, FileNotFoundError) as error:
-            sys.exit(f"error in row {name}: {error}")
         with first_process() as is_first:
             if is_first:
-                write_text(probes[name], _probe(tower, manifest))
+                begin_stage(folders[name], made[name])
+        try:
+            tower = pretrain(settings[name])
+        except (ValueError, OSError) as error:
+            raise ValueError(f"row {name}: {error}") from error
+        with first_process() as is_first:
+            if is_first:
+                write_text(folders[name] / PROBE, _probe(tower, manifest))
+                finish_stage(folders[name])
     with first_process() as is_first:
         if is_first:
-            measured = {name: file.read_text(encoding="utf-8") for name, file in probes.items() if file.is_file()}
+            same = [name for name in settings if is_made(folders[name], made[name])]
+            measured = {name: (folders[name] / PROBE).read_text(encoding="utf-8") for name in same}
+            if others := [name for name in settings if name not in same and folders[name].exists()]:
+                print(f"left out, because they were made of something else or are not done: {', '.join(others)}")
             write_text(out / "summary.md", summary(table, measured))
             print(f"\n{summary(table, measured)}\n{out / 'summary.md'}")
 
@@ -79,4 +94,4 @@ def _probe(tower: Path, manifest: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,6 +16,7 @@ from benchmark.cases.case import Case, describe
 from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import OverlapCheck, Rule
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.files import sha256, write_text
 from mgll.manifest.records import read_manifest
 from mgll.provenance import provenance
@@ -63,6 +64,7 @@ class BenchmarkSettings:
     overlap: Rule = "refuse"
 
 
+@ends_in_one_line
 def main() -> None:
     """Build the files split by split and say what each holds."""
     settings = parse_settings(BenchmarkSettings, __doc__ or "")
@@ -72,37 +74,34 @@ def main() -> None:
 
     out = Path(settings.out)
     check = OverlapCheck(settings.pretraining, settings.overlap)
-    try:
-        records = read_manifest(settings.manifest)
-        learned: list[Case] | None = None
-        for split in sorted({record.split for record in records}, key=["train", "val", "test"].index):
-            cases, drawing = build_cases(
-                settings.manifest,
-                out / f"{split}.jsonl",
-                split,
-                check,
-                kind=settings.options,
-                count=settings.train_count if split == "train" else settings.test_count,
-                classes=settings.classes,
-                min_images=settings.min_images,
-                clean=settings.distractors == "clean",
-                names=settings.names,
-                equal=settings.equal_shares,
-                any_source=settings.any_source,
-                table14=settings.table14 and split == "test",
-                allow_short=settings.allow_short,
-                seed=settings.seed,
-            )
-            print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}\n{drawing.describe()}")
-            learned = cases if split == "train" else learned
-            print(describe_floors(cases, learned))
-            if warning := giveaway_warning(cases):
-                print(warning)
-    except ValueError as error:  # a wrong manifest is one too
-        sys.exit(f"error: {error}")
+    records = read_manifest(settings.manifest)
+    learned: list[Case] | None = None
+    for split in sorted({record.split for record in records}, key=["train", "val", "test"].index):
+        cases, drawing = build_cases(
+            settings.manifest,
+            out / f"{split}.jsonl",
+            split,
+            check,
+            kind=settings.options,
+            count=settings.train_count if split == "train" else settings.test_count,
+            classes=settings.classes,
+            min_images=settings.min_images,
+            clean=settings.distractors == "clean",
+            names=settings.names,
+            equal=settings.equal_shares,
+            any_source=settings.any_source,
+            table14=settings.table14 and split == "test",
+            allow_short=settings.allow_short,
+            seed=settings.seed,
+        )
+        print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}\n{drawing.describe()}")
+        learned = cases if split == "train" else learned
+        print(describe_floors(cases, learned))
+        if warning := giveaway_warning(cases):
+            print(warning)
     made = {"settings": asdict(settings), "manifest_sha256": sha256(settings.manifest), "made_with": provenance()}
     write_text(out / "settings.json", json.dumps(made, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.settings import PretrainSettings, TextPooling, TextTraining
 from mllm_adapters.encoder_check import EncoderCheck, check_encoder
 
@@ -77,6 +78,7 @@ class CheckSettings:
     gradient_checkpointing: bool = False
 
 
+@ends_in_one_line
 def main() -> int:
     """Check all combinations; 1 if one of them fell short."""
     settings = parse_settings(CheckSettings, __doc__ or "")

@@ -5,16 +5,17 @@
 For every seed: a CLIP and an MGLL tower are pretrained on the same images and words with the same budget. A LLaVA host is built on
 the CLIP tower; the MGLL tower, a randomly initialised one (the positive control) and the CLIP tower itself go into it through the
 same graft. All are fine-tuned alike and scored on the same questions. Ends with summary.md and report/report.html over all seeds:
-what they claim takes seeds and patients as random. What is finished is not done again.
+what they claim takes seeds and patients as random. What is finished is not done again, unless what it was made of has changed.
 
 Research use only, not for diagnosis.
 """
 
 import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from benchmark.cases.case import read_cases
 from benchmark.cases.images import Shown
@@ -24,10 +25,14 @@ from benchmark.predictions.file import Run, read_run
 from benchmark.predictions.scoring import Asking
 from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.linear_probe import macro_auc, probe_tower
+from mgll.manifest.image_identity import sizes_and_times
 from mgll.manifest.records import Split, read_manifest
+from mgll.run_folder import locked
 from mgll.settings import ObjectiveName, PretrainSettings
+from mgll.stage import stage
 from mgll.tower.config import CLIP as CLIP_KIND
 from mgll.tower.file import read_header
 from mllm_adapters.contract.terms import GraftSettings
@@ -35,7 +40,7 @@ from mllm_adapters.contract.token_policy import TokenPolicy
 from mllm_adapters.demo.settings import DemoHostSettings
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import get_host
-from mllm_adapters.loading.load import load
+from mllm_adapters.loading.load import load, shard_hashes
 from mllm_adapters.settings import FinetuneSettings
 
 Arm = Literal["random", "clip", "mgll"]
@@ -80,13 +85,12 @@ class CompareSettings:
     host: DemoHostSettings = field(default_factory=DemoHostSettings)
 
 
+@ends_in_one_line
 def main() -> None:
     """Parse the settings and run."""
     settings = parse_settings(CompareSettings, __doc__ or "")
-    try:
+    with locked(settings.out):
         compare(settings)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
 
 
 def compare(settings: CompareSettings) -> Path:
@@ -100,7 +104,7 @@ def compare(settings: CompareSettings) -> Path:
         learned = _questions(settings, "train", folder / "train.jsonl", seed)
         towers = _towers(settings, folder, seed)
         for name, tower in towers.items():
-            probes[name].append(_probe(tower, settings.manifest))
+            probes[name].append(_probe(settings, tower, folder / f"{name}-probe.txt"))
         towers = _standardised(settings, folder, towers)
         for name, model in _grafts(settings, folder, towers).items():
             tuned = _finetune(settings, model, learned, folder / f"{name}-tuned", seed)
@@ -179,16 +183,23 @@ def _questions(settings: CompareSettings, split: Split, path: Path, seed: int = 
     # here, because scipy takes a moment to import
     from benchmark.cases.building import build_cases
 
-    if not path.is_file():
-        count = settings.train_questions if split == "train" else settings.test_questions
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check = OverlapCheck(rule=settings.overlap)
-        build_cases(settings.manifest, path, split, check, count=count, seed=seed)
-    return path
+    count = settings.train_questions if split == "train" else settings.test_questions
+    check = OverlapCheck(rule=settings.overlap)
+    return stage(
+        path,
+        {**_data(settings), "split": split, "count": count, "seed": seed, "overlap": settings.overlap},
+        lambda: build_cases(settings.manifest, path, split, check, count=count, seed=seed),
+    )
+
+
+def _data(settings: CompareSettings) -> dict[str, Any]:
+    """Manifest and images as what a stage is made of."""
+    return {"manifest": Path(settings.manifest), "images": sizes_and_times(read_manifest(settings.manifest))}
 
 
 def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[Arm, Path]:
     """The towers of all arms, of the same architecture."""
+    from mgll.training.identity import made_of
     from mllm_adapters.demo.host import save_random_tower
 
     towers: dict[Arm, Path] = {}
@@ -202,19 +213,22 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[Arm, Pat
     for name, objective in objectives.items():
         if name not in settings.arms:
             continue
-        towers[name] = folder / f"{name}-tower" / "mgll.ckpt"
-        if not towers[name].is_file():
-            from mgll.training.pretraining import pretrain
-
-            run = replace(
-                settings.pretrain,
-                objective=objective,
-                seed=seed,
-                manifest=settings.manifest,
-                out=str(towers[name].parent),
-            )
-            pretrain(run)
+        run = replace(
+            settings.pretrain,
+            objective=objective,
+            seed=seed,
+            manifest=settings.manifest,
+            out=str(folder / f"{name}-tower"),
+        )
+        made = {**made_of(run), **_data(settings)}
+        towers[name] = stage(Path(run.out), made, partial(_pretrain, run)) / "mgll.ckpt"
     return towers
+
+
+def _pretrain(run: PretrainSettings) -> None:
+    from mgll.training.pretraining import pretrain
+
+    pretrain(run)
 
 
 def _standardised(settings: CompareSettings, folder: Path, towers: dict[Arm, Path]) -> dict[Arm, Path]:
@@ -224,14 +238,17 @@ def _standardised(settings: CompareSettings, folder: Path, towers: dict[Arm, Pat
     images = [record.image for record in read_manifest(settings.manifest, "train")][:1000]
     written = {name: folder / f"{name}-standardised.ckpt" for name in towers}
     for name, tower in towers.items():
-        if not written[name].is_file():
-            standardise_tower(tower, images, written[name])
+        make = partial(standardise_tower, tower, images, written[name])
+        stage(written[name], {"tower": tower, **_data(settings)}, make)
     return written
 
 
-def _probe(tower: Path, manifest: str) -> str:
-    results = probe_tower(tower, manifest)
-    return f"{macro_auc(results):.3f} ({macro_auc(results, 20):.3f})"
+def _probe(settings: CompareSettings, tower: Path, out: Path) -> str:
+    def probe() -> None:
+        results = probe_tower(tower, settings.manifest)
+        write_text(out, f"{macro_auc(results):.3f} ({macro_auc(results, 20):.3f})")
+
+    return stage(out, {"tower": tower, **_data(settings)}, probe).read_text(encoding="utf-8")
 
 
 def _grafts(settings: CompareSettings, folder: Path, towers: dict[Arm, Path]) -> dict[Arm, Path]:
@@ -251,7 +268,9 @@ def _grafts(settings: CompareSettings, folder: Path, towers: dict[Arm, Path]) ->
 def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path, seed: int) -> Path:
     from mllm_adapters.finetuning.finetune import finetune
 
-    return finetune(model, training_questions(questions), out, replace(settings.finetune, seed=seed))
+    own = replace(settings.finetune, seed=seed)
+    made = {"model": shard_hashes(model), "questions": questions, "settings": own, **_data(settings)}
+    return stage(out, made, lambda: finetune(model, training_questions(questions), out, own))
 
 
 def _score(model: Path, cases: Path, out: Path, name: str, shown: Shown = "own") -> None:
@@ -266,4 +285,4 @@ def _text_only(host: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

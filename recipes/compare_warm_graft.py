@@ -5,7 +5,7 @@
 
 A LLaVA is built on the host tower, and its connector aligned and tuned. The donor goes into it three times: warm, cold with the
 host's connector as it is, and cold with a new connector. Each is fine-tuned alike with several budgets of steps, each budget a
-whole run of its own. Ends with summary.md. What is finished is not done again.
+whole run of its own. Ends with summary.md. What is finished is not done again, unless what it was made of has changed.
 
 Research use only, not for diagnosis.
 """
@@ -22,14 +22,17 @@ from benchmark.cases.training import training_questions
 from benchmark.scorers.scorer import Ask
 from benchmark.stats.rotations import expected_correct
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, write_text
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
+from mgll.run_folder import locked
+from mgll.stage import stage
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.demo.settings import DemoHostSettings
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import get_host
-from mllm_adapters.loading.load import load
+from mllm_adapters.loading.load import load, shard_hashes
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
 WARM, KEPT, NEW = "warm", "cold, connector kept", "cold, connector new"
@@ -72,31 +75,38 @@ class WarmComparison:
     host: DemoHostSettings = field(default_factory=DemoHostSettings)
 
 
+@ends_in_one_line
 def main() -> None:
     """Parse the settings and run."""
     settings = parse_settings(WarmComparison, __doc__ or "")
-    try:
+    with locked(settings.out):
         print(compare(settings).read_text(encoding="utf-8"))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
 
 
 def compare(settings: WarmComparison) -> Path:
     """Run the comparison; returns the path of summary.md."""
-    # here, because torch takes seconds to import
-    from mllm_adapters.finetuning.finetune import finetune
-
     out, questions = Path(settings.out), training_questions(settings.train)
     host = _trained_host(settings, questions)
     curves = {"host, its own tower": {0: _score(host, settings, out / "host.json")}}
     for name, folder in _grafts(settings, host).items():
         curves[name] = {0: _score(folder, settings, out / f"{folder.name}-0.json")}
         for steps in settings.budgets:
-            tuned = finetune(folder, questions, out / f"{folder.name}-{steps}", replace(settings.finetune, steps=steps))
+            own = replace(settings.finetune, steps=steps)
+            tuned = _finetune(folder, settings.train, questions, out / f"{folder.name}-{steps}", own)
             curves[name][steps] = _score(tuned, settings, out / f"{folder.name}-{steps}.json")
     summary = out / "summary.md"
     write_text(summary, _summary(settings, curves))
     return summary
+
+
+def _finetune(
+    model: Path, cases: str, questions: list[TrainingQuestion], out: Path, settings: FinetuneSettings
+) -> Path:
+    # here, because torch takes seconds to import
+    from mllm_adapters.finetuning.finetune import finetune
+
+    made = {"model": shard_hashes(model), "questions": Path(cases), "settings": settings}
+    return stage(out, made, lambda: finetune(model, questions, out, settings))
 
 
 def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -> Path:
@@ -104,13 +114,13 @@ def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -
     from safetensors.torch import load_file
 
     from mllm_adapters.demo.host import build_demo_host
-    from mllm_adapters.finetuning.finetune import finetune
 
     out = Path(settings.out)
+    fresh = build_demo_host(settings.host_tower, out / "fresh-host", settings.host)
+    tuned = _finetune(fresh, settings.train, questions, out / "host-tuned", settings.host_finetune)
     trained = out / "host"
-    if not trained.is_dir():
-        fresh = build_demo_host(settings.host_tower, out / "fresh-host", settings.host)
-        tuned = finetune(fresh, questions, out / "host-tuned", settings.host_finetune)
+
+    def join() -> None:
         loaded = load(fresh)
         connector = load_file(tuned / "adapter_model.safetensors")
         found = {name.removeprefix("base_model.model."): tensor for name, tensor in connector.items()}
@@ -119,7 +129,9 @@ def _trained_host(settings: WarmComparison, questions: list[TrainingQuestion]) -
         with atomic_path(trained) as temporary:
             loaded.model.save_pretrained(temporary)
             loaded.processor.save_pretrained(temporary)
-    return trained
+
+    made = {"host": shard_hashes(fresh), "trained": tuned / "adapter_model.safetensors"}
+    return stage(trained, made, join)
 
 
 def _grafts(settings: WarmComparison, host: Path) -> dict[str, Path]:
@@ -141,20 +153,21 @@ def _score(model: Path, settings: WarmComparison, record: Path) -> tuple[float, 
     """Share of right answers, and the mean negative log-probability of the right one among the four."""
     from benchmark.scorers.transformers_scorer import TransformersScorer
 
-    if record.is_file():
-        return tuple(json.loads(record.read_text(encoding="utf-8")))
-    scorer, right, loss = TransformersScorer(model), 0.0, 0.0
-    cases = list(read_cases(settings.validation))[: settings.validation_questions]
-    for i in range(0, len(cases), 50):
-        some = cases[i : i + 50]
-        asks = [Ask(open_image(case.image), case.question, (case.options,)) for case in some]
-        for case, (score,) in zip(some, scorer.score(asks, ["letter"]), strict=True):
-            assert score.log_probs is not None  # the letter view was asked for
-            right += float(expected_correct([np.exp(score.log_probs)], [case.answer])[0])
-            loss -= score.log_probs[case.answer]
-    result = right / len(cases), loss / len(cases)
-    write_text(record, json.dumps(result) + "\n")
-    return result
+    def score() -> None:
+        scorer, right, loss = TransformersScorer(model), 0.0, 0.0
+        cases = list(read_cases(settings.validation))[: settings.validation_questions]
+        for i in range(0, len(cases), 50):
+            some = cases[i : i + 50]
+            asks = [Ask(open_image(case.image), case.question, (case.options,)) for case in some]
+            for case, (score,) in zip(some, scorer.score(asks, ["letter"]), strict=True):
+                assert score.log_probs is not None  # the letter view was asked for
+                right += float(expected_correct([np.exp(score.log_probs)], [case.answer])[0])
+                loss -= score.log_probs[case.answer]
+        write_text(record, json.dumps([right / len(cases), loss / len(cases)]) + "\n")
+
+    made = {"model": model, "questions": Path(settings.validation), "count": settings.validation_questions}
+    right, loss = json.loads(stage(record, made, score).read_text(encoding="utf-8"))
+    return right, loss
 
 
 def _summary(settings: WarmComparison, curves: dict[str, dict[int, tuple[float, float]]]) -> str:
@@ -173,4 +186,4 @@ def _summary(settings: WarmComparison, curves: dict[str, dict[int, tuple[float, 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,28 +8,35 @@ Research use only, not for diagnosis.
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 
 from compare_towers import CompareSettings, compare
 
 from mgll.commandline import parse_settings
-from mgll.synthetic import generate
+from mgll.ending import ends_in_one_line
+from mgll.stage import stage
+from mgll.synthetic.dataset import VERSION, generate
 
 IMAGES, PIXELS, SEED = 1600, 128, 0
 OUT = Path("runs") / "demo"
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
 
+@ends_in_one_line
 def main() -> None:
     """Draw the photographs, compare the towers, say where everything is."""
     started = time.monotonic()
     print(__doc__)
-    manifest = generate(OUT / "eyes", IMAGES, SEED, PIXELS, workers=min(8, os.cpu_count() or 1))
+    eyes = OUT / "eyes"
+    drawn = {"images": IMAGES, "seed": SEED, "pixels": PIXELS, "generator": VERSION}
+    workers = min(8, os.cpu_count() or 1)
+    manifest = stage(eyes, drawn, lambda: generate(eyes, IMAGES, SEED, PIXELS, workers=workers)) / "manifest.jsonl"
     named = ["--config", str(CONFIG), "--manifest", str(manifest), "--out", str(OUT)]
     compare(parse_settings(CompareSettings, "the demo's settings", named))
     print(f"\nthe demo took {(time.monotonic() - started) / 60:.0f} minutes; open the report in a browser")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,8 +11,7 @@ from dataclasses import dataclass, fields
 
 from benchmark.cases.training import training_questions
 from mgll.commandline import parse_settings
-from mgll.formats import FormatError
-from mllm_adapters.contract.terms import HostError
+from mgll.ending import ends_in_one_line
 from mllm_adapters.settings import FinetuneSettings
 
 
@@ -31,6 +30,7 @@ class Run(FinetuneSettings):
     out: str | None = None
 
 
+@ends_in_one_line
 def main() -> None:
     """Parse the settings, turn cases into questions, train."""
     run = parse_settings(Run, __doc__ or "")
@@ -39,14 +39,11 @@ def main() -> None:
     from mllm_adapters.finetuning.finetune import finetune
 
     settings = FinetuneSettings(**{field.name: getattr(run, field.name) for field in fields(FinetuneSettings)})
-    try:
-        out = finetune(run.model, training_questions(run.cases), run.out or f"{run.model.rstrip('/')}-tuned", settings)
-    except (FormatError, HostError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    out = finetune(run.model, training_questions(run.cases), run.out or f"{run.model.rstrip('/')}-tuned", settings)
     with first_process() as is_first:
         if is_first:
             print(f"{out}\nnext: python benchmark/run_mcq.py --model {out} --cases TEST_CASES.jsonl --out {out}-scores")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

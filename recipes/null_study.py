@@ -22,6 +22,7 @@ from benchmark.predictions.file import read_run
 from benchmark.stats.seeds import corrected, method_difference, method_number
 from benchmark.stats.significance import mcnemar, sign_flip
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 
 #: Splits beyond so many are drawn at random instead of taken in turn.
@@ -43,13 +44,11 @@ class NullSettings:
     sides: tuple[int, ...] = (2, 3, 4)
 
 
+@ends_in_one_line
 def main() -> None:
     """Parse the settings, count, print and write the table."""
     settings = parse_settings(NullSettings, __doc__ or "")
-    try:
-        found = null_table(settings)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    found = null_table(settings)
     print(found)
     write_text(Path(settings.out) / "null.md", found + "\n")
 
@@ -124,4 +123,4 @@ def _splits(runs: int, side: int) -> list[tuple[tuple[int, ...], tuple[int, ...]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

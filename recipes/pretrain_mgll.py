@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
-from mgll.formats import FormatError
+from mgll.ending import ends_in_one_line
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
 
 EMBEDDED_IMAGES = 640
 
 
+@ends_in_one_line
 def main() -> None:
     """Parse the settings and train."""
     settings = parse_settings(PretrainSettings, __doc__ or "")
@@ -30,7 +31,7 @@ def train(settings: PretrainSettings) -> None:
     """Make the embedded photographs if no manifest is named, and train."""
     # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
-    from mgll.training.pretraining import BadImagesError, pretrain
+    from mgll.training.pretraining import pretrain
 
     if settings.manifest is None:
         with first_process() as is_first:
@@ -43,14 +44,11 @@ def train(settings: PretrainSettings) -> None:
                 )
             manifest = generate(Path(settings.out) / "synthetic", EMBEDDED_IMAGES, seed=0) if is_first else None
         settings = replace(settings, manifest=str(manifest or Path(settings.out) / "synthetic" / "manifest.jsonl"))
-    try:
-        tower = pretrain(settings)
-    except (FormatError, BadImagesError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    tower = pretrain(settings)
     with first_process() as is_first:
         if is_first:
             print(f"{tower}\nnext: python -m mllm_adapters.swap --model llava --encoder {tower}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,7 @@ Writes decoder.safetensors; the weights that ship with the package are such a fi
 """
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.provenance import provenance
 from mllm_adapters.demo.settings import DecoderTraining
@@ -30,6 +32,7 @@ class Settings(DecoderTraining):
     out: str = "runs/demo_decoder"
 
 
+@ends_in_one_line
 def main() -> None:
     """Warm, write, and say how many text-only questions the decoder answers."""
     settings = parse_settings(Settings, __doc__ or "")
@@ -61,4 +64,4 @@ def _progress(advance: Callable[..., object], show: Callable[..., object]) -> Ca
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,8 +16,8 @@ FLOORS = {
     "mgll": (
         "files vocabulary checking",
         "formats provenance",
-        "images weights commandline run_folder",
-        "manifest settings tower",
+        "images weights commandline run_folder ending",
+        "manifest settings tower stage",
         "encoders objective synthetic readers linear_probe",
         "naive_objective published training",
         "training_cost",

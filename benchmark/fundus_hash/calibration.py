@@ -9,12 +9,14 @@ listed, because most of them are one patient under two names.
 
 import argparse
 import io
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from mgll.ending import ends_in_one_line
 from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
@@ -90,6 +92,7 @@ def stranger_bits(hashes: np.ndarray, groups: Sequence[str], mirrored: bool = Tr
     return np.minimum(bits, bits.T), np.triu(names[:, None] != names[None], 1)
 
 
+@ends_in_one_line
 def main(arguments: list[str] | None = None) -> None:
     """Print the shares of copies found, the near strangers, and the pairs to look at."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,4 +125,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

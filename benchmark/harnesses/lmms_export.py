@@ -9,7 +9,6 @@ writes. The folder needs no network; images stay where they are, under their abs
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from benchmark.cases.case import Case, check_images, read_cases
 from benchmark.harnesses import lmms_eval_tasks as tasks
 from benchmark.predictions.file import cases_sha256, questions_sha256
 from benchmark.scorers.scorer import REPLY_TOKENS
+from mgll.ending import ends_in_one_line
 from mgll.files import write_text
-from mgll.formats import FormatError
 from mgll.vocabulary.questions import LETTERS
 
 DATA = "cases.jsonl"
@@ -94,6 +93,7 @@ def _function(function: Callable[..., Any]) -> _Function:
     return _Function(f"{function.__module__}.{function.__name__}")
 
 
+@ends_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where all went well."""
     parser = argparse.ArgumentParser(
@@ -104,14 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("cases", help="file of cases")
     parser.add_argument("--out", required=True, help="folder to write, for lmms-eval's --include_path")
     options = parser.parse_args(arguments)
-    try:
-        cases, wrong = read_cases(options.cases), check_images(options.cases)
-        if wrong:
-            raise wrong[0]
-        names = export(cases, options.out)
-    except (FormatError, OSError) as error:
-        print(f"lmms_export: {error}", file=sys.stderr)
-        return 1
+    cases, wrong = read_cases(options.cases), check_images(options.cases)
+    if wrong:
+        raise wrong[0]
+    names = export(cases, options.out)
     print(f"{options.out}: {len(cases)} cases, tasks {', '.join(names)}")
     print(
         f"lmms-eval --include_path {options.out} --tasks {','.join(names)} --model mgll_graft --model_args pretrained=DIR"

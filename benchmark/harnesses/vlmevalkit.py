@@ -12,7 +12,6 @@ import base64
 import csv
 import io
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,8 +19,9 @@ from typing import Literal
 from PIL import ExifTags, Image
 
 from benchmark.cases.case import SCHEMA, Case, check_images, read_cases
+from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path
-from mgll.formats import FormatError, read_header
+from mgll.formats import read_header
 from mgll.images.preprocessing import open_image
 from mgll.vocabulary.questions import LETTERS
 
@@ -112,6 +112,7 @@ def _check_reading(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
                 )
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.harnesses.vlmevalkit",
@@ -122,11 +123,7 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="TSV to write; VLMEvalKit looks for it in $LMUData")
     parser.add_argument("--images", choices=["embedded", "paths"], default="embedded")
     options = parser.parse_args(arguments)
-    try:
-        count = write_tsv(options.cases, options.out, options.images)
-    except (FormatError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    count = write_tsv(options.cases, options.out, options.images)
     print(f"{options.out}: {count} questions")
     return 0
 

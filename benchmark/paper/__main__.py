@@ -4,8 +4,10 @@ import argparse
 
 from benchmark.paper.rows import PAPER_HOSTS, misprints, paper_change, paper_floor, paper_rows, summarise_row
 from benchmark.stats.significance import Estimate
+from mgll.ending import ends_in_one_line
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     # here, because rich takes a moment to import
     from rich.box import SIMPLE

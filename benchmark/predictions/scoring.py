@@ -32,6 +32,7 @@ from benchmark.replies.parsing import parse_reply
 from benchmark.scorers.scorer import Ask, AskError, Score, Scorer, View
 from benchmark.stats.rotations import as_asked, as_stored
 from mgll.formats import FormatError
+from mgll.run_folder import locked
 
 #: How far a kept probability may be from a second scoring before a run starts anew: other code or precision, not rounding.
 TOLERANCE = 1e-3
@@ -88,8 +89,9 @@ def score_cases(
 
     Raises:
         ImageError: naming case and file where an image is missing, damaged or not the one that was asked about.
-        ValueError: if the model cannot give one of the views, or neither letters nor text are asked for; naming model, case and
-            rotation where it gives numbers that are not finite. What was scored before stays in the journal.
+        ValueError: if another process scores into `out`; if the model cannot give one of the views, or neither letters nor text
+            are asked for; naming model, case and rotation where it gives numbers that are not finite. What was scored before
+            stays in the journal.
     """
     asking, processes = asking or Asking(), processes or Processes()
     _check_views(asking, scorer)
@@ -104,7 +106,14 @@ def score_cases(
         **(header or {}),
     }
     batches = _Batches(cases, scorer, asking)
-    out.mkdir(parents=True, exist_ok=True)
+    if processes.index == 0:
+        with locked(out):
+            return _score(batches, out, header, processes)
+    return _score(batches, out, header, processes)
+
+
+def _score(batches: "_Batches", out: Path, header: dict[str, Any], processes: Processes) -> Run:
+    """Score what is missing, in a folder that no other run writes into."""
     if processes.index == 0:
         _prepare(out, header, batches)
     processes.wait()
@@ -114,7 +123,7 @@ def score_cases(
         _score_share(batches, batches.missing(done), out, header, processes)
         processes.wait()
         if processes.index == 0:
-            written = [row for path in journals(out) for row in read_journal(path).predictions]
+            written = [row for path in journals(out) for row in _own_rows(path, header)]
             rows = tuple(batches.ordered({(row.case, row.rotation): row for row in written}))
             # only a finished file says how many rows it has: one that is cut later is then known
             write_run(out / FILE, Run({**header, "answers": len(rows)}, rows))
@@ -122,6 +131,24 @@ def score_cases(
                 path.unlink()
         processes.wait()
     return read_run(out / FILE)
+
+
+def _own_rows(path: Path, header: Mapping[str, Any]) -> tuple[Prediction, ...]:
+    """The rows of a journal that this run wrote; where folders cannot be locked, another run may have put its own there.
+
+    Raises:
+        FormatError: if they are another run's.
+    """
+    journal = read_journal(path)
+    if names := _other_identity(journal, header):
+        raise FormatError(
+            path, 1, f"another run, of {' and '.join(names)} other than this one's, writes here; start both again apart"
+        )
+    return journal.predictions
+
+
+def _other_identity(run: Run, header: Mapping[str, Any]) -> list[str]:
+    return [key.removesuffix("_sha256") for key in IDENTITY if run.header[key] != header[key]]
 
 
 def _check_views(asking: Asking, scorer: Scorer) -> None:
@@ -249,8 +276,7 @@ def _kept_rows(out: Path, header: Mapping[str, Any], batches: _Batches) -> Rows:
         except FormatError as error:
             _set_aside(path, str(error))
             continue
-        names = [key.removesuffix("_sha256") for key in IDENTITY if found.header[key] != header[key]]
-        if names:
+        if names := _other_identity(found, header):
             _set_aside(path, f"made with other {' and '.join(names)}")
             continue
         rows |= _rows(found)

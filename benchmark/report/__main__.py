@@ -1,14 +1,15 @@
 """Make a report again from finished runs."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.report.terminal import print_report
 from benchmark.report.writing import report_runs
+from mgll.ending import ends_in_one_line
 
 
+@ends_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where all went well."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.report", description=__doc__)
@@ -34,11 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="where the page and the tables go")
     parser.add_argument("--any-prompt", action="store_true", help="compare hosts with different prompt templates")
     options = vars(parser.parse_args(arguments))
-    try:
-        report = report_runs(**options)
-    except ValueError as error:  # FormatError, ImageError and ComparisonError among them
-        print(error, file=sys.stderr)
-        return 1
+    report = report_runs(**options)
     print_report(report)
     print(f"wrote {Path(options['out']) / 'report.html'}, report.md, and per_class and per_case as .csv and .parquet")
     return 0

@@ -10,15 +10,16 @@ import io
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from benchmark.scorers.scorer import REPLY_TOKENS, Ask, AskError, Four, Score, View, renormalised
-from mgll.formats import describe_errors
+from mgll.formats import describe_errors, one_line
 from mgll.vocabulary.questions import LETTERS
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 #: How many of the most probable tokens are asked for; the interface allows no more.
 LISTED = 20
 
-#: Requests under way at once; tries after a refusal for now (429, 5xx, no connection); seconds that one may take.
+#: Requests under way at once; tries after a refusal for now (429, 5xx, no connection); seconds that a server may be silent.
 PARALLEL, RETRIES, TIMEOUT = 8, 6, 120.0
+
+#: Seconds in which a reply must be whole, with all tries; bytes that it may have.
+DEADLINE, LARGEST = 900.0, 10_000_000
 
 
 class _Token(BaseModel):
@@ -67,7 +71,7 @@ class EndpointScorer:
     Letter view: the probabilities of the letters among the alternatives listed for the reply's first token, renormalised over the
     four. A letter that is not listed gets the probability of the last one listed, which it cannot exceed: so the choice stands, and
     the probability of what is chosen is never overstated. Where no letter is listed, or no log-probabilities come back, scoring
-    stops with the case's name: nothing is guessed.
+    stops with the case's name: nothing is guessed. Redirections are not followed: questions and images go where the user said.
 
     Args:
         model: as the server calls it.
@@ -85,14 +89,15 @@ class EndpointScorer:
             raise ValueError(f"openai:{model} needs --endpoint, the server's address such as http://127.0.0.1:8000/v1")
         try:
             # optional, from the extra `endpoint`
-            from openai import OpenAI
+            from openai import DefaultHttpxClient, OpenAI
         except ImportError:
             raise ValueError("the package openai is missing; `pip install mgll-graft[endpoint]` brings it") from None
         self.name, self._model = name or f"openai:{model}", model
         deciding = repr((endpoint.rstrip("/"), model, REPLY_TOKENS, LISTED))
         self.fingerprint = hashlib.sha256(deciding.encode()).hexdigest()
         key = os.environ.get("OPENAI_API_KEY") or "none"
-        self._client = OpenAI(api_key=key, base_url=endpoint, max_retries=RETRIES, timeout=TIMEOUT)
+        http = DefaultHttpxClient(follow_redirects=False)
+        self._client = OpenAI(api_key=key, base_url=endpoint, max_retries=RETRIES, timeout=TIMEOUT, http_client=http)
         self._told = False
 
     def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
@@ -137,8 +142,6 @@ class EndpointScorer:
         Raises:
             ValueError: if it refuses for good, cannot be reached, or answers something else.
         """
-        from openai import OpenAIError
-
         content = [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": text}]
         body: dict[str, Any] = {
             "model": self._model,
@@ -149,13 +152,30 @@ class EndpointScorer:
         if log_probs:
             body |= {"logprobs": True, "top_logprobs": LISTED}
         try:
-            found = self._client.chat.completions.with_raw_response.create(**body)
-        except OpenAIError as error:
-            raise ValueError(str(error)) from error
-        try:
-            return _Answer.model_validate_json(found.content).choices[0]
+            return _Answer.model_validate_json(_within(DEADLINE, lambda: self._send(body))).choices[0]
         except ValidationError as error:
             raise ValueError(f"the answer is not that of chat/completions: {describe_errors(error)}") from error
+
+    def _send(self, body: dict[str, Any]) -> bytes:
+        from openai import APIStatusError, OpenAIError
+
+        content = bytearray()
+        try:
+            with self._client.chat.completions.with_streaming_response.create(**body) as reply:
+                for part in reply.iter_bytes():
+                    content += part
+                    if len(content) > LARGEST:
+                        raise ValueError(f"the reply is larger than {LARGEST:,} bytes")
+        except APIStatusError as error:
+            if to := error.response.headers.get("location"):
+                raise ValueError(
+                    f"the server sends the question on to {one_line(to)}, which is not followed; give that address as --endpoint if"
+                    " it is meant"
+                ) from error
+            raise ValueError(one_line(error)) from error
+        except OpenAIError as error:
+            raise ValueError(one_line(error)) from error
+        return bytes(content)
 
     def _letters(self, listed: Sequence[_Token]) -> tuple[Four, float]:
         """Log-probabilities of the letters relative to one another, and the probability of those that are listed."""
@@ -174,6 +194,27 @@ class EndpointScorer:
         unlisted = min(token.logprob for token in listed) - 1e-6
         mass = float(sum(np.exp(found[letter]).sum() for letter in LETTERS if letter in found))
         return renormalised(np.logaddexp.reduce(found.get(letter, [unlisted])) for letter in LETTERS), min(1.0, mass)
+
+
+def _within(seconds: float, call: Callable[[], bytes]) -> bytes:
+    """What `call` returns, if it does so in time: a server that sends a byte now and then never falls silent.
+
+    Raises:
+        ValueError: if it does not; what it still does ends with the process.
+    """
+    found: Future[bytes] = Future()
+
+    def settle() -> None:
+        try:
+            found.set_result(call())
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=settle, daemon=True).start()
+    try:
+        return found.result(seconds)
+    except TimeoutError:
+        raise ValueError(f"no whole reply in {seconds:.0f} s") from None
 
 
 def _data_url(image: "Image") -> str:

@@ -2,12 +2,13 @@
 
 import argparse
 import os
-import sys
 
+from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path
 from mgll.vocabulary.diseases import benchmark_classes
 
 
+@ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, 0 if all went well."""
     parser = argparse.ArgumentParser(
@@ -31,11 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.out and not options.contact_sheet:
         parser.error("give --out DIR for a data set, --contact-sheet FILE for a picture, or both")
-    try:
-        _run(options)
-    except (ValueError, FileExistsError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    _run(options)
     return 0
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from mgll.commandline import parse_settings
-from mgll.formats import FormatError, Row, describe_errors
+from mgll.commandline import check_yaml, parse_settings
+from mgll.formats import FormatError, Row, describe_errors, read_text
 from mgll.settings import PretrainSettings
 
 
@@ -56,14 +56,11 @@ def read_table(path: str | os.PathLike[str]) -> AblationTable:
     Raises:
         FormatError: if the file is missing, not YAML, or not an ablation table.
     """
+    check_yaml(path)
     try:
-        return AblationTable.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise FormatError(path, None, "no such file") from None
+        return AblationTable.model_validate(yaml.safe_load(read_text(path)))
     except ValidationError as error:
         raise FormatError(path, None, describe_errors(error)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FormatError(path, None, f"not YAML ({error})") from None
 
 
 def row_settings(table: AblationTable, name: str, flags: Sequence[str]) -> PretrainSettings:

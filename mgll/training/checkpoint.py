@@ -80,6 +80,11 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         scatter_moments(model, optimizer, moments)
     else:
         _load_optimizer(model, optimizer, moments)
+    return checkpoint_state(path)
+
+
+def checkpoint_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors: `step`, and the further values that it was saved with."""
     return dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
 
 

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +18,16 @@ from tqdm import tqdm
 
 from mgll.encoders.text import TextEncoder
 from mgll.encoders.vision import vision_encoder
-from mgll.files import remove_leftovers, sha256, write_text
+from mgll.files import remove_leftovers, write_text
 from mgll.formats import FormatError
 from mgll.images.looks import look_at
 from mgll.manifest.records import Record, read_manifest
 from mgll.provenance import provenance
-from mgll.run_folder import claim_folder
+from mgll.run_folder import claim_folder, locked
 from mgll.settings import PretrainSettings
 from mgll.tower.file import save_tower
 from mgll.tower.seen import read_seen, rows_of, save_seen, seen_path
-from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from mgll.training.checkpoint import checkpoint_state, load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.damaged_images import write_damaged
 from mgll.training.data import Augmentation, TrainingImages, epoch_order_by_shards, shards_of, text_levels
 from mgll.training.distributed import (
@@ -36,24 +38,15 @@ from mgll.training.distributed import (
     start_accelerator,
     to_device,
 )
+from mgll.training.identity import claim_images, in_provenance, made_of
 from mgll.training.model import ContrastiveModel
+from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
 from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share, steps_per_epoch
 from mgll.training.text_corruption import corrupt_texts
 from mgll.training.texts import TrainingTexts
 
-#: Settings that may have other values when a run is resumed, because its weights do not depend on them.
-MAY_CHANGE = {
-    "max_bad_share",
-    "remember_images",
-    "workers",
-    "cache_images",
-    "checkpoint_every",
-    "log_every",
-    "trackers",
-}
 
-
-class BadImagesError(RuntimeError):
+class BadImagesError(ValueError):
     """More training images are damaged than the settings allow.
 
     Attributes:
@@ -88,10 +81,12 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
 
     Raises:
         FormatError: for a bad manifest.
+        NotFiniteError: at the first loss or gradient that is NaN or infinite; `not_finite.txt` lists the batch.
         BadImagesError: when more than `max_bad_share` of the training images are damaged; `damaged_images.txt` lists them.
         ValueError: when no manifest is named, or it has fewer training images than one batch; when `out` holds a run with other
-            settings, except those of `MAY_CHANGE`; when the batch size is not divisible by the number of processes, or the
-            launcher accumulates gradients; or when encoder, weights and settings do not fit together.
+            settings, texts, images or start weights, as far as they decide its weights, or another process trains there; when the
+            batch size is not divisible by the number of processes, or the launcher accumulates gradients; or when encoder,
+            weights and settings do not fit together.
     """
     accelerator = start_accelerator(
         mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
@@ -101,16 +96,29 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         raise ValueError("settings.manifest is None: name a manifest")
     records = read_manifest(settings.manifest, split="train")
     _check(settings, len(records), accelerator.num_processes)
+    with locked(settings.out) if accelerator.is_main_process else nullcontext():
+        return _pretrain(accelerator, settings, records, after_step)
+
+
+def _pretrain(
+    accelerator: Accelerator,
+    settings: PretrainSettings,
+    records: Sequence[Record],
+    after_step: Callable[[int], None] | None,
+) -> Path:
+    """Train on the records of a checked manifest, in a folder that no other run writes into."""
     out = Path(settings.out)
+    text_encoder = TextEncoder(
+        settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
+    )
+    made: dict[str, Any] = {}
     if accelerator.is_main_process:
-        _claim(out, settings)
+        made = made_of(settings, getattr(text_encoder.model.config, "_commit_hash", None))
+        _claim(out, settings, made, records)
     trained_on = corrupt_texts(
         records, settings.wrong_texts, settings.missing_texts, settings.granularity, settings.seed
     )
     levels = text_levels(trained_on, settings.resolved_objective.levels == "caption", settings.join_levels)
-    text_encoder = TextEncoder(
-        settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
-    )
     texts = TrainingTexts(levels, text_encoder, accelerator.device)
     preprocessing = settings.preprocessing
     images = TrainingImages(
@@ -130,6 +138,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
             write_damaged(out, error.paths)
         accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
         raise
+    refuse_not_finite(tower.state_dict(), "the trained tower")
     path = out / "mgll.ckpt"
     rows = _digests(records, accelerator) if settings.remember_images else None
     if accelerator.is_main_process:
@@ -137,10 +146,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         origin = {
             "settings": asdict(settings),
             "objective": asdict(settings.resolved_objective),
-            "manifest_sha256": sha256(settings.manifest),
-            "start_weights_sha256": sha256(start)
-            if (start := settings.start_weights) and Path(start).is_file()
-            else None,
+            **in_provenance(made),
             "images_seen": None if rows is None else _remember(path, rows, settings),
             **provenance(),
         }
@@ -183,12 +189,15 @@ def _check(settings: PretrainSettings, images: int, processes: int) -> None:
         )
 
 
-def _claim(out: Path, settings: PretrainSettings) -> None:
-    """Write the resolved settings into the folder, or refuse a folder that holds another run's checkpoints."""
-    begun = newest_checkpoint(out / "checkpoints") is not None
-    claim_folder(out, "settings.json", asdict(settings), begun, "checkpoints of a run with other settings", MAY_CHANGE)
-    remove_leftovers(out)
-    remove_leftovers(out / "checkpoints")
+def _claim(out: Path, settings: PretrainSettings, made: Mapping[str, Any], records: Sequence[Record]) -> None:
+    """Write what the run is made of into the folder, or refuse a folder that holds checkpoints of another."""
+    newest = newest_checkpoint(out / "checkpoints")
+    others = {name: value for name, value in asdict(settings).items() if name not in made}
+    what = "checkpoints of a run made of something else"
+    claim_folder(out, "settings.json", made, newest is not None, what, others)
+    damaged = checkpoint_state(newest)["bad_images"] if newest else ()
+    claim_images(out, records, settings.verify_images, newest is not None, damaged)
+    remove_leftovers((out / "checkpoints").resolve())
     write_text(out / "provenance.json", json.dumps(provenance(), indent=2))
 
 
@@ -215,6 +224,7 @@ def _train(
         cut_log(log, done)
     accelerator.init_trackers("mgll")
     bar = tqdm(total=total, initial=done, desc=settings.objective, disable=not accelerator.is_main_process)
+    wrong = no_step(accelerator.device)
     for step, pixels, readable in _batches(accelerator, settings, images, done):
         # Dropout and the like draw from this, so that a resumed step draws what the undisturbed one drew.
         torch.manual_seed(settings.seed * 1_000_003 + step.number)
@@ -229,9 +239,18 @@ def _train(
             _stop_if_too_many(bad, len(images), settings.max_bad_share)
         terms = wrapped(pixels, to_device(readable, accelerator.device), texts.batch(step.records))
         accelerator.backward(terms["loss"])
-        accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
+        norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
+        # gradients of fp16 overflow now and then, and its scaler leaves out such a step
+        wrong = note_step(wrong, step.number, terms["loss"], None if accelerator.scaler else norm)
         prepared.step()
         prepared.zero_grad()
+        if reports or saves:
+            stop_if_not_finite(
+                wrong,
+                Path(settings.out),
+                lambda at: [images.records[index].image for index in _batch(settings, images, at)],
+                accelerator.is_main_process,
+            )
         if reports:
             values = {name: float(value.detach()) for name, value in terms.items()}
             accelerator.log(values, step=done)
@@ -263,11 +282,9 @@ def _batches(
         The step, the pixels on this process's device, and, on the CPU, whether each image could be read.
     """
     per_epoch = steps_per_epoch(len(images), settings.batch_size)
-    shards = shards_of(images.records) if settings.shards_at_once else None
     for epoch in range(done // per_epoch, settings.epochs):
         first = done % per_epoch if epoch == done // per_epoch else 0
-        order = None if shards is None else epoch_order_by_shards(shards, settings.shards_at_once, settings.seed, epoch)
-        batches = list(global_batches(len(images), settings.batch_size, settings.seed, epoch, first, order))
+        batches = _epoch_batches(settings, images, epoch, first)
         keys = [
             [(epoch, index) for index in process_share(b, accelerator.process_index, accelerator.num_processes)]
             for b in batches
@@ -283,6 +300,19 @@ def _batches(
             own = [index for _, index in keys[position]]
             step = _Step(epoch * per_epoch + first + position, epoch, batches[position], own)
             yield step, to_device(pixels, accelerator.device), readable
+
+
+def _epoch_batches(settings: PretrainSettings, images: TrainingImages, epoch: int, first: int) -> list[list[int]]:
+    """Records of every global batch of an epoch from batch `first` on."""
+    shards = shards_of(images.records) if settings.shards_at_once else None
+    order = None if shards is None else epoch_order_by_shards(shards, settings.shards_at_once, settings.seed, epoch)
+    return list(global_batches(len(images), settings.batch_size, settings.seed, epoch, first, order))
+
+
+def _batch(settings: PretrainSettings, images: TrainingImages, step: int) -> list[int]:
+    """Records of the global batch of one step."""
+    epoch, first = divmod(step, steps_per_epoch(len(images), settings.batch_size))
+    return _epoch_batches(settings, images, epoch, first)[0]
 
 
 def _end_on_sigterm(worker: int) -> None:

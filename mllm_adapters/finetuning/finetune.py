@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from mgll.files import sha256, write_text
 from mgll.formats import FormatError
 from mgll.images.preprocessing import ImageError
 from mgll.provenance import provenance
-from mgll.run_folder import claim_folder, refuse_another_run
+from mgll.run_folder import claim_folder, locked, refuse_another_run
 from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.distributed import start_accelerator
+from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
 from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share
 from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.checkpoints.model_card import write_card
@@ -66,8 +68,9 @@ def finetune(
         FormatError: if the base is damaged, or is itself a fine-tuned directory.
         HostError: if LoRA or the alignment does not fit the host.
         ImageError: if an image is missing or cannot be read.
-        ValueError: if `out` holds another run, the questions are fewer than a batch, an answer is no letter from A to D, a caption
-            is missing for `align`, or the batch does not divide by the processes.
+        NotFiniteError: at the first loss or gradient that is NaN or infinite; `not_finite.txt` lists the batch.
+        ValueError: if `out` holds another run, or another process trains there, the questions are fewer than a batch, an answer
+            is no letter from A to D, a caption is missing for `align`, or the batch does not divide by the processes.
     """
     settings, out = settings or FinetuneSettings(), Path(out)
     if (Path(directory) / FINETUNE).is_file():
@@ -75,12 +78,25 @@ def finetune(
     accelerator = start_accelerator(mixed_precision=settings.mixed_precision)
     _check(settings, questions, accelerator.num_processes)
     run = _describe(Path(directory), questions, out, settings)
+    with locked(out) if accelerator.is_main_process else nullcontext():
+        return _finetune(accelerator, Path(directory), questions, out, settings, run)
+
+
+def _finetune(
+    accelerator: Accelerator,
+    directory: Path,
+    questions: Sequence[TrainingQuestion],
+    out: Path,
+    settings: FinetuneSettings,
+    run: dict[str, Any],
+) -> Path:
+    """Fine-tune with checked settings, in a folder that no other run writes into."""
     if _is_finished(out, run):
         accelerator.print(f"{out} holds this very run, finished")
         return out
     if accelerator.is_main_process:
         begun = newest_checkpoint(out / CHECKPOINTS) is not None
-        claim_folder(out, RUN, run, begun, "another run", provenance=provenance())
+        claim_folder(out, RUN, run, begun, "another run", {"provenance": provenance()})
     loaded = _load_base(directory, accelerator, settings)
     torch.manual_seed(settings.seed)
     peft_model = add_lora(
@@ -99,6 +115,8 @@ def finetune(
         )
     _train(accelerator, settings, peft_model, loaded, questions, images, texts, out)
     images.close()
+    trained = {name: value for name, value in peft_model.named_parameters() if value.requires_grad}
+    refuse_not_finite(trained, "the trained weights")
     if accelerator.is_main_process:
         _write_result(out, run, peft_model, loaded, letters)
     accelerator.wait_for_everyone()
@@ -194,6 +212,7 @@ def _train(
         cut_log(log, done)
     wrapped.train()
     bar = tqdm(total=total, initial=done, desc="fine-tune", disable=not accelerator.is_main_process)
+    wrong = no_step(accelerator.device)
     for step, epoch, batch in _batches(settings, len(questions), done, total):
         # for LoRA's dropout: a resumed run draws in each step what an uninterrupted run draws
         torch.manual_seed((settings.seed * 1_000_003 + step) * 4099 + accelerator.process_index)
@@ -203,11 +222,21 @@ def _train(
         share = [questions[i] for i in process_share(batch, accelerator.process_index, accelerator.num_processes)]
         loss, correct = _step(accelerator, wrapped, loaded, share, images, texts)
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_([p for p in peft_model.parameters() if p.requires_grad], settings.clip_grad)
+        norm = accelerator.clip_grad_norm_([p for p in peft_model.parameters() if p.requires_grad], settings.clip_grad)
+        # gradients of fp16 overflow now and then, and its scaler leaves out such a step
+        wrong = note_step(wrong, step, loss, None if accelerator.scaler else norm)
         prepared.step()
         prepared.zero_grad()
         done = step + 1
-        if done % settings.log_every == 0 or done == total:
+        reports, saves = (done % n == 0 or done == total for n in (settings.log_every, settings.checkpoint_every))
+        if reports or saves:
+            stop_if_not_finite(
+                wrong,
+                out,
+                lambda at: [str(questions[i].image) for i in next(_batches(settings, len(questions), at, total))[2]],
+                accelerator.is_main_process,
+            )
+        if reports:
             mean = accelerator.reduce(torch.stack([loss.detach(), correct]), reduction="mean").tolist()
             values = {
                 "step": done,
@@ -221,7 +250,7 @@ def _train(
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(values) + "\n")
         bar.update()
-        if done % settings.checkpoint_every == 0 and done < total:
+        if saves and done < total:
             if accelerator.is_main_process:
                 save_checkpoint(out / CHECKPOINTS, done, peft_model, optimizer, {})
             accelerator.wait_for_everyone()

@@ -236,6 +236,54 @@ def test_the_key_is_read_from_the_environment_and_is_no_part_of_the_fingerprint(
     assert (first.name, second.name) == ("openai:m", "mine")
 
 
+def test_questions_follow_no_redirection(server: Server, asks: list[Ask], monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Server()
+    send = BaseHTTPRequestHandler.end_headers
+
+    def with_location(handler: BaseHTTPRequestHandler) -> None:
+        if handler.server is server.http:
+            handler.send_header("location", f"{other.endpoint}/chat/completions\x1b[2J")
+        send(handler)
+
+    monkeypatch.setattr(BaseHTTPRequestHandler, "end_headers", with_location)
+    for status in (301, 302, 303, 307, 308):
+        server.answer = lambda body, status=status: (status, b"{}")  # type: ignore[misc]
+        with pytest.raises(AskError, match=r"sends the question on to http.*is not followed") as caught:
+            EndpointScorer("m", server.endpoint).score(asks[:1], ["text"])
+        assert str(caught.value).isprintable()
+    assert not other.bodies
+    other.http.shutdown()
+    other.http.server_close()
+
+
+def test_what_a_server_says_cannot_steer_the_terminal(server: Server, asks: list[Ask]) -> None:
+    server.answer = lambda body: (400, b'{"error": {"message": "\\u001b]0;owned\\u0007\\nno"}}')
+    with pytest.raises(AskError, match="owned") as caught:
+        EndpointScorer("m", server.endpoint).score(asks[:1], ["text"])
+    assert str(caught.value).isprintable()
+
+
+def test_a_reply_that_trickles_or_never_ends_stops(
+    server: Server, asks: list[Ask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = [asks[0]._replace(orders=asks[0].orders[:1])]
+    monkeypatch.setattr("benchmark.scorers.endpoint_scorer.LARGEST", 1000)
+    server.answer = lambda body: (200, b"{" + b" " * 2000)
+    with pytest.raises(AskError, match="larger than 1,000 bytes"):
+        EndpointScorer("m", server.endpoint).score(one, ["text"])
+    monkeypatch.setattr("benchmark.scorers.endpoint_scorer.DEADLINE", 0.2)
+    released = threading.Event()
+
+    def slow(body: dict[str, Any]) -> Answer:
+        released.wait(20)
+        return said(body)
+
+    server.answer = slow
+    with pytest.raises(AskError, match="no whole reply in 0 s"):
+        EndpointScorer("m", server.endpoint).score(one, ["text"])
+    released.set()
+
+
 def test_no_image_is_sent_anywhere_unless_told_where(capsys, cases_file) -> None:
     assert main(["--model", "openai:m", "--cases", str(cases_file)]) == 1
     assert "needs --endpoint" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_a_model_that_gives_nan_ends_in_one_line(cases_file, tmp_path, monkeypat
     monkeypatch.setattr(run_mcq, "load_scorer", lambda *_: NotFinite("A"))
     assert run_mcq.main(["--model", "any", "--cases", str(cases_file), "--out", str(tmp_path)]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "nan" in line]
-    assert line.startswith("run_mcq.py: constant:A, case case-000, rotation 0: ")
+    assert line.startswith("error: constant:A, case case-000, rotation 0: ")
     assert "check the checkpoint" in line
 
 
@@ -192,7 +192,7 @@ def test_a_bad_image_stops_with_its_name_and_loses_nothing(coloured_cases, tmp_p
     image.write_bytes(content[: len(content) // 2])
     arguments = ["--model", "constant:A", "--cases", str(file), "--out", str(out), "--batch-size", "4"]
     assert run_mcq.main(arguments) == 1
-    assert f"run_mcq.py: case {cases[17].id}: {image}: damaged image" in capsys.readouterr().err
+    assert f"error: case {cases[17].id}: {image}: damaged image" in capsys.readouterr().err
     assert journal_path(out, 0).read_bytes().count(b"\n") == 1 + 16
     image.write_bytes(Path(cases[3].image).read_bytes())
     with pytest.raises(ImageError, match="is not the image that the case was made from"):

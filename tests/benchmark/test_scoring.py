@@ -17,7 +17,7 @@ from oracle import Oracle, pixel_hash
 
 from benchmark import run_mcq
 from benchmark.cases.images import CaseImages, exchanged, open_case_image
-from benchmark.predictions.file import FILE, journal_path, read_journal, read_run
+from benchmark.predictions.file import FILE, journal_path, read_journal, read_run, start_journal
 from benchmark.predictions.scoring import Asking, Processes, score_cases
 from benchmark.scorers.scorer import ConstantLetter, Score
 from benchmark.stats.rotations import PERMUTATIONS, as_asked, as_stored
@@ -124,6 +124,35 @@ def test_a_finished_file_says_how_many_rows_it_has_and_a_cut_one_is_made_whole(c
         read_run(tmp_path)
     score_cases(cases, ConstantLetter("A"), tmp_path, Asking(rotations=4))
     assert (tmp_path / FILE).read_bytes() == content
+
+
+def test_two_runs_do_not_mix_in_one_folder(coloured_cases, tmp_path):
+    cases = coloured_cases(6)
+    code = "import sys, time\nfrom mgll.run_folder import locked\nwith locked(sys.argv[1]):\n    time.sleep(60)"
+    first = launches.start(["-c", code, str(tmp_path)], tmp_path / "said.txt")
+    while first.is_alive() and not (tmp_path / ".lock").is_file():
+        time.sleep(0.01)
+    with pytest.raises(ValueError, match="is in use by process"):
+        score_cases(cases, ConstantLetter("A"), tmp_path)
+    first.kill()
+    first.join()
+    score_cases(cases, ConstantLetter("A"), tmp_path)
+
+
+def test_rows_of_another_model_are_not_taken_for_this_ones(coloured_cases, tmp_path):
+    """Where a file system has no locks, another run's journal may stand where this one's stood."""
+    cases, scorer = coloured_cases(6), ConstantLetter("A")
+    other = ConstantLetter("B")
+
+    def overtaken(asks, views):
+        score_cases(cases[:2], other, tmp_path / "other")
+        header = {**read_run(tmp_path / "other").header, "model_sha256": other.fingerprint}
+        start_journal(journal_path(tmp_path / "run", 0), header, ()).close()
+        return ConstantLetter.score(scorer, asks, views)
+
+    scorer.score = overtaken  # type: ignore[method-assign]
+    with pytest.raises(FormatError, match="another run, of model and cases and questions other than this one's"):
+        score_cases(cases, scorer, tmp_path / "run", Asking(batch_size=6))
 
 
 def test_exchanged_images_are_another_class_and_each_serves_once():

@@ -1,16 +1,19 @@
 """Manifests say which line and which field is wrong; files are written whole or not at all."""
 
 import json
+import os
 import pickle
+import socket
 from pathlib import Path
 
+import launches
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mgll.commandline import parse_settings
-from mgll.files import atomic_path, remove_leftovers, write_text
+from mgll.files import atomic_path, write_text
 from mgll.formats import FormatError
 from mgll.manifest.__main__ import _main
 from mgll.manifest.records import SCHEMA, Record, levels, read_manifest, write_manifest
@@ -132,17 +135,30 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert (tmp_path / "f.txt").read_text() == "old"
 
 
-def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
-    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "d") as temporary:
-        raise KeyboardInterrupt
-    temporary.mkdir()
-    (temporary / "half").touch()
-    temporary.with_name(temporary.name.replace(".d.", ".f.")).touch()
-    for name in ("f.tmp", ".f.tmp", "f.12.tmp"):
+KILLED = """
+import os, sys
+from pathlib import Path
+from mgll.files import atomic_path
+with atomic_path(Path(sys.argv[1]) / "d") as folder, atomic_path(Path(sys.argv[1]) / "f") as file:
+    folder.mkdir()
+    (folder / "half").touch()
+    file.touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_kill_left_is_removed_by_the_next_process_that_writes_there_and_nothing_else(tmp_path, capfd):
+    assert launches.run(["-c", KILLED, str(tmp_path)]).returncode == -9
+    left = {path.name for path in tmp_path.iterdir()}
+    others = {"f.tmp", ".f.tmp", ".f.12.tmp", f".f.{socket.gethostname()}-{os.getppid()}.tmp", ".f.elsewhere-1.tmp"}
+    for name in others:
         (tmp_path / name).touch()
-    remove_leftovers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"f.tmp", ".f.tmp", "f.12.tmp"}
-    remove_leftovers(tmp_path / "nowhere")
+    assert len(left) == 2
+    write_text(tmp_path / "g", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == others | {"g"}
+    said = capfd.readouterr().err
+    assert said.count("was killed while it wrote this") == 2
+    assert all(name in said for name in left)
 
 
 def test_a_directory_is_replaced_whole(tmp_path):
