@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
 
 from mgll.formats import FormatError
-from mgll.tower.model import PLAIN_VITS, UNBUILDABLE, build_options, one_line
+from mgll.tower.model import PLAIN_VITS, UNBUILDABLE, build_options, said_by
 from mgll.weights.finite import emptied
 from mgll.weights.model_folder import indexed_files, read_json
 from mgll.weights.reading import check_values
@@ -41,7 +41,7 @@ def read_transformers(folder: Path) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (*UNBUILDABLE, OSError) as error:
-        raise FormatError(folder, None, f"no configuration that transformers knows: {one_line(error)}") from None
+        raise FormatError(folder, None, f"no configuration that transformers knows: {said_by(error)}") from None
     config = getattr(config, "vision_config", config)
     if config.model_type not in PLAIN_VITS:
         raise ValueError(
@@ -55,7 +55,7 @@ def read_transformers(folder: Path) -> PreTrainedModel:
             folder, ignore_mismatched_sizes=True, **options, **build_options(config.model_type)
         )
     except (*UNBUILDABLE, OSError, LookupError, SafetensorError) as error:
-        raise FormatError(folder, None, f"its weights cannot be read: {one_line(error)}") from None
+        raise FormatError(folder, None, f"its weights cannot be read: {said_by(error)}") from None
     left = {name for name in said.pop("unexpected_keys") if not re.fullmatch(_ELSEWHERE, name)}
     wrong = misshapen(said.pop("mismatched_keys"))
     found = [*said.items(), ("unexpected_keys", left), ("misshapen", wrong)]

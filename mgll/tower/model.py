@@ -15,6 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from mgll.formats import one_line
 from mgll.tower.config import CLIP, TIMM, Geometry, Pooling
 
 
@@ -78,13 +79,13 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
     except KeyError as error:
         raise ValueError(f"no {kind} can be built of this configuration: {error} is not known") from error
     except UNBUILDABLE as error:
-        raise ValueError(f"no {kind} can be built of this configuration: {one_line(error)}") from error
+        raise ValueError(f"no {kind} can be built of this configuration: {said_by(error)}") from error
     return model
 
 
-def one_line(error: BaseException) -> str:
-    """What an error of torch or transformers says, without line breaks and without a stack of C++."""
-    return " ".join(str(error).partition("Exception raised")[0].split())[:400]
+def said_by(error: BaseException) -> str:
+    """What an error of torch or transformers says, in one line and without a stack of C++."""
+    return one_line(str(error).partition("Exception raised")[0])[:400]
 
 
 def build_options(kind: str) -> dict[str, Any]:

@@ -187,7 +187,10 @@ def _is_finished(out: Path, run: dict[str, Any]) -> bool:
 
 def _load_base(directory: str | os.PathLike[str], accelerator: Accelerator, settings: FinetuneSettings) -> LoadedHost:
     loaded = load(directory, accelerator.device, settings.dtype)
-    if loaded.model.dtype == torch.float16 and settings.dtype == "auto":
+    # not the model's own dtype, which is that of its first weight: InstructBLIP's is float32 in every checkpoint
+    halves = sum(p.numel() for p in loaded.model.parameters() if p.dtype == torch.float16)
+    if halves and settings.dtype == "auto":
+        accelerator.print(f"{halves:,} weights are float16, in which gradients overflow; trained in float32")
         loaded.model.float()
     return loaded
 

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from mgll.formats import FormatError
 from mgll.tower.config import layer_count
-from mgll.tower.model import UNBUILDABLE, one_line
+from mgll.tower.model import UNBUILDABLE, said_by
 from mgll.weights.finite import emptied
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import Part, is_float, torch_dtype
@@ -60,7 +60,7 @@ def empty_model(
         raise FormatError(
             directory,
             None,
-            f"no {cls.__name__} can be built of its config.json: {type(error).__name__}: {one_line(error)}",
+            f"no {cls.__name__} can be built of its config.json: {type(error).__name__}: {said_by(error)}",
         ) from error
     check_loaded(host, directory, info)
     _check_whole_numbers(directory, model, tensors)

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from mgll.formats import FormatError
 from mgll.weights.finite import check_finite
@@ -31,6 +33,7 @@ def add_lora(
 ) -> PeftModel:
     """Freeze everything, then add LoRA to the language model's layers and a trainable copy of the connector.
 
+    Both are float32, whatever the precision of the model.
     Layers are chosen by a regex anchored on the language model: lists of suffixes (`q_proj`, ...) also hit a CLIP tower.
 
     Args:
@@ -46,7 +49,37 @@ def add_lora(
     """
     peft_model = get_peft_model(model, _config(model, host, rank, alpha, dropout, targets))
     _check_trainable(peft_model, host)
+    for module in peft_model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            _keep_in_float32(module.modules_to_save[module.active_adapters[0]])
     return peft_model
+
+
+def _keep_in_float32(module: nn.Module) -> None:
+    """Train a part of a model in half precision in float32, as PEFT does with LoRA's own weights.
+
+    In bfloat16 a step smaller than 1/256 of a weight would be lost. What goes into the part and comes out keeps its precision.
+    """
+    if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
+        return
+    module.float()
+    arriving: list[torch.dtype] = []
+
+    def enter(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+        tensors = [leaf for leaf in tree_leaves((inputs, named)) if _is_floating(leaf)]
+        arriving.append(tensors[0].dtype if tensors else torch.float32)
+        return tree_map(lambda leaf: leaf.float() if _is_floating(leaf) else leaf, (inputs, named))
+
+    def leave(_: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
+        dtype = arriving.pop()
+        return tree_map(lambda leaf: leaf.to(dtype) if _is_floating(leaf) else leaf, output)
+
+    module.register_forward_pre_hook(enter, with_kwargs=True)
+    module.register_forward_hook(leave)
+
+
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
 
 
 def _config(model: nn.Module, host: Host, rank: int, alpha: float, dropout: float, targets: str | None) -> LoraConfig:
