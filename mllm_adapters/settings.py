@@ -48,8 +48,8 @@ class FinetuneSettings:
             (`mllm_adapters.finetuning.alignment`).
         batch_size: questions per step, over all processes together.
         seed: seed of LoRA's initial weights, of the order of questions, and of dropout.
-        dtype: dtype of the weights; `auto` keeps the checkpoint's, but turns float16, which cannot be trained, into float32. What is
-            trained is float32 in any case.
+        dtype: dtype of the weights; `auto` keeps the checkpoint's, but turns float16, which cannot be trained, into float32. What
+            is trained is float32 in any case.
         mixed_precision: the setting of accelerate; use `no` on a CPU.
         gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
         image_cache_gib: memory in GiB for the outputs of the frozen tower, so that it runs only once per image. Where they do not

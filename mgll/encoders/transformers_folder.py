@@ -30,14 +30,7 @@ def read_transformers(folder: Path) -> PreTrainedModel:
         FormatError: if the folder holds no model, or its tensors are not exactly those of the vision model.
         ValueError: if the model is of a kind that a tower cannot be.
     """
-    if not (folder / "config.json").is_file():
-        raise FormatError(folder, None, "no config.json in it: not a model folder of transformers")
-    read_json(folder / "config.json")  # which says what is wrong in better words
-    for index in folder.glob("*.index.json"):
-        indexed_files(index)
-    for file in folder.glob("*.safetensors"):
-        if empty := [name for name, stored in read_stored(file)[0].items() if not stored.nbytes]:
-            raise FormatError(file, None, emptied(empty))
+    check_model_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (*UNBUILDABLE, OSError) as error:
@@ -65,6 +58,22 @@ def read_transformers(folder: Path) -> PreTrainedModel:
         raise FormatError(folder, None, f"its weights are not exactly those of {kind.__name__}: {listed}")
     check_values(folder, model.state_dict())
     return model
+
+
+def check_model_folder(folder: Path) -> None:
+    """Check what transformers will read of a folder: JSON, names in its index, headers of its safetensors files.
+
+    Raises:
+        FormatError: if there is no config.json, or a file is not what it should be.
+    """
+    if not (folder / "config.json").is_file():
+        raise FormatError(folder, None, "no config.json in it: not a model folder of transformers")
+    read_json(folder / "config.json")
+    for index in folder.glob("*.index.json"):
+        indexed_files(index)
+    for file in folder.glob("*.safetensors"):
+        if empty := [name for name, stored in read_stored(file)[0].items() if not stored.nbytes]:
+            raise FormatError(file, None, emptied(empty))
 
 
 def misshapen(mismatched: Iterable[tuple[str, Iterable[int], Iterable[int]]]) -> list[str]:

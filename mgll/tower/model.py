@@ -46,8 +46,8 @@ PLAIN_VITS = {
     "aimv2_vision_model": PlainViT("rms_norm", 0),
 }
 #: What configurations and models raise for values that make no sense.
-UNBUILDABLE = (TypeError, ValueError, AssertionError, RuntimeError, ImportError, AttributeError, ArithmeticError)
-UNBUILDABLE += (StrictDataclassError,)
+UNBUILDABLE: tuple[type[Exception], ...] = (TypeError, ValueError, AssertionError, RuntimeError, ImportError)
+UNBUILDABLE += (AttributeError, ArithmeticError, StrictDataclassError)
 #: Models that are built without their pooler, a layer with tanh: most checkpoints lack it.
 _WITHOUT_POOLER = ("vit", "deit", "ijepa")
 #: Arguments that a tower file may not give to `timm.create_model`, because they read other files or change what the model returns.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from mgll.formats import FormatError
 from mgll.weights.stored import Stored
 
 #: How numbers lie in bytes, and the bits of their exponent, by dtype; all of these are set in NaN and infinity, nowhere else.
-EXPONENTS = {
+EXPONENTS: dict[str, tuple[np.dtype[Any], int]] = {
     "F64": (np.dtype("<u8"), 0x7FF0_0000_0000_0000),
     "F32": (np.dtype("<u4"), 0x7F80_0000),
     "F16": (np.dtype("<u2"), 0x7C00),
