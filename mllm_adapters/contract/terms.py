@@ -12,7 +12,7 @@ from typing import Literal
 
 from huggingface_hub.errors import StrictDataclassError
 
-from mgll.formats import FormatError, Row
+from mgll.formats import FormatError, Row, one_line
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import Part
 from mllm_adapters.contract.token_policy import TokenPolicy
@@ -20,6 +20,11 @@ from mllm_adapters.contract.token_policy import TokenPolicy
 
 class HostError(ValueError):
     """A checkpoint, tower or setting that does not fit the host; the message says what was found and what to do."""
+
+
+#: What Python, pydantic and transformers raise where a value is missing, of another type, or makes no sense.
+_WRONG_FIELD: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+_WRONG_FIELD += (AssertionError, RuntimeError, ImportError, StrictDataclassError)
 
 
 @contextmanager
@@ -35,20 +40,13 @@ def fields_of(directory: Path) -> Iterator[None]:
         yield
     except (FormatError, HostError):
         raise
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-        StrictDataclassError,
-    ) as error:
-        said = " ".join(str(error).split())[:300]
+    except Exception as error:
+        # the library of tokenizers, which is no Python, raises the bare class
+        if not isinstance(error, _WRONG_FIELD) and type(error) is not Exception:
+            raise
+        said = f"{type(error).__name__}: {one_line(error)[:300]}"
         raise FormatError(
-            directory,
-            None,
-            f"config.json or another of its JSON files lacks a field or has a wrong value ({type(error).__name__}: {said})",
+            directory, None, f"config.json or another of its JSON files lacks a field or has a wrong value ({said})"
         ) from error
 
 

@@ -16,7 +16,7 @@ from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, Source, fields_of
 from mllm_adapters.graft.folder import _check_out, write_files
 from mllm_adapters.graft.source import open_source, take_apart
-from mllm_adapters.graft.validation import check_count
+from mllm_adapters.graft.validation import check_count, check_processor
 from mllm_adapters.graft.weights import write_kept, write_weights
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def graft_tower(
         temporary.mkdir()
         tensors = write_weights(opened, donor, plan, settings, temporary, copy, fitted)
         write_files(opened.source, plan.files, temporary)
+        check_processor(host, temporary, out, plan.features)
         facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
         empty_model(host, out, plan.files["config.json"], read_checkpoint(temporary), plan.tower)
@@ -118,6 +119,7 @@ def convert_host(
         written = write_kept(source, set(), temporary, copy)
         write_index(temporary, written)
         write_files(source, source.files, temporary)
+        check_processor(host, temporary, directory, features)
         write_card(temporary, host.title, [f"converted from: {named or directory}"])
         return _write_record(
             temporary,

@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.weights.model_folder import check_entries
+from mgll.weights.model_folder import check_entries, read_json
 from mllm_adapters.checkpoints.json_files import json_files
 from mllm_adapters.checkpoints.tensors import check_finite, read_checkpoint, sha256_of
 from mllm_adapters.contract.graft_record import GRAFT, Graft, read_graft
+from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.hosts.registry import get_host
 
@@ -59,7 +60,32 @@ def validate(directory: str | os.PathLike[str], verify: bool = False) -> Graft:
     check_finite({name: part for name, part in tensors.items() if name not in changed}, directory, whole=verify)
     with fields_of(directory):
         check_count(record.features, host.placeholders(files))
+    check_processor(host, directory, directory, record.features)
     return record
+
+
+def check_processor(host: Host, directory: Path, named: Path, features: int) -> None:
+    """Let the processor of a directory prepare a black image, and count the image tokens that it really puts in.
+
+    Args:
+        host: the family.
+        directory: where the processor's files lie.
+        named: the directory for messages.
+        features: number of vectors that the language model is given for one image.
+
+    Raises:
+        FormatError: if there is no processor in it that can do that.
+        HostError: if it puts in another number of image tokens.
+    """
+    # here, because Pillow takes a moment to import
+    from PIL import Image
+
+    with fields_of(named):
+        processor, config = host.processor(directory), read_json(directory / "config.json")
+        encoded = processor(images=[Image.new("RGB", (96, 96))], text=[host.prompt("")], return_tensors="pt")
+        token = config.get("image_token_index", config.get("image_token_id"))
+        if token is not None and not host.dynamic:
+            check_count(features, int((encoded["input_ids"] == token).sum()))
 
 
 def check_count(features: int, placeholders: int) -> None:
