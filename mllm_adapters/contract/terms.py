@@ -41,8 +41,9 @@ def fields_of(directory: Path) -> Iterator[None]:
     except (FormatError, HostError):
         raise
     except Exception as error:
-        # the library of tokenizers, which is no Python, raises the bare class
-        if not isinstance(error, _WRONG_FIELD) and type(error) is not Exception:
+        # the library of tokenizers, which is no Python, raises the bare class; transformers an OSError that is none of the machine
+        of_machine = not isinstance(error, OSError) or error.errno is not None
+        if not isinstance(error, _WRONG_FIELD) and type(error) is not Exception and of_machine:
             raise
         said = f"{type(error).__name__}: {one_line(error)[:300]}"
         raise FormatError(

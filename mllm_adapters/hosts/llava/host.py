@@ -23,7 +23,7 @@ from mllm_adapters.contract.tower_spec import (
     hands_class_token_on,
     tower_spec,
 )
-from mllm_adapters.modules.hidden_states import HiddenStatesHost
+from mllm_adapters.modules.hidden_states import HiddenStatesHost, check_reading
 from mllm_adapters.modules.image_processor import image_processor_settings
 
 SYSTEM = (
@@ -130,8 +130,13 @@ class Llava(HiddenStatesHost):
         return int(count) - (processor["vision_feature_select_strategy"] == "default")
 
     def features(self, files: dict[str, Json]) -> int:
-        """Number of tokens that the tower of these files hands on."""
+        """Number of tokens that the tower of these files hands on.
+
+        Raises:
+            HostError: if the tower does not have the hidden state that the connector reads.
+        """
         config = files["config.json"]
+        check_reading(config)
         select = config.get("vision_feature_select_strategy", "default")
         return grid_side(_vision(config)) ** 2 + _class_tokens(config) - (select == "default")
 
