@@ -167,7 +167,7 @@ def _load(folder: str, dropout: float) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except ValueError as error:
         raise ValueError(said_by(error)) from error  # transformers' own fill a screen
-    except (*UNBUILDABLE, LookupError) as error:
+    except UNBUILDABLE as error:
         raise ValueError(f"text encoder {folder!r}: its files make no model ({said_by(error)})") from error
     except OSError as error:
         raise FileNotFoundError(

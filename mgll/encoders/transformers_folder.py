@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
 
 from mgll.formats import FormatError
-from mgll.tower.model import PLAIN_VITS, UNBUILDABLE, build_options, said_by
+from mgll.tower.model import PLAIN_VITS, UNREADABLE, build_options, said_by
 from mgll.weights.finite import emptied
 from mgll.weights.model_folder import indexed_files, read_json
 from mgll.weights.reading import check_values
@@ -33,7 +32,7 @@ def read_transformers(folder: Path) -> PreTrainedModel:
     check_model_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (*UNBUILDABLE, OSError) as error:
+    except UNREADABLE as error:
         raise FormatError(folder, None, f"no configuration that transformers knows: {said_by(error)}") from None
     config = getattr(config, "vision_config", config)
     if config.model_type not in PLAIN_VITS:
@@ -47,7 +46,7 @@ def read_transformers(folder: Path) -> PreTrainedModel:
         model, said = kind.from_pretrained(
             folder, ignore_mismatched_sizes=True, **options, **build_options(config.model_type)
         )
-    except (*UNBUILDABLE, OSError, LookupError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise FormatError(folder, None, f"its weights cannot be read: {said_by(error)}") from None
     left = {name for name in said.pop("unexpected_keys") if not re.fullmatch(_ELSEWHERE, name)}
     wrong = misshapen(said.pop("mismatched_keys"))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -47,7 +48,9 @@ PLAIN_VITS = {
 }
 #: What configurations and models raise for values that make no sense.
 UNBUILDABLE: tuple[type[Exception], ...] = (TypeError, ValueError, AssertionError, RuntimeError, ImportError)
-UNBUILDABLE += (AttributeError, ArithmeticError, StrictDataclassError)
+UNBUILDABLE += (AttributeError, ArithmeticError, LookupError, StrictDataclassError)
+#: What transformers raises besides where files of a model cannot be read.
+UNREADABLE: tuple[type[Exception], ...] = (*UNBUILDABLE, OSError, SafetensorError)
 #: Models that are built without their pooler, a layer with tanh: most checkpoints lack it.
 _WITHOUT_POOLER = ("vit", "deit", "ijepa")
 #: Arguments that a tower file may not give to `timm.create_model`, because they read other files or change what the model returns.

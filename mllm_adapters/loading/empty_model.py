@@ -56,7 +56,7 @@ def empty_model(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-    except (*UNBUILDABLE, LookupError) as error:
+    except UNBUILDABLE as error:
         raise FormatError(
             directory,
             None,

@@ -68,7 +68,7 @@ def shard_hashes(directory: Path) -> dict[str, str]:
 
 def _load_exactly(host: Host, directory: Path, config: Json, dtype: Any, tower: TowerSpec | None, verify: bool) -> Any:
     # here, because torch takes seconds to import
-    from mgll.tower.model import UNBUILDABLE, said_by
+    from mgll.tower.model import UNREADABLE, said_by
     from mllm_adapters.loading.empty_model import check_loaded, empty_model
 
     tensors = read_checkpoint(directory)
@@ -78,7 +78,7 @@ def _load_exactly(host: Host, directory: Path, config: Json, dtype: Any, tower: 
         model, info = model_class(host, tower).from_pretrained(
             directory, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (*UNBUILDABLE, LookupError, OSError) as error:
+    except UNREADABLE as error:
         raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {said_by(error)}") from error
     check_loaded(host, directory, info)
     return model
