@@ -60,6 +60,9 @@ OBJECTIVES: Mapping[str, ObjectiveSettings] = {
     "supcon": ObjectiveSettings(0.0, 0.0, 0.0, 1.0, levels="caption", temperature=0.1),
 }
 
+#: Probability of a flip and strength of colour jitter (the paper's) where no text speaks against them.
+FLIP, COLOUR_JITTER = 0.5, 0.1
+
 
 @dataclass(frozen=True)
 class PretrainSettings:
@@ -99,8 +102,11 @@ class PretrainSettings:
         warmup: share of the steps in which the learning rate rises.
         clip_grad: largest gradient norm; a larger gradient is scaled down to it.
         crop_scale: smallest share of the area that a random crop keeps; 1 switches crops off.
-        flip: probability of a horizontal flip.
-        colour_jitter: brightness, contrast and saturation factors are drawn from 1 plus or minus this.
+        flip: probability of a horizontal flip. None is 0.5, or 0 where texts name sides (`mgll.training.augmentation`), beside
+            which a flip that is asked for is refused.
+        colour_jitter: brightness, contrast and saturation factors are drawn from 1 plus or minus this. None is 0.1, or 0 where
+            texts name colours, beside which more than 0.1 is refused.
+        augment_against_texts: flip and jitter as they are set, whatever texts name.
         seed: seed of weights, order and augmentation.
         workers: processes that decode images; 0 decodes in the training process.
         cache_images: keep the decoded, resized images in memory; works with `workers` 0 only.
@@ -152,8 +158,9 @@ class PretrainSettings:
     warmup: float = 0.1
     clip_grad: float = 1.0
     crop_scale: float = 0.7
-    flip: float = 0.5
-    colour_jitter: float = 0.1
+    flip: float | None = None
+    colour_jitter: float | None = None
+    augment_against_texts: bool = False
     seed: int = 0
     workers: int = 0
     cache_images: bool = True

@@ -44,6 +44,7 @@ class BenchmarkSettings:
         pretraining: manifests and towers whose training images must not be asked about, beside the manifest's own split `train`.
         overlap: what becomes of images of `val` and `test` that were trained on: `refuse` to build, `drop` them, or `keep` them and
             count them on the data card.
+        contradictory: images whose labels contradict each other (Health beside a disease): `drop` and count them, or `keep` them.
     """
 
     manifest: str
@@ -62,6 +63,7 @@ class BenchmarkSettings:
     seed: int = 0
     pretraining: list[str] = field(default_factory=list)
     overlap: Rule = "refuse"
+    contradictory: Literal["drop", "keep"] = "drop"
 
 
 @ends_in_one_line
@@ -82,6 +84,7 @@ def main() -> None:
             out / f"{split}.jsonl",
             split,
             check,
+            settings.contradictory,
             kind=settings.options,
             count=settings.train_count if split == "train" else settings.test_count,
             classes=settings.classes,

@@ -64,6 +64,12 @@ def _main(arguments: list[str] | None = None) -> int:
         default="refuse",
         help="images of val and test that were trained on: refuse to build, leave them out, or keep and count them",
     )
+    build.add_argument(
+        "--contradictory",
+        choices=["drop", "keep"],
+        default="drop",
+        help="images whose labels contradict each other (Health beside a disease): leave them out and count them, or keep them",
+    )
     validate = commands.add_parser("validate", help="check a file of cases, its images, and what the pretraining saw")
     validate.add_argument("file")
     validate.add_argument(
@@ -115,6 +121,7 @@ def _build(options: argparse.Namespace) -> int:
         options.out,
         None if options.split == "all" else options.split,
         OverlapCheck(options.pretraining, options.overlap),
+        options.contradictory,
         kind=options.options,
         count=options.count,
         classes=classes,

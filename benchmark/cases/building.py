@@ -1,10 +1,12 @@
 """From a manifest to cases and their data card: draw the options, check and hash the images asked about, word the questions."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +20,7 @@ from mgll.formats import FormatError
 from mgll.images.files import image_sha256
 from mgll.images.looks import Look, Looks
 from mgll.images.preprocessing import ImageError, open_image
+from mgll.manifest.contradictions import contradictions_of, count_contradictions
 from mgll.manifest.records import Record, Split, read_manifest
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import QUESTIONS
@@ -28,16 +31,18 @@ def build_cases(
     out: str | os.PathLike[str],
     split: Split | None = "test",
     check: OverlapCheck | None = None,
+    contradictory: Literal["drop", "keep"] = "drop",
     **design: Unpack[Design],
 ) -> tuple[list[Case], Drawing]:
     """Draw cases from one split of a manifest (None: all), check and hash their images, write the file and its data card.
 
-    The arguments after `check` are those of `benchmark.options.draw`. The same arguments and images give the same bytes. The card
-    has the file's name with the ending `.md`.
+    The arguments after `contradictory` are those of `benchmark.options.draw`. The same arguments and images give the same bytes.
+    The card has the file's name with the ending `.md`.
 
     Images of `val` and `test` are compared with the manifest's own split `train` and with every pretraining of `check`. By its
     rule those that were trained on are refused (also where `check` is None), dropped before anything is drawn, or kept; header and
-    card count them.
+    card count them. Images whose labels contradict each other (Health beside a disease, two grades) are dropped too and counted,
+    unless `contradictory` keeps them.
 
     Raises:
         OverlapError: if images asked about were trained on and the rule is `refuse`.
@@ -50,11 +55,15 @@ def build_cases(
             raise FormatError(
                 manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
             )
+    counts = count_contradictions(records) if contradictory == "drop" else Counter[str]()
+    if counts:
+        records = [record for record in records if not contradictions_of(record)]
     check = check or OverlapCheck()
     checked, compared = list(records), check.compare(manifest, split, records) if check.rule == "drop" else []
     seen = {image for one in compared for image in one.found}
     records = [record for record in checked if record.image not in seen]
     drawing = draw([record.labels for record in records], sources=[record.source for record in records], **design)
+    drawing = replace(drawing, contradictory=dict(counts.most_common()))
     kind, seed = design.get("kind", "balanced"), design.get("seed", 0)
     asked = [records[index] for index in sorted({drawn.image for drawn in drawing.questions})]
     if check.rule != "drop":
@@ -86,7 +95,7 @@ def build_cases(
         "sources_left_out": dict(drawing.sources_left_out),
         "ambiguous": drawing.ambiguous,
         "overlap": overlap_header(check.rule, len({record.image for record in checked}), compared),
-    }
+    } | ({"contradictory": dict(drawing.contradictory)} if counts else {})
     write_cases(out, cases, **header)
     write_text(Path(out).with_suffix(".md"), data_card(out, cases, header, asked))
     return cases, drawing

@@ -160,4 +160,8 @@ def _making(path: str | os.PathLike[str], header: Mapping[str, object]) -> str:
         lines.append(
             "- left out: " + markdown_text("; ".join(f"{code} ({reason})" for code, reason in left_out.items()))
         )
+    contradictory = header.get("contradictory")
+    if isinstance(contradictory, Mapping):
+        said = "; ".join(f"{pair} ({images} images)" for pair, images in contradictory.items())
+        lines.append("- left out for contradictory labels: " + markdown_text(said))
     return "\n".join([*lines, f"- sha256 of this file of cases: {sha256(path)}", f"- made with: {versions}"])

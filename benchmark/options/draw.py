@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmark.options.counts import ShortageError, assign_images, in_proportion, table14_counts
 from benchmark.options.sets import capped_shares, set_design
-from mgll.vocabulary.diseases import benchmark_classes, diseases, possible_codes
+from mgll.vocabulary.diseases import benchmark_classes, diseases, paper_names, possible_codes
 
 Kind = Literal["balanced", "paper"]
 Classes = Sequence[str] | Literal["present", "table14"] | None
@@ -52,7 +52,7 @@ class Design(TypedDict, total=False):
             class has at least this many images for which no other option can hold.
         clean: no `paper` distractor holds or may hold for the image. False draws from all other names as the paper says, so that
             No AMD can stand beside DR; balanced questions are always clean.
-        names: where `paper` distractors come from: the chosen classes, or all names of the disease table, grades among them.
+        names: where `paper` distractors come from: the chosen classes, or all names that the paper has, grades among them.
         equal: in `balanced`, offer every class equally often instead of by its capped share.
         any_source: in `balanced`, draw over all images at once although their sources are known; recognising a source then pays.
         table14: `paper` questions whose answers have exactly Table 14's counts, or are in its proportions where `count` is
@@ -96,6 +96,7 @@ class Drawing:
         short: class -> images found and needed, where Table 14 wants more than there are.
         sources: source -> its number of questions, where options were drawn within sources.
         sources_left_out: source -> why nothing is asked about its images.
+        contradictory: contradiction (`Health beside Glaucoma`) -> number of images that were left out before drawing.
     """
 
     questions: tuple[Drawn, ...]
@@ -105,12 +106,14 @@ class Drawing:
     short: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
     sources_left_out: Mapping[str, str] = field(default_factory=dict)
+    contradictory: Mapping[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
         """One line for every source or class that is left out or has too few images; empty where there is none."""
         left_out = [
             f"source left out: {source or 'not stated'}: {reason}" for source, reason in self.sources_left_out.items()
         ]
+        left_out += [f"left out: contradictory labels: {pair}: {n} images" for pair, n in self.contradictory.items()]
         left_out += [f"left out: {code}: {reason}" for code, reason in self.left_out.items()]
         return "\n".join(
             [*left_out, *(f"short: {code}: {have} of {need}" for code, (have, need) in self.short.items())]
@@ -169,7 +172,7 @@ def draw(
         if counts.get(code, 0) < minimum
     }
     used = [code for code in classes if code not in left_out]
-    pool = used if kind == "balanced" else list(dict.fromkeys([*classes, *(diseases() if names == "all" else ())]))
+    pool = used if kind == "balanced" else list(dict.fromkeys([*classes, *(paper_names() if names == "all" else ())]))
     if len(pool) < 4 or not used:
         reasons = "; ".join(f"{code}: {reason}" for code, reason in left_out.items()) or "nothing"
         raise ValueError(

@@ -25,7 +25,7 @@ from typing import Literal
 
 from benchmark.cases.floor import Floor, expected_floor
 from benchmark.stats.significance import Estimate, wilson
-from mgll.vocabulary.diseases import TEN_CLASSES, benchmark_classes, diseases
+from mgll.vocabulary.diseases import TEN_CLASSES, benchmark_classes, diseases, paper_names
 
 Tower = Literal["original", "mgll"]
 
@@ -238,7 +238,7 @@ def paper_floor(names: Literal[25, 50] = 25) -> Floor:
     Args:
         names: how many distractors were drawn from: the 25 classes, or all 50 names but the grades of a disease.
     """
-    fifty = [code for code, disease in diseases().items() if disease.cases or not disease.implies]
+    fifty = [code for code in paper_names() if diseases()[code].cases or not diseases()[code].implies]
     return expected_floor(
         {disease.code: disease.cases for disease in benchmark_classes()}, fifty if names == 50 else ()
     )

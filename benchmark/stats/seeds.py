@@ -7,9 +7,11 @@ are crossed with patients here as readers are with cases in studies of diagnosti
     V = V_runs + V_patients - V_both
 
 with V_runs from the scatter of the runs' own numbers, V_patients from the scatter of patients of the numbers averaged over runs,
-and V_both the part of patients within runs that the other two both hold. V is never taken smaller than the larger of the first two.
-The interval is that of Student's t with Satterthwaite's degrees of freedom, which with three runs a side are few: the interval says
-so by its width. With one run on a side V_runs can't be known, and nothing is claimed about the method.
+and V_both the part of patients within runs that the other two both hold. V is never taken smaller than V_runs; for the number of
+one method, whose patients always count, never smaller than V_patients either. The interval is that of Student's t with
+Satterthwaite's degrees of freedom, for a difference no more than those of the runs (of a pooled variance, where both sides have as
+many). With three runs a side they are few: the interval says so by its width. With one run on a side V_runs can't be known, and
+nothing is claimed about the method.
 
 `python -m benchmark.calibrate_claims` simulates how often these intervals err.
 """
@@ -41,7 +43,7 @@ class OverSeeds:
         p: two-sided p of no difference; for a single method NaN.
         between_runs: standard deviation of the number between runs of one method (of a difference: pooled).
         from_runs: part of the variance of `estimate` that comes from the runs.
-        from_patients: part that comes from the patients.
+        from_patients: part that comes from the patients beyond what they add to the runs' scatter.
         degrees: degrees of freedom of the interval.
         runs: number of runs on each side.
     """
@@ -164,11 +166,14 @@ def _assemble(
         for side in influence
         if len(side) > 1
     )
-    variance = max(runs + patients - both, runs, patients)
-    of_runs = _welch(scatter, counts)
-    degrees = _satterthwaite(variance, runs, of_runs, max(groups - 1, 1), patients)
-    half = float(t.ppf(0.975, degrees)) * sqrt(variance) if variance else 0.0
     is_difference = len(counts) == 2
+    beyond = max(patients - both, 0.0)
+    variance = runs + beyond if is_difference else max(runs + beyond, patients)
+    of_runs = _degrees_of_runs(scatter, counts)
+    degrees = _satterthwaite(variance, runs, of_runs, max(groups - 1, 1), patients)
+    if is_difference and runs:
+        degrees = min(degrees, of_runs)
+    half = float(t.ppf(0.975, degrees)) * sqrt(variance) if variance else 0.0
     if not is_difference:
         p = nan
     elif variance:
@@ -177,11 +182,17 @@ def _assemble(
         p = 1.0 if value == 0 else nan
     known = [entry for entry, count in zip(scatter, counts, strict=True) if count > 1]
     between = sqrt(sum(known) / len(known)) if known else nan
-    return OverSeeds(Estimate(value, value - half, value + half), by_run, p, between, runs, patients, degrees, counts)
+    return OverSeeds(Estimate(value, value - half, value + half), by_run, p, between, runs, beyond, degrees, counts)
 
 
-def _welch(scatter: Sequence[float], counts: Sequence[int]) -> float:
-    """Degrees of freedom of the variance between runs; infinite where there is none to estimate."""
+def _degrees_of_runs(scatter: Sequence[float], counts: Sequence[int]) -> float:
+    """Degrees of freedom of the variance between runs; infinite where there is none to estimate.
+
+    Those of a pooled variance where both sides have as many runs, which is then right however unequal the two variances are, up to
+    a little; Welch's where they have not.
+    """
+    if len(set(counts)) == 1 and counts[0] > 1:
+        return float(sum(count - 1 for count in counts))
     parts = [(variance / count, count - 1) for variance, count in zip(scatter, counts, strict=True) if count > 1]
     total = sum(part for part, _ in parts)
     if not parts:

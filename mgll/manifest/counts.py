@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mgll.manifest.contradictions import contradictions_of
 from mgll.manifest.records import Record, Split
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Counts:
         multi_label: number of images with more than one class.
         unlabelled: number of images without any class.
         textless: number of images without any text.
+        contradictions: number of images by what contradicts what (`Health beside Glaucoma`).
     """
 
     images: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -45,6 +47,7 @@ class Counts:
     multi_label: int = 0
     unlabelled: int = 0
     textless: int = 0
+    contradictions: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
@@ -68,6 +71,7 @@ def count(records: Iterable[Record]) -> Counts:
         counts.multi_label += len(record.labels) > 1
         counts.unlabelled += not record.labels
         counts.textless += not any(record.texts.values())
+        counts.contradictions.update(contradictions_of(record))
     return counts
 
 
@@ -78,7 +82,14 @@ def print_counts(counts: Counts, console: "Console", most: int = 15) -> None:
         f" {_share(counts.multi_label, counts.total)} with several classes, {_share(counts.unlabelled, counts.total)} with"
         f" none, {_share(counts.textless, counts.total)} without any text"
     )
-    for table in (_by_split(counts), _by_source(counts), _by_level(counts), *_by_text(counts, most), _by_class(counts)):
+    for table in (
+        _by_split(counts),
+        _by_source(counts),
+        _by_level(counts),
+        *_by_text(counts, most),
+        _by_class(counts),
+        _by_contradiction(counts),
+    ):
         if table.row_count:
             console.print(table)
 
@@ -137,6 +148,13 @@ def _by_class(counts: Counts) -> "Table":
         totals[label] += images
     for label, images in totals.most_common():
         table.add_row(label, f"{images:,}", *(f"{counts.labels[label, split]:,}" for split in SPLITS))
+    return table
+
+
+def _by_contradiction(counts: Counts) -> "Table":
+    table = _table("contradictory labels, left out of questions", "images")
+    for pair, images in counts.contradictions.most_common():
+        table.add_row(pair, f"{images:,}")
     return table
 
 

@@ -2,15 +2,21 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mgll.manifest.records import Record, Split
+from mgll.readers.cells import is_bare_value, is_missing, is_positive
+from mgll.readers.labels import LabelReader, add_vocabulary_argument, bare_value, separator_of
 from mgll.readers.splits import NAMES, SHARES, parse_shares, split_of_group
-from mgll.vocabulary.diseases import synonyms
+from mgll.readers.vocabularies import Vocabulary, read_vocabulary
 
 #: Column -> cell. A cell of a table is one string, a field of a JSON file may hold several.
 Row = Mapping[str, str | Sequence[str]]
+#: Stands for the class codes where a level is named.
+LABELS = "labels"
+#: A longer cell is a sentence, not labels.
+_LONGEST_LABEL = 200
 
 
 @dataclass(frozen=True)
@@ -19,9 +25,10 @@ class Columns:
 
     Attributes:
         levels: granularity -> columns that hold its texts.
+        one_hot: granularity (or `labels`) -> columns of 1 and 0 that are read by their names; () are all that the vocabulary names.
         group: column of the patient or eye; None makes each image its own group.
         split: column of the split; None splits by group.
-        labels: column of class names, mapped by the synonyms of `mgll.vocabulary`.
+        labels: column of class names.
         source_column: column of the data set's name; None takes `source` for all.
         source: name of the data set.
         licence: licence of the images.
@@ -29,9 +36,12 @@ class Columns:
         seed: seed of the split by group.
         separators: level (or `labels`) -> what separates several texts in one cell; a level without a separator has one text per
             cell.
+        vocabulary: what the data set means by its labels; its words replace cells, and its classes are the image's.
+        uncertain_is_positive: read -1 in a one-hot column as 1; otherwise it is left out, as 0 is.
     """
 
     levels: Mapping[str, tuple[str, ...]]
+    one_hot: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     group: str | None = None
     split: str | None = None
     labels: str | None = None
@@ -41,31 +51,51 @@ class Columns:
     shares: tuple[float, float, float] = SHARES
     seed: int = 0
     separators: Mapping[str, str] = field(default_factory=dict)
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    uncertain_is_positive: bool = False
 
     @property
     def names(self) -> list[str]:
         """Names of all columns that are read."""
         single = (self.group, self.split, self.labels, self.source_column)
-        return [*(name for name in single if name), *(name for columns in self.levels.values() for name in columns)]
+        chosen = (*self.levels.values(), *self.one_hot.values())
+        return [*(name for name in single if name), *(name for columns in chosen for name in columns)]
 
-    def record(self, row: Row, image: str, notes: Counter[str]) -> Record:
-        """The record of an image; labels that no synonym covers are counted in `notes`.
+    def record(self, row: Row, image: str, met: LabelReader, notes: Counter[str], name: str | None = None) -> Record:
+        """The record of an image; its labels are counted in `met`, and what was guessed or left out in `notes`.
+
+        An image whose group is missing is a group of its own: unknown patients are not one patient. That group is
+        called `name`, which must not depend on where the data set lies, as the split follows from it; None takes `image`.
 
         Raises:
-            ValueError: for an unknown split, or a row without its group.
+            ValueError: for an unknown split, a bare value where words are needed, or a one-hot column that holds something else.
         """
-        group = _single(row, self.group) if self.group else image
-        if not group:
-            raise ValueError(
-                f"field {self.group}: the group is empty; images of unknown patients can't be split safely"
-            )
+        alone = name or image
+        group = _single(row, self.group) if self.group else alone
+        if is_missing(group):
+            group = alone
+            notes[f"{self.group} is missing: a group of its own, though some may show one patient"] += 1
+        labels = LabelReader(self.vocabulary)
+        texts: dict[str, dict[str, None]] = {}
+        codes: dict[str, None] = {}
+        for level in dict.fromkeys([*self.levels, *self.one_hot]):
+            own = [*self._written(row, level, labels, notes), *self._one_hot(row, level, labels, notes)]
+            for words, meant in own:
+                codes |= dict.fromkeys(meant)
+                if level != LABELS:
+                    texts.setdefault(level, {}).update(dict.fromkeys(words))
+        if self.labels:
+            for name in self._parts(row[self.labels], LABELS):
+                codes |= dict.fromkeys(labels.codes(name, self.labels))
+        met.add_image(labels)
+        source = _single(row, self.source_column) if self.source_column else self.source
         return Record(
             image=image,
             split=self._split(row, group),
             group=group,
-            texts={level: texts for level in self.levels if (texts := self._texts(row, level))},
-            labels=self._labels(row, notes),
-            source=_single(row, self.source_column) if self.source_column else self.source,
+            texts={level: tuple(own) for level, own in texts.items() if own},
+            labels=tuple(codes),
+            source="" if is_missing(source) else source,
             licence=self.licence,
         )
 
@@ -77,17 +107,62 @@ class Columns:
             raise ValueError(f"field {self.split}: expected one of {', '.join(NAMES)}, found {name!r}")
         return NAMES[name.lower()]
 
-    def _texts(self, row: Row, level: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(text for column in self.levels[level] for text in self._parts(row[column], level)))
+    def _written(
+        self, row: Row, level: str, labels: LabelReader, notes: Counter[str]
+    ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Words and class codes of the cells of a level: those of the vocabulary, else the cell as it stands and no class."""
+        for column in self.levels.get(level, ()):
+            for part in self._parts(row[column], level):
+                if meaning := labels.meaning(part, column):
+                    yield meaning.words, meaning.codes
+                elif is_missing(part):
+                    notes[f"{column} is {part!r}: read as missing"] += 1
+                elif is_bare_value(part):
+                    raise ValueError(bare_value(part, column))
+                else:
+                    if labels.vocabulary:
+                        notes[f"a text of {column} that no vocabulary has is kept as written"] += 1
+                    if separator := separator_of(part) if len(part) <= _LONGEST_LABEL else None:
+                        notes[
+                            f"a text of {column} looks like several; --separator '{level}={separator}' parts them"
+                        ] += 1
+                    yield (part,), ()
 
-    def _labels(self, row: Row, notes: Counter[str]) -> tuple[str, ...]:
-        codes: dict[str, None] = {}
-        for name in self._parts(row[self.labels], "labels") if self.labels else ():
-            if code := synonyms().get(name.lower()):
-                codes[code] = None
+    def _one_hot(
+        self, row: Row, level: str, labels: LabelReader, notes: Counter[str]
+    ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Words and class codes of the columns that hold 1: those of the vocabulary, else the column's name."""
+        if level not in self.one_hot:
+            return
+        columns = self.one_hot[level] or [name for name in row if labels.vocabulary.names_column(name)]
+        if not columns:
+            raise ValueError(f"--one-hot {level}: no --vocabulary names any of the columns {', '.join(row)}")
+        for column in columns:
+            cell = _single(row, column)
+            if meaning := labels.vocabulary.meaning(cell, column) if not is_missing(cell) else None:
+                labels.meaning(cell, column)
+                yield meaning.words, meaning.codes
+                continue
+            if not self._is_positive(column, cell, notes):
+                continue
+            if meaning := labels.meaning(column):
+                yield meaning.words, meaning.codes
             else:
-                notes[f"no class for label {name!r}"] += 1
-        return tuple(codes)
+                yield (column,), labels.codes(column) if level == LABELS else ()
+
+    def _is_positive(self, column: str, cell: str, notes: Counter[str]) -> bool:
+        if is_missing(cell):
+            notes[f"{column} is blank: read as not stated"] += 1
+            return False
+        try:
+            positive = is_positive(cell)
+        except ValueError as error:
+            raise ValueError(f"field {column}: {error}; --one-hot is for columns of 1 and 0") from None
+        if positive is None:
+            done = "read as positive" if self.uncertain_is_positive else "left out"
+            notes[f"{column} is -1 (uncertain): {done}"] += 1
+            return self.uncertain_is_positive
+        return positive
 
     def _parts(self, cell: str | Sequence[str], level: str) -> list[str]:
         cells = [cell] if isinstance(cell, str) else cell
@@ -113,9 +188,21 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LEVEL=COLUMN,...",
         help="a granularity and its columns; repeat it",
     )
+    add(
+        "--one-hot",
+        action="append",
+        nargs="?",
+        const="",
+        default=[],
+        metavar="LEVEL[=COLUMN,...]",
+        help="columns of 1, 0, -1 (uncertain) or nothing, read by their names; LEVEL=COLUMN,... names them, LEVEL alone takes"
+        " those of --level LEVEL, else all that --vocabulary names; without LEVEL: of every --level. LEVEL may be labels: classes",
+    )
+    add("--uncertain", default="leave-out", choices=["leave-out", "positive"], help="one-hot cells of value -1")
+    add_vocabulary_argument(parser)
     add("--group", metavar="COLUMN", help="patient or eye; without it every image is its own group")
     add("--split", metavar="COLUMN", help="train, val or test; without it images are split by group")
-    add("--labels", metavar="COLUMN", help="class names, mapped by the synonyms of mgll/vocabulary/diseases.csv")
+    add("--labels", metavar="COLUMN", help="class names, read by --vocabulary, else by mgll/vocabulary/diseases.csv")
     add(
         "--separator",
         action="append",
@@ -134,17 +221,19 @@ def chosen_columns(options: argparse.Namespace) -> Columns:
     """The columns that the flags name.
 
     Raises:
-        ValueError: for a flag that is not of the form NAME=VALUE, or a separator for a level that is not chosen.
+        FormatError: for a vocabulary that is missing or wrong.
+        ValueError: for a flag that is not of the form NAME=VALUE, a separator for a level that is not chosen, or one-hot columns
+            that nothing names.
     """
-    levels = {
-        level: tuple(column.strip() for column in columns.split(",") if column.strip())
-        for level, columns in map(_pair, options.level)
-    }
+    levels = _by_level(map(_pair, options.level))
+    vocabulary = read_vocabulary(options.vocabulary)
+    one_hot = _one_hot_columns(options.one_hot, levels, vocabulary)
     separators = dict(map(_pair, options.separator))
-    if unknown := sorted(separators.keys() - levels.keys() - {"labels"}):
+    if unknown := sorted(separators.keys() - levels.keys() - one_hot.keys() - {LABELS}):
         raise ValueError(f"--separator for {', '.join(unknown)}: no such --level")
     return Columns(
         levels=levels,
+        one_hot=one_hot,
         group=options.group,
         split=options.split,
         labels=options.labels,
@@ -154,7 +243,30 @@ def chosen_columns(options: argparse.Namespace) -> Columns:
         shares=options.shares,
         seed=options.seed,
         separators=separators,
+        vocabulary=vocabulary,
+        uncertain_is_positive=options.uncertain == "positive",
     )
+
+
+def _one_hot_columns(
+    choices: Sequence[str], levels: dict[str, tuple[str, ...]], vocabulary: Vocabulary
+) -> dict[str, tuple[str, ...]]:
+    """One-hot columns by level; those that --level named are taken out of `levels`."""
+    if "" in choices and not levels:
+        raise ValueError("--one-hot: no --level whose columns it is about; name both, as --one-hot disease=DR,AMD")
+    named = [choice for choice in choices if choice] + (list(levels) if "" in choices else [])
+    one_hot = _by_level(_pair(choice) for choice in named if "=" in choice)
+    for level in (choice.strip() for choice in named if "=" not in choice):
+        if level not in levels and not vocabulary:
+            raise ValueError(
+                f"--one-hot {level}: no such --level; name the columns (--one-hot disease={level}) or a --vocabulary that does"
+            )
+        one_hot[level] = levels.pop(level, ())
+    return one_hot
+
+
+def _by_level(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    return {level: tuple(column.strip() for column in columns.split(",") if column.strip()) for level, columns in pairs}
 
 
 def _pair(choice: str) -> tuple[str, str]:

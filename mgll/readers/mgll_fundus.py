@@ -18,8 +18,10 @@ from typing import Any
 
 from mgll.formats import FormatError
 from mgll.manifest.records import Record, Split
+from mgll.readers.cells import is_bare_value, is_missing
+from mgll.readers.labels import LabelReader, add_vocabulary_argument
+from mgll.readers.vocabularies import Vocabulary, read_vocabulary
 from mgll.readers.writing import Found, write_found
-from mgll.vocabulary.diseases import synonyms
 from mgll.vocabulary.label_texts import DISEASE, EXPLANATION, MODALITY, SERIES, STUDY
 
 #: Granularity -> keys of an entry, coarse to fine. In lists with a single level the key `Disease` is called `Keyword`.
@@ -31,10 +33,11 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
     EXPLANATION: ("Description",),
 }
 LISTS: tuple[tuple[Split, str], ...] = (("train", "_train.txt"), ("val", "_val.txt"), ("test", "_test.txt"))
-NO_CLASS = {"abnormal", "normal"}
 
 
-def read_mgll_fundus(folder: str | os.PathLike[str], name: str, prompt: str = "") -> Found:
+def read_mgll_fundus(
+    folder: str | os.PathLike[str], name: str, prompt: str = "", vocabulary: Vocabulary | None = None
+) -> Found:
     """Records of the lists called `name`, and notes (reason -> number of images).
 
     The files name no patients, so each image is a group of its own. A disease text "Abnormal, Cataract, Myopia" becomes three
@@ -44,9 +47,11 @@ def read_mgll_fundus(folder: str | os.PathLike[str], name: str, prompt: str = ""
         folder: the data set's folder.
         name: name of the lists, such as `2level_multi_disease_list`.
         prompt: text to put before every disease text, as the authors do with "This is a fundus image of ".
+        vocabulary: what the disease texts mean as classes, where the disease table's names don't say it.
 
     Raises:
         FormatError: if there is no such list, or an entry is not of this layout.
+        ValueError: for disease texts that only a vocabulary can decide.
     """
     folder = Path(folder)
     lists = [(split, folder / f"{name}{ending}") for split, ending in LISTS if (folder / f"{name}{ending}").is_file()]
@@ -55,14 +60,16 @@ def read_mgll_fundus(folder: str | os.PathLike[str], name: str, prompt: str = ""
         raise FormatError(folder / f"{name}_train.txt", None, f"no such list; the folder has {known or 'none'}")
     records: dict[str, Record] = {}
     notes: Counter[str] = Counter()
+    labels = LabelReader(vocabulary or Vocabulary())
     for split, path in lists:
         for number, line in enumerate(_text(path).splitlines(), start=1):
             for file, entry in _entries(path, number, folder, line):
-                record = _record(folder, split, file, entry, prompt, notes)
+                record = _record(folder, split, file, entry, prompt, labels, notes)
                 first = records.setdefault(record.image, record)
                 if first is not record:
                     notes[f"named again in {path.name}; the first entry is kept, in split {first.split}"] += 1
-    return list(records.values()), notes
+    labels.refuse_ambiguous()
+    return list(records.values()), notes + labels.notes()
 
 
 def _text(path: Path) -> str:
@@ -91,34 +98,42 @@ def _entries(path: Path, number: int, folder: Path, line: str) -> Iterator[tuple
         yield file, entry
 
 
-def _record(folder: Path, split: Split, file: Path, entry: dict[str, Any], prompt: str, notes: Counter[str]) -> Record:
+def _record(
+    folder: Path,
+    split: Split,
+    file: Path,
+    entry: dict[str, Any],
+    prompt: str,
+    met: LabelReader,
+    notes: Counter[str],
+) -> Record:
     texts: dict[str, tuple[str, ...]] = {}
     for level, keys in LEVELS.items():
-        own = dict.fromkeys(part for key in keys for part in _parts(file, entry, key, split_commas=level == DISEASE))
+        own = dict.fromkeys(part for key in keys for part in _parts(file, entry, key, level == DISEASE, notes))
         if own:
             texts[level] = tuple(own)
     if not texts:
         notes["kept without any text"] += 1
-    labels: dict[str, None] = {}
-    for name in texts.get(DISEASE, ()):
-        if code := synonyms().get(name.lower()):
-            labels[code] = None
-        elif name.lower() not in NO_CLASS:
-            notes[f"no class for disease {name!r}"] += 1
+    labels = LabelReader(met.vocabulary)
+    named = [name for name in texts.get(DISEASE, ()) if name.lower() != "abnormal"]
+    codes = tuple(dict.fromkeys(code for name in named for code in labels.codes(name)))
+    met.add_image(labels)
     if prompt and DISEASE in texts:
         texts[DISEASE] = tuple(prompt + name for name in texts[DISEASE])
     image, source = _image(folder, file, entry["ImageID"], fundus="modality" not in entry)
-    return Record(
-        image=str(image), split=split, group=entry["ImageID"], texts=texts, labels=tuple(labels), source=source
-    )
+    return Record(image=str(image), split=split, group=entry["ImageID"], texts=texts, labels=codes, source=source)
 
 
-def _parts(file: Path, entry: dict[str, Any], key: str, split_commas: bool) -> list[str]:
+def _parts(file: Path, entry: dict[str, Any], key: str, split_commas: bool, notes: Counter[str]) -> list[str]:
     texts = entry.get(key, [])
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise FormatError(file, None, f"field {key} of {entry['ImageID']!r}: expected a text, found {texts!r:.80}")
-    return [part.strip() for text in texts for part in (text.split(",") if split_commas else [text]) if part.strip()]
+    parts = [part.strip() for text in texts for part in (text.split(",") if split_commas else [text])]
+    for part in parts:
+        if part and (is_missing(part) or is_bare_value(part)):
+            notes[f"{key} is {part!r}: no words, left out"] += 1
+    return [part for part in parts if not is_missing(part) and not is_bare_value(part)]
 
 
 def _image(folder: Path, file: Path, image: str, fundus: bool) -> tuple[Path, str]:
@@ -138,10 +153,13 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", default="2level_multi_disease_list", help="name of the lists (default: %(default)s)")
     parser.add_argument("--prompt", default="", help='put before disease texts, such as "This is a fundus image of "')
     parser.add_argument("--out", required=True, help="manifest to write")
+    add_vocabulary_argument(parser)
     options = parser.parse_args(arguments)
-    return write_found(
-        options.out, lambda: read_mgll_fundus(options.folder, options.list, options.prompt), made_from=options.folder
-    )
+
+    def read() -> Found:
+        return read_mgll_fundus(options.folder, options.list, options.prompt, read_vocabulary(options.vocabulary))
+
+    return write_found(options.out, read, made_from=options.folder)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from mgll.files import atomic_path, write_text
 from mgll.images.files import ImageError
 from mgll.manifest.records import Record
+from mgll.readers.cells import is_missing
 from mgll.readers.dicom_pixels import grey_pixels
 from mgll.readers.splits import SHARES, parse_shares, split_of_group
 from mgll.readers.writing import Found, write_found
@@ -142,7 +143,7 @@ def _unfit(header: "Dataset") -> str | None:
     """The reason why a DICOM file is left out, judged by its header without the pixels; None if it is fit."""
     if header.get("Modality") not in MODALITIES:
         return f"modality {header.get('Modality') or 'missing'}, not {' or '.join(MODALITIES)}"
-    if not str(header.get("PatientID") or "").strip():
+    if is_missing(str(header.get("PatientID") or "")):
         return "no PatientID, so the patient might be in two splits"
     if not header.get("SOPInstanceUID"):
         return "no SOPInstanceUID"

@@ -2,8 +2,8 @@
 
 The folder is laid out as PhysioNet gives it: `mimic-cxr-2.0.0-chexpert.csv`, `-split.csv` (and `-metadata.csv` for `--views`),
 gzipped or not, `files/p10/p10000032/s50414267/DICOM_ID.jpg`, and the reports `files/p10/p10000032/s50414267.txt`, which may lie
-in a folder of their own. Two levels (Table 12): `disease` names the positive labels, `report` holds findings and impression as
-two texts.
+in a folder of their own. Two levels (Table 12): `disease` names the positive labels, `report` holds findings, impression and
+addendum as texts. The names of the labels are those of the vocabulary `mimic`.
 
     python -m mgll.readers.mimic_cxr FOLDER --reports REPORTS_FOLDER --out manifest.jsonl
 """
@@ -11,14 +11,16 @@ two texts.
 import argparse
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
-from mgll.readers.report_sections import findings_and_impression
+from mgll.readers.labels import LabelReader, add_vocabulary_argument
+from mgll.readers.report_sections import findings_and_impression, guessed_findings, report_parts
 from mgll.readers.splits import NAMES
 from mgll.readers.tables import read_table
+from mgll.readers.vocabularies import Vocabulary, read_vocabulary
 from mgll.readers.writing import Found, write_found
 from mgll.vocabulary.label_texts import DISEASE, REPORT
 
@@ -33,6 +35,7 @@ def read_mimic_cxr(
     labeller: str = "chexpert",
     uncertain_is_positive: bool = False,
     views: Collection[str] = (),
+    vocabulary: Vocabulary | None = None,
 ) -> Found:
     """Records of all images of the official split, with one group per subject, and notes (reason -> number of images).
 
@@ -43,14 +46,15 @@ def read_mimic_cxr(
         uncertain_is_positive: also name the uncertain labels (value -1). Otherwise they are left out, as labels that are 0 or blank
             always are.
         views: keep only these values of `ViewPosition`, such as PA and AP; empty keeps all.
+        vocabulary: words for the labels; None takes the vocabulary `mimic`, which has their own.
 
     Raises:
         FormatError: for a table that is missing or wrong.
     """
     folder, notes = Path(folder), Counter[str]()
-    labels = _labels(_table(folder, labeller), uncertain_is_positive)
+    labels, met = _labels(_table(folder, labeller)), LabelReader(vocabulary or read_vocabulary(["mimic"]))
     kept = _images_of_views(_table(folder, "metadata"), views) if views else None
-    texts: dict[Study, dict[str, tuple[str, ...]]] = {}
+    written: dict[Study, tuple[tuple[str, ...], bool]] = {}
     records = []
     split_table = _table(folder, "split")
     for number, row in read_table(split_table, {"dicom_id", "study_id", "subject_id", "split"}):
@@ -60,21 +64,26 @@ def read_mimic_cxr(
             notes["of another view"] += 1
             continue
         study = row["subject_id"], row["study_id"]
-        if study not in texts:
-            texts[study] = _texts(labels.get(study), _study_folder(Path(reports or folder), study).with_suffix(".txt"))
-        for level in {DISEASE, REPORT} - texts[study].keys():
+        if study not in written:
+            written[study] = _sections(_study_folder(Path(reports or folder), study).with_suffix(".txt"))
+        sections, guessed = written[study]
+        if guessed:
+            notes["no heading begins the findings: the last paragraph without one is taken"] += 1
+        named = _named(labels.get(study, {}), uncertain_is_positive, met, notes)
+        texts = {level: own for level, own in ((DISEASE, named), (REPORT, sections)) if own}
+        for level in {DISEASE, REPORT} - texts.keys():
             notes[f"kept without a text at level {level}"] += 1
         records.append(
             Record(
                 image=str(_study_folder(folder, study) / f"{row['dicom_id']}.jpg"),
                 split=NAMES[row["split"].lower()],
                 group=row["subject_id"],
-                texts=texts[study],
+                texts=texts,
                 source="MIMIC-CXR",
                 licence="PhysioNet Credentialed Health Data License 1.5.0",
             )
         )
-    return records, notes
+    return records, notes + met.notes()
 
 
 def _table(folder: Path, kind: str) -> Path:
@@ -84,16 +93,15 @@ def _table(folder: Path, kind: str) -> Path:
     return found[0]
 
 
-def _labels(table: Path, uncertain_is_positive: bool) -> dict[Study, tuple[str, ...]]:
-    """Names of the positive labels of every study."""
-    labels: dict[Study, tuple[str, ...]] = {}
+def _labels(table: Path) -> dict[Study, dict[str, bool | None]]:
+    """The labels of every study that are 1 (True) or -1 (None)."""
+    labels: dict[Study, dict[str, bool | None]] = {}
     for number, row in read_table(table, IDS):
         for name, value in row.items():
             if name not in IDS and value not in VALUES:
                 raise FormatError(table, number, f"field {name}: expected 1, 0, -1 or nothing, found {value!r}")
-        named = (True, None) if uncertain_is_positive else (True,)
-        positive = tuple(name for name, value in row.items() if name not in IDS and VALUES[value] in named)
-        labels[row["subject_id"], row["study_id"]] = positive
+        values = {name: VALUES[value] for name, value in row.items() if name not in IDS}
+        labels[row["subject_id"], row["study_id"]] = {n: value for n, value in values.items() if value is not False}
     return labels
 
 
@@ -108,13 +116,27 @@ def _study_folder(folder: Path, study: Study) -> Path:
     return folder / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{number}"
 
 
-def _texts(labels: tuple[str, ...] | None, report: Path) -> dict[str, tuple[str, ...]]:
-    texts = {DISEASE: labels} if labels else {}
-    if report.is_file():
-        sections = findings_and_impression(report.read_text(encoding="utf-8", errors="replace"))
-        if sections:
-            texts[REPORT] = sections
-    return texts
+def _named(
+    labels: Mapping[str, bool | None], uncertain_is_positive: bool, met: LabelReader, notes: Counter[str]
+) -> tuple[str, ...]:
+    """Words for the labels of an image that count as positive."""
+    words: dict[str, None] = {}
+    for name, value in labels.items():
+        if value is None:
+            done = "read as positive" if uncertain_is_positive else "left out"
+            notes[f"{name} is -1 (uncertain): {done}"] += 1
+        if value or uncertain_is_positive:
+            meaning = met.meaning(name)
+            words |= dict.fromkeys(meaning.words if meaning else (name,))
+    return tuple(words)
+
+
+def _sections(report: Path) -> tuple[tuple[str, ...], bool]:
+    """The texts of a report, none where there is no report, and whether its findings had to be guessed."""
+    if not report.is_file():
+        return (), False
+    written = report.read_text(encoding="utf-8", errors="replace")
+    return findings_and_impression(written), bool(guessed_findings(written, report_parts(written)))
 
 
 def _main(arguments: list[str] | None = None) -> int:
@@ -127,12 +149,14 @@ def _main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--views", default="", help="keep only these view positions, such as PA,AP")
     parser.add_argument("--out", required=True, help="manifest to write")
+    add_vocabulary_argument(parser)
     options = parser.parse_args(arguments)
 
     def read() -> Found:
         views = [view for view in options.views.split(",") if view]
         uncertain = options.uncertain == "positive"
-        return read_mimic_cxr(options.folder, options.reports, options.labeller, uncertain, views)
+        vocabulary = read_vocabulary(options.vocabulary or ["mimic"])
+        return read_mimic_cxr(options.folder, options.reports, options.labeller, uncertain, views, vocabulary)
 
     return write_found(options.out, read, made_from=options.folder)
 

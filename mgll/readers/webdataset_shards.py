@@ -9,6 +9,7 @@ is a row whose fields the flags choose (those of nested objects are `outer.inner
 
 import argparse
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.manifest.shards import Sample, read_shard
 from mgll.readers.columns import Columns, add_column_arguments, chosen_columns
+from mgll.readers.labels import LabelReader
 from mgll.readers.writing import Found, write_found
 
 
@@ -30,10 +32,14 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
 
     Raises:
         FormatError: naming the shard and the sample that is wrong, or the chosen field that no sample has.
+        ValueError: for labels that only a vocabulary can decide.
     """
     records: list[Record] = []
     notes: Counter[str] = Counter()
     seen: set[str] = set()
+    labels = LabelReader()
+    if twice := [shard for shard, count in Counter(map(os.path.realpath, shards)).items() if count > 1]:
+        raise FormatError(twice[0], None, "this shard is named twice; its images would be in the manifest twice")
     for shard in shards:
         for sample in read_shard(shard):
             notes.update(f"ignored {Path(name).suffix or name} file in its sample" for name in sample.ignored)
@@ -41,15 +47,27 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
                 notes["left out: a sample without an image"] += 1
                 continue
             try:
-                records.append(_record(sample, str(sample.image), columns, seen, notes))
+                own = (
+                    f"{Path(shard).name}/{sample.key}"  # the same wherever the shard lies and however its path is typed
+                )
+                records.append(_record(sample, str(sample.image), own, columns, seen, labels, notes))
             except ValueError as error:
                 raise FormatError(shard, None, f"sample {sample.key}: {error}") from None
     if columns and records and (unknown := sorted(set(columns.names) - seen)):
         raise FormatError(shards[0], None, f"no sample has {', '.join(unknown)}; they have {', '.join(sorted(seen))}")
-    return records, notes
+    labels.refuse_ambiguous()
+    return records, notes + labels.notes()
 
 
-def _record(sample: Sample, image: str, columns: Columns | None, seen: set[str], notes: Counter[str]) -> Record:
+def _record(
+    sample: Sample,
+    image: str,
+    name: str,
+    columns: Columns | None,
+    seen: set[str],
+    labels: LabelReader,
+    notes: Counter[str],
+) -> Record:
     if columns is None:
         record = Record.model_validate_json(sample.texts.get(".json", b"{}"))
         return record.model_copy(update={"image": image})
@@ -59,7 +77,7 @@ def _record(sample: Sample, image: str, columns: Columns | None, seen: set[str],
     if ".json" in sample.texts:
         row |= _flat(json.loads(sample.texts[".json"]))
     seen.update(row)
-    return columns.record(row, image, notes)
+    return columns.record(row, image, labels, notes, name)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str | list[str]]:
@@ -85,7 +103,7 @@ def _main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def read() -> Found:
-        return read_webdataset(options.shards, chosen_columns(options) if options.level else None)
+        return read_webdataset(options.shards, chosen_columns(options) if options.level or options.one_hot else None)
 
     return write_found(options.out, read)
 

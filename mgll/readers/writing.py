@@ -1,23 +1,29 @@
-"""The last step of every reader: the manifest is checked and written, and what was left out is reported."""
+"""The last step of every reader: the manifest is checked and written, and what was left out or contradicts itself is reported."""
 
+import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mgll.files import write_text
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
+from mgll.manifest.contradictions import contradictions_of, count_contradictions
 from mgll.manifest.records import Record, stored_under, write_manifest
 
 #: What a reader returns: records, and notes that say for each reason how many images were left out or changed.
 Found = tuple[Sequence[Record], Counter[str]]
+#: So many images of one patient surprise nobody.
+_FEW_IMAGES = 20
 
 
 def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header: object) -> int:
     """Read a data set, write its manifest and print what happened; returns the exit code for the reader's command.
 
     Images that do not exist are left out and counted. Images under the manifest's folder get relative paths, so that the
-    folder can be moved.
+    folder can be moved. Images whose labels contradict each other stay, are counted, and are listed beside the manifest.
     """
     try:
         records, notes = read()
@@ -33,11 +39,39 @@ def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header
         print(error)
         return 1
     folder = Path(out).absolute().parent
-    write_manifest(out, (stored_under(record, folder) for record in records), **header)
+    stored = [stored_under(record, folder) for record in records]
+    write_manifest(out, stored, **header)
     print(f"{out}: {len(records)} images of {len({record.patient for record in records})} groups")
     if notes:
         print(_told(notes))
+    _name_large_group(records)
+    _list_contradictions(Path(out), stored)
     return 0
+
+
+def _name_large_group(records: Sequence[Record]) -> None:
+    """Name a group that holds so many of the images that it may stand for all unknown patients."""
+    (_, group), images = Counter(record.patient for record in records).most_common(1)[0]
+    if images > max(_FEW_IMAGES, len(records) / 4):
+        print(
+            f"group {group!r} holds {images} of {len(records)} images; if it stands for unknown patients, leave these cells empty"
+        )
+
+
+def _list_contradictions(out: Path, records: Sequence[Record]) -> None:
+    """Count the images whose labels contradict each other, and list them in a CSV file beside the manifest."""
+    path = out.with_name(f"{out.stem}.contradictions.csv")
+    found = {record.image: pairs for record in records if (pairs := contradictions_of(record))}
+    if not found:
+        path.unlink(missing_ok=True)  # an earlier manifest's
+        return
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(
+        [("image", "contradiction"), *((image, "; ".join(pairs)) for image, pairs in found.items())]
+    )
+    write_text(path, table.getvalue())
+    counts = ", ".join(f"{pair} {images}" for pair, images in count_contradictions(records).most_common())
+    print(f"contradictory labels: {len(found)} images ({counts}); {path} lists them, and questions leave them out")
 
 
 def _told(notes: Counter[str]) -> str:

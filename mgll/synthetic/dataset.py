@@ -139,7 +139,7 @@ def _draw(eye: Plan, folder: Path, size: int) -> Record:
         image=f"{folder.name}/{eye.name}.jpg",
         split=eye.split,
         group=eye.person,
-        texts=describe_labels(eye.labels),
+        texts=describe_labels(eye.labels, complete=True),
         labels=eye.labels,
         source="synthetic",
         licence="Apache-2.0",

@@ -27,6 +27,7 @@ from mgll.run_folder import claim_folder, locked
 from mgll.settings import PretrainSettings
 from mgll.tower.file import save_tower
 from mgll.tower.seen import read_seen, rows_of, save_seen, seen_path
+from mgll.training.augmentation import settle_augmentation
 from mgll.training.checkpoint import checkpoint_state, load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.damaged_images import write_damaged
 from mgll.training.data import Augmentation, TrainingImages, epoch_order_by_shards, shards_of, text_levels
@@ -85,8 +86,8 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         BadImagesError: when more than `max_bad_share` of the training images are damaged; `damaged_images.txt` lists them.
         ValueError: when no manifest is named, or it has fewer training images than one batch; when `out` holds a run with other
             settings, texts, images or start weights, as far as they decide its weights, or another process trains there; when the
-            batch size is not divisible by the number of processes, or the launcher accumulates gradients; or when encoder,
-            weights and settings do not fit together.
+            batch size is not divisible by the number of processes, or the launcher accumulates gradients; when a flip or jitter is
+            asked for that texts contradict; or when encoder, weights and settings do not fit together.
     """
     accelerator = start_accelerator(
         mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
@@ -108,6 +109,9 @@ def _pretrain(
 ) -> Path:
     """Train on the records of a checked manifest, in a folder that no other run writes into."""
     out = Path(settings.out)
+    settings, said = settle_augmentation(settings, records)
+    for sentence in said:
+        accelerator.print(sentence)
     text_encoder = TextEncoder(
         settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
     )
@@ -124,7 +128,7 @@ def _pretrain(
     images = TrainingImages(
         records,
         preprocessing,
-        Augmentation(settings.crop_scale, settings.flip, settings.colour_jitter, settings.seed),
+        Augmentation(settings.crop_scale, settings.flip or 0.0, settings.colour_jitter or 0.0, settings.seed),
         settings.cache_images and not settings.workers,
         settings.source_resolution,
     )

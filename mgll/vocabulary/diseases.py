@@ -20,6 +20,10 @@ from types import MappingProxyType
 TEN_CLASSES = ("AMD", "Cataract", "CSR", "DR", "Glaucoma", "MH", "Myopia", "Retinitis", "DME", "Tessellation")
 
 
+#: Names that the paper does not have, needed to read data sets that grade one disease alone; no distractor of its questions.
+OWN_NAMES = frozenset({"No DR"})
+
+
 @dataclass(frozen=True)
 class Disease:
     """One row of the disease table.
@@ -41,8 +45,8 @@ class Disease:
     synonyms: tuple[str, ...]
 
 
-#: A negative class holds for every image without its disease.
-NEGATIVE_OF = MappingProxyType({"No AMD": "AMD", "No DME": "DME", "No Glaucoma": "Glaucoma"})
+#: Negative class -> its disease. It holds for every image without the disease whose labels say more than what is absent.
+NEGATIVE_OF = MappingProxyType({"No AMD": "AMD", "No DME": "DME", "No Glaucoma": "Glaucoma", "No DR": "DR"})
 
 
 @cache
@@ -67,6 +71,12 @@ def diseases() -> MappingProxyType[str, Disease]:
 def benchmark_classes() -> tuple[Disease, ...]:
     """The 25 classes of the paper's Table 14, in its order; their `cases` sum to 2,233."""
     return tuple(disease for disease in diseases().values() if disease.cases)
+
+
+@cache
+def paper_names() -> tuple[str, ...]:
+    """Codes of every disease that the paper names, grades among them."""
+    return tuple(code for code in diseases() if code not in OWN_NAMES)
 
 
 @cache
@@ -108,10 +118,15 @@ def implied_codes(labels: Iterable[str]) -> frozenset[str]:
 def true_codes(labels: Iterable[str]) -> frozenset[str]:
     """Every code that holds for an image with these labels: themselves, what they imply, and the negatives of what is absent.
 
+    Labels that only say what is absent (`No DR`) come from a data set that asked for nothing else: no other disease is known to be
+    absent then.
+
     Raises:
         KeyError: for a label that is not in the table.
     """
     held = implied_codes(labels)
+    if held and held <= NEGATIVE_OF.keys():
+        return held
     return held | {negative for negative, disease in NEGATIVE_OF.items() if disease not in held}
 
 
@@ -120,6 +135,8 @@ def possible_codes(labels: Iterable[str]) -> frozenset[str]:
 
     Beyond `true_codes`: what overlaps with a label, and what is narrower (DR may be PDR, No AMD may be Health) unless the labels
     are as narrow themselves. A disease outside the paper's 25 is an "other disease" to them, and the other way round.
+    An image whose labels say `No DR` and perhaps the absence of more may have every disease that they do not exclude; the images of
+    the paper's own three negative classes count as showing nothing else.
     What the labels contradict is not possible: Health beside a disease, a disease beside its negative.
 
     Raises:
@@ -129,9 +146,13 @@ def possible_codes(labels: Iterable[str]) -> frozenset[str]:
     stated = implied_codes(labels)
     narrowest = [label for label in labels if not any(label in _broader(other) for other in labels)]
     near = {code for label in narrowest for code in overlaps()[label] | _narrower(label)}
-    off_list = frozenset(code for code, disease in diseases().items() if not disease.cases and not disease.implies)
+    off_list = frozenset(code for code, disease in diseases().items() if not disease.cases and not disease.implies) - {
+        *NEGATIVE_OF
+    }
     if "Other" in stated:
         near |= off_list
+    if "No DR" in stated and stated <= NEGATIVE_OF.keys():
+        near |= diseases().keys()
     possible = set(implied_codes(stated | near))
     if stated & off_list:
         possible.add("Other")

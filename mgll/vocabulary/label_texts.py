@@ -9,12 +9,20 @@ DISEASE, EXPLANATION = "disease", "explanation"
 MODALITY, STUDY, SERIES, REPORT = "modality", "study", "series", "report"
 
 
-def describe_labels(labels: Iterable[str], explanations: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+def describe_labels(
+    labels: Iterable[str], explanations: Iterable[str] = (), complete: bool = False
+) -> dict[str, tuple[str, ...]]:
     """Texts by level for an image with these class codes.
 
     The disease level opens with "normal" or "abnormal" and names every disease, a graded one also by its ungraded name
     ("Moderate Non-Proliferative Diabetic Retinopathy", "Diabetic Retinopathy"). The explanation level holds Table 10's sentence for
     every code, followed by `explanations` (a data set's own words about the image).
+
+    Args:
+        labels: class codes.
+        explanations: more texts of the explanation level.
+        complete: the labels name all that the eye has, so that one with nothing but negatives (`No AMD`) is normal and healthy.
+            Otherwise nothing is said of it but these.
 
     Raises:
         KeyError: for a label that is not in the table.
@@ -27,9 +35,11 @@ def describe_labels(labels: Iterable[str], explanations: Iterable[str] = ()) -> 
             codes.update(dict.fromkeys(table[label].implies))
     sick = [code for code in codes if code != "Health" and code not in NEGATIVE_OF]
     named = [code for code in codes if code != "Health"]
-    disease = ["abnormal" if sick else "normal", *(table[code].name for code in named)]
-    if not sick:
-        disease.insert(1, table["Health"].name)
+    disease = [table[code].name for code in named]
+    if sick:
+        disease.insert(0, "abnormal")
+    elif complete or "Health" in codes:
+        disease[:0] = ["normal", table["Health"].name]
     explained = [table[code].explanation for code in codes]
     return {
         DISEASE: tuple(dict.fromkeys(disease)),

@@ -93,6 +93,30 @@ def test_built_cases_are_about_their_images(manifest, tmp_path):
     assert check_images(tmp_path / "cases.jsonl") == []
 
 
+def test_images_whose_labels_contradict_are_not_asked_about(manifest, tmp_path, capsys):
+    records = [record.model_copy(update={"image": Path(record.image).name}) for record in read_manifest(manifest)]
+    healthy = [record for record in records if record.labels == ("Health",)]
+    wrong = {healthy[0].image: ("Health", "Glaucoma"), healthy[-1].image: ("Mild NPDR", "PDR")}
+    shutil.copytree(manifest.parent / "images", tmp_path, dirs_exist_ok=True)
+    changed = [record.model_copy(update={"labels": wrong.get(record.image, record.labels)}) for record in records]
+    write_manifest(tmp_path / "m.jsonl", changed)
+    flags = ["--manifest", str(tmp_path / "m.jsonl"), "--split", "all", "--min-images", "3"]
+
+    def build(name, *more):
+        assert _main(["build", "--out", str(tmp_path / name), *flags, *more]) == 0
+        asked = {Path(case.image).name for case in read_cases(tmp_path / name)}
+        return asked, read_header(tmp_path / name, SCHEMA), capsys.readouterr().out
+
+    asked, header, out = build("c.jsonl")
+    assert not asked & wrong.keys()
+    assert header["contradictory"] == {"Health beside Glaucoma": 1, "Mild NPDR beside PDR": 1}
+    assert "left out: contradictory labels: Health beside Glaucoma: 1 images" in out
+    assert "left out for contradictory labels: Health beside Glaucoma (1 images)" in (tmp_path / "c.md").read_text()
+    asked, header, out = build("kept.jsonl", "--contradictory", "keep", "--count", "400")
+    assert asked & wrong.keys()
+    assert "contradictory" not in header
+
+
 def test_same_arguments_same_bytes(manifest, tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
         build_cases(manifest, tmp_path / name, kind="paper", count=30, seed=9)

@@ -1,6 +1,8 @@
 """Labels: the disease table, what implies what, the texts, and the reader of the real photographs."""
 
 import csv
+import re
+from collections import Counter
 from importlib.resources import files
 
 import pytest
@@ -9,6 +11,8 @@ from mgll.formats import FormatError
 from mgll.linear_probe import fold_grades
 from mgll.manifest.records import read_manifest, write_manifest
 from mgll.readers.fundus_folder import COLUMNS, read_fundus_folder
+from mgll.readers.labels import LabelReader
+from mgll.readers.vocabularies import read_vocabulary
 from mgll.synthetic import generate
 from mgll.vocabulary.diseases import (
     NEGATIVE_OF,
@@ -129,7 +133,23 @@ def test_texts_at_two_granularities():
     assert texts["explanation"][0] == "Retinal hemorrhages or hard exudates observed"
     assert texts["explanation"][-1] == "Exudates near the fovea."
     assert describe_labels(["Health"])["disease"] == ("normal", "Health")
-    assert describe_labels(["No DME"])["disease"][:2] == ("normal", "Health")
+
+
+@pytest.mark.parametrize("negative", NEGATIVE_OF)
+def test_what_is_absent_makes_nobody_healthy(negative):
+    """A data set that asked for one disease says nothing of the others, in texts as in questions."""
+    name = diseases()[negative].name
+    assert describe_labels([negative])["disease"] == (name,)
+    assert describe_labels([negative], complete=True)["disease"] == ("normal", "Health", name)
+    assert true_codes([negative]) == {negative}
+
+
+def test_no_dr_alone_excludes_only_dr():
+    assert not {"DR", "Mild NPDR", "PDR"} & possible_codes(["No DR"])
+    assert {"Health", "AMD", "Glaucoma", "Cataract"} <= possible_codes(["No DR"])
+    assert "Glaucoma" not in possible_codes(["No DR", "No Glaucoma"])
+    assert "No DR" in true_codes(["Health"]) & true_codes(["Glaucoma"])
+    assert "AMD" not in possible_codes(["Glaucoma"])
 
 
 def test_grades_are_folded_for_the_probe():
@@ -173,15 +193,45 @@ def test_messy_labels_are_mapped_graded_and_listed(tmp_path):
 
 
 def test_the_reader_of_real_labels_and_the_generator_share_the_table(tmp_path):
-    """Both say the same of the same labels, in the words of `diseases.csv`."""
+    """Both say the same of the same labels, in the words of `diseases.csv`; class codes are names of a vocabulary of their own."""
     drawn = list(read_manifest(generate(tmp_path / "drawn", 60, seed=0, size=64, progress=False)))
-    read, unmapped = read_fundus_folder(folder_with(tmp_path, *({"labels": "; ".join(own.labels)} for own in drawn)))
+    folder = folder_with(tmp_path, *({"labels": "; ".join(own.labels)} for own in drawn))
+    read, unmapped = read_fundus_folder(folder, LabelReader(read_vocabulary(["mgll"])))
     assert not unmapped
-    assert [own.texts for own in read] == [own.texts for own in drawn]
+    assert [own.labels for own in read] == [own.labels for own in drawn]
+    assert [describe_labels(own.labels, complete=True) for own in read] == [own.texts for own in drawn]
     assert len({label for own in drawn for label in own.labels}) > 15
     with (files("mgll.vocabulary") / "diseases.csv").open() as file:
         explanations = {row["explanation"] for row in csv.DictReader(file)}
     assert {text for own in drawn for text in own.texts["explanation"]} <= explanations
+
+
+def test_what_was_read_as_what_is_listed_and_guessed_is_counted(tmp_path):
+    rows = [
+        {"labels": "normal; normal", "grade": "no DR", "group": "nan"},
+        {"labels": "diabetic retinopathy", "grade": "stage 7", "group": ""},
+        {"labels": "cataract", "grade": "mild"},
+        {"labels": "N/A"},
+    ]
+    labels, notes = LabelReader(), Counter()
+    records, _ = read_fundus_folder(folder_with(tmp_path, *rows), labels, notes)
+    assert [record.labels for record in records] == [("Health",), ("DR",), ("Cataract",)]
+    assert labels.notes() == {
+        "'normal' read as class Health (Health)": 1,
+        "'diabetic retinopathy' read as class DR (Diabetic Retinopathy)": 1,
+        "'cataract' read as class Cataract (Cataract)": 1,
+    }
+    assert notes == {
+        "group is missing: a group of its own, though some may show one patient": 2,
+        "grade 'stage 7' is none of DR: read as DR without a grade": 1,
+        "left out: no label that has a class": 1,
+    }
+
+
+@pytest.mark.parametrize("label", ["HR", "no DR", "mild", "dry", "retinal vein occlusion", "1"])
+def test_a_label_of_several_meanings_is_refused(tmp_path, label):
+    with pytest.raises(ValueError, match=re.escape(repr(label))):
+        read_fundus_folder(folder_with(tmp_path, {"labels": f"drusen; {label}"}))
 
 
 def test_a_bad_table_is_named(tmp_path):

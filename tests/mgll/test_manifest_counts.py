@@ -32,6 +32,16 @@ def test_counts(records):
     }
     assert counts.labels == {("Drusen", "train"): 2, ("Cataract", "train"): 1}
     assert (counts.multi_label, counts.unlabelled, counts.textless) == (1, 1, 1)
+    assert not counts.contradictions
+
+
+def test_contradictions_are_counted_by_what_contradicts_what(records, tmp_path, capsys):
+    said = {"disease": ("Glaucoma",)}
+    graded = [record.model_copy(update={"labels": ("Health",), "texts": said}) for record in records]
+    assert count(graded).contradictions == {"Health beside Glaucoma": 3}
+    write_manifest(tmp_path / "m.jsonl", graded)
+    _main(["describe", str(tmp_path / "m.jsonl")])
+    assert "Health beside Glaucoma" in capsys.readouterr().out
 
 
 def test_describe_prints_them_and_names_missing_images(records, tmp_path, capsys):

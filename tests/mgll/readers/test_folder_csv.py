@@ -1,9 +1,12 @@
 """A folder with a CSV file: columns by flags, several texts in a cell, splits by group."""
 
+import csv
 import gzip
 import re
+from pathlib import Path
 
 import pytest
+from openpyxl import Workbook
 from PIL import Image
 
 from mgll.manifest.records import read_manifest
@@ -65,13 +68,30 @@ def test_the_split_by_group_has_its_shares_and_knows_nothing_else():
     ("old", "new", "flags", "message"),
     [
         ("training", "learn", ("--split", "part"), "line 2: field part: expected one of train"),
-        ("a.png,p1", "a.png,", ("--group", "patient"), "line 2: field patient: the group is empty"),
         ("a.png,p1", ",p1", (), "line 2: field file: empty"),
+        ("a.png,p1", "nan,p1", (), "line 2: field file: nan, not the path of an image"),
         ("b.png,p2,test", "b.png,p3,test", ("--group", "patient"), "line 4: 'b.png' has another group or split"),
         ("b.png,p2,test", "b.png,test", (), "line 4: expected 7 cells"),
         ("patient", "person", ("--group", "patient"), r"columns \['patient'\] are missing"),
         ("a.png,p1", "a.png,p2", ("--group", "patient", "--split", "part"), "group 'p2' is in split 'test'"),
         ("", "", ("--separator", "texts=;"), "--separator for texts: no such --level"),
+        ("finding", "grade", (), r"line 1: columns \['grade'\] stand twice in the header"),
+        (",finding", ", grade ", (), r"line 1: columns \['grade'\] stand twice in the header"),
+        ("mild", "2", (), "line 2: field grade: '2' is a value, not words; .* --vocabulary grade=icdr"),
+        ("mild", "N", (), "line 2: field grade: 'N' is a value, not words"),
+        ("mild", "True", (), "line 2: field grade: 'True' is a value, not words; .* --one-hot"),
+        ("Drusen;Cataract", "1;0", (), "line 2: field finding: '1' is a value"),
+        ("Drusen;Cataract", "1", ("--labels", "finding"), "line 2: field finding: '1' is a value"),
+        ("", "", ("--one-hot", "DR"), "--one-hot DR: no such --level; name the columns"),
+        (
+            "",
+            "",
+            ("--one-hot", "disease"),
+            "line 2: field finding: expected 1, 0, -1 or nothing, found 'Drusen;Cataract'",
+        ),
+        ("", "", ("--vocabulary", "nowhere"), "nowhere: no such vocabulary; shipped are mgll, chestxray14"),
+        ("", "", ("--delimiter", "ab"), "--delimiter: expected one character"),
+        ("", "", ("--delimiter", ";"), r"columns .* are missing, .* separated by ',': add --delimiter ','"),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_written(folder, capsys, old, new, flags, message):
@@ -80,3 +100,220 @@ def test_what_is_wrong_is_named_and_nothing_written(folder, capsys, old, new, fl
     out = capsys.readouterr().out
     assert re.search(message, out), out
     assert not (folder / "m.jsonl").exists()
+
+
+def table(folder, name, text):
+    (folder / name).write_text(text)
+    return folder
+
+
+ONE_HOT = "file,DR,ARMD,MH\na.png,0,1,1.0\nb.png,1,-1,\n"
+
+
+def test_one_hot_columns_are_read_by_their_names(folder, capsys):
+    table(folder, "t.csv", ONE_HOT)
+    ways = (("--level", "disease=DR,ARMD,MH", "--one-hot"), ("--one-hot", "disease=DR,ARMD,MH"))
+    for flags in (*ways, ("--level", "disease=DR,ARMD,MH", "--one-hot", "disease")):
+        a, b = read(folder, *flags)
+        assert (a.texts, b.texts) == ({"disease": ("ARMD", "MH")}, {"disease": ("DR",)})
+        assert a.labels == b.labels == ()
+        out = capsys.readouterr().out
+        assert "ARMD is -1 (uncertain): left out: 1 images" in out
+        assert "MH is blank: read as not stated: 1 images" in out
+    assert read(folder, *ways[1], "--uncertain", "positive")[1].texts == {"disease": ("DR", "ARMD")}
+    assert "ARMD is -1 (uncertain): read as positive: 1 images" in capsys.readouterr().out
+
+
+def test_without_one_hot_such_columns_are_refused(folder, capsys):
+    table(folder, "t.csv", ONE_HOT)
+    assert read(folder, "--level", "disease=DR,ARMD,MH") == 1
+    assert "line 2: field DR: '0' is a value, not words" in capsys.readouterr().out
+
+
+def test_a_vocabulary_names_the_one_hot_columns_and_gives_words_and_classes(folder, capsys):
+    table(folder, "t.csv", "file,Disease_Risk,DR,HR,EDN\na.png,0,0,0,0\nb.png,1,0,1,1\n")
+    a, b = read(folder, "--vocabulary", "rfmid", "--one-hot", "disease")
+    assert (a.texts, a.labels) == ({"disease": ("Health",)}, ("Health",))
+    assert b.texts == {"disease": ("abnormal", "Hemorrhagic Retinopathy", "Exudation")}
+    assert b.labels == ("Hemorrhagic Retinopathy", "Other")
+    assert "'HR' read as 'Hemorrhagic Retinopathy' (class Hemorrhagic Retinopathy): 1 images" in capsys.readouterr().out
+    assert read(folder, "--vocabulary", "icdr", "--one-hot", "disease") == 1
+    assert "no --vocabulary names any of the columns file, Disease_Risk" in capsys.readouterr().out
+
+
+def test_an_ending_that_the_table_leaves_out_is_added(folder):
+    table(folder, "t.csv", "file,finding\na,Drusen\nb,DR\n")
+    assert [Path(record.image).name for record in read(folder, "--level", "d=finding", "--ending", ".png")] == [
+        "a.png",
+        "b.png",
+    ]
+
+
+def test_one_hot_columns_give_classes_where_these_are_asked_for(folder, capsys):
+    table(folder, "t.csv", ONE_HOT)
+    a, b = read(folder, "--one-hot", "disease=ARMD,MH", "--one-hot", "labels=DR,ARMD")
+    assert (a.labels, b.labels) == ((), ("DR",))
+    assert "no class for label 'ARMD'" in capsys.readouterr().out
+    assert read(folder, "--one-hot", "labels=DR,MH") == 1
+    out = capsys.readouterr().out
+    assert "'MH' (1 images): MH (Media Haze) or Macular Hole" in out
+    assert len(out.splitlines()) == 1
+
+
+def test_grades_are_words_by_a_vocabulary_of_their_column_alone(folder, capsys):
+    table(folder, "t.csv", "file,diagnosis,dme\na.png,0,0\nb.png,3,1\n")
+    a, b = read(folder, "--level", "disease=diagnosis", "--vocabulary", "icdr")
+    assert (a.labels, b.labels) == (("No DR",), ("Severe NPDR",))
+    assert a.texts == {"disease": ("No Diabetic Retinopathy",)}
+    flags = ("--level", "disease=diagnosis,dme", "--vocabulary", "icdr")
+    assert read(folder, *flags) == 1
+    assert "line 2: field dme: '0' is a value" in capsys.readouterr().out
+    (folder / "dme.csv").write_text("label,class,words\n0,No DME,\n1,DME,Macular edema of a diabetic eye\n")
+    a, b = read(folder, *flags, "--vocabulary", f"dme={folder / 'dme.csv'}")
+    assert (a.labels, b.labels) == (("No DR", "No DME"), ("Severe NPDR", "DME"))
+    assert b.texts["disease"][1] == "Macular edema of a diabetic eye"
+
+
+@pytest.mark.parametrize("nothing", ["nan", "NaN", "None", "N/A", "NULL", "", " ", "<NA>", "unknown", "-"])
+def test_what_is_missing_is_neither_a_word_nor_a_patient(folder, capsys, nothing):
+    rows = "".join(f"{name}.png,{nothing},{nothing}\n" for name in "ab")
+    table(folder, "t.csv", f"file,patient,finding\n{rows}")
+    a, b = read(folder, "--level", "disease=finding", "--labels", "finding", "--group", "patient")
+    assert (a.group, b.group) == ("a.png", "b.png")
+    assert (a.texts, a.labels) == ({}, ())
+    out = capsys.readouterr().out
+    assert "2 images of 2 groups" in out
+    assert "patient is missing: a group of its own, though some may show one patient: 2 images" in out
+    assert (f"finding is {nothing!r}: read as missing: 2 images" in out) == bool(nothing.strip())
+
+
+def test_excel_and_tab_separated_tables_read_the_same(folder):
+    expected = read(folder, *LEVELS, "--group", "patient")
+    cells = list(csv.reader(TABLE.splitlines()))
+    book = Workbook()
+    for row in cells:
+        book.active.append([cell or None for cell in row])
+    book.create_sheet("empty")
+    book.save(folder / "t.xlsx")
+    tabbed = "".join("\t".join(row) + "\n" for row in cells)
+    for name in ("t.tsv", "t.txt"):
+        (folder / name).write_text(tabbed)
+    with gzip.open(folder / "z.tsv.gz", "wt") as file:
+        file.write(tabbed)
+    for name in ("t.xlsx", "t.tsv", "z.tsv.gz"):
+        assert read(folder, *LEVELS, "--group", "patient", table=name) == expected
+    for delimiter in ("\t", "\\t", "tab"):
+        assert read(folder, *LEVELS, "--group", "patient", "--delimiter", delimiter, table="t.txt") == expected
+
+
+def test_numbers_in_a_workbook_are_whole_numbers_as_shown(folder):
+    book = Workbook()
+    for row in (["file", "patient", "DR"], ["a.png", 10000032, 1], ["b.png", 7, 0]):
+        book.active.append(row)
+    book.save(folder / "t.xlsx")
+    a, b = read(folder, "--one-hot", "disease=DR", "--group", "patient", table="t.xlsx")
+    assert (a.group, b.group, a.texts) == ("10000032", "7", {"disease": ("DR",)})
+
+
+def test_a_workbook_that_is_none_or_has_several_sheets_is_refused(folder, capsys):
+    (folder / "t.xlsx").write_text(TABLE)
+    assert read(folder, *LEVELS, table="t.xlsx") == 1
+    assert "not a readable .xlsx workbook" in capsys.readouterr().out
+    book = Workbook()
+    book.active.append(["file"])
+    book.create_sheet("more").append(["file"])
+    book.save(folder / "t.xlsx")
+    assert read(folder, *LEVELS, table="t.xlsx") == 1
+    assert "2 sheets ('Sheet', 'more'); save the one that you mean as a CSV file" in capsys.readouterr().out
+    (folder / "t.xls").write_text("")
+    assert read(folder, *LEVELS, table="t.xls") == 1
+    assert ".xls is not read; save it as .xlsx or as CSV" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "label", ["HR", "No DR", "mild", "Dry", "retinal vein occlusion", "Retinal Vascular Occlusion", "macular oedema"]
+)
+def test_labels_of_several_meanings_are_refused_until_a_vocabulary_decides(folder, capsys, label):
+    table(folder, "t.csv", f"file,finding\na.png,{label}\nb.png,Drusen\n")
+    flags = ("--level", "disease=finding", "--labels", "finding")
+    assert read(folder, *flags) == 1
+    out = capsys.readouterr().out
+    assert f"{label!r} (1 images)" in out
+    assert "--vocabulary FILE.csv, first line label,class, then lines such as" in out
+    assert len(out.splitlines()) == 1
+    (folder / "v.csv").write_text(f"label,class\n{label},Cataract\n")
+    a, b = read(folder, *flags, "--vocabulary", str(folder / "v.csv"))
+    assert (a.labels, a.texts, b.labels) == (("Cataract",), {"disease": ("Cataract",)}, ("Drusen",))
+    out = capsys.readouterr().out
+    assert f"{label!r} read as 'Cataract' (class Cataract): 1 images" in out
+    assert "'Drusen' read as class Drusen (Drusen): 1 images" in out
+    assert "a text of finding that no vocabulary has is kept as written: 1 images" in out
+
+
+def test_a_cell_that_looks_like_several_labels_is_said(folder, capsys):
+    table(folder, "t.csv", 'file,finding\na.png,Health;Glaucoma\nb.png,"The lens, hazy; a report."\n')
+    read(folder, "--level", "disease=finding")
+    out = capsys.readouterr().out
+    assert "a text of finding looks like several; --separator 'disease=;' parts them: 1 images" in out
+
+
+def test_a_label_without_a_class_says_what_to_type(folder, capsys):
+    labels = (
+        "hemiretinal vein occlusion",
+        "choroidal nevus",
+        '"nevus, flat"',
+        "Glaucoma suspect",
+        "8.MH",
+        "Drusen|Cataract",
+    )
+    table(folder, "t.csv", "file,finding\n" + "".join(f"a.png,{label}\n" for label in labels))
+    read(folder, "--level", "disease=finding", "--labels", "finding")
+    out = capsys.readouterr().out
+    assert "'hemiretinal vein occlusion' (perhaps BRVO (Branch Retinal Vein Occlusion) or CRVO" in out
+    assert (
+        "--vocabulary FILE.csv with label,class and a line such as hemiretinal vein occlusion,BRVO gives it one: 1"
+        in out
+    )
+    assert "a line such as choroidal nevus,CLASS gives it one" in out
+    assert 'a line such as "nevus, flat",CLASS gives it one' in out
+    assert "'Glaucoma suspect' (perhaps Glaucoma)" in out
+    assert "no class for label '8.MH'; --vocabulary jsiec knows it: 1 images" in out
+    assert "no class for label 'Drusen|Cataract'; perhaps several labels: --separator 'labels=|': 1 images" in out
+
+
+CONFLICTS = "file,finding\na.png,Health;Glaucoma\na.png,Cataract\nb.png,mild NPDR\n./b.png,Severe NPDR\n"
+
+
+def test_contradictions_are_counted_and_listed_and_no_longer_listed_when_mended(folder, capsys):
+    table(folder, "t.csv", CONFLICTS)
+    flags = ("--level", "disease=finding", "--labels", "finding", "--separator", "disease=;", "--separator", "labels=;")
+    a, b = read(folder, *flags)
+    assert (a.labels, b.labels) == (("Health", "Glaucoma", "Cataract"), ("Mild NPDR", "Severe NPDR"))
+    out = capsys.readouterr().out
+    assert "a further row of an image says something else: both are kept: 2 images" in out
+    assert (
+        "contradictory labels: 2 images (Health beside Cataract 1, Health beside Glaucoma 1, Mild NPDR beside Severe"
+        in out
+    )
+    listed = folder / "m.contradictions.csv"
+    assert listed.read_text().splitlines() == [
+        "image,contradiction",
+        "a.png,Health beside Cataract; Health beside Glaucoma",
+        "b.png,Mild NPDR beside Severe NPDR",
+    ]
+    table(folder, "t.csv", "file,finding\na.png,Health\nb.png,DR\n")
+    read(folder, *flags)
+    assert not listed.exists()
+
+
+def test_a_group_that_may_stand_for_all_unknown_patients_is_named(folder, capsys):
+    names = [f"{number}.png" for number in range(24)]
+    for name in names:
+        Image.new("RGB", (4, 4)).save(folder / name)
+    flags = ("--level", "disease=finding", "--group", "patient")
+    for patients, named in ((["-1"] * 24, True), (["p1"] * 12 + ["p2"] * 12, False)):
+        rows = "".join(f"{name},{patient},Drusen\n" for name, patient in zip(names, patients, strict=True))
+        table(folder, "t.csv", f"file,patient,finding\n{rows}")
+        read(folder, *flags)
+        said = "group '-1' holds 24 of 24 images; if it stands for unknown patients, leave these cells empty"
+        assert (said in capsys.readouterr().out) == named

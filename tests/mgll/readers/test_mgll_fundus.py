@@ -39,7 +39,10 @@ def folder(tmp_path):
 
 def test_the_authors_layout_becomes_a_manifest_that_points_into_npz_files(folder, capsys):
     assert _main([str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]) == 0
-    assert "no class for disease 'Gout': 1 images" in capsys.readouterr().out
+    assert (
+        "no class for label 'Gout'; --vocabulary FILE.csv with label,class and a line such as Gout,CLASS gives it one: 1 images"
+        in capsys.readouterr().out
+    )
     cataract, healthy, gout = read_manifest(folder / "m.jsonl")
     assert cataract.texts == {"disease": ("Abnormal", "Cataract", "Myopia"), "explanation": ("Opacity, seen",)}
     assert (cataract.labels, healthy.labels, gout.labels) == (("Cataract", "Myopia"), ("Health",), ())
@@ -97,3 +100,22 @@ def test_a_missing_list_names_those_that_are_there(folder):
     (folder / "2level_list_train.txt").write_text("/json/nowhere.json\n")
     with pytest.raises(FormatError, match="line 1: no such file"):
         read_mgll_fundus(folder, "2level_list")
+
+
+def test_missing_and_bare_values_are_no_words_and_counted(folder):
+    entry = {"ImageID": "/All_data/FIVES/d.png", "Disease": "nan, Drusen, 2", "Description": "N/A"}
+    (folder / "json" / "train.json").write_text(json.dumps([entry]))
+    records, notes = read_mgll_fundus(folder, "2level_list")
+    assert (records[0].texts, records[0].labels) == ({"disease": ("Drusen",)}, ("Drusen",))
+    for what in ("Disease is 'nan'", "Disease is '2'", "Description is 'N/A'"):
+        assert notes[f"{what}: no words, left out"] == 1
+
+
+def test_a_disease_of_several_meanings_needs_a_vocabulary(folder, capsys):
+    entry = {"ImageID": "/All_data/FIVES/d.png", "Disease": "Abnormal, HR"}
+    (folder / "json" / "train.json").write_text(json.dumps([entry]))
+    flags = [str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]
+    assert _main(flags) == 1
+    assert "'HR' (1 images): HR (Hypertensive Retinopathy) or Hemorrhagic Retinopathy" in capsys.readouterr().out
+    assert _main([*flags, "--vocabulary", "rfmid"]) == 0
+    assert read_manifest(folder / "m.jsonl")[0].labels == ("Hemorrhagic Retinopathy",)

@@ -71,6 +71,20 @@ def test_labels_and_report_become_two_levels(folder, capsys):
     assert "kept without a text at level report: 1 images" in capsys.readouterr().out
 
 
+def test_what_was_read_and_guessed_is_said(folder, capsys):
+    (folder / "files" / "p19" / "p19999999" / "s58888888.txt").write_text(
+        "EXAM: Chest.\n\nClear.\n\nIMPRESSION: Normal."
+    )
+    assert read(folder)[2].texts == {"report": ("Clear.", "Normal.")}
+    out = capsys.readouterr().out
+    assert "no heading begins the findings: the last paragraph without one is taken: 1 images" in out
+    assert "'Pleural Effusion' read as 'Pleural Effusion' (no class): 2 images" in out
+    assert "Pneumonia is -1 (uncertain): left out: 3 images" in out
+    (folder / "v.csv").write_text("label,class,words\nCardiomegaly,,Enlarged heart\n")
+    first = read(folder, "--vocabulary", str(folder / "v.csv"))[0]
+    assert first.texts["disease"] == ("Enlarged heart", "Pleural Effusion")
+
+
 def test_uncertain_labels_and_views_are_flags(folder):
     first, other = read(folder, "--uncertain", "positive", "--views", "PA,AP")
     assert first.texts["disease"] == ("Cardiomegaly", "Pleural Effusion", "Pneumonia")
@@ -99,6 +113,9 @@ def test_a_label_that_is_no_label_is_named(folder, capsys):
     assert "line 2: field Edema: expected 1, 0, -1 or nothing, found 'yes'" in capsys.readouterr().out
 
 
+VIEWS = "PA AND LATERAL VIEWS OF THE CHEST:"
+
+
 @pytest.mark.parametrize(
     ("report", "sections"),
     [
@@ -111,6 +128,50 @@ def test_a_label_that_is_no_label_is_named(folder, capsys):
         ),
         ("INDICATION: Pain.", ()),
         ("", ()),
+        # Headings within the findings keep their words.
+        (
+            "FINDINGS:\n\n PA AND LATERAL VIEWS OF THE CHEST:  Clear.\n HEART: Normal.",
+            (f"{VIEWS} Clear. HEART: Normal.",),
+        ),
+        ("PA AND LATERAL VIEWS OF THE CHEST:  Clear.\n\nIMPRESSION: Normal.", (f"{VIEWS} Clear.", "Normal.")),
+        (
+            "HISTORY: Pain.\nLUNGS: Clear.\n HEART: Big.\nIMPRESSION: Big heart.",
+            ("LUNGS: Clear. HEART: Big.", "Big heart."),
+        ),
+        ("COMPARISON: None.\n\nFRONTAL VIEW: Clear.\n", ("FRONTAL VIEW: Clear.",)),
+        ("STUDY: Chest.\n\nCHEST, TWO VIEWS: Clear.\n", ("CHEST, TWO VIEWS: Clear.",)),
+        ("IMPRESSION:\n AP CHEST COMPARED TO ___:  Edema worse.", ("AP CHEST COMPARED TO ___: Edema worse.",)),
+        # The impression of somebody else, or of an earlier reading, is not the report's.
+        (
+            "CLINICAL IMPRESSION: rule out pneumonia\nFINDINGS: Clear.\nIMPRESSION: No pneumonia.",
+            ("Clear.", "No pneumonia."),
+        ),
+        ("CLINICAL IMPRESSION: rule out pneumonia\n\n Clear lungs.\n", ("Clear lungs.",)),
+        ("Clinical impression: rule out pneumonia\nFindings: Clear.", ("Clear.",)),
+        ("WET READ: ___ 8:15 AM\n Nothing.\n____\n FINAL REPORT\n FINDINGS: Nodule.\n", ("Nodule.",)),
+        ("PRELIMINARY IMPRESSION: Nothing.\nIMPRESSION: Nodule.", ("Nodule.",)),
+        # Addenda, however they are announced, and what stands twice.
+        ("FINDINGS: a.\nIMPRESSION: b.\nADDENDUM: c.", ("a.", "b.", "c.")),
+        ("IMPRESSION: b.\n\n   ADDENDUM  The nodule is 5 mm.\n", ("b.", "The nodule is 5 mm.")),
+        ("FINAL ADDENDUM\n ADDENDUM: other side.\n FINAL REPORT\n IMPRESSION: b.", ("b.", "other side.")),
+        ("IMPRESSION: one.\nNOTIFICATION: called.\nIMPRESSION: two.", ("one. two.",)),
+        # Headings of other forms.
+        ("FINDINGS: Clear. IMPRESSION: Normal.", ("Clear.", "Normal.")),
+        ("FINDINGS: THE LUNGS ARE CLEAR. IMPRESSION: NORMAL.", ("THE LUNGS ARE CLEAR.", "NORMAL.")),
+        ("FINDINGS\nClear.\n\nIMPRESSION\nNormal.", ("Clear.", "Normal.")),
+        ("AP CHEST, 3:14 A.M., ___\n\nIMPRESSION: Seen at 3:15 PM.", ("Seen at 3:15 PM.",)),
+        ("IMPRESSION AND RECOMMENDATION: Follow up.\nRECOMMENDATION(S): CT.", ("Follow up.",)),
+        ("REASON FOR THIS EXAMINATION: infiltrate?\nTYPE OF EXAMINATION: PA\nFINDINGS: Clear.", ("Clear.",)),
+        ("Technique: PA.\nFindings: Clear.\nNotification: called.", ("Clear.",)),
+        ("Findings/Impression: Clear.\nRecommendation: none", ("Clear.",)),
+        ("FINDINGS:2 nodules.\nIMPRESSION:1. Nodules.", ("2 nodules.", "1. Nodules.")),
+        ("FINAL REPORT\nTITLE\n\nREPORT: Clear.", ("REPORT: Clear.",)),
+        ("PROVISIONAL FINDINGS IMPRESSION (PFI): Clear.\nFINDINGS: Nodule.", ("Nodule.",)),
+        # Findings without a heading, beside an impression with one.
+        ("EXAM: Chest.\n\nThe lungs are clear.\n\nIMPRESSION: Normal.", ("The lungs are clear.", "Normal.")),
+        ("INDICATION:\n\n ___F with pain.\n\n IMPRESSION: Normal.", ("Normal.",)),
+        ("PORTABLE CHEST\n\nIMPRESSION: Normal.", ("Normal.",)),
+        ("THE LUNGS ARE CLEAR.", ("THE LUNGS ARE CLEAR.",)),
     ],
 )
 def test_sections(report, sections):

@@ -91,3 +91,48 @@ def test_shards_of_this_package_need_no_flags(tmp_path):
 def test_what_is_wrong_is_named(shard, capsys, flags, message):
     assert read(shard, *flags) is None
     assert message in capsys.readouterr().out
+
+
+def test_numbers_and_nothing_in_json_are_read_as_in_tables(tmp_path, capsys):
+    rows = [
+        {"DR": 1, "HR": 0.0, "grade": 2, "patient": None},
+        {"DR": -1, "HR": True, "grade": None, "patient": float("nan")},
+    ]
+    picture = io.BytesIO()
+    Image.new("RGB", (5, 4)).save(picture, format="JPEG")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for number, row in enumerate(rows):
+            for ending, data in ((".jpg", picture.getvalue()), (".json", json.dumps(row).encode())):
+                info = tarfile.TarInfo(f"{number}{ending}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    shard = tmp_path / "s.tar"
+    first, second = read(shard, "--vocabulary", "rfmid", "--one-hot", "disease", "--group", "patient")
+    assert (first.labels, second.labels) == (("DR",), ("Hemorrhagic Retinopathy",))
+    assert first.group != second.group
+    out = capsys.readouterr().out
+    assert "patient is missing: a group of its own, though some may show one patient: 2 images" in out
+    assert "DR is -1 (uncertain): left out: 1 images" in out
+    assert read(shard, "--level", "disease=grade") is None
+    assert "sample /0: field grade: '2' is a value, not words" in capsys.readouterr().out
+    graded = read(shard, "--level", "disease=grade", "--vocabulary", "grade=icdr")
+    assert [record.labels for record in graded] == [("Moderate NPDR",), ()]
+
+
+def test_the_split_does_not_depend_on_where_the_shard_lies_or_how_its_path_is_typed(
+    shard, tmp_path, monkeypatch, capsys
+):
+    def groups(path) -> list[tuple[str, str]]:
+        out = tmp_path / "m.jsonl"
+        assert _main([str(path), "--out", str(out), "--level", "report=txt"]) == 0
+        return [(record.group, record.split) for record in read_manifest(out)]
+
+    first = groups(shard)
+    assert len({group for group, _ in first}) == 2
+    monkeypatch.chdir(shard.parent)
+    assert groups("shard-0.tar") == groups("./shard-0.tar") == first
+    (tmp_path / "moved").mkdir()
+    assert groups(shard.rename(tmp_path / "moved" / "shard-0.tar")) == first
+    capsys.readouterr()
+    assert _main(["moved/shard-0.tar", f"{tmp_path}/moved/shard-0.tar", "--out", "m.jsonl", "--level", "report=txt"])
+    assert "is named twice" in "".join(capsys.readouterr())

@@ -1,0 +1,46 @@
+"""What a cell of somebody else's table says: nothing, a bare value, or words."""
+
+import re
+
+#: What programs and people write where they have nothing to say: pandas' list and the usual others.
+_MISSING = re.compile(
+    r"[-–—?.]*|\[\]|<?(-?nan?|nat|null?|nil|none)>?|#?n/a|#na|n\.a\.?|undefined|unknown|unspecified|missing|anonym(ous|i[sz]ed)"
+    r"|not (available|applicable|recorded|known)"
+)
+_TRUE, _FALSE = frozenset(("true", "yes", "y", "t", "x")), frozenset(("false", "no", "n", "f"))
+#: Those of them that are no words of their own either where no one-hot column is meant.
+_YES_OR_NO = frozenset(("true", "yes", "y", "false", "no", "n"))
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell stands for nothing: empty, `nan`, `None`, `N/A`, `NULL`, `unknown` and the like, in any case."""
+    return bool(_MISSING.fullmatch(cell.strip().lower()))
+
+
+def is_bare_value(cell: str) -> bool:
+    """Whether a cell holds a number, a date, a sign or yes and no: a value that says nothing without the name of its column."""
+    word = cell.strip().lower()
+    return word in _YES_OR_NO or not any(letter.isalpha() for letter in word) or _is_number(word)
+
+
+def is_positive(cell: str) -> bool | None:
+    """What a cell of a one-hot column says: True for 1, False for 0, None for -1 (uncertain); yes and no count as 1 and 0.
+
+    Raises:
+        ValueError: for any other cell.
+    """
+    word = cell.strip().lower()
+    if word in _TRUE | _FALSE:
+        return word in _TRUE
+    number = float(word) if _is_number(word) else None
+    if number not in (1.0, 0.0, -1.0):
+        raise ValueError(f"expected 1, 0, -1 or nothing, found {cell!r}")
+    return None if number == -1.0 else number == 1.0
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

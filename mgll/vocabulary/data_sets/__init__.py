@@ -1,0 +1,1 @@
+"""What public data sets mean by their labels: a CSV file each, as `mgll.readers.vocabularies` reads it."""
