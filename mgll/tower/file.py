@@ -13,6 +13,7 @@ from mgll.files import atomic_path
 from mgll.formats import FormatError, describe_errors
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, Architecture, Pooling, layer_count
+from mgll.weights.dtypes import check_dtypes
 from mgll.weights.finite import check_finite, not_finite
 from mgll.weights.reading import is_pickle, misfits
 from mgll.weights.stored import Stored, read_stored
@@ -140,6 +141,7 @@ def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
         raise FormatError(path, None, "weights do not fit the header's config: " + "; ".join(problems[:8]))
     if tokens != header.geometry:
         raise FormatError(path, None, f"its tokens are {tokens}, the header says {header.geometry}")
+    check_dtypes(Path(path), found, model)
     check_finite(found)
     return found
 

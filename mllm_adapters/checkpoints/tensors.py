@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mgll.formats import FormatError
+from mgll.weights import dtypes
 from mgll.weights import reading as weights
 from mgll.weights.finite import EXPONENTS, is_finite, not_finite, ranges
 from mgll.weights.model_folder import indexed_files
@@ -97,7 +98,7 @@ def torch_dtype(part: Part) -> Any:
 
 def is_float(part: Part) -> bool:
     """Whether a tensor holds floating-point numbers. Only these may change precision; batch norms also hold integer counters."""
-    return part.dtype.startswith(("F", "BF"))
+    return dtypes.is_float(part.dtype)
 
 
 def sha256_of(part: Part) -> str:

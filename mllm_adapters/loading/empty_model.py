@@ -15,14 +15,13 @@ from transformers.utils import logging
 from mgll.formats import FormatError
 from mgll.tower.config import layer_count
 from mgll.tower.model import UNBUILDABLE, said_by
+from mgll.weights.dtypes import check_dtypes
 from mgll.weights.finite import emptied
 from mllm_adapters.checkpoints.json_files import Json
-from mllm_adapters.checkpoints.tensors import Part, is_float, torch_dtype
+from mllm_adapters.checkpoints.tensors import Part, is_float
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.loading.classes import model_class
-
-_NUMBERS = ("F64", "F32", "F16", "BF16")
 
 
 def empty_model(
@@ -44,14 +43,13 @@ def empty_model(
         raise FormatError(directory, None, f"config.json says {layers} layers, the files hold {len(tensors)} tensors")
     if empty := [name for name, part in tensors.items() if 0 in part.shape]:
         raise FormatError(tensors[empty[0]].shard or directory, None, emptied(empty))
-    _check_dtypes(directory, tensors)
     cls = model_class(host, tower)
     try:
         with _quiet():
             model, info = cls.from_pretrained(
                 None,
                 config=cls.config_class.from_dict(dict(config)),
-                state_dict={n: torch.empty(p.shape, dtype=torch_dtype(p), device="meta") for n, p in tensors.items()},
+                state_dict={name: _without_content(part) for name, part in tensors.items()},
                 device_map="meta",
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
@@ -63,7 +61,7 @@ def empty_model(
             f"no {cls.__name__} can be built of its config.json: {type(error).__name__}: {said_by(error)}",
         ) from error
     check_loaded(host, directory, info)
-    _check_whole_numbers(directory, model, tensors)
+    check_dtypes(directory, tensors, model)
     return model
 
 
@@ -74,35 +72,8 @@ def check_loaded(host: Host, directory: Path, info: Mapping[str, Any]) -> None:
         raise FormatError(directory, None, f"the weights are not exactly those of {host.model_class}: {listed}")
 
 
-def _check_dtypes(directory: Path, tensors: Mapping[str, Part]) -> None:
-    """Raise `FormatError` for floating-point tensors in a dtype that is not read, and for both halves in one file.
-
-    No program writes float16 and bfloat16 into one file. Both have 16 bits, so a wrong name gives wrong numbers without an error.
-    """
-    halves: dict[Path | None, dict[str, str]] = {}
-    for name, part in tensors.items():
-        if part.dtype[0] not in "IUBF" or (is_float(part) and part.dtype not in _NUMBERS):
-            raise FormatError(
-                part.shard or directory, None, f"{name} is {part.dtype}; weights are read in {', '.join(_NUMBERS)}"
-            )
-        if part.dtype in ("F16", "BF16"):
-            halves.setdefault(part.shard, {}).setdefault(part.dtype, name)
-    for shard, found in halves.items():
-        if len(found) > 1:
-            one, other = (f"{name} is {dtype}" for dtype, name in sorted(found.items()))
-            raise FormatError(shard or directory, None, f"{one} and {other}, in one file: one of the two is wrong")
-
-
-def _check_whole_numbers(directory: Path, model: Any, tensors: Mapping[str, Part]) -> None:
-    """Raise `FormatError` for whole numbers in the place of weights, which a loader would convert without a word."""
-    counters = {name.rpartition(".")[2] for name, t in model.state_dict().items() if not t.is_floating_point()}
-    counters |= {name.rpartition(".")[2] for name, t in model.named_buffers() if not t.is_floating_point()}
-    wrong = [name for name, p in tensors.items() if not is_float(p) and name.rpartition(".")[2] not in counters]
-    if wrong:
-        part = tensors[wrong[0]]
-        raise FormatError(
-            part.shard or directory, None, f"{wrong[0]} is {part.dtype}, whole numbers in the place of weights"
-        )
+def _without_content(part: Part) -> torch.Tensor:
+    return torch.empty(part.shape, dtype=torch.float32 if is_float(part) else torch.int64, device="meta")
 
 
 @contextmanager

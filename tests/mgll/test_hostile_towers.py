@@ -166,6 +166,38 @@ def test_one_number_that_is_none(
     refused(tower, r"NaN or infinity in encoder\.layers\.1\.mlp\.fc1\.weight", capsys)
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"dtype": "I32"}, "is I32, whole numbers in the place of weights"),
+        ({"dtype": "F16"}, "invalid shape, data type, or offset"),
+        ({"dtype": "F8_E5M2", "shape": [96]}, "weights do not fit|F8_E5M2"),
+        ({"shape": [12, 2]}, r"\(12, 2\), the config says \(24,\)"),
+        ({"data_offsets": [0, 96]}, "invalid offset"),
+    ],
+)
+def test_a_tensor_that_is_not_what_the_header_says(
+    change: dict[str, Any], match: str, tower: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tower.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    whole = json.loads(raw[8 : 8 + length])
+    whole["post_layernorm.bias"].update(change)
+    text = json.dumps(whole).encode()
+    tower.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+    refused(tower, match, capsys)
+
+
+def test_both_halves_in_one_tower(tower: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors import safe_open
+
+    with safe_open(tower, "pt") as file:
+        said = file.metadata()
+    tensors = {name: tensor.half() for name, tensor in load_file(tower).items()}
+    save_file(tensors | {"post_layernorm.bias": tensors["post_layernorm.bias"].bfloat16()}, tower, said)
+    refused(tower, "post_layernorm.bias is BF16 and .* is F16, in one file", capsys)
+
+
 def test_a_tower_that_is_no_number_is_not_written(tmp_path: Path) -> None:
     model = CLIPVisionModel(CLIPVisionConfig(**CONFIG))
     with torch.no_grad():

@@ -160,6 +160,23 @@ def test_mgll_without_its_text_side_tells_nothing(tmp_path: Path) -> None:
     assert "hidden_act" not in done.from_file
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda tensor: tensor.long(), "holds torch.int64, the tower wants torch.float32"),
+        (lambda tensor: tensor.to(torch.complex64), "is no plain tensor"),
+        (lambda tensor: tensor.to_sparse(), "is no plain tensor"),
+        (lambda tensor: torch.zeros(1, 1, 1, 1).expand(10**5, 3, 10**3, 10**3), "is no plain tensor"),
+    ],
+)
+def test_a_donor_whose_tensors_are_no_plain_numbers(change: Any, match: str, tmp_path: Path) -> None:
+    path, _, _ = openai(tmp_path)
+    tensors = {n: t.clone() for n, t in read_weights(path).items()}
+    tensors["visual.conv1.weight"] = change(tensors["visual.conv1.weight"])
+    with pytest.raises(FormatError, match=match):
+        convert(with_torch(tmp_path / "donor.pt", tensors), "openai", tmp_path / "tower.ckpt")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "empty"])
 @pytest.mark.parametrize("kind", ["pickle", "safetensors", "transformers", "start weights", "start folder"])
 def test_a_donor_without_numbers_is_refused(kind: str, value: float | str, tmp_path: Path) -> None:

@@ -95,7 +95,6 @@ KEPT = "layers.1.self_attn.k_proj.weight"  # of the language model, so no graft 
         ({"data_offsets": [2**62, 2**62 + 4096]}, "invalid offset"),
         ({"data_offsets": [4096, 0]}, "invalid"),
         ({"data_offsets": [0]}, "invalid"),
-        ({"dtype": "F8_E4M3", "shape": [64, 64]}, "is F8_E4M3; weights are read in F64, F32, F16, BF16"),
         ({"dtype": "BF16", "shape": [32, 64]}, "mismatched_keys"),
     ],
 )
@@ -105,6 +104,23 @@ def test_a_kept_tensor_that_is_not_what_the_header_says(
     shard, name = shard_with(host, KEPT)
     rewrite(shard, lambda header: header[name].update(change))
     refused(host, match)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "match"),
+    [
+        (torch.float8_e4m3fn, "is F8_E4M3; weights are read in F64, F32, F16, BF16"),
+        (torch.complex64, "is C64; weights are read in"),
+        (torch.bool, "is BOOL, whole numbers in the place of weights"),
+    ],
+)
+def test_a_kept_tensor_in_a_dtype_of_no_weights(
+    dtype: torch.dtype, match: str, host: Path, refused: Callable[..., str]
+) -> None:
+    shard, name = shard_with(host, KEPT)
+    tensors = load_file(shard)
+    save_file(tensors | {name: tensors[name].to(dtype)}, shard, {"format": "pt"})
+    refused(host, f"{name} {match}")
 
 
 def test_a_transposed_tensor(host: Path, refused: Callable[..., str]) -> None:
