@@ -23,6 +23,7 @@ _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 #: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
 _WEIGHTS = (".safetensors", ".bin", ".pt")
 _COPIES = r"^consolidated|^training_args|[._-](fp16|bf16|fp32|non_ema|ema)\b|^(optimizer|scheduler|rng_state)"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "qwen.tiktoken")
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -47,7 +48,7 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
         return demo_checkpoint(RUNS), named
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", named) or named.startswith((".", "/")):
         raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
-    return _from_hub(host, named), named
+    return _from_hub(host, named, tokenizer=True), named
 
 
 def add_trust_options(parser: argparse.ArgumentParser) -> None:
@@ -79,21 +80,22 @@ def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
             known = ", ".join(f"{part} (such as {hub})" for part, hub in host.parts.items()) or "none"
             raise HostError(f"--part {item}: give NAME=DIR_OR_HUB_ID; parts of {host.title}: {known}")
         path = Path(where)
-        found[name] = path if path.exists() else _from_hub(host, where)
+        found[name] = path if path.exists() else _from_hub(host, where, tokenizer=False)
     return found
 
 
-def _from_hub(host: Host, name: str) -> Path:
-    """The folder of a repository in the hub's cache; what is missing there is downloaded."""
-    cached = _cached(name)
-    if cached and not _lacks(cached):
-        return cached
-    found = f"its cache in {cached} is not whole ({_lacks(cached)})" if cached else "it is not in the cache"
+def _from_hub(host: Host, name: str, tokenizer: bool) -> Path:
+    """The folder of a repository in the hub's cache; what is missing there is downloaded. Parts need no tokenizer."""
+    found, cached = "it is not in the cache", _cached(name)
+    if cached:
+        if not (lacking := _lacks(cached, tokenizer)):
+            return cached
+        found = f"its cache in {cached} is not whole ({lacking})"
     try:
         directory = _download(name)
-        if not _lacks(directory):
+        if not (lacking := _lacks(directory, tokenizer)):
             return directory
-        reason = f"what the hub has of it is not whole ({_lacks(directory)})"
+        reason = f"what the hub has of it is not whole ({lacking})"
     except (OSError, ValueError, CachedRepoTreeNotFoundError) as error:  # what the hub's client raises
         reason = f"{found}, and the hub cannot be reached or refuses ({str(error).strip().splitlines()[0]})"
     raise HostError(
@@ -135,12 +137,12 @@ def files_to_download(listed: Sequence[str]) -> list[str]:
     return small + weights
 
 
-def _lacks(directory: Path) -> str:
-    """What a folder lacks to be a checkpoint; empty where its weights are whole."""
+def _lacks(directory: Path, tokenizer: bool) -> str:
+    """What a folder lacks to be a checkpoint, its weights or a tokenizer; empty where it lacks neither."""
     if any(directory.glob("*.pt")) or any((directory / name).is_file() for name in _OPEN_CLIP):
-        return ""
+        return ""  # such weights are all that their makers publish
     try:
         read_checkpoint(directory)
     except FormatError as error:
         return str(error).removeprefix(f"{directory}: ")
-    return ""
+    return "" if not tokenizer or any((directory / name).is_file() for name in _TOKENIZERS) else "no tokenizer in it"

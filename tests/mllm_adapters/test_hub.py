@@ -161,6 +161,20 @@ def test_without_the_hub_the_message_says_what_the_cache_lacks(repository: Path,
 
 
 @pytest.mark.slow
+def test_a_tokenizer_that_the_cache_lacks_is_downloaded(
+    hub: tuple[str, list[str]], repository: Path, tmp_path: Path
+) -> None:
+    """As `from_pretrained` of the model's class leaves it: weights and configuration."""
+    endpoint, asked = hub
+    part_of_cache(tmp_path / "cache", repository, lambda name: name.startswith(("model", "config")))
+    assert "(no tokenizer in it)" in ask(tmp_path / "cache", "http://127.0.0.1:9").stderr
+    done = ask(tmp_path / "cache", endpoint)
+    assert done.returncode == 0, done.stderr
+    assert "tokenizer.json" in asked
+    assert not [name for name in asked if name.endswith((".safetensors", ".bin"))]
+
+
+@pytest.mark.slow
 def test_a_shard_that_the_cache_lacks_is_downloaded(
     hub: tuple[str, list[str]], repository: Path, tmp_path: Path
 ) -> None:
