@@ -86,20 +86,20 @@ def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
 
 def _from_hub(host: Host, name: str, tokenizer: bool) -> Path:
     """The folder of a repository in the hub's cache; what is missing there is downloaded. Parts need no tokenizer."""
-    found, cached = "it is not in the cache", _cached(name)
+    found, cached = "is neither in the cache nor", _cached(name)
     if cached:
         if not (lacking := _lacks(cached, tokenizer)):
             return cached
-        found = f"its cache in {cached} is not whole ({lacking})"
+        found = f"is not whole in the cache, {cached} ({lacking}), and not"
     try:
         directory = _download(name)
         if not (lacking := _lacks(directory, tokenizer)):
             return directory
-        reason = f"what the hub has of it is not whole ({lacking})"
+        reason = f"what it has is not whole: {lacking}"
     except (OSError, ValueError, CachedRepoTreeNotFoundError) as error:  # what the hub's client raises
-        reason = f"{found}, and the hub cannot be reached or refuses ({str(error).strip().splitlines()[0]})"
+        reason = str(error).strip().splitlines()[0]
     raise HostError(
-        f"{name}: {reason}.\n"
+        f"{name} {found} to be had from the hub ({reason}).\n"
         "Type one of these:\n"
         f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint DIR   (a folder you have)\n"
         f"  python -m mllm_adapters.swap --model llava --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"

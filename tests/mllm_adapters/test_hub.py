@@ -150,13 +150,13 @@ def test_without_the_hub_the_message_says_what_the_cache_lacks(repository: Path,
     for offline in (True, False):
         done = ask(cache, nobody, offline)
         assert done.returncode == 1
-        assert "it is not in the cache, and the hub cannot be reached" in done.stderr
+        assert "is neither in the cache nor to be had from the hub" in done.stderr
     snapshot = part_of_cache(cache, repository, lambda name: name.endswith("json") and "index" not in name)
     for offline in (True, False):
         done = ask(cache, nobody, offline)
         assert done.returncode == 1
-        assert f"its cache in {snapshot} is not whole (none of model.safetensors" in done.stderr
-        assert "the hub cannot be reached" in done.stderr
+        assert f"is not whole in the cache, {snapshot} (none of model.safetensors" in done.stderr
+        assert "and not to be had from the hub" in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -64,7 +64,7 @@ def test_without_network_or_cache_it_says_what_to_type(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     assert swap.main(["--model", "llava", "--encoder", str(make_tower())]) == 1
     said = capsys.readouterr().err
-    assert "llava-hf/llava-1.5-7b-hf: it is not in the cache, and the hub cannot be reached" in said
+    assert "llava-hf/llava-1.5-7b-hf is neither in the cache" in said
     assert "--checkpoint DIR" in said
     assert "--checkpoint demo" in said
     assert "hf download llava-hf/llava-1.5-7b-hf" in said
