@@ -1,7 +1,8 @@
 """The commands that check one of the files between the stages: `python -m mgll.manifest validate FILE` and the like."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 
 def check_command(
@@ -9,8 +10,9 @@ def check_command(
     description: str | None,
     verbs: Sequence[str],
     what: str,
-    check: Callable[[str, str], str],
+    check: Callable[..., str],
     arguments: Sequence[str] | None = None,
+    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run a command of the form `VERB PATH` that checks a file or a folder, and print what was found.
 
@@ -22,6 +24,7 @@ def check_command(
         check: takes verb and path and returns the sentence to print; it raises `ValueError` (`FormatError` is one) when the
             path does not hold what it should.
         arguments: the words on the command line; those of this process where None.
+        flags: further words that may follow, such as `verify` for `--verify`, with their help; `check` is given each by its name.
 
     Returns:
         Exit status: 0, or 1 where `check` found something wrong.
@@ -29,9 +32,11 @@ def check_command(
     parser = argparse.ArgumentParser(prog=name, description=description)
     parser.add_argument("command", choices=verbs)
     parser.add_argument("path", help=what)
+    for flag, meaning in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=meaning)
     options = parser.parse_args(arguments)
     try:
-        print(check(options.command, options.path))
+        print(check(options.command, options.path, **{flag: getattr(options, flag) for flag in flags}))
     except ValueError as error:
         print(error)
         return 1

@@ -11,7 +11,7 @@ from mgll.formats import FormatError
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.graft.transplant import convert_host
 from mllm_adapters.hosts.registry import HOSTS, get_host
-from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
+from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,13 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--part", action="append", default=[], metavar="NAME=DIR_OR_HUB_ID", help="as for swap")
     parser.add_argument("--out", type=Path, help=f"folder to write (default: {RUNS}/MODEL)")
     parser.add_argument("--copy", action="store_true", help="copy shards that stay as they are instead of linking them")
+    add_trust_options(parser)
     options = parser.parse_args(arguments)
     out = options.out or RUNS / options.model
     try:
         host = get_host(options.model)
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
-        record = convert_host(host, source, out, options.copy, named, parts)
+        record = convert_host(
+            host, source, out, options.copy, named, parts, follow_links=options.follow_links, verify=options.verify
+        )
     except (FormatError, HostError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 1

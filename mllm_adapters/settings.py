@@ -1,8 +1,13 @@
 """Settings and questions of fine-tuning. Imports no torch."""
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+#: Published recipes scale by 0.25 to 32; beyond this the language model would hear nothing but LoRA.
+LARGEST_SCALE = 1000
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class FinetuneSettings:
             (`mllm_adapters.finetuning.alignment`).
         batch_size: questions per step, over all processes together.
         seed: seed of LoRA's initial weights, of the order of questions, and of dropout.
-        dtype: dtype of the weights; `auto` keeps the checkpoint's, but turns float16, which cannot be trained, into float32.
+        dtype: dtype of the weights; `auto` keeps the checkpoint's, but turns float16, which cannot be trained, into float32. What
+            is trained is float32 in any case.
         mixed_precision: the setting of accelerate; use `no` on a CPU.
         gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
         image_cache_gib: memory in GiB for the outputs of the frozen tower, so that it runs only once per image. Where they do not
@@ -72,3 +78,20 @@ class FinetuneSettings:
     image_cache_gib: float = 2.0
     checkpoint_every: int = 100
     log_every: int = 10
+
+
+def check_trained_parts(settings: FinetuneSettings) -> None:
+    """Raise `ValueError` unless LoRA can be built of its settings and does something: rank, alpha, dropout and the regex."""
+    if settings.rank < 0:
+        raise ValueError(f"rank is {settings.rank}; give 0, which trains the connector alone, or more")
+    scale = settings.alpha / (settings.rank or 1)
+    if not (math.isfinite(scale) and 0 < scale <= LARGEST_SCALE):
+        raise ValueError(
+            f"alpha is {settings.alpha}: LoRA's scale, alpha / rank, must be above 0 and at most {LARGEST_SCALE}"
+        )
+    if not 0 <= settings.dropout < 1:
+        raise ValueError(f"dropout is {settings.dropout}; give a rate from 0 to below 1")
+    try:
+        re.compile(settings.lora_targets or "")
+    except re.error as error:
+        raise ValueError(f"lora_targets {settings.lora_targets!r} is no regular expression: {error}") from None

@@ -14,7 +14,7 @@ from mllm_adapters.contract.token_policy import POLICIES
 from mllm_adapters.graft.dry_run import DryRun, dry_run
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import HOSTS, get_host
-from mllm_adapters.hub import RUNS, resolve_checkpoint, resolve_parts
+from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,11 +41,22 @@ def main(arguments: list[str] | None = None) -> int:
         source, named = resolve_checkpoint(host, options.checkpoint)
         parts = resolve_parts(host, options.part)
         if options.dry_run:
-            print(describe(host, named, dry_run(host, source, options.encoder, settings, parts), options.copy))
+            dry = dry_run(host, source, options.encoder, settings, parts, options.follow_links, options.verify)
+            print(describe(host, named, dry, options.copy))
             return 0
         warm = warm_images(options.warm, options.warm_limit, options.seed)
         record = graft_tower(
-            host, source, options.encoder, out, settings, copy=options.copy, named=named, parts=parts, warm=warm
+            host,
+            source,
+            options.encoder,
+            out,
+            settings,
+            copy=options.copy,
+            named=named,
+            parts=parts,
+            warm=warm,
+            follow_links=options.follow_links,
+            verify=options.verify,
         )
     except (FormatError, HostError, ImageError) as error:
         print(f"swap: {error}", file=sys.stderr)
@@ -199,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and needed, write nothing")
     parser.add_argument("--copy", action="store_true", help="copy untouched shards instead of hard-linking them")
+    add_trust_options(parser)
     return parser
 
 

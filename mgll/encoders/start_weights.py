@@ -4,7 +4,6 @@ Either every tensor of the encoder comes from the file or none does. The text si
 classifier are left out. Learned positions are interpolated where the encoder sees images of another size.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from mgll.tower.config import CLIP, TIMM, at_size
 from mgll.tower.file import read_header, read_tensors
 from mgll.tower.model import build_model, config_of
 from mgll.tower.positions import POSITION_TABLES, resize_positions
-from mgll.weights.reading import file_in, is_torchscript, misfits, read_weights
+from mgll.weights.model_folder import read_json
+from mgll.weights.reading import check_values, file_in, is_torchscript, misfits, read_weights
 from mgll.weights.stored import read_stored
 
 #: Settings that do not change what a trained model computes, or that can be read off its tensors.
@@ -58,6 +58,7 @@ def resized(model: PreTrainedModel, image_size: int) -> PreTrainedModel:
 
 
 def _fill(model: PreTrainedModel, tensors: dict[str, Tensor], source: str) -> None:
+    check_values(Path(source), tensors)
     expected = model.state_dict()
     for name in expected.keys() & tensors.keys() & set(POSITION_TABLES):
         tensors[name] = _positions(tensors[name], expected[name])
@@ -111,7 +112,7 @@ def _is_tower(path: Path) -> bool:
 
 
 def _json(path: Path) -> Json:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _differences(own: Json, said: Json) -> list[str]:

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgll.encoders.tokens import Tokens, tokenise
-from mgll.encoders.transformers_folder import misshapen
+from mgll.encoders.transformers_folder import check_model_folder, misshapen
 from mgll.files import sha256
 from mgll.settings import TextPooling, TextTraining
+from mgll.tower.model import UNBUILDABLE, said_by
+from mgll.weights.reading import check_values
 
 EMBEDDED = "embedded"
 LONGEST = 256  # tokens, where the model does not take fewer
@@ -157,10 +159,16 @@ def _load(folder: str, dropout: float) -> tuple[Any, Any]:
 
     if Path(folder).is_absolute() and not Path(folder).is_dir():
         raise FileNotFoundError(f"text encoder {folder!r}: no such folder")
+    if Path(folder).is_dir():
+        check_model_folder(Path(folder))
     try:
         config: Any = AutoConfig.from_pretrained(folder)
         model = _load_model(folder, getattr(config, "text_config", config), dropout)
         tokenizer = AutoTokenizer.from_pretrained(folder)
+    except ValueError as error:
+        raise ValueError(said_by(error)) from error  # transformers' own fill a screen
+    except UNBUILDABLE as error:
+        raise ValueError(f"text encoder {folder!r}: its files make no model ({said_by(error)})") from error
     except OSError as error:
         raise FileNotFoundError(
             f"text encoder {folder!r}: {error}\nGive a local folder, the id of a model on the hub, or `{EMBEDDED}`"
@@ -192,6 +200,7 @@ def _load_model(folder: str, config: Any, dropout: float) -> Any:
     lacks = [f"it lacks {name}" for name in sorted(said["missing_keys"]) if "pooler" not in name]
     if problems := misshapen(said["mismatched_keys"]) + lacks:
         raise ValueError(f"{folder} does not hold the weights of a {kind.__name__}: {'; '.join(problems[:6])}")
+    check_values(Path(folder), model.state_dict())
     return model
 
 

@@ -2,11 +2,11 @@
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from mgll.formats import Row
 from mgll.images.files import ImageError, opened, read_npz
@@ -22,6 +22,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 100_000_000
 #: Bytes of a JPEG file in which the start of its frame is looked for.
 _HEADER_OF_JPEG = 1 << 20
+Spread = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Preprocessing(Row):
@@ -34,8 +35,8 @@ class Preprocessing(Row):
     """
 
     size: int = Field(224, gt=0)
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = CLIP_MEAN
+    std: tuple[Spread, Spread, Spread] = CLIP_STD
     resize: Literal["pad", "squash", "crop"] = "pad"
 
 

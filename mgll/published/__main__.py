@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{options.out}: {tokens.grid} x {tokens.grid} tokens of {tokens.width} from {tokens.size} px")
     for pattern, count in done.left_out.items():
         print(f"left out: {count} like {pattern}")
+    if done.from_file:
+        print("as the file or those beside it say: " + ", ".join(f"{k} {v}" for k, v in done.from_file.items()))
     print(
         "not in the file, as the published code has it: " + ", ".join(f"{k} {v}" for k, v in done.from_layout.items())
     )

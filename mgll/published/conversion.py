@@ -8,9 +8,9 @@ Every tensor of the file is either the tower's or left out by a pattern of its l
 neither, and a tensor that the tower wants and the file lacks, is an error. Nothing in a file is run.
 """
 
-import json
 import os
 import re
+import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +21,11 @@ from mgll.files import sha256
 from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing
 from mgll.provenance import provenance
+from mgll.published.beside import said_beside
 from mgll.published.layouts import LAYOUTS, Layout
 from mgll.published.shapes import config_from_tensors, is_pooled_by_fc_norm
 from mgll.tower.file import TowerHeader, read_header, save_tower
-from mgll.weights.reading import file_in, misfits, read_content, tensors_of
+from mgll.weights.reading import check_values, file_in, misfits, read_content, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,11 +45,13 @@ class Conversion:
     Attributes:
         header: header of the new tower file.
         left_out: pattern of the layout -> how many tensors it kept out of the tower file.
+        from_file: the settings that the file, or those beside it, state.
         from_layout: the settings that come from the layout, because neither the file nor the caller states them.
     """
 
     header: TowerHeader
     left_out: dict[str, int]
+    from_file: dict[str, Any]
     from_layout: dict[str, Any]
 
 
@@ -70,25 +73,32 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
     from mgll.encoders.transformers_folder import read_transformers
 
     published, path = _published(layout, settings), Path(source)
-    used, left_out = replace(published, **settings), Counter[str]()
+    beside = {name: value for name, value in said_beside(path, published.kind).items() if name not in settings}
+    used, left_out = replace(published, **beside, **settings), Counter[str]()
     if used.kind == "transformers":
-        used = _as_the_folder_says(path, used)
         _check_said(layout, used)
         model = read_transformers(path)
         files = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
         size = model.config.image_size
     else:
-        _check_said(layout, used)
         files = [file_in(path) if path.is_dir() else path]
-        tensors = _tower_tensors(files[0], used, left_out)
+        content = read_content(files[0])
+        if told := _told_by_names(files[0], content, used):
+            if settings.get("hidden_act", told) != told:
+                said = settings["hidden_act"]
+                warnings.warn(f"the names of its tensors tell {told}, you say {said}, which is taken", stacklevel=2)
+            else:
+                used, beside = replace(used, hidden_act=told), beside | {"hidden_act": told}
+        _check_said(layout, used)
+        tensors = _tower_tensors(files[0], content, used, left_out)
         used = used if "pooling" in settings else _pooled_as_trained(used, tensors)
         model, size = _built(files[0], used, tensors)
-    size = settings.get("size", size)
+    size = settings.get("size") or beside.get("size") or size
     prepared: Any = {name: getattr(used, name) for name in ("mean", "std", "resize")}
     assumed = {
         name: getattr(used, name)
         for name in ("mean", "std", "resize", "pooling", "hidden_act")
-        if name not in settings and getattr(published, name) is not None
+        if name not in settings | beside and getattr(published, name) is not None
     }
     pooling: Any = used.pooling
     save_tower(
@@ -100,11 +110,12 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
         files={file.name: sha256(file) for file in files},
         licence=published.licence,
         settings=settings,
+        from_file=beside,
         from_layout=assumed,
         left_out=dict(left_out),
         versions=provenance(),
     )
-    return Conversion(read_header(out), dict(left_out), assumed)
+    return Conversion(read_header(out), dict(left_out), beside, assumed)
 
 
 def _published(layout: str, settings: dict[str, Any]) -> Layout:
@@ -128,9 +139,16 @@ def _check_said(name: str, layout: Layout) -> None:
         raise ValueError(f"layout {name}: neither the file nor its code states {', '.join(missing)}; say {flags}")
 
 
-def _tower_tensors(path: Path, layout: Layout, left_out: Counter[str]) -> "dict[str, Tensor]":
+def _told_by_names(path: Path, content: Any, layout: Layout) -> str | None:
+    """The activation that the names of a file's tensors tell; None where they tell nothing."""
+    names = tensors_of(path, _contained(path, content, layout)) if layout.told else ()
+    return next((act for pattern, act in layout.told if any(re.match(pattern, name) for name in names)), None)
+
+
+def _tower_tensors(path: Path, content: Any, layout: Layout, left_out: Counter[str]) -> "dict[str, Tensor]":
     """The tower's tensors under the names of a tower file; `left_out` counts the others by the pattern that matches them."""
-    content, found, strange = read_content(path), {}, []
+    found: dict[str, Tensor] = {}
+    strange = []
     for name, tensor in tensors_of(path, _contained(path, content, layout)).items():
         if pattern := next((pattern for pattern in layout.dropped if re.fullmatch(pattern, name)), None):
             left_out[pattern] += 1
@@ -147,6 +165,7 @@ def _tower_tensors(path: Path, layout: Layout, left_out: Counter[str]) -> "dict[
         )
     if strange:
         raise FormatError(path, None, f"tensors that this layout does not have: {_some(strange)}")
+    check_values(path, found)
     if layout.kind == "clip":
         return tower_names(found)
     return _without_classifier(layout, {f"timm_model.{name}": tensor for name, tensor in found.items()}, left_out)
@@ -191,21 +210,6 @@ def _built(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[P
         raise FormatError(path, None, f"not the tensors of this layout's tower: {_some(problems, '; ')}")
     model.load_state_dict(tensors, strict=True)
     return model, size
-
-
-def _as_the_folder_says(path: Path, layout: Layout) -> Layout:
-    """The layout, with the gaps in `mean`, `std` and `resize` filled from the folder's preprocessor_config.json."""
-    said_in = path / "preprocessor_config.json"
-    said = json.loads(said_in.read_text(encoding="utf-8")) if said_in.is_file() else {}
-    if "image_mean" not in said or "image_std" not in said:
-        return layout
-    resize: Any = "crop" if said.get("do_center_crop") else "squash"
-    return replace(
-        layout,
-        mean=layout.mean or tuple(said["image_mean"]),
-        std=layout.std or tuple(said["image_std"]),
-        resize=layout.resize or resize,
-    )
 
 
 def _some(names: list[str], separator: str = ", ") -> str:

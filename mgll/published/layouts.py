@@ -51,6 +51,7 @@ class Layout:
         size: side of the image in pixels, if the weights do not tell it, or not exactly.
         mean, std, resize: the fields of these names in `Preprocessing`.
         hidden_act: activation of a `clip` tower.
+        told: patterns of names that tell the activation, whatever `hidden_act` says: pairs of pattern and activation.
         pooling: which output is the image's feature: `cls`, `mean` or `head`.
 
         None in `mean`, `std`, `resize`, `hidden_act` or `pooling` means that neither the file nor its code states the value: the
@@ -73,6 +74,7 @@ class Layout:
     std: tuple[float, float, float] | None = IMAGENET_STD
     resize: Literal["pad", "squash", "crop"] | None = "squash"
     hidden_act: str | None = None
+    told: tuple[tuple[str, str], ...] = ()
     pooling: Literal["cls", "mean", "head"] | None = "cls"
 
 
@@ -93,16 +95,19 @@ LAYOUTS: dict[str, Layout] = {
         seen=True,
         published="github.com/HUANGLIZI/MGLL (pretrain.pth)",
         licence="not stated; academic research only by the README",
-        note="activation: open_clip's ViT-L-14 with OpenAI weights was quick_gelu up to about 2.24 and is gelu since, and the"
-        " authors pin no version. Mean and std of pretraining; their fine-tuning uses 0.5. They scale to 512, then to 224",
+        note="activation: gelu where the file has clip.text.*, which open_clip writes since 2.29; quick_gelu where it has"
+        " clip.transformer.*, as it was before; unknown where the text side was cut off. Mean and std of pretraining; their"
+        " fine-tuning uses 0.5. They scale to 512, then to 224",
         container=("model",),
         dropped=(
             r"clip\.visual\.proj",
             r"(clip\.)?(logit_scale|logit_bias)",
             r"clip\.text\..*",
+            r"clip\.(transformer|ln_final)\..*|clip\.(token_embedding\.weight|positional_embedding|text_projection|attn_mask)",
             r"(text_model|text2visual|visual2text|adapter_text|text_linear)\..*",
         ),
         hidden_act="gelu",
+        told=((r"clip\.text\.", "gelu"), (r"clip\.transformer\.", "quick_gelu")),
     ),
     "retfound": Layout(
         kind="timm_vit",

@@ -4,6 +4,7 @@ The model is named as in the config.json of transformers, by `model_type` and th
 `clip_vision_model`; `timm_wrapper` is any trunk of timm (`architecture`, `model_args`); `mgll.tower.model` lists the others.
 """
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -69,6 +70,8 @@ class Architecture(Row):
     def _is_described(self) -> "Architecture":
         if self.measured is None and self.kind != CLIP:
             raise ValueError(f"a {self.kind} tower needs `measured`, the geometry of its tokens")
+        if self.kind == CLIP:
+            _check_counts(CLIP_DEFAULTS | self.config)
         return self
 
     @property
@@ -80,6 +83,12 @@ class Architecture(Row):
     def geometry(self) -> Geometry:
         """The input and the tokens of the tower: as measured, or computed from the configuration of a CLIP tower."""
         return self.measured or clip_geometry(self.config)
+
+
+def _check_counts(vision: dict[str, Any]) -> None:
+    for name, default in CLIP_DEFAULTS.items():
+        if isinstance(default, int) and (type(vision[name]) is not int or vision[name] < 1):
+            raise ValueError(f"{name} must be a whole number above 0, found {vision[name]!r:.40}")
 
 
 def clip_geometry(config: dict[str, Any]) -> Geometry:
@@ -96,25 +105,15 @@ def clip_geometry(config: dict[str, Any]) -> Geometry:
     )
 
 
-def clip_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a `CLIPVisionModel` of this configuration."""
-    vision = CLIP_DEFAULTS | config
-    width, inner, patch = vision["hidden_size"], vision["intermediate_size"], vision["patch_size"]
-    positions = (vision["image_size"] // patch) ** 2 + 1
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.class_embedding": (width,),
-        "embeddings.patch_embedding.weight": (width, vision["num_channels"], patch, patch),
-        "embeddings.position_embedding.weight": (positions, width),
-    }
-    linears = {f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
-    linears |= {"mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
-    norms = ["pre_layrnorm", "post_layernorm"]
-    for i in range(vision["num_hidden_layers"]):
-        block = f"encoder.layers.{i}"
-        norms += [f"{block}.layer_norm1", f"{block}.layer_norm2"]
-        for name, shape in linears.items():
-            shapes |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
-    return shapes | {f"{norm}.{part}": (width,) for norm in norms for part in ("weight", "bias")}
+def layer_count(config: dict[str, Any]) -> int:
+    """The largest number of layers that a configuration or a part of it names: a model of millions would take hours to build."""
+    found = [0]
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found.append(layer_count(value))
+        elif re.fullmatch(r"(num_.*)?layers|depths?", str(key)):
+            found += [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
+    return max(found)
 
 
 def at_size(config: dict[str, Any], size: int) -> dict[str, Any]:

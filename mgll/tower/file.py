@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from mgll.files import atomic_path
-from mgll.formats import FormatError
+from mgll.formats import FormatError, describe_errors
 from mgll.images.preprocessing import Preprocessing
-from mgll.tower.config import CLIP, Architecture, Pooling, clip_shapes
+from mgll.tower.config import CLIP, Architecture, Pooling, layer_count
+from mgll.weights.dtypes import check_dtypes
+from mgll.weights.finite import check_finite, not_finite
 from mgll.weights.reading import is_pickle, misfits
 from mgll.weights.stored import Stored, read_stored
 
@@ -57,7 +59,8 @@ def save_tower(
 
     Raises:
         KeyError: if the model is of another kind.
-        ValueError: if the model does not take images of the preprocessing's size, or does not have the output of `pooling`.
+        ValueError: if the model does not take images of the preprocessing's size, does not have the output of `pooling`, or holds
+            NaN or infinity.
     """
     # here, because torch takes seconds to import
     from safetensors.torch import save_file
@@ -76,6 +79,8 @@ def save_tower(
     )
     check_pooling(model, header.geometry, pooling)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise ValueError(not_finite(", ".join(wrong[:4])))
     said = header.model_dump_json(by_alias=True, exclude={"measured"} if is_clip else None)
     with atomic_path(path) as temporary:
         # one entry only: safetensors writes several in an order that changes from run to run
@@ -103,24 +108,41 @@ def read_header(path: str | os.PathLike[str]) -> TowerHeader:
     try:
         return TowerHeader.model_validate_json(metadata["mgll"])
     except ValidationError as error:
-        raise FormatError(path, None, f"tower header: {error}") from None
+        raise FormatError(path, None, f"tower header: {describe_errors(error)}") from None
 
 
 def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
-    """Where the tensors of a tower file lie in it, by their names in transformers. Imports no torch for a CLIP tower.
+    """Where the tensors of a tower file lie in it, by their names in transformers.
+
+    All that the header says is compared with the model that will be built of it: its tensors' shapes, and the tokens that it makes
+    of an image. The model is built on torch's meta device, which takes no memory.
 
     Raises:
-        FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen
-            for the header's config.
+        FormatError: if the file is missing, a pickle, cut short, or not a tower, if tensors are missing, surplus, misshapen for the
+            header's config or no numbers, or if the model's tokens or its output are not as the header says.
     """
+    from mgll.tower.model import check_pooling, measure
+
     header = read_header(path)
     found, _ = read_stored(Path(path))
+    if (depth := layer_count(header.config)) > len(found):
+        raise FormatError(
+            path, None, f"tower header: the config says {depth} layers, the file has {len(found)} tensors"
+        )
     try:
-        problems = misfits(found, tower_shapes(header.config), "the config says")
+        model = _on_meta(header.config)
+        problems = misfits(found, model.state_dict(), "the config says")
+        if not problems:
+            tokens = measure(model, header.preprocessing.size)
+            check_pooling(model, tokens, header.pooling)
     except ValueError as error:
         raise FormatError(path, None, f"tower header: {error}") from None
     if problems:
         raise FormatError(path, None, "weights do not fit the header's config: " + "; ".join(problems[:8]))
+    if tokens != header.geometry:
+        raise FormatError(path, None, f"its tokens are {tokens}, the header says {header.geometry}")
+    check_dtypes(Path(path), found, model)
+    check_finite(found)
     return found
 
 
@@ -140,19 +162,22 @@ def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
 def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a tower of this configuration.
 
-    They are computed for a CLIP tower; any other model is built on torch's meta device, without memory for its weights.
+    The model is built on torch's meta device, without memory for its weights.
 
     Raises:
         ValueError: if no tower can be built from the configuration.
     """
-    if config.get("model_type", CLIP) == CLIP:
-        return clip_shapes(config)
+    return {name: tuple(tensor.shape) for name, tensor in _on_meta(config).state_dict().items()}
+
+
+def _on_meta(config: dict[str, Any]) -> "PreTrainedModel":
+    # here, because torch takes seconds to import
     import torch
 
     from mgll.tower.model import build_model
 
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in build_model(config).state_dict().items()}
+        return build_model(config)
 
 
 def load_tower(path: str | os.PathLike[str]) -> "tuple[PreTrainedModel, TowerHeader]":

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from mgll.formats import one_line
 from mgll.tower.config import CLIP, TIMM, Geometry, Pooling
 
 
@@ -43,6 +46,11 @@ PLAIN_VITS = {
     "dinov3_vit": PlainViT("norm", 1),
     "aimv2_vision_model": PlainViT("rms_norm", 0),
 }
+#: What configurations and models raise for values that make no sense.
+UNBUILDABLE: tuple[type[Exception], ...] = (TypeError, ValueError, AssertionError, RuntimeError, ImportError)
+UNBUILDABLE += (AttributeError, ArithmeticError, LookupError, StrictDataclassError)
+#: What transformers raises besides where files of a model cannot be read.
+UNREADABLE: tuple[type[Exception], ...] = (*UNBUILDABLE, OSError, SafetensorError)
 #: Models that are built without their pooler, a layer with tanh: most checkpoints lack it.
 _WITHOUT_POOLER = ("vit", "deit", "ijepa")
 #: Arguments that a tower file may not give to `timm.create_model`, because they read other files or change what the model returns.
@@ -61,7 +69,7 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
     # here, because transformers takes seconds to import
     from transformers import MODEL_MAPPING, AutoConfig
 
-    kind = config.get("model_type", CLIP)
+    kind = str(config.get("model_type", CLIP))
     if kind != TIMM and kind not in PLAIN_VITS:
         raise ValueError(f"a tower cannot be a {kind!r}; known: {', '.join([*PLAIN_VITS, TIMM])}")
     arguments = {key: value for key, value in config.items() if key != "model_type"}
@@ -73,9 +81,14 @@ def build_model(config: dict[str, Any]) -> PreTrainedModel:
         model: PreTrainedModel = kind_of_model(settings, **build_options(kind))
     except KeyError as error:
         raise ValueError(f"no {kind} can be built of this configuration: {error} is not known") from error
-    except (TypeError, ValueError, AssertionError, RuntimeError, ImportError) as error:
-        raise ValueError(f"no {kind} can be built of this configuration: {error}") from error
+    except UNBUILDABLE as error:
+        raise ValueError(f"no {kind} can be built of this configuration: {said_by(error)}") from error
     return model
+
+
+def said_by(error: BaseException) -> str:
+    """What an error of torch or transformers says, in one line and without a stack of C++."""
+    return one_line(str(error).partition("Exception raised")[0])[:400]
 
 
 def build_options(kind: str) -> dict[str, Any]:
@@ -86,7 +99,9 @@ def build_options(kind: str) -> dict[str, Any]:
 def _check_timm(arguments: dict[str, Any]) -> None:
     if ":" in str(arguments.get("architecture", ":")):
         raise ValueError(f"architecture {arguments.get('architecture')!r} is not the name of a model in timm")
-    if wrong := sorted(set(_FORBIDDEN) & (arguments.get("model_args") or {}).keys()):
+    if not isinstance(inner := arguments.get("model_args") or {}, dict):
+        raise ValueError(f"model_args of a tower are named, found {inner!r:.40}")
+    if wrong := sorted(set(_FORBIDDEN) & inner.keys()):
         raise ValueError(f"model_args of a tower may not hold {', '.join(wrong)}")
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgll.formats import FormatError
+from mgll.weights.finite import emptied, not_finite
+from mgll.weights.stored import read_stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +23,7 @@ _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.s
 
 
 def misfits(found: Mapping[str, Any], expected: Mapping[str, Any], wanted_by: str) -> list[str]:
-    """One phrase for every tensor that is missing, surplus or misshapen, sorted; empty where all fit.
+    """One phrase for every tensor that is missing, surplus, misshapen or of another kind of numbers, sorted; empty where all fit.
 
     Args:
         found: tensors of the file, or their shapes.
@@ -33,7 +35,17 @@ def misfits(found: Mapping[str, Any], expected: Mapping[str, Any], wanted_by: st
     problems += [f"{name} is surplus" for name in has.keys() - wants.keys()]
     both = has.keys() & wants.keys()
     problems += [f"{name} is {has[name]}, {wanted_by} {wants[name]}" for name in both if has[name] != wants[name]]
+    problems += [
+        f"{name} holds {found[name].dtype}, {wanted_by} {expected[name].dtype}"
+        for name in both
+        if None not in (kinds := {_is_weight(found[name]), _is_weight(expected[name])}) and len(kinds) > 1
+    ]
     return sorted(problems)
+
+
+def _is_weight(tensor: Any) -> bool | None:
+    """Whether a tensor in memory holds floating-point numbers; None for a mere shape, of which that is not known."""
+    return tensor.is_floating_point() if hasattr(tensor, "is_floating_point") else None
 
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -82,6 +94,7 @@ def read_content(path: Path) -> Any:
         raise FormatError(path, None, "no such file of weights")
     try:
         if not is_pickle(path):
+            read_stored(path)  # which checks its header, and does not read one of a hundred megabytes
             return load_file(path)
         if is_torchscript(path):
             return _torchscript(path)
@@ -114,7 +127,32 @@ def tensors_of(path: Path, content: Any) -> "dict[str, Tensor]":
     tensors = {str(n).removeprefix("module."): t.detach() for n, t in named if isinstance(t, torch.Tensor)}
     if not tensors:
         raise FormatError(path, None, "holds no tensors")
+    if odd := [name for name, tensor in tensors.items() if not _is_plain(tensor)]:
+        raise FormatError(
+            path, None, f"{odd[0]} is no plain tensor: sparse, quantised, complex, or larger than its bytes"
+        )
     return tensors
+
+
+def _is_plain(tensor: "Tensor") -> bool:
+    """Whether a tensor has a value of its own for every entry; a few bytes repeated could claim any size."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def check_values(path: Path, tensors: "Mapping[str, Tensor]") -> None:
+    """Check that a tower's tensors hold values, and that all of these are numbers.
+
+    Raises:
+        FormatError: naming the first that are empty, or hold NaN or infinity.
+    """
+    if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:
+        raise FormatError(path, None, emptied(empty))
+    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise FormatError(path, None, not_finite(", ".join(wrong[:4])))
 
 
 def file_in(folder: Path) -> Path:

@@ -9,11 +9,15 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mgll.formats import FormatError
+from mgll.weights import dtypes
 from mgll.weights import reading as weights
+from mgll.weights.finite import EXPONENTS, is_finite, not_finite, ranges
+from mgll.weights.model_folder import indexed_files
 from mgll.weights.stored import Stored, read_stored
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ PICKLES = "pytorch_model.bin"
 CHUNK = 16 * 2**20
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _DTYPES |= {"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
+_DTYPES |= {"U64": "uint64", "U32": "uint32", "U16": "uint16", "C64": "complex64"}
+_DTYPES |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 _SHORT = {name: short for short, name in _DTYPES.items()}
 
 
@@ -91,7 +97,7 @@ def torch_dtype(part: Part) -> Any:
 
 def is_float(part: Part) -> bool:
     """Whether a tensor holds floating-point numbers. Only these may change precision; batch norms also hold integer counters."""
-    return "F" in part.dtype
+    return dtypes.is_float(part.dtype)
 
 
 def sha256_of(part: Part) -> str:
@@ -158,28 +164,12 @@ def _shards(directory: Path) -> tuple[list[Path], set[str]]:
         if (directory / single).is_file():  # transformers, too, looks for this one first
             return [directory / single], set()
         if index.is_file():
-            return _indexed(index)
+            return indexed_files(index)
     raise FormatError(
         directory,
         None,
         f"none of {SINGLE}, {INDEX}, {PICKLES} and its index in it: not a checkpoint, or not a whole one",
     )
-
-
-def _indexed(index: Path) -> tuple[list[Path], set[str]]:
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise FormatError(index, None, 'not a JSON object with a "weight_map"') from None
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        raise FormatError(
-            index.parent,
-            None,
-            f"{len(missing)} of {len(names)} shards are missing: {', '.join(missing[:6])}; download it again",
-        )
-    return [index.parent / name for name in names], set(weight_map)
 
 
 def read_shard(path: Path) -> dict[str, Stored]:
@@ -300,6 +290,26 @@ def _pieces(part: Part) -> Iterator[bytes | memoryview]:
                     raise FormatError(part.shard, None, "became shorter while it was read")
                 left -= len(piece)
                 yield piece
+
+
+def check_finite(tensors: Mapping[str, Part], directory: Path, whole: bool) -> None:
+    """Check that a checkpoint's tensors hold numbers only, each whole or in samples (`mgll.weights.finite`).
+
+    Raises:
+        FormatError: naming the first tensors that hold NaN or infinity.
+    """
+    wrong = (name for name, part in tensors.items() if not all(_is_finite(piece, whole) for piece in _flat([part])))
+    if found := list(islice(wrong, 4)):
+        raise FormatError(tensors[found[0]].shard or directory, None, not_finite(", ".join(found)))
+
+
+def _is_finite(part: Stored | Held, whole: bool) -> bool:
+    if isinstance(part, Stored):
+        return is_finite(part, whole)
+    if part.dtype not in EXPONENTS:
+        return True
+    numbers, item = part.tensor.reshape(-1), part.tensor.element_size()
+    return all(bool(numbers[i // item : j // item].isfinite().all()) for i, j in ranges(part.nbytes, item, whole))
 
 
 def write_index(directory: Path, tensors: Mapping[str, Stored]) -> None:

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from mgll.formats import FormatError, Row
-from mllm_adapters.checkpoints.json_files import read_json
+from mgll.formats import FormatError, Row, describe_errors
+from mgll.weights.model_folder import read_json
+from mllm_adapters.settings import FinetuneSettings, check_trained_parts
 
 FINETUNE = "finetune.json"
+_SETTINGS = TypeAdapter(FinetuneSettings)
 
 
 class FinetuneRecord(Row):
@@ -36,6 +38,17 @@ class FinetuneRecord(Row):
     supervised: tuple[int, ...]
     provenance: dict[str, str]
 
+    @field_validator("settings")
+    @classmethod
+    def _are_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        check_trained_parts(_SETTINGS.validate_python(settings))
+        return settings
+
+    @property
+    def run(self) -> FinetuneSettings:
+        """The settings, of which the adapter beside the record must have been made."""
+        return _SETTINGS.validate_python(self.settings)
+
 
 def read_finetune(directory: Path) -> FinetuneRecord:
     """Read the record of a fine-tuned directory.
@@ -46,4 +59,4 @@ def read_finetune(directory: Path) -> FinetuneRecord:
     try:
         return FinetuneRecord.model_validate(read_json(directory / FINETUNE))
     except ValidationError as error:
-        raise FormatError(directory / FINETUNE, None, str(error)) from None
+        raise FormatError(directory / FINETUNE, None, describe_errors(error)) from None

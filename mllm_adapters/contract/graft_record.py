@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from mgll.formats import FormatError, Row
+from mgll.formats import FormatError, Row, describe_errors
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.contract.tower_spec import TowerSpec
 
@@ -107,7 +107,6 @@ def read_graft(directory: str | os.PathLike[str]) -> Graft:
     if not path.is_file():
         raise FormatError(directory, None, f"no {GRAFT} in it: not a graft, or one that was not finished")
     try:
-        return Graft.model_validate_json(path.read_text(encoding="utf-8"))
+        return Graft.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        said = "; ".join(f"field {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise FormatError(path, None, said) from None
+        raise FormatError(path, None, describe_errors(error)) from None

@@ -122,6 +122,13 @@ class Host(ABC):
     def placeholders(self, files: dict[str, Json]) -> int:
         """Number of image tokens that the processor of these JSON files puts into a prompt for a square image."""
 
+    def features(self, files: dict[str, Json]) -> int:
+        """Number of vectors that the untouched model of these JSON files is given for one image.
+
+        Default: as many as there are image tokens, for families in which both come from one number.
+        """
+        return self.placeholders(files)
+
     @abstractmethod
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The module that stands at `tower` when `Plan.tower` is set; it holds the donor as its submodule `donor`.

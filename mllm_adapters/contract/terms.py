@@ -4,12 +4,15 @@ A *host* is a family of multimodal language models. A *donor* is a vision tower,
 takes the place of a host's own tower. A *graft* is the host's checkpoint with the donor in it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mgll.formats import Row
+from huggingface_hub.errors import StrictDataclassError
+
+from mgll.formats import FormatError, Row, one_line
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import Part
 from mllm_adapters.contract.token_policy import TokenPolicy
@@ -17,6 +20,35 @@ from mllm_adapters.contract.token_policy import TokenPolicy
 
 class HostError(ValueError):
     """A checkpoint, tower or setting that does not fit the host; the message says what was found and what to do."""
+
+
+#: What Python, pydantic and transformers raise where a value is missing, of another type, or makes no sense.
+_WRONG_FIELD: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+_WRONG_FIELD += (AssertionError, RuntimeError, ImportError, StrictDataclassError)
+
+
+@contextmanager
+def fields_of(directory: Path) -> Iterator[None]:
+    """Name the directory where the fields of its JSON files are not what the block expects of them.
+
+    The files have hundreds of fields in ten families, and whoever wrote them may have put a text, a list, null or zero anywhere.
+
+    Raises:
+        FormatError: in the place of what Python raises for such values.
+    """
+    try:
+        yield
+    except (FormatError, HostError):
+        raise
+    except Exception as error:
+        # the library of tokenizers, which is no Python, raises the bare class; transformers an OSError that is none of the machine
+        of_machine = not isinstance(error, OSError) or error.errno is not None
+        if not isinstance(error, _WRONG_FIELD) and type(error) is not Exception and of_machine:
+            raise
+        said = f"{type(error).__name__}: {one_line(error)[:300]}"
+        raise FormatError(
+            directory, None, f"config.json or another of its JSON files lacks a field or has a wrong value ({said})"
+        ) from error
 
 
 class GraftSettings(Row):

@@ -1,5 +1,7 @@
 """How a donor is run inside a host whose own class cannot hold it. Imports no torch for a CLIP donor."""
 
+from pydantic import Field, model_validator
+
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, CLIP_DEFAULTS, Architecture, Pooling, at_size
 from mgll.tower.file import TowerHeader, tower_shapes
@@ -28,13 +30,20 @@ class TowerSpec(Architecture):
 
     pooling: Pooling = "cls"
     tokens: TokenPolicy = "native"
-    grid: int
+    grid: int = Field(gt=0)
     layer: int = -1
     post_norm: bool = False
     class_token: bool = False
-    bridge: int | None = None
+    bridge: int | None = Field(None, gt=0)
     scale: Triple | None = None
     shift: Triple | None = None
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> "TowerSpec":
+        depth = self.geometry.depth
+        if not 1 <= abs(self.layer) <= depth:
+            raise ValueError(f"layer {self.layer} does not exist: the donor has {depth} blocks")
+        return self
 
     @property
     def count(self) -> int:

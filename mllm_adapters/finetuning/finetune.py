@@ -38,7 +38,7 @@ from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.loading.load import load, shard_hashes
 from mllm_adapters.loading.lora import add_lora, connector_parameters, save_trained
 from mllm_adapters.prompting.answer_slot import forward_options
-from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion, check_trained_parts
 
 RUN = "run.json"
 CHECKPOINTS = "checkpoints"
@@ -147,6 +147,7 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
 
 
 def _check(settings: FinetuneSettings, questions: Sequence[TrainingQuestion], processes: int) -> None:
+    check_trained_parts(settings)
     if settings.batch_size % processes:
         raise ValueError(f"batch_size {settings.batch_size} does not divide by {processes} processes")
     if len(questions) < settings.batch_size:
@@ -186,7 +187,10 @@ def _is_finished(out: Path, run: dict[str, Any]) -> bool:
 
 def _load_base(directory: str | os.PathLike[str], accelerator: Accelerator, settings: FinetuneSettings) -> LoadedHost:
     loaded = load(directory, accelerator.device, settings.dtype)
-    if loaded.model.dtype == torch.float16 and settings.dtype == "auto":
+    # not the model's own dtype, which is that of its first weight: InstructBLIP's is float32 in every checkpoint
+    halves = sum(p.numel() for p in loaded.model.parameters() if p.dtype == torch.float16)
+    if halves and settings.dtype == "auto":
+        accelerator.print(f"{halves:,} weights are float16, in which gradients overflow; trained in float32")
         loaded.model.float()
     return loaded
 

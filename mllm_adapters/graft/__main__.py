@@ -6,11 +6,12 @@ from mllm_adapters.graft.validation import validate
 
 def _main(arguments: list[str] | None = None) -> int:
     what = "directory of the graft"
-    return check_command("python -m mllm_adapters.graft", __doc__, ["validate", "show"], what, _check, arguments)
+    flags = {"verify": "look for NaN and infinity in every byte of the weights, not only in samples of large tensors"}
+    return check_command("python -m mllm_adapters.graft", __doc__, ["validate", "show"], what, _check, arguments, flags)
 
 
-def _check(verb: str, path: str) -> str:
-    record = validate(path)
+def _check(verb: str, path: str, verify: bool) -> str:
+    record = validate(path, verify)
     counts = ", ".join(f"{len(record.changed(what))} {what}" for what in ("replaced", "new", "dropped"))
     found = f"{path}: {record.host} graft, {counts} tensors, {record.features} image tokens, valid"
     return f"{record.model_dump_json(by_alias=True, indent=2)}\n{found}" if verb == "show" else found

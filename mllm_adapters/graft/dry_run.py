@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgll.tower import file as tower_file
-from mllm_adapters.checkpoints.tensors import is_float, read_shard
+from mllm_adapters.checkpoints.tensors import is_float
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.graft.source import open_source, take_apart
@@ -47,6 +47,8 @@ def dry_run(
     encoder: str | os.PathLike[str],
     settings: GraftSettings | None = None,
     parts: Mapping[str, Path] | None = None,
+    follow_links: bool = False,
+    verify: bool = False,
 ) -> DryRun:
     """Tell what `mllm_adapters.graft.transplant.graft_tower` would do, from headers alone; nothing is written.
 
@@ -55,7 +57,12 @@ def dry_run(
         HostError: if they do not fit each other or the settings.
     """
     settings = settings or GraftSettings()
-    opened = take_apart(host, open_source(host, Path(source), parts))
+    # here, because torch takes seconds to import
+    from torch import nn
+
+    from mllm_adapters.loading.empty_model import empty_model
+
+    opened = take_apart(host, open_source(host, Path(source), parts, follow_links, verify))
     plan = plan_graft(host, opened.source, tower_file.read_header(encoder), settings)
     leaving, tensors = leaving_tensors(opened, plan), opened.source.tensors
     shards = kept_by_shard(opened.source, leaving)
@@ -63,12 +70,14 @@ def dry_run(
     linked = sum(size for shard, size in sizes.items() if is_untouched(shard, shards[shard]))
     old = tensors[next(iter(opened.tower.values()))]
     item = old.nbytes // math.prod(old.shape)
-    donor = read_shard(Path(encoder))
+    donor = tower_file.read_tower(encoder)
     new = {full_name(opened, tensor): math.prod(tensor.shape) for tensor in plan.new}
     own = {name: math.prod(part.shape) for name, part in tensors.items() if name not in leaving}
     inside = [*(part.rpartition(".")[2] for part in host.connector), "bridge"]
     connector = {n: size for n, size in (own | new).items() if any(f".{part}." in f".{n}" for part in inside)}
-    layers = [name for name in own if name.endswith(".weight") and _is_adapted(host, name.removesuffix(".weight"))]
+    # the model's own names decide: those in published files may be older
+    modules = empty_model(host, opened.source.directory, opened.source.files["config.json"], tensors).named_modules()
+    adapted = [m for name, m in modules if isinstance(m, nn.Linear) and re.fullmatch(host.lora_targets, name)]
     return DryRun(
         plan=plan,
         replaced=len(donor),
@@ -78,10 +87,5 @@ def dry_run(
         arriving=sum(math.prod(p.shape) * item if is_float(p) else p.nbytes for p in donor.values())
         + sum(new.values()) * item,
         connector=sum(connector.values()),
-        adapted=tuple((tensors[name].shape[1], tensors[name].shape[0]) for name in layers),
+        adapted=tuple((layer.in_features, layer.out_features) for layer in adapted),
     )
-
-
-def _is_adapted(host: Host, module: str) -> bool:
-    names = (module, f"model.{module}", module.replace("language_model.model.", "model.language_model."))
-    return any(re.fullmatch(host.lora_targets, name) for name in names)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgll.formats import FormatError
+from mgll.weights.model_folder import check_entries
+from mllm_adapters.checkpoints.tensors import check_finite
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host
-from mllm_adapters.contract.terms import HostError, Source
+from mllm_adapters.contract.terms import HostError, Source, fields_of
 
 
 @dataclass(frozen=True)
@@ -26,25 +28,45 @@ class OpenedHost:
     prefix: str
 
 
-def open_source(host: Host, directory: Path, parts: Mapping[str, Path] | None = None) -> Source:
-    """Open a host's checkpoint under the tensor names of the layout that is written.
+def open_source(
+    host: Host,
+    directory: Path,
+    parts: Mapping[str, Path] | None = None,
+    follow_links: bool = False,
+    verify: bool = False,
+) -> Source:
+    """Open a host's checkpoint under the names of the layout that is written, and compare it with the model of its config.json.
+
+    Args:
+        host: the family.
+        directory: the checkpoint.
+        parts: directories of further checkpoints, by their names in `Host.parts`.
+        follow_links: open files to which symbolic links in these directories lead, even outside of them.
+        verify: look for NaN and infinity in every byte of the weights, not only in samples of large tensors.
 
     Raises:
-        FormatError: if the checkpoint is damaged or incomplete.
+        FormatError: if the checkpoint is damaged or incomplete, its tensors are not those of its config.json or are no numbers, or
+            links lead out of it.
         HostError: if it is of another family or itself a graft that plain transformers cannot read, or if a part is missing or
             unknown.
     """
     parts = parts or {}
     if unknown := sorted(parts.keys() - host.parts.keys()):
         raise HostError(f"{host.title} has no part {', '.join(unknown)}; parts: {', '.join(host.parts) or 'none'}")
-    if (directory / GRAFT).is_file():
-        record = read_graft(directory)
-        if record.tower is not None:
-            raise HostError(
-                f"{directory} is itself a graft with code of ours around its tower; graft onto its host instead"
-            )
-        return host.read_native(directory)
-    return host.open(directory, parts)
+    for folder in (directory, *parts.values()):
+        check_entries(folder, follow_links)
+    if (directory / GRAFT).is_file() and read_graft(directory).tower is not None:
+        raise HostError(
+            f"{directory} is itself a graft with code of ours around its tower; graft onto its host instead"
+        )
+    with fields_of(directory):
+        source = host.open(directory, parts)
+    # here, because torch takes seconds to import
+    from mllm_adapters.loading.empty_model import empty_model
+
+    empty_model(host, directory, source.files["config.json"], source.tensors)
+    check_finite(source.tensors, directory, verify)
+    return source
 
 
 def take_apart(host: Host, source: Source) -> OpenedHost:

@@ -10,13 +10,13 @@ from mgll.provenance import provenance
 from mgll.tower import file as tower_file
 from mgll.tower.file import TowerHeader
 from mllm_adapters.checkpoints.model_card import write_card
-from mllm_adapters.checkpoints.tensors import write_index
+from mllm_adapters.checkpoints.tensors import read_checkpoint, write_index
 from mllm_adapters.contract.graft_record import GRAFT, Donor, Graft, WarmStart
 from mllm_adapters.contract.host import Host, Plan
-from mllm_adapters.contract.terms import GraftSettings, Source
+from mllm_adapters.contract.terms import GraftSettings, Source, fields_of
 from mllm_adapters.graft.folder import _check_out, write_files
 from mllm_adapters.graft.source import open_source, take_apart
-from mllm_adapters.graft.validation import check_count
+from mllm_adapters.graft.validation import check_count, check_processor
 from mllm_adapters.graft.weights import write_kept, write_weights
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def graft_tower(
     named: str | None = None,
     parts: Mapping[str, Path] | None = None,
     warm: Sequence[Path] | None = None,
+    follow_links: bool = False,
+    verify: bool = False,
 ) -> Graft:
     """Write to `out` the checkpoint in `source` with the tower file `encoder` in the place of its own tower.
 
@@ -48,25 +50,32 @@ def graft_tower(
         named: name of the checkpoint in the record, such as its hub id; `source` when None.
         parts: further checkpoints that the published one leaves out (`Host.parts`).
         warm: unlabelled images on which the donor's tokens are fitted to the old tower's (`mllm_adapters.graft.warm`).
+        follow_links: open files to which symbolic links in the checkpoint lead, even outside of it.
+        verify: look for NaN and infinity in every byte of the weights that stay, not only in samples of large tensors.
 
     Raises:
-        FormatError: if checkpoint or tower are damaged or incomplete.
+        FormatError: if checkpoint or tower are damaged or incomplete, or hold NaN or infinity.
         ImageError: naming images of `warm` that cannot be read.
         HostError: if they do not fit each other or the settings, or `out` holds anything but an earlier graft.
     """
+    # here, because torch takes seconds to import
+    from mllm_adapters.loading.empty_model import empty_model
+
     directory, out = Path(source), Path(out)
     settings = (settings or GraftSettings()).model_copy(update={"warm": warm is not None})
-    header = tower_file.read_header(encoder)
-    opened = take_apart(host, open_source(host, directory, parts))
+    header, donor = tower_file.read_header(encoder), tower_file.read_tower(encoder)
+    opened = take_apart(host, open_source(host, directory, parts, follow_links, verify))
     _check_out(out, directory)
     plan = plan_graft(host, opened.source, header, settings)
     fitted, start = ({}, None) if warm is None else _fit(host, opened.source, Path(encoder), plan, warm)
     with atomic_path(out) as temporary:
         temporary.mkdir()
-        tensors = write_weights(opened, tower_file.read_tower(encoder), plan, settings, temporary, copy, fitted)
+        tensors = write_weights(opened, donor, plan, settings, temporary, copy, fitted)
         write_files(opened.source, plan.files, temporary)
+        check_processor(host, temporary, out, plan.features)
         facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
+        empty_model(host, out, plan.files["config.json"], read_checkpoint(temporary), plan.tower)
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
         return _write_record(
             temporary,
@@ -88,26 +97,34 @@ def convert_host(
     copy: bool = False,
     named: str | None = None,
     parts: Mapping[str, Path] | None = None,
+    follow_links: bool = False,
+    verify: bool = False,
 ) -> Graft:
     """Write to `out` the untouched host in the layout that `mllm_adapters.load` reads: the baseline that a graft is compared with.
 
+    The arguments are those of `graft_tower`.
+
     Raises:
-        FormatError: if the checkpoint is damaged or incomplete.
-        HostError: if it is of another family.
+        FormatError: if the checkpoint is damaged or incomplete, or holds NaN or infinity.
+        HostError: if it is of another family, or its processor puts in another number of image tokens than its tower yields.
     """
     directory, out = Path(directory), Path(out)
-    source = open_source(host, directory, parts)
+    source = open_source(host, directory, parts, follow_links, verify)
+    with fields_of(directory):
+        features = host.features(source.files)
+        check_count(features, host.placeholders(source.files))
     _check_out(out, directory)
     with atomic_path(out) as temporary:
         temporary.mkdir()
         written = write_kept(source, set(), temporary, copy)
         write_index(temporary, written)
         write_files(source, source.files, temporary)
+        check_processor(host, temporary, directory, features)
         write_card(temporary, host.title, [f"converted from: {named or directory}"])
         return _write_record(
             temporary,
             host,
-            Plan(source.files, host.placeholders(source.files)),
+            Plan(source.files, features),
             source=named or str(directory),
             donor=None,
             settings=GraftSettings(),
@@ -147,8 +164,9 @@ def plan_graft(host: Host, source: Source, donor: TowerHeader, settings: GraftSe
     Raises:
         HostError: if host, donor and settings do not fit each other.
     """
-    plan = host.plan(source, donor, settings)
-    check_count(plan.features, host.placeholders(plan.files))
+    with fields_of(source.directory):
+        plan = host.plan(source, donor, settings)
+        check_count(plan.features, host.placeholders(plan.files))
     if settings.warm:
         from mllm_adapters.graft.warm import warm_plan
 

@@ -8,21 +8,34 @@ import os
 from pathlib import Path
 
 from mgll.formats import FormatError
+from mgll.weights.model_folder import check_entries, read_json
 from mllm_adapters.checkpoints.json_files import json_files
-from mllm_adapters.checkpoints.tensors import read_checkpoint, sha256_of
+from mllm_adapters.checkpoints.tensors import check_finite, read_checkpoint, sha256_of
 from mllm_adapters.contract.graft_record import GRAFT, Graft, read_graft
-from mllm_adapters.contract.terms import HostError
+from mllm_adapters.contract.host import Host
+from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.hosts.registry import get_host
 
 
-def validate(directory: str | os.PathLike[str]) -> Graft:
-    """Check a graft against its record: files, tensors' bytes, that no old tensor is left, and the token count.
+def validate(directory: str | os.PathLike[str], verify: bool = False) -> Graft:
+    """Check a graft against its record and the model that will be built of it.
+
+    Checked are its files, the bytes of the tensors that changed, that no old tensor is left, that all tensors are those of the
+    model and hold numbers, and the token count.
+
+    Args:
+        directory: the graft.
+        verify: look for NaN and infinity in every byte of the tensors that the host had, not only in samples of large ones.
 
     Raises:
-        FormatError: if a file or tensor is missing or differs from the record; the message names it.
+        FormatError: if a file or tensor is missing or differs from record or model; the message names it.
         HostError: if the number of features differs from the number of image tokens.
     """
+    # here, because torch takes seconds to import
+    from mllm_adapters.loading.empty_model import empty_model
+
     directory = Path(directory)
+    check_entries(directory)
     record = read_graft(directory)
     lacking = [name for name in record.files if not (directory / name).exists()]
     if lacking:
@@ -40,9 +53,39 @@ def validate(directory: str | os.PathLike[str]) -> Graft:
             raise FormatError(
                 tensors[change.name].shard or directory, None, f"{change.name} has other bytes than {GRAFT} says"
             )
-    host = get_host(record.host)
-    check_count(record.features, host.placeholders(json_files(directory)))
+    host, files = get_host(record.host), json_files(directory)
+    empty_model(host, directory, files["config.json"], tensors, record.tower)
+    changed = {change.name for change in record.tensors} & tensors.keys()
+    check_finite({name: tensors[name] for name in changed}, directory, whole=True)
+    check_finite({name: part for name, part in tensors.items() if name not in changed}, directory, whole=verify)
+    with fields_of(directory):
+        check_count(record.features, host.placeholders(files))
+    check_processor(host, directory, directory, record.features)
     return record
+
+
+def check_processor(host: Host, directory: Path, named: Path, features: int) -> None:
+    """Let the processor of a directory prepare a black image, and count the image tokens that it really puts in.
+
+    Args:
+        host: the family.
+        directory: where the processor's files lie.
+        named: the directory for messages.
+        features: number of vectors that the language model is given for one image.
+
+    Raises:
+        FormatError: if there is no processor in it that can do that.
+        HostError: if it puts in another number of image tokens.
+    """
+    # here, because Pillow takes a moment to import
+    from PIL import Image
+
+    with fields_of(named):
+        processor, config = host.processor(directory), read_json(directory / "config.json")
+        encoded = processor(images=[Image.new("RGB", (96, 96))], text=[host.prompt("")], return_tensors="pt")
+        token = config.get("image_token_index", config.get("image_token_id"))
+        if token is not None and not host.dynamic:
+            check_count(features, int((encoded["input_ids"] == token).sum()))
 
 
 def check_count(features: int, placeholders: int) -> None:

@@ -34,7 +34,7 @@ from mllm_adapters.contract.token_policy import resize_grid
 from mllm_adapters.graft.folder import write_files
 from mllm_adapters.graft.weights import grafted_prefix
 from mllm_adapters.hosts.registry import HOSTS, get_host
-from mllm_adapters.loading.load import model_class
+from mllm_adapters.loading.classes import model_class
 
 #: Strengths of the ridge, chosen by the error on images left out; in units of the donor tokens' mean variance.
 STRENGTHS = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

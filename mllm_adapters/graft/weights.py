@@ -12,6 +12,7 @@ from mllm_adapters.checkpoints.tensors import (
     Held,
     Part,
     Stored,
+    check_finite,
     is_float,
     place,
     read_shard,
@@ -51,7 +52,9 @@ def write_weights(
         before, after = pool.submit(_hashes, going), pool.submit(_hashes, coming)
         written = write_kept(opened.source, leaving, out, copy)
         write_shard(out / TOWER_SHARD, coming)
-    written |= read_shard(out / TOWER_SHARD)
+    new = read_shard(out / TOWER_SHARD)
+    check_finite(new, out, whole=True)  # what was a number may be none in the host's precision
+    written |= new
     write_index(out, written)
 
     def change(name: str) -> TensorChange:

@@ -95,6 +95,13 @@ class InternVL(LastHiddenStateHost):
         """Number of image tokens for one tile."""
         return int(files.get("processor_config.json", {}).get("image_seq_length", 256))
 
+    def features(self, files: dict[str, Json]) -> int:
+        """Number of vectors behind the pixel shuffle for one tile."""
+        config = files["config.json"]
+        vision = config["vision_config"]
+        grid = _side(vision.get("image_size", 448)) // _side(vision.get("patch_size", 14))
+        return int(grid * config.get("downsample_ratio", 0.5)) ** 2
+
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The donor, with its tokens as the last hidden state; a pooled feature fills one block of the pixel shuffle."""
         from mllm_adapters.modules.grafted_tower import GraftedTower

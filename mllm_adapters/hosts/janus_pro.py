@@ -75,6 +75,11 @@ class JanusPro(LastHiddenStateHost):
         """The number in the processor's file."""
         return int(files.get("processor_config.json", {}).get("num_image_tokens", 576))
 
+    def features(self, files: dict[str, Json]) -> int:
+        """Number of tokens that the tower hands on."""
+        vision = files["config.json"]["vision_config"]
+        return int(vision.get("image_size", 384) // vision.get("patch_size", 16)) ** 2
+
     def processor(self, directory: Path) -> Any:
         """Load the stock processor; that of a graft does the donor's own preprocessing."""
         from transformers import JanusProcessor

@@ -7,7 +7,8 @@ Mistral, which loads in plain transformers with its own tower or another.
 from collections.abc import Mapping
 from pathlib import Path
 
-from mllm_adapters.checkpoints.json_files import Json, read_json
+from mgll.weights.model_folder import read_json
+from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.terms import Source
 from mllm_adapters.hosts.llava import layout as llava_layout

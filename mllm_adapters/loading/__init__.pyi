@@ -1,4 +1,5 @@
-from .load import model_class, shard_hashes
+from .classes import model_class
+from .load import shard_hashes
 
 __all__ = [
     "model_class",

@@ -1,27 +1,32 @@
 """Load a host, a graft or a fine-tuned LoRA directory; anything missing, surplus or misshapen stops with its name."""
 
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgll.files import sha256
 from mgll.formats import FormatError
-from mllm_adapters.checkpoints.json_files import read_json
-from mllm_adapters.checkpoints.tensors import read_checkpoint
+from mgll.weights.model_folder import check_entries, read_json
+from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.checkpoints.tensors import check_finite, read_checkpoint
 from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host, LoadedHost
-from mllm_adapters.contract.terms import HostError
+from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.hosts.registry import get_host, host_of
+from mllm_adapters.loading.classes import model_class
 
 if TYPE_CHECKING:
     import torch
 
 
 def load(
-    directory: str | os.PathLike[str], device: "str | torch.device" = "cpu", dtype: "str | torch.dtype" = "auto"
+    directory: str | os.PathLike[str],
+    device: "str | torch.device" = "cpu",
+    dtype: "str | torch.dtype" = "auto",
+    follow_links: bool = False,
+    verify: bool = False,
 ) -> LoadedHost:
     """Load a host, a graft, or a directory that `mllm_adapters.finetuning.finetune` wrote.
 
@@ -29,42 +34,30 @@ def load(
         directory: the model's folder.
         device: where to put it.
         dtype: dtype of the weights; `auto` keeps the checkpoint's.
+        follow_links: open files to which symbolic links in the directory lead, even outside of it.
+        verify: look for NaN and infinity in every byte of the weights, not only in samples of large tensors.
 
     Raises:
-        FormatError: if the directory is incomplete, or its tensors are not exactly those of the model.
+        FormatError: if the directory is incomplete, its tensors are not exactly those of the model, some are no numbers, or links
+            lead out of it.
         HostError: if the model's family is not known.
     """
     directory = Path(directory)
     if (directory / FINETUNE).is_file():
-        return _load_finetuned(directory, device, dtype)
+        return _load_finetuned(directory, device, dtype, follow_links, verify)
     if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
         raise FormatError(
             directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
         )
+    check_entries(directory, follow_links)
     config = read_json(directory / "config.json")
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
-    host = get_host(graft.host) if graft else host_of(config)
-    read_checkpoint(directory)  # says what is wrong in better words than a failing load
-    model = _load_exactly(host, directory, dtype, graft.tower if graft else None)
-    return LoadedHost(model.to(device).eval(), host.processor(directory), host, directory)
-
-
-def model_class(host: Host, tower: TowerSpec | None = None) -> Any:
-    """The class of a host's models; for a tower that it cannot hold, a subclass that takes the module of `Host.build_tower`."""
-    # here, because torch takes seconds to import
-    import transformers
-
-    module, _, name = host.model_class.rpartition(":")
-    stock = getattr(import_module(module) if module else transformers, name)
-    if tower is None:
-        return stock
-
-    def build(self: Any, config: Any, *arguments: Any, **options: Any) -> None:
-        stock.__init__(self, config, *arguments, **options)
-        self.set_submodule(host.tower, host.build_tower(tower, config))
-
-    # transformers finds conversions of old tensor names by the class's name, so it stays the stock one
-    return type(stock.__name__, (stock,), {"__init__": build, "__module__": stock.__module__})
+    with fields_of(directory):
+        host = get_host(graft.host) if graft else host_of(config)
+    model = _load_exactly(host, directory, config, dtype, graft.tower if graft else None, verify)
+    with fields_of(directory):
+        processor = host.processor(directory)
+    return LoadedHost(model.to(device).eval(), processor, host, directory)
 
 
 def shard_hashes(directory: Path) -> dict[str, str]:
@@ -73,24 +66,29 @@ def shard_hashes(directory: Path) -> dict[str, str]:
     return {shard.name: sha256(shard) for shard in shards}
 
 
-def _load_exactly(host: Host, directory: Path, dtype: Any, tower: TowerSpec | None) -> Any:
+def _load_exactly(host: Host, directory: Path, config: Json, dtype: Any, tower: TowerSpec | None, verify: bool) -> Any:
+    # here, because torch takes seconds to import
+    from mgll.tower.model import UNREADABLE, said_by
+    from mllm_adapters.loading.empty_model import check_loaded, empty_model
+
+    tensors = read_checkpoint(directory)
+    empty_model(host, directory, config, tensors, tower)  # before memory is spent on a model that it does not fill
+    check_finite(tensors, directory, verify)
     try:
         model, info = model_class(host, tower).from_pretrained(
             directory, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (RuntimeError, ValueError, OSError) as error:
-        raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {error}") from error
-    problems = {what: sorted(map(str, names)) for what, names in info.items() if names}
-    if problems:
-        said = "; ".join(f"{what}: {', '.join(names[:6])}" for what, names in problems.items())
-        raise FormatError(directory, None, f"the weights are not exactly those of {host.model_class}: {said}")
+    except UNREADABLE as error:
+        raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {said_by(error)}") from error
+    check_loaded(host, directory, info)
     return model
 
 
-def _load_finetuned(directory: Path, device: Any, dtype: Any) -> LoadedHost:
+def _load_finetuned(directory: Path, device: Any, dtype: Any, follow_links: bool, verify: bool) -> LoadedHost:
     from mllm_adapters.loading.lora import load_trained
 
     record = read_finetune(directory)
+    check_entries(directory, follow_links)
     base = directory / record.base
     if not base.is_dir():
         raise FormatError(
@@ -104,8 +102,8 @@ def _load_finetuned(directory: Path, device: Any, dtype: Any) -> LoadedHost:
         raise FormatError(
             directory, None, f"its base {base.resolve()} has other weights than it was trained on: {', '.join(odd[:6])}"
         )
-    loaded = load(base, device, dtype)
+    loaded = load(base, device, dtype, follow_links, verify)
     if loaded.host.name != record.host:
         raise HostError(f"{directory} was trained on {record.host}, its base is {loaded.host.name}")
-    load_trained(loaded.model, loaded.host, directory)
+    load_trained(loaded.model, loaded.host, directory, record.run)
     return LoadedHost(loaded.model.to(device).eval(), loaded.processor, loaded.host, directory)

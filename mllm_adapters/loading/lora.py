@@ -1,22 +1,31 @@
 """Trained parts of a fine-tuned model: LoRA on the language model alone, and the connector in full; never the tower."""
 
+import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from mgll.formats import FormatError
+from mgll.weights.finite import check_finite
+from mgll.weights.model_folder import read_json
 from mgll.weights.reading import misfits
+from mgll.weights.stored import read_stored
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError
+from mllm_adapters.settings import FinetuneSettings
 
 #: PEFT's own word for an adapter that holds only `modules_to_save`.
 NO_LORA = "dummy-target-modules"
+#: Entries of an adapter's configuration that do not decide what it computes.
+_ASIDE = {"base_model_name_or_path", "inference_mode", "peft_version", "auto_mapping", "revision", "task_type"}
 
 
 def add_lora(
@@ -24,6 +33,7 @@ def add_lora(
 ) -> PeftModel:
     """Freeze everything, then add LoRA to the language model's layers and a trainable copy of the connector.
 
+    Both are float32, whatever the precision of the model.
     Layers are chosen by a regex anchored on the language model: lists of suffixes (`q_proj`, ...) also hit a CLIP tower.
 
     Args:
@@ -37,19 +47,52 @@ def add_lora(
     Raises:
         HostError: if the regex matches nothing, or a module of the tower or the connector, or if the model lacks the connector.
     """
+    peft_model = get_peft_model(model, _config(model, host, rank, alpha, dropout, targets))
+    _check_trainable(peft_model, host)
+    for module in peft_model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            _keep_in_float32(module.modules_to_save[module.active_adapters[0]])
+    return peft_model
+
+
+def _keep_in_float32(module: nn.Module) -> None:
+    """Train a part of a model in half precision in float32, as PEFT does with LoRA's own weights.
+
+    In bfloat16 a step smaller than 1/256 of a weight would be lost. What goes into the part and comes out keeps its precision.
+    """
+    if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
+        return
+    module.float()
+    arriving: list[torch.dtype] = []
+
+    def enter(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+        tensors = [leaf for leaf in tree_leaves((inputs, named)) if _is_floating(leaf)]
+        arriving.append(tensors[0].dtype if tensors else torch.float32)
+        return tree_map(lambda leaf: leaf.float() if _is_floating(leaf) else leaf, (inputs, named))
+
+    def leave(_: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
+        dtype = arriving.pop()
+        return tree_map(lambda leaf: leaf.to(dtype) if _is_floating(leaf) else leaf, output)
+
+    module.register_forward_pre_hook(enter, with_kwargs=True)
+    module.register_forward_hook(leave)
+
+
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
+
+
+def _config(model: nn.Module, host: Host, rank: int, alpha: float, dropout: float, targets: str | None) -> LoraConfig:
     pattern = targets or host.lora_targets
     if rank:
         _check_targets(model, host, pattern)
-    config = LoraConfig(
+    return LoraConfig(
         r=rank or 8,
         lora_alpha=alpha,  # type: ignore[arg-type]
         lora_dropout=dropout,
         target_modules=pattern if rank else NO_LORA,
         modules_to_save=list(_connector(model, host)),
     )
-    peft_model = get_peft_model(model, config)
-    _check_trainable(peft_model, host)
-    return peft_model
 
 
 def connector_parameters(model: nn.Module, host: Host) -> dict[str, nn.Parameter]:
@@ -71,25 +114,55 @@ def save_trained(model: PeftModel, directory: Path, base: str) -> None:
     (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 
-def load_trained(model: nn.Module, host: Host, directory: Path) -> None:
+def load_trained(model: nn.Module, host: Host, directory: Path, settings: FinetuneSettings) -> None:
     """Put the LoRA layers and the connector of a directory into a freshly loaded base, in place.
 
+    The layers are built of the run's settings; the adapter's own configuration, which other programs read, must say the same.
+
+    Args:
+        model: the base.
+        host: spec of the model's family.
+        directory: what `save_trained` wrote.
+        settings: those of the run that wrote it.
+
     Raises:
-        FormatError: if the adapter's tensors are not exactly those that its configuration describes.
+        FormatError: if the adapter's configuration is not that of the run, or its tensors are not exactly those of this
+            configuration, or hold NaN or infinity.
+        HostError: if the run's regex does not stay in the language model.
     """
-    config = PeftConfig.from_pretrained(os.fspath(directory))
+    config = _config(model, host, settings.rank, settings.alpha, settings.dropout, settings.lora_targets)
+    _compare(directory / "adapter_config.json", config)
     config.inference_mode = True
     config.base_model_name_or_path = getattr(model, "name_or_path", None)  # PEFT warns where these differ
-    peft_model = get_peft_model(model, config)
     path = directory / "adapter_model.safetensors"
     if not path.is_file():
         raise FormatError(directory, None, f"no {path.name} in it")
+    check_finite(read_stored(path)[0])
+    peft_model = get_peft_model(model, config)
     found = load_file(path)
     expected = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
     problems = misfits(found, expected, "the model has")
     if problems:
         raise FormatError(path, None, f"does not fit {host.title}: " + "; ".join(problems[:6]))
     set_peft_model_state_dict(peft_model, found)
+
+
+def _compare(path: Path, config: LoraConfig) -> None:
+    """Raise `FormatError` where an adapter's configuration is not the one that the run made."""
+    expected, found = json.loads(json.dumps(config.to_dict(), default=sorted)), read_json(path)
+    unknown = found.keys() - expected.keys()
+    differing = {key for key in found.keys() & expected.keys() if _plain(found[key]) != _plain(expected[key])} - _ASIDE
+    differing |= {key for key in unknown - _ASIDE if found[key]}  # of another version of PEFT, and switched on
+    if differing:
+        said = "; ".join(
+            f"{key} is {found[key]!r:.60}, the run's record says {expected.get(key)!r:.60}"
+            for key in sorted(differing)[:4]
+        )
+        raise FormatError(path, None, f"not the adapter of this run: {said}")
+
+
+def _plain(value: Any) -> Any:
+    return sorted(map(str, value)) if isinstance(value, list) else value
 
 
 def _check_targets(model: nn.Module, host: Host, pattern: str) -> None:

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host
+from mllm_adapters.contract.terms import HostError
 from mllm_adapters.contract.tower_spec import TowerSpec
 
 if TYPE_CHECKING:
@@ -41,6 +43,18 @@ class HiddenStatesHost(Host):
             return BaseModelOutputWithPooling(hidden_states=tuple(states))
 
         return Replay(hand_on)
+
+
+def check_reading(config: Json) -> None:
+    """Raise `HostError` unless a config.json names hidden states that its tower has, and a known way to take their tokens."""
+    depth = config.get("vision_config", {}).get("num_hidden_layers")
+    layers = config.get("vision_feature_layer", -2)
+    for layer in layers if isinstance(layers, list) else [layers]:
+        if depth is not None and not -depth - 1 <= layer <= depth:
+            raise HostError(f"vision_feature_layer is {layer}, the tower has {depth} blocks")
+    select = config.get("vision_feature_select_strategy", "default")
+    if select not in ("default", "full"):
+        raise HostError(f"vision_feature_select_strategy is {select!r:.40}, default and full are known")
 
 
 def _layers(config: Any) -> list[int]:

@@ -6,10 +6,12 @@ environments cannot import; the pieces themselves are enough, and sentencepiece 
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mgll.formats import FormatError
+from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json
 
 CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
@@ -28,9 +30,9 @@ def read_tokenizer(directory: Path) -> Any:
     # inside functions, because listing the hosts needs neither torch nor transformers
     from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
-    settings = _settings(directory)
     if (directory / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast(tokenizer_object=_fast(directory / "tokenizer.json"), **settings)
+        fast = _fast(directory / "tokenizer.json")
+        return PreTrainedTokenizerFast(tokenizer_object=fast, **_settings(directory, fast.get_vocab()))
     path = directory / "tokenizer.model"
     if not path.is_file():
         raise FormatError(directory, None, "neither tokenizer.json nor tokenizer.model in it: not a whole checkpoint")
@@ -43,17 +45,22 @@ def read_tokenizer(directory: Path) -> Any:
     pieces = SentencePieceProcessor(model_file=str(path))
     vocabulary = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
     ends = {key: _read(directory).get(key, key == "add_bos_token") for key in ("add_bos_token", "add_eos_token")}
-    return LlamaTokenizer(vocab=vocabulary, merges=generate_merges(vocabulary), legacy=True, **ends, **settings)
+    return LlamaTokenizer(
+        vocab=vocabulary, merges=generate_merges(vocabulary), legacy=True, **ends, **_settings(directory, vocabulary)
+    )
 
 
 def _fast(path: Path) -> Any:
     from tokenizers import Tokenizer
 
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     before = content.get("pre_tokenizer") or {}
     if before.get("prepend_scheme") == "first":
         before["prepend_scheme"] = "always"
-    return Tokenizer.from_str(json.dumps(content))
+    try:
+        return Tokenizer.from_str(json.dumps(content))
+    except Exception as error:  # the Rust library raises this very class
+        raise FormatError(path, None, f"no tokenizer ({error})") from None
 
 
 def with_tokens(tokenizer: Any, image: str = "<image>", pad: str = "<pad>") -> dict[str, Json]:
@@ -75,13 +82,20 @@ def with_tokens(tokenizer: Any, image: str = "<image>", pad: str = "<pad>") -> d
 
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
+#: What Llama calls its tokens; the first conversions of LLaMA-1 have empty texts in their settings instead.
+_LLAMA = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
-def _settings(directory: Path) -> dict[str, Any]:
-    """The old settings that still matter: named tokens, length and side of padding."""
+def _settings(directory: Path, vocabulary: Mapping[str, int]) -> dict[str, Any]:
+    """The old settings that still matter: named tokens, length and side of padding.
+
+    A token without a text, on which transformers would recurse without end, is the one that Llama has under that name.
+    """
     found = _read(directory)
     named = {key: found[key] for key in _NAMED if key in found}
     texts = {key: value["content"] if isinstance(value, dict) else value for key, value in named.items()}
+    meant = {key: text or _LLAMA.get(key) for key, text in texts.items()}
+    texts = {key: text for key, text in meant.items() if text and (texts[key] or text in vocabulary)}
     return texts | {key: found[key] for key in ("model_max_length", "padding_side") if key in found}
 
 
@@ -89,6 +103,5 @@ def _read(directory: Path) -> Json:
     found: Json = {}
     for name in (MAP, CONFIG):
         if (directory / name).is_file():
-            content = json.loads((directory / name).read_text(encoding="utf-8"))
-            found |= {key: value for key, value in content.items() if value is not None}
+            found |= {key: value for key, value in read_json(directory / name).items() if value is not None}
     return found

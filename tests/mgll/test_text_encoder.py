@@ -109,7 +109,7 @@ def test_what_is_no_text_encoder_is_refused(folders, tmp_path):
     ):
         TextEncoder(str(folder))
     (folder / "model.safetensors").write_bytes(b"\x00" * 100)
-    with pytest.raises(ValueError, match=r"the weights in .* cannot be read"):
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
         TextEncoder(str(folder))
     T5Config().save_pretrained(tmp_path / "t5")
     with pytest.raises(ValueError, match="a 't5' is no text encoder"):

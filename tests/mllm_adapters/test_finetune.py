@@ -247,6 +247,20 @@ def test_lora_regex_must_stay_in_the_language_model(grafted: Path) -> None:
             add_lora(load(grafted).model, HOST, 2, 4.0, 0.0, targets)
 
 
+def test_lora_that_cannot_be_built_is_refused(grafted: Path, questions: list[TrainingQuestion], tmp_path: Path) -> None:
+    for change, match in (
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"alpha": 0.0}, r"alpha is 0\.0"),
+        ({"alpha": 1e30}, "at most 1000"),
+        ({"rank": -1}, "rank is -1"),
+        ({"dropout": 1.0}, "dropout is"),
+        ({"lora_targets": "*("}, "no regular expression"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            finetune(grafted, questions, tmp_path / "tuned", replace(SETTINGS, **change))
+        assert not (tmp_path / "tuned").exists()
+
+
 def test_bad_runs_are_refused(grafted: Path, questions: list[TrainingQuestion], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fewer than one batch"):
         finetune(grafted, questions[:3], tmp_path / "tuned", SETTINGS)

@@ -1,6 +1,7 @@
 """Med-Flamingo as published: the names that open_flamingo really saves, LLaMA and CLIP beside them, and what comes of the three."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,25 @@ def test_the_published_file_gives_open_flamingos_logits(
         logits = loaded.model(**reference.inputs()).logits
     stored = torch.tensor(STORED[rule]["logits"])
     torch.testing.assert_close(logits[..., :BASE], stored[..., :BASE], atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("written", ["", {"content": "", "lstrip": False}, None])
+def test_a_llama_whose_special_tokens_are_empty_texts(
+    written: object, published: Callable[..., Path], parts: dict[str, Path], tmp_path: Path
+) -> None:
+    """As the first conversions of LLaMA-1 have them; transformers recurses on them until the stack ends."""
+    llama = Path(shutil.copytree(parts["llama"], tmp_path / "llama"))
+    named = dict.fromkeys(("bos_token", "eos_token", "unk_token"), written)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        content = json.loads((llama / name).read_text()) if (llama / name).is_file() else {}
+        (llama / name).write_text(json.dumps(content | named))
+    convert_host(HOST, published(), tmp_path / "host", parts=parts | {"llama": llama})
+    loaded = load(tmp_path / "host")
+    tokens = loaded.processor.tokenizer
+    assert len(tokens) == reference.VOCABULARY
+    if written is not None:  # null says that there is none, an empty text says nothing
+        assert (tokens.bos_token, tokens.eos_token, tokens.unk_token) == ("<s>", "</s>", "<unk>")
+        assert loaded.model.generation_config.eos_token_id == [2, BASE]
 
 
 def test_its_tokenizer_and_where_it_stops(

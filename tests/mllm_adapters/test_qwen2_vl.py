@@ -15,11 +15,13 @@ from tiny.qwen2_vl import save_qwen2_vl
 from torch import Tensor
 from transformers import Qwen2VLImageProcessor
 
+from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image, preprocess
 from mgll.tower.file import load_tower, read_header
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.graft.dry_run import dry_run
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.qwen2_vl.visual import in_blocks
@@ -238,6 +240,11 @@ def test_published_files_tensor_by_tensor(
     with torch.inference_mode():
         assert torch.equal(untouched.model(**same).logits, original.model(**encoded(original, shapes[1])).logits)
 
+    dry, of_original = dry_run(spec, published, encoder), dry_run(spec, directory, encoder)
+    assert dry.adapted == of_original.adapted
+    assert len(dry.adapted) == 14  # seven maps in each of two layers
+    assert dry.connector == of_original.connector
+
     record = graft_tower(spec, published, encoder, tmp_path / "graft")
     assert validate(tmp_path / "graft") == record
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
@@ -308,7 +315,7 @@ def test_a_checkpoint_without_a_merger_is_refused(host: tuple[str, Path], encode
     index = json.loads((published / "model.safetensors.index.json").read_text())
     index["weight_map"] = {name: shard for name, shard in index["weight_map"].items() if ".merger." not in name}
     (published / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(HostError, match=r"no tensors named \*visual\.merger\.\*"):
+    with pytest.raises(FormatError, match=r"missing_keys: .*visual\.merger\."):
         graft_tower(get_host(host[0]), published, encoder, tmp_path / "graft")
 
 

@@ -142,22 +142,22 @@ def test_ask_answers_in_text(
     assert "no such image" in capsys.readouterr().err
 
 
-def test_a_graft_of_equal_precision_needs_no_torch(
-    mixed_shards: Callable[[str], Path], make_tower: Callable[..., Path], tmp_path: Path
+def test_a_graft_of_equal_precision_reads_no_tensor(
+    mixed_shards: Callable[[str], Path],
+    make_tower: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Which is why it starts at once, and why its memory does not grow with the tower."""
-    hidden, out = tmp_path / "hidden", tmp_path / "graft"
-    hidden.mkdir()
-    for name in ("torch", "transformers"):
-        (hidden / f"{name}.py").write_text(f"raise ImportError('{name} was imported')")
+    """Which is why its memory does not grow with the tower, nor with the host."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a tensor was read into memory")
+
     source, encoder = mixed_shards("legacy"), make_tower()
-    command = [sys.executable, "-m", "mllm_adapters.swap", "--model", "llava", "--encoder", str(encoder)]
-    command += ["--checkpoint", str(source), "--out", str(out)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={"PYTHONPATH": str(hidden)}, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert validate(out).changed("replaced")
+    monkeypatch.setattr("mllm_adapters.graft.weights.read_tensor", refuse)
+    monkeypatch.setattr("safetensors.torch.load_file", refuse)
+    record = graft_tower(get_host("llava"), source, encoder, tmp_path / "graft")
+    assert record.changed("replaced")
 
 
 @pytest.mark.parametrize("knows", ["checkpoint", "tokenizer"])
@@ -233,3 +233,18 @@ def test_a_warm_graft_from_the_command_line(
     (tmp_path / "none").mkdir()
     assert swap.main([*command, "--warm", str(tmp_path / "none")]) == 1
     assert "no images in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_dry_run_counts_the_layers_that_lora_will_adapt(
+    name: str, hosts: Callable[[str], Path], make_tower: Callable[..., Path]
+) -> None:
+    from mllm_adapters.graft.dry_run import dry_run
+    from mllm_adapters.loading.lora import add_lora
+
+    host, directory = get_host(name), hosts(name)
+    dry = dry_run(host, directory, make_tower(size=32))
+    model = add_lora(load(directory).model, host, rank=16, alpha=16, dropout=0.0)
+    lora = [p.numel() for n, p in model.named_parameters() if "lora_" in n]
+    assert len(lora) == 2 * len(dry.adapted) > 0
+    assert sum(lora) == sum(16 * (inputs + outputs) for inputs, outputs in dry.adapted)

@@ -86,6 +86,10 @@ class InstructBlip(LastHiddenStateHost):
         """The number in the processor's file."""
         return int(files["processor_config.json"]["num_query_tokens"])
 
+    def features(self, files: dict[str, Json]) -> int:
+        """Number of queries of the Q-Former."""
+        return _queries(files)
+
     def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
         """Read a checkpoint as transformers writes it.
 

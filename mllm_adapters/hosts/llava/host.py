@@ -5,11 +5,14 @@ layer reads the tower's width: a donor of another width makes that layer new.
 """
 
 import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, CLIP_DEFAULTS
 from mgll.tower.file import TowerHeader
-from mllm_adapters.checkpoints.json_files import Json
+from mllm_adapters.checkpoints.json_files import Json, json_files
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import (
@@ -20,13 +23,15 @@ from mllm_adapters.contract.tower_spec import (
     hands_class_token_on,
     tower_spec,
 )
-from mllm_adapters.modules.hidden_states import HiddenStatesHost
+from mllm_adapters.modules.hidden_states import HiddenStatesHost, check_reading
 from mllm_adapters.modules.image_processor import image_processor_settings
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant."
     " The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
+#: What the processor has to know to put in the right number of image tokens.
+COUNTS = ("patch_size", "num_additional_image_tokens", "vision_feature_select_strategy")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 #: What LlavaConfig assumes where config.json says nothing of the tower.
 CLIP_L_336: Json = {"image_size": 336, "patch_size": 14, "hidden_size": 1024}
@@ -65,7 +70,7 @@ class Llava(HiddenStatesHost):
         """
         check_donor(donor)
         old = source.files["config.json"]
-        layer, host_grid = _layer(donor, settings, old), grid_side({**CLIP_L_336, **old.get("vision_config", {})})
+        layer, host_grid = _layer(donor, settings, old), grid_side(_vision(old))
         keeps = hands_class_token_on(donor, settings, old.get("vision_feature_select_strategy", "default") == "full")
         tower = self._grafted(donor, settings, host_grid, layer, keeps)
         if tower:  # what is handed on is all there is, and in the last place
@@ -121,8 +126,41 @@ class Llava(HiddenStatesHost):
         image = processor.get("image_processor") or files.get("preprocessor_config.json", {})
         size = image["crop_size"] if image.get("do_center_crop", True) else image["size"]
         side = size if isinstance(size, int) else size.get("height", size.get("shortest_edge"))
-        count = (side // processor["patch_size"]) ** 2 + processor.get("num_additional_image_tokens", 0)
+        count = (side // processor["patch_size"]) ** 2 + (processor.get("num_additional_image_tokens") or 0)
         return int(count) - (processor["vision_feature_select_strategy"] == "default")
+
+    def features(self, files: dict[str, Json]) -> int:
+        """Number of tokens that the tower of these files hands on.
+
+        Raises:
+            HostError: if the tower does not have the hidden state that the connector reads.
+        """
+        config = files["config.json"]
+        check_reading(config)
+        select = config.get("vision_feature_select_strategy", "default")
+        return grid_side(_vision(config)) ** 2 + _class_tokens(config) - (select == "default")
+
+    def read_native(self, directory: Path) -> Source:
+        """Read a checkpoint in the layout of transformers.
+
+        Those from before autumn 2024 leave three facts out of the processor's file, which are taken from config.json.
+
+        Raises:
+            FormatError: if it is damaged or incomplete.
+            HostError: if it is of another family.
+        """
+        source = super().read_native(directory)
+        return replace(source, files=with_counts(source.files))
+
+    def processor(self, directory: Path) -> Any:
+        """Load the processor of a directory, with what its file leaves out."""
+        from transformers import AutoProcessor
+
+        processor = AutoProcessor.from_pretrained(directory)
+        for name, value in with_counts(json_files(directory))["processor_config.json"].items():
+            if name in COUNTS:
+                setattr(processor, name, value)
+        return processor
 
     def _behaviour(self, files: dict[str, Json]) -> Json:
         """Everything outside the weights that decides what the language model is given for an image."""
@@ -139,6 +177,30 @@ class Llava(HiddenStatesHost):
             "placeholders": self.placeholders(files),
             **{key: image.get(key) for key in keys},
         }
+
+
+def with_counts(files: dict[str, Json]) -> dict[str, Json]:
+    """JSON files of a LLaVA in which the processor's says all from which the number of image tokens follows."""
+    config, processor = (
+        files["config.json"],
+        files.get("processor_config.json") or {"processor_class": "LlavaProcessor"},
+    )
+    known = {
+        "patch_size": _vision(config)["patch_size"],
+        "num_additional_image_tokens": _class_tokens(config),
+        "vision_feature_select_strategy": config.get("vision_feature_select_strategy", "default"),
+    }
+    elsewhere = files.get("preprocessor_config.json", {})
+    lacking = {k: v for k, v in known.items() if processor.get(k) is None and elsewhere.get(k) is None}
+    return files | {"processor_config.json": processor | lacking}
+
+
+def _vision(config: Json) -> Json:
+    return {**CLIP_L_336, **config.get("vision_config", {})}
+
+
+def _class_tokens(config: Json) -> int:
+    return int(_vision(config).get("model_type", CLIP) == CLIP)
 
 
 def _layer(donor: TowerHeader, settings: GraftSettings, old: Json) -> int | list[int]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from mgll.formats import FormatError
 from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
-from mllm_adapters.checkpoints.json_files import Json, read_json
+from mgll.weights.model_folder import read_json
+from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.renaming import NameTable, renamed
 from mllm_adapters.checkpoints.tensors import Held, Joined, Part, read_tensor, rows, torch_dtype
 from mllm_adapters.contract.terms import HostError

@@ -17,7 +17,7 @@ from mllm_adapters.contract.terms import GraftSettings, NewTensor, Source
 from mllm_adapters.contract.tower_spec import tower_spec
 from mllm_adapters.hosts.llava.host import grid_side, saved_vision
 from mllm_adapters.hosts.med_flamingo.layout import PARTS, read_published, shapes
-from mllm_adapters.modules.hidden_states import HiddenStatesHost
+from mllm_adapters.modules.hidden_states import HiddenStatesHost, check_reading
 from mllm_adapters.modules.image_processor import image_processor_settings
 
 
@@ -98,6 +98,15 @@ class MedFlamingo(HiddenStatesHost):
     def placeholders(self, files: dict[str, Json]) -> int:
         """The number in the processor's file: one."""
         return int(files["processor_config.json"]["count"])
+
+    def features(self, files: dict[str, Json]) -> int:
+        """One, as there is one place in the text.
+
+        Raises:
+            HostError: if the tower does not have the hidden state that the perceiver reads.
+        """
+        check_reading(files["config.json"])
+        return self.placeholders(files)
 
     def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
         """Read the published file together with LLaMA and CLIP, or a checkpoint that was converted before.

@@ -11,8 +11,9 @@ from typing import Any
 
 from mgll.formats import FormatError
 from mgll.images.preprocessing import Preprocessing
+from mgll.weights.model_folder import read_json
 from mgll.weights.reading import misfits
-from mllm_adapters.checkpoints.json_files import Json, read_json
+from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.renaming import NameTable, renamed
 from mllm_adapters.checkpoints.tensors import Joined, Part, read_checkpoint, read_pickle
 from mllm_adapters.contract.terms import HostError, Source

@@ -12,7 +12,8 @@ from pathlib import Path
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP
 from mgll.tower.file import TowerHeader
-from mllm_adapters.checkpoints.json_files import Json, read_json
+from mgll.weights.model_folder import read_json
+from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgll.tower.file import TowerHeader
-from mllm_adapters.checkpoints.json_files import Json, read_json
+from mgll.weights.model_folder import read_json
+from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
@@ -80,6 +81,10 @@ class QwenVL(Host):
     def placeholders(self, files: dict[str, Json]) -> int:
         """The number in the processor's file."""
         return int(files["processor_config.json"]["count"])
+
+    def features(self, files: dict[str, Json]) -> int:
+        """Number of queries of the resampler."""
+        return int(files["config.json"]["query_grid"]) ** 2
 
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The donor, which returns bare tokens, as the resampler reads them."""
