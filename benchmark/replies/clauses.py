@@ -32,6 +32,7 @@ _LETTER_AND_NAME = re.compile(
 _NAME_AND_LETTER = re.compile(
     rf"({_NAME})\s?[(,-]\s?(?:option\s|answer\s|letter\s)?[(]?([A-H])[)]?(?=\s?(?:[.,;)\n]|\Z))"
 )
+_NAME_AND_NAME = re.compile(rf"({_NAME})\s?\(({_NAME})\)")
 _ABBREVIATED = re.compile(rf"({_NAME})\s?\((?!NO)[A-Z]{{2,5}}\)")
 _LISTED = re.compile(
     rf"(?<=[A-D{MARKS}{SYNONYM_MARKS}])[)]?\s?[,،、](?=\s?(?:(?:and|or|und|oder|et|ou|y|o|e|en|i|ve|и|или|و|和|或)\s?)?[(]?{_OPTION})"
@@ -88,6 +89,7 @@ def _sentences(text: str) -> Iterator[str]:
     text = _CERTAIN.sub(" ", text)
     text = _NUMBER.sub("", text)
     text = _LETTER_AND_NAME.sub(lambda match: f"{match[1].upper()} {match[2]}", text)
+    text = _NAME_AND_NAME.sub(r"\1 \2", text)
     text = _ABBREVIATED.sub(r"\1", text)
     text = _NAME_AND_LETTER.sub(r"\1 \2", text)
     text = _LISTED.sub(" ", text)
@@ -99,7 +101,7 @@ def _sentences(text: str) -> Iterator[str]:
 
 def _read(sentence: str, languages: Sequence[str]) -> Iterator[Clause]:
     """The clauses of a sentence."""
-    if not re.search(rf"{_OPTION}", sentence) and holds("courtesy", sentence):
+    if not re.search(rf"{_OPTION}", sentence) and holds("courtesy", sentence, languages[0]):
         yield Clause(sentence, sentence, "silent")
         return
     asks = sentence.endswith("?") or "¿" in sentence
@@ -113,16 +115,17 @@ def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[C
     """The clauses of a sentence; what comes first decides how the rest is meant."""
     hangs = described = stated = False
     spoken = False  # something stands before that a lone option would only be an addition to
+    language = languages[0]
     stretches = re.split("[,;]", sentence)[1:]  # set off by no more than a comma
     for piece, tokens in _clauses(sentence, languages):
-        clause = _judged(piece, tokens)
+        clause = _judged(piece, tokens, language)
         if hangs and "but" in tokens[0].roles and hangs != "strange":
             hangs = False
         if clause.kind in ("states", "shows") and (
             hangs or (_has(tokens, "wouldbe") and described) or (not clause.firm and spoken)
         ):
             clause = replace(clause, kind="mentions")
-        if clause.kind == "strange" and described and not hangs and not holds("danger", clause.text):
+        if clause.kind == "strange" and described and not hangs and not holds("danger", clause.text, language):
             clause = replace(clause, kind="describes", plain_description=True)
         if clause.kind == "describes":
             opens = _opens(tokens) or (described and any(token.roles & _EVIDENCE for token in tokens))
@@ -151,7 +154,15 @@ def _clauses(sentence: str, languages: Sequence[str]) -> Iterator[tuple[str, lis
 
 
 def _pieces(stretch: str, languages: Sequence[str]) -> Iterator[str]:
-    """A stretch as a whole where all of it is known, else cut at dashes, brackets, and colons that follow what is known."""
+    """A stretch as a whole where all of it is known, else cut at dashes, brackets, and colons that follow what is known.
+
+    Dashes and brackets between options cut it anyway.
+    """
+    for soft in _SOFT.finditer(stretch):
+        if soft[0] != ":" and re.search(_OPTION, stretch[: soft.start()]) and re.search(_OPTION, stretch[soft.end() :]):
+            yield from _pieces(stretch[: soft.start()], languages)
+            yield from _pieces(stretch[soft.end() :], languages)
+            return
     tokens = best_cut(stretch, languages)
     if all(token.known for token in tokens) or all(token.option in (None, OTHER) for token in tokens):
         yield stretch
@@ -177,11 +188,13 @@ def _parts(tokens: Sequence[Token]) -> Iterator[list[Token]]:
         )
         starts = starts or bool(token.roles & {"is", "left", "choose", "right"} and _denies_first(part))
         judged = token.option is not None and _verdict(part) and _verdict(list(tokens[number:]))
+        if judged and "and" in part[-1].roles:
+            part.pop()
         if (starts or (judged and not symbols_first) or (symbols_first and token.text in "✓✗")) and part:
             yield part
             part = []
         part.append(token)
-        if token.roles & {"not", "wrong", "is"} and token.text.endswith(_CLOSING):
+        if token.roles & {"not", "wrong", "is", "right"} and token.text.endswith(_CLOSING):
             yield part
             part = []
     yield part
@@ -200,17 +213,30 @@ def _verdict(tokens: Sequence[Token]) -> bool:
     )
 
 
-def _judged(piece: str, tokens: Sequence[Token]) -> Clause:
-    """A clause on its own."""
+def _judged(piece: str, tokens: Sequence[Token], language: str) -> Clause:
+    """A clause on its own; a disease that isn't asked for is part of what the image shows, where it isn't stated."""
+    clause = _taken(piece, tokens, language)
+    if clause.kind == "mentions" and clause.options == {OTHER} and not clause.by_letter:
+        safe = not holds("danger", clause.text, language)
+        return replace(
+            clause, kind="describes" if safe else "strange", options=frozenset(), plain_description=_affirms(tokens)
+        )
+    return clause
+
+
+def _taken(piece: str, tokens: Sequence[Token], language: str) -> Clause:
+    """What a clause says of every option that it names."""
     roles = frozenset().union(*(token.roles for token in tokens))
     options = frozenset(token.option for token in tokens if token.option is not None)
     letters = frozenset(token.option for token in tokens if token.by_letter)
     named = frozenset(token.option for token in tokens if token.option is not None and not token.by_letter)
     text = piece[tokens[0].place[0] : tokens[-1].place[1]]
-    clause = Clause(text, piece, "strange", options, bool(letters), bool(named), supposes=holds("suppose", text))
+    clause = Clause(
+        text, piece, "strange", options, bool(letters), bool(named), supposes=holds("suppose", text, language)
+    )
     known = all(token.known for token in tokens)
     evident = bool(roles & _EVIDENCE) or OTHER in named - letters
-    safe = evident and not holds("danger", text)
+    safe = evident and not holds("danger", text, language)
     if not options or (options == {OTHER} and not letters and not known):
         clause = replace(clause, options=frozenset())
         if known and roles & _DENYING and not evident:
@@ -223,6 +249,10 @@ def _judged(piece: str, tokens: Sequence[Token]) -> Clause:
     if roles & _DENYING:
         twice = {"not", "wrong"} <= roles or roles & {"left", "final"} or ("show" in roles and "choose" in roles)
         return replace(clause, kind="mentions" if twice else "rules out")
+    if any(
+        "and" in token.roles and not token.roles & {"link", "is", "sure"} for token in tokens[1:]
+    ):  # "the answer is A or"
+        return replace(clause, kind="mentions")
     if len(options) > 1 or _asks(tokens) or (not letters and not any(token.text in MARKS for token in tokens)):
         return replace(clause, kind="mentions")
     if any(token.by_letter and before.roles & _EVIDENCE for before, token in pairwise(tokens)):

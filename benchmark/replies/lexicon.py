@@ -134,12 +134,18 @@ def languages_of(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def holds(role: str, text: str) -> bool:
-    """Whether free text holds a word of `courtesy`, `danger`, `suppose` or `refusal`, in a language of its script."""
-    ranked = [(sum(not token.known for token in cut(text, language)), language) for language in languages_of(text)]
-    return any(
-        lexicon_of(language).free[role].search(lower(text)) for unknown, language in ranked if unknown == ranked[0][0]
-    )
+def holds(role: str, text: str, language: str) -> bool:
+    """Whether free text holds a word of `courtesy`, `danger`, `suppose` or `refusal`.
+
+    Args:
+        role: one of them.
+        text: marked text.
+        language: of the whole reply; looked in besides those that know most of this text.
+    """
+    own = languages_of(text)
+    unknown = [sum(not token.known for token in cut(text, each)) for each in own]
+    best = [each for each, count in zip(own, unknown, strict=True) if count == unknown[0] or each == language]
+    return any(lexicon_of(each).free[role].search(lower(text)) for each in best)
 
 
 @lru_cache

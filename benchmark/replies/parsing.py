@@ -23,7 +23,7 @@ from itertools import pairwise
 from typing import Literal
 
 from benchmark.replies.clauses import Clause, Kind, clauses_of
-from benchmark.replies.lexicon import holds
+from benchmark.replies.lexicon import holds, languages_of
 from benchmark.replies.paraphrases import likest
 from benchmark.replies.text import LATIN, MARKS, OTHER, marked, plain
 from mgll.vocabulary.questions import INSTRUCTION, LETTERS, QUESTIONS
@@ -92,7 +92,7 @@ def parse_reply(text: str, options: Sequence[str]) -> Reply:
     statements = _statements(clauses)
     if not statements:
         return Reply(None, _why_not(text, clauses))
-    first, last = statements[0], statements[-1]
+    first = statements[0]
     chosen = frozenset().union(*(clauses[place].options for place in statements))
     if len(chosen) > 1:
         letters = {clauses[place].by_letter for place in statements}
@@ -100,7 +100,7 @@ def parse_reply(text: str, options: Sequence[str]) -> Reply:
     (option,) = chosen
     if option == OTHER:
         return Reply(None, "no option named")
-    if against := _against(clauses, first, last, option):
+    if against := _against(clauses, first, option, languages_of(text)[0]):
         return Reply(None, against)
     named = frozenset().union(*(clause.options for clause in clauses))
     if (
@@ -123,12 +123,12 @@ def _statements(clauses: Sequence[Clause]) -> list[int]:
     return stated or [place for place, clause in enumerate(clauses) if clause.kind == "shows"]
 
 
-def _against(clauses: Sequence[Clause], first: int, last: int, option: int) -> Reason | None:
+def _against(clauses: Sequence[Clause], first: int, option: int, language: str) -> Reason | None:
     """Why an option that a reply states is not its answer, if so."""
     statement = clauses[first]
     for place, clause in enumerate(clauses):
         others = clause.options - {option}
-        if clause.kind == "denies":
+        if clause.kind == "denies" and not (place < first and place and clauses[place - 1].kind == "asks"):  # "A? No."
             return "hedged"
         if clause.kind == "rules out" and option in clause.options:
             return "hedged"
@@ -139,7 +139,7 @@ def _against(clauses: Sequence[Clause], first: int, last: int, option: int) -> R
                 return "letter and text disagree"
             if clause.kind in ("mentions", "asks", "shows") and (not statement.firm or clause.supposes):
                 return "two answers" if others else "hedged"
-            if clause.kind == "strange" and not (statement.final and not holds("danger", clause.text)):
+            if clause.kind == "strange" and not (statement.final and not holds("danger", clause.text, language)):
                 return "hedged"
         elif clause.kind in ("asks", "strange") or (clause.kind == "describes" and not clause.plain_description):
             return "hedged"
@@ -175,7 +175,8 @@ def _with_paraphrases(clauses: Sequence[Clause], options: Sequence[str]) -> list
 
 def _why_not(text: str, clauses: Sequence[Clause]) -> Reason:
     """Why a reply without a statement has none."""
-    if holds("refusal", text):
+    language = languages_of(text)[0]
+    if holds("refusal", text, language):
         return "refusal"
     named = frozenset().union(*(clause.options for clause in clauses)) - {OTHER}
     if not named:
@@ -183,6 +184,6 @@ def _why_not(text: str, clauses: Sequence[Clause]) -> Reason:
     if any(clause.by_letter and clause.by_name and len(clause.options - {OTHER}) > 1 for clause in clauses):
         return "letter and text disagree"
     affirmed = [clause for clause in clauses if clause.kind in ("mentions", "asks")]
-    if any(clause.kind == "asks" or holds("danger", clause.text) for clause in affirmed):
+    if any(clause.kind == "asks" or holds("danger", clause.text, language) for clause in affirmed):
         return "hedged"
     return "two answers" if any(len(clause.options - {OTHER}) > 1 for clause in affirmed) else "no answer stated"

@@ -50,7 +50,7 @@ _MARKUP: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.I | re.M), replacement)
     for pattern, replacement in (
         (r"<s>|<bos>|<pad>|<unk>|<image>", " "),
-        (r"^\s?```\w{0,12}$", ""),
+        (r"^\s?'''\w{0,12}$", ""),
         (r"~~[^~\n]{0,200}~~", " "),
         (r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|bf)\s?\{([^{}]{0,200})\}", r"\1"),
         (r"\\f?boxed\s?\{([^{}]{0,200})\}", r"\nfinal answer: \1\n"),
