@@ -43,6 +43,12 @@ _CERTAIN = re.compile(
     re.I,
 )
 _SOFT = re.compile(r"\s-\s|[()\[\]]|:")
+#: Languages that say "answer B" for "the answer is B".
+_WITHOUT_COPULA = ("ru", "ar", "tr", "hi")
+#: Languages in which what makes a condition of a clause ends it.
+_VERB_LAST = ("ja", "ko", "zh", "tr", "hi")
+#: Ends of clauses that concede them.
+_CONCEDING = ("が", "けど", "けれど", "지만", "는데")
 #: Ends of verbs that close a clause where languages join them.
 _CLOSING = ("ではなく", "じゃなく", "でなく", "아니라", "고", "며", "면", "므로", "ので", "と")
 _STATING = frozenset({"right", "choose", "left", "final"})
@@ -113,7 +119,7 @@ def _read(sentence: str, languages: Sequence[str]) -> Iterator[Clause]:
 
 def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[Clause]:
     """The clauses of a sentence; what comes first decides how the rest is meant."""
-    hangs = described = stated = False
+    hangs = described = stated = reasoned = False
     spoken = False  # something stands before that a lone option would only be an addition to
     language = languages[0]
     stretches = re.split("[,;]", sentence)[1:]  # set off by no more than a comma
@@ -122,13 +128,15 @@ def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[C
         if hangs and "but" in tokens[0].roles and hangs != "strange":
             hangs = False
         if clause.kind in ("states", "shows") and (
-            hangs or (_has(tokens, "wouldbe") and described) or (not clause.firm and spoken)
+            hangs or (_has(tokens, "wouldbe") and described) or (not clause.firm and spoken and not reasoned)
         ):
             clause = replace(clause, kind="mentions")
         if clause.kind == "strange" and described and not hangs and not holds("danger", clause.text, language):
             clause = replace(clause, kind="describes", plain_description=True)
         if clause.kind == "describes":
             opens = _opens(tokens) or (described and any(token.roles & _EVIDENCE for token in tokens))
+            opens = opens and (language not in _VERB_LAST or tokens[-1].known)
+            reasoned = reasoned or (opens and any(token.roles & {"because", "so", "given"} for token in tokens))
             if stated and not opens and not described and piece in stretches:
                 clause = replace(clause, kind="strange")
             described = described or not ("given" in tokens[0].roles and all(token.known for token in tokens))
@@ -137,8 +145,8 @@ def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[C
             clause = replace(clause, kind="asks")
         if clause.kind in ("strange", "denies"):
             hangs = "strange"
-        elif clause.kind == "mentions" and "although" not in tokens[0].roles:
-            hangs = hangs or "mentions"
+        elif clause.kind == "mentions" and not ("although" in tokens[0].roles or clause.text.endswith(_CONCEDING)):
+            hangs = "mentions"
         spoken = spoken or clause.kind not in ("silent", "rules out", "states")
         stated = stated or clause.kind in ("states", "shows")
         yield clause
@@ -249,9 +257,9 @@ def _taken(piece: str, tokens: Sequence[Token], language: str) -> Clause:
     if roles & _DENYING:
         twice = {"not", "wrong"} <= roles or roles & {"left", "final"} or ("show" in roles and "choose" in roles)
         return replace(clause, kind="mentions" if twice else "rules out")
-    if any(
-        "and" in token.roles and not token.roles & {"link", "is", "sure"} for token in tokens[1:]
-    ):  # "the answer is A or"
+    if any(_joins(tokens[place : place + 2]) for place in range(len(tokens) - 1)):  # "the answer is A or"
+        return replace(clause, kind="mentions")
+    if "wouldbe" in roles and evident and not _has(tokens[:1], "given"):  # "with a pale disc it would be A"
         return replace(clause, kind="mentions")
     if len(options) > 1 or _asks(tokens) or (not letters and not any(token.text in MARKS for token in tokens)):
         return replace(clause, kind="mentions")
@@ -261,7 +269,12 @@ def _taken(piece: str, tokens: Sequence[Token], language: str) -> Clause:
         if "indefinite" in tokens[0].roles:  # "A large cup suggests glaucoma": in any eye
             return replace(clause, kind="mentions")
         return replace(clause, kind="shows", firm=True)
-    answers = "answer" in roles and bool(roles & {"is", "right", "final", "wouldbe"} or re.search("[:=]", piece))
+    adjacent = language in _WITHOUT_COPULA and any(
+        "answer" in before.roles and token.by_letter for before, token in pairwise(tokens)
+    )
+    answers = "answer" in roles and bool(
+        adjacent or roles & {"is", "right", "final", "wouldbe"} or re.search("[:=]", piece)
+    )
     if roles & _STATING or answers or ("so" in roles and not evident):
         return replace(clause, kind="states", firm=True, final="final" in roles)
     if (
@@ -292,6 +305,13 @@ def _opens(tokens: Sequence[Token]) -> bool:
         if not token.known or ("condition" in token.roles and "not" not in token.roles):
             return False
     return False
+
+
+def _joins(pair: Sequence[Token]) -> bool:
+    """Whether an option stands beside "and" or "or"."""
+    return any(token.option is not None for token in pair) and any(
+        "and" in token.roles and not token.roles & {"link", "is", "sure", "right", "because"} for token in pair
+    )
 
 
 def _asks(tokens: Sequence[Token]) -> bool:

@@ -44,6 +44,23 @@ _OPTION = re.compile(f"[{MARKS}{SYNONYM_MARKS}]")
 _SYMBOL = re.compile(f"[{RIGHT}{WRONG}]")
 #: "A" and "E" are words, too, where they begin a text ("A large cup", "A resposta"), and one of these or an unknown word follows.
 _BEHIND_AN_ARTICLE = frozenset({"answer", "picture", "anatomy", "final", "choose"})
+#: Behind an "A" that is an option though no word of an answer follows.
+_BEHIND_A = (
+    "may",
+    "might",
+    "could",
+    "would",
+    "seems",
+    "looks",
+    "was",
+    "has",
+    "shows",
+    "does",
+    "describes",
+    "peut",
+    "puede",
+    "pode",
+)
 #: A small letter behind a word stands for an option only where one of these goes before it.
 _BEFORE_A_SMALL_LETTER = frozenset({"answer", "is", "final", "choose", "right", "so"})
 _UNKNOWN = re.compile(r"\d+(?:\.\d+)?\s?%?|[^\W\d_]+(?:['-][^\W\d_]+)*|[\s\S]")
@@ -94,7 +111,7 @@ class Lexicon:
     def roles_of(self, word: str) -> frozenset[str]:
         """The roles of a word that `words` found."""
         word = re.sub(r"\s", "" if self.joined else " ", word)
-        for key in (word, word[1:]):  # an Arabic word without "and"
+        for key in (word, *(word[start:] for start in range(1, 5))):  # an Arabic word without "and" and "the"
             if key in self.roles:
                 return self.roles[key]
         return next(self.roles[stem] for end in range(len(word), 0, -1) if (stem := f"{word[:end]}*") in self.roles)
@@ -179,7 +196,11 @@ def _any_of(words: Iterable[str], language: str) -> re.Pattern[str]:
     patterns = []
     for word in sorted(set(words), key=lambda word: (-len(word), word)):
         stem = re.escape(word.removesuffix("*")).replace(r"\ ", r"\s?" if joined else r"\s")
-        before = "" if joined or not word[0].isalnum() else rf"(?<![{script}])" + ("[وف]?" if language == "ar" else "")
+        before = (
+            ""
+            if joined or not word[0].isalnum()
+            else rf"(?<![{script}])" + ("(?:[وفبل]{0,2}(?:ال)?)?" if language == "ar" else "")
+        )
         behind = rf"[{script}]*" if word[-1] == "*" else "" if joined or word[-1] == "'" else rf"(?![{script}])"
         patterns.append(before + stem + behind)
     return re.compile("|".join(patterns))
@@ -216,6 +237,8 @@ def _is_option(token: Token, before: Sequence[Token], text: str, end: int, lexic
         ):
             return True
         following, end = _token_at(behind, lower(behind), 0, lexicon)
+        if following.text in _BEHIND_A:
+            return True
         verdict = "right" not in following.roles or not behind[end:].strip(" .,:;!")
         return following.known and verdict and not following.roles & _BEHIND_AN_ARTICLE
     if not before or behind[:1] == ")":
