@@ -119,14 +119,18 @@ def _read(sentence: str, languages: Sequence[str]) -> Iterator[Clause]:
 
 def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[Clause]:
     """The clauses of a sentence; what comes first decides how the rest is meant."""
-    hangs = described = stated = reasoned = False
+    described = stated = reasoned = False
+    hangs = ""  # the kind of a clause before that what follows may depend on
     spoken = False  # something stands before that a lone option would only be an addition to
     language = languages[0]
-    stretches = re.split("[,;]", sentence)[1:]  # set off by no more than a comma
     for piece, tokens in _clauses(sentence, languages):
         clause = _judged(piece, tokens, language)
-        if hangs and "but" in tokens[0].roles and hangs != "strange":
-            hangs = False
+        if hangs == "mentions" and "but" in tokens[0].roles:
+            hangs = ""
+        verb_last = language in _VERB_LAST
+        if hangs in ("", "describes") and tokens[0].roles & ({"so", "because"} if verb_last else {"so"}):
+            reasoned = True
+            hangs = "" if verb_last else hangs
         if clause.kind in ("states", "shows") and (
             hangs or (_has(tokens, "wouldbe") and described) or (not clause.firm and spoken and not reasoned)
         ):
@@ -135,12 +139,13 @@ def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[C
             clause = replace(clause, kind="describes", plain_description=True)
         if clause.kind == "describes":
             opens = _opens(tokens) or (described and any(token.roles & _EVIDENCE for token in tokens))
-            opens = opens and (language not in _VERB_LAST or tokens[-1].known)
+            opens = opens and (not verb_last or tokens[-1].known)
             reasoned = reasoned or (opens and any(token.roles & {"because", "so", "given"} for token in tokens))
-            if stated and not opens and not described and piece in stretches:
+            explains = re.search(r":\s*\Z", sentence[: sentence.find(piece)])
+            if stated and not opens and not described and not explains:
                 clause = replace(clause, kind="strange")
             described = described or not ("given" in tokens[0].roles and all(token.known for token in tokens))
-            hangs = hangs or not opens
+            hangs = hangs or ("" if opens else "describes")
         if asks and clause.kind != "silent":
             clause = replace(clause, kind="asks")
         if clause.kind in ("strange", "denies"):
@@ -178,7 +183,7 @@ def _pieces(stretch: str, languages: Sequence[str]) -> Iterator[str]:
     start = 0
     for soft in _SOFT.finditer(stretch):
         left = best_cut(stretch[start : soft.start()], languages)
-        if soft[0] == ":" and not all(token.known for token in left):
+        if soft[0] == ":" and not all(token.known for token in best_cut(stretch[start : soft.end()], languages)):
             continue
         if left:
             yield stretch[start : soft.start()]
@@ -248,7 +253,7 @@ def _taken(piece: str, tokens: Sequence[Token], language: str) -> Clause:
     if not options or (options == {OTHER} and not letters and not known):
         clause = replace(clause, options=frozenset())
         if known and roles & _DENYING and not evident:
-            return replace(clause, kind="denies")
+            return replace(clause, kind="silent" if "others" in roles else "denies")
         if known:
             return replace(clause, kind="silent" if not evident else "describes", plain_description=_affirms(tokens))
         return replace(clause, kind="describes" if safe else "strange", plain_description=_affirms(tokens))
@@ -297,7 +302,7 @@ def _affirms(tokens: Sequence[Token]) -> bool:
 
 def _opens(tokens: Sequence[Token]) -> bool:
     """Whether a description begins like one: with what it is about, or with a reason."""
-    if "so" in tokens[0].roles:
+    if "so" in tokens[0].roles or "given" in tokens[-1].roles or "because" in tokens[-1].roles:
         return True
     for token in tokens:
         if token.roles & (_EVIDENCE | {"because", "given"}) or token.option == OTHER:

@@ -3,7 +3,7 @@
 Each file of `words/` holds a language: under each role its words, between commas. A star ends a stem. Roles:
 
 - `answer`, `right`, `final`, `choose`, `is`, `wouldbe`, `left` (it remains), `show`: what states an answer.
-- `not`, `wrong`, `instead` (rather than): what denies one.
+- `not`, `wrong`, `instead` (rather than): what denies one. `others`: the options but one.
 - `link`, `sure`, `and`, `so`, `but`, `although`, `because`, `given`: what may stand between them.
 - `article`, `indefinite` (of articles), `pronoun`: what may stand beside a lone option.
 - `condition`: words that make a condition of the description that they begin ("with a larger cup").
@@ -53,6 +53,8 @@ _BEHIND_A = (
     "seems",
     "looks",
     "was",
+    "matches",
+    "fits",
     "has",
     "shows",
     "does",
@@ -65,7 +67,7 @@ _BEHIND_A = (
 _BEFORE_A_SMALL_LETTER = frozenset({"answer", "is", "final", "choose", "right", "so"})
 _UNKNOWN = re.compile(r"\d+(?:\.\d+)?\s?%?|[^\W\d_]+(?:['-][^\W\d_]+)*|[\s\S]")
 #: Punctuation that says nothing within a clause.
-_HARMLESS = frozenset(".,:;!¡¿-()[]'\"=#·")
+_HARMLESS = frozenset("<>~.,:;!¡¿-()[]'\"=#·")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,10 @@ class Lexicon:
     def roles_of(self, word: str) -> frozenset[str]:
         """The roles of a word that `words` found."""
         word = re.sub(r"\s", "" if self.joined else " ", word)
-        for key in (word, *(word[start:] for start in range(1, 5))):  # an Arabic word without "and" and "the"
+        for key in (
+            word,
+            *(word[start:] for start in range(1, 5) if word[0] >= "؀"),
+        ):  # an Arabic word without "and" and "the"
             if key in self.roles:
                 return self.roles[key]
         return next(self.roles[stem] for end in range(len(word), 0, -1) if (stem := f"{word[:end]}*") in self.roles)
@@ -126,8 +131,9 @@ def cut(text: str, language: str) -> tuple[Token, ...]:
     while place < len(text):
         token, end = _token_at(text, small, place, lexicon)
         if token.by_letter and not _is_option(token, tokens, text, end, lexicon):
-            word = token.text.lower()
-            token = Token(word, lexicon.roles.get(word, frozenset()))
+            word = lexicon.words.match(small, place)
+            end = word.end() if word else end
+            token = Token(small[place:end], lexicon.roles_of(word[0]) if word else frozenset())
         if token.text not in _HARMLESS and not token.text.isspace():
             tokens.append(replace(token, place=(place, end)))
         place = end
