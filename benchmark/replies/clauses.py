@@ -139,7 +139,7 @@ def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[C
             clause = replace(clause, kind="describes", plain_description=True)
         if clause.kind == "describes":
             opens = _opens(tokens) or (described and any(token.roles & _EVIDENCE for token in tokens))
-            opens = opens and (not verb_last or tokens[-1].known)
+            opens = opens and (stated or not verb_last or tokens[-1].known)
             reasoned = reasoned or (opens and any(token.roles & {"because", "so", "given"} for token in tokens))
             explains = re.search(r":\s*\Z", sentence[: sentence.find(piece)])
             if stated and not opens and not described and not explains:
@@ -271,11 +271,14 @@ def _taken(piece: str, tokens: Sequence[Token], language: str) -> Clause:
     if any(token.by_letter and before.roles & _EVIDENCE for before, token in pairwise(tokens)):
         return replace(clause, kind="mentions")
     if "show" in roles:
-        if "indefinite" in tokens[0].roles:  # "A large cup suggests glaucoma": in any eye
+        behind = max(place for place, token in enumerate(tokens) if token.option is not None)
+        if "indefinite" in tokens[0].roles or any(
+            token.roles & _EVIDENCE for token in tokens[behind:]
+        ):  # "A large cup suggests glaucoma": in any eye
             return replace(clause, kind="mentions")
         return replace(clause, kind="shows", firm=True)
     adjacent = language in _WITHOUT_COPULA and any(
-        "answer" in before.roles and token.by_letter for before, token in pairwise(tokens)
+        "answer" in before.roles and token.option is not None for before, token in pairwise(tokens)
     )
     answers = "answer" in roles and bool(
         adjacent or roles & {"is", "right", "final", "wouldbe"} or re.search("[:=]", piece)
