@@ -252,7 +252,7 @@ def _taken(piece: str, tokens: Sequence[Token], language: str) -> Clause:
     safe = evident and not holds("danger", text, language)
     if not options or (options == {OTHER} and not letters and not known):
         clause = replace(clause, options=frozenset())
-        if known and roles & _DENYING and not evident:
+        if known and roles & _DENYING and (not evident or roles & {"right", "choose", "answer"}):
             return replace(clause, kind="silent" if "others" in roles else "denies")
         if known:
             return replace(clause, kind="silent" if not evident else "describes", plain_description=_affirms(tokens))
@@ -272,8 +272,8 @@ def _taken(piece: str, tokens: Sequence[Token], language: str) -> Clause:
         return replace(clause, kind="mentions")
     if "show" in roles:
         behind = max(place for place, token in enumerate(tokens) if token.option is not None)
-        if "indefinite" in tokens[0].roles or any(
-            token.roles & _EVIDENCE for token in tokens[behind:]
+        if "indefinite" in tokens[0].roles or (
+            named and any(token.roles & _EVIDENCE for token in tokens[behind:])
         ):  # "A large cup suggests glaucoma": in any eye
             return replace(clause, kind="mentions")
         return replace(clause, kind="shows", firm=True)

@@ -126,6 +126,8 @@ def _statements(clauses: Sequence[Clause]) -> list[int]:
 def _against(clauses: Sequence[Clause], first: int, option: int, language: str) -> Reason | None:
     """Why an option that a reply states is not its answer, if so."""
     statement = clauses[first]
+    kinds = [clause.kind for clause in clauses[:first]]
+    talks_of_the_image = statement.firm and kinds.count("describes") > kinds.count("strange")
     for place, clause in enumerate(clauses):
         others = clause.options - {option}
         if clause.kind == "denies" and not (place < first and place and clauses[place - 1].kind == "asks"):  # "A? No."
@@ -139,7 +141,7 @@ def _against(clauses: Sequence[Clause], first: int, option: int, language: str) 
                 return "letter and text disagree"
             if clause.kind in ("mentions", "asks", "shows") and (not statement.firm or clause.supposes):
                 return "two answers" if others else "hedged"
-            if clause.kind == "strange" and not (statement.firm and not holds("danger", clause.text, language)):
+            if clause.kind == "strange" and (not talks_of_the_image or holds("danger", clause.text, language)):
                 return "hedged"
         elif clause.kind in ("asks", "strange") or (clause.kind == "describes" and not clause.plain_description):
             return "hedged"
