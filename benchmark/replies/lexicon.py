@@ -24,6 +24,9 @@ from importlib.resources import files
 from benchmark.replies.text import LATIN, MARKS, OTHER, RIGHT, SYNONYM_MARKS, WRONG, spelled
 from mgll.vocabulary.questions import LETTERS
 
+#: Roles of words that deny an option, and of those that descriptions of the image are about.
+DENYING = frozenset({"not", "wrong", "instead"})
+EVIDENCE = frozenset({"picture", "anatomy"})
 #: Roles that are looked for in free text, and aren't words of an answer.
 _FREE_TEXT_ROLES = ("courtesy", "danger", "suppose", "refusal")
 #: Characters of a script, and the languages written in it; the first script found in a text tells its languages.
