@@ -104,14 +104,19 @@ class Lexicon:
     Attributes:
         joined: whether words aren't separated by spaces.
         roles: of every word, without spaces where words are joined; stems end in a star.
-        words: finds the longest word or stem at a place of lower-case text.
+        words: for each character, what finds the longest word or stem that begins with it in lower-case text.
         free: for each role that is looked for in free text, what finds its words there.
     """
 
     joined: bool
     roles: dict[str, frozenset[str]]
-    words: re.Pattern[str]
+    words: dict[str, re.Pattern[str]]
     free: dict[str, re.Pattern[str]]
+
+    def match(self, text: str, place: int) -> re.Match[str] | None:
+        """The longest word at a place of lower-case text."""
+        pattern = self.words.get(text[place]) or self.words.get("")
+        return pattern.match(text, place) if pattern else None
 
     def roles_of(self, word: str) -> frozenset[str]:
         """The roles of a word that `words` found."""
@@ -134,7 +139,7 @@ def cut(text: str, language: str) -> tuple[Token, ...]:
     while place < len(text):
         token, end = _token_at(text, small, place, lexicon)
         if token.by_letter and not _is_option(token, tokens, text, end, lexicon):
-            word = lexicon.words.match(small, place)
+            word = lexicon.match(small, place)
             end = word.end() if word else end
             token = Token(small[place:end], lexicon.roles_of(word[0]) if word else frozenset())
         if token.text not in _HARMLESS and not token.text.isspace():
@@ -188,7 +193,7 @@ def lexicon_of(language: str) -> Lexicon:
     return Lexicon(
         joined=joined,
         roles={word: frozenset() if "unread" in its else frozenset(its) for word, its in roles.items()},
-        words=_any_of(stating, language),
+        words={first: _any_of(words, language) for first, words in _by_first(stating, language).items()},
         free={role: _any_of(listed[role], language) for role in _FREE_TEXT_ROLES},
     )
 
@@ -198,19 +203,24 @@ def lower(text: str) -> str:
     return "".join(small if len(small := char.lower()) == 1 else char for char in text)
 
 
+def _by_first(words: Iterable[str], language: str) -> dict[str, list[str]]:
+    """Words by their first character; Arabic ones under none, since others may be joined to them."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        found.setdefault("" if language == "ar" else word[0], []).append(word)
+    return found
+
+
 def _any_of(words: Iterable[str], language: str) -> re.Pattern[str]:
     """Finds the longest of some words and stems."""
-    script = next((script for script, languages in _SCRIPTS if language in languages), f"{LATIN}_")
     joined = language in _JOINED
+    letter = {"ar": r"[\u0600-\u06ff]", "hi": r"[\w\u0900-\u097f]"}.get(language, r"\w")
     patterns = []
     for word in sorted(set(words), key=lambda word: (-len(word), word)):
         stem = re.escape(word.removesuffix("*")).replace(r"\ ", r"\s?" if joined else r"\s")
-        before = (
-            ""
-            if joined or not word[0].isalnum()
-            else rf"(?<![{script}])" + ("(?:[وفبل]{0,2}(?:ال)?)?" if language == "ar" else "")
-        )
-        behind = rf"[{script}]*" if word[-1] == "*" else "" if joined or word[-1] == "'" else rf"(?![{script}])"
+        prefix = "(?:[وفبل]{0,2}(?:ال)?)?" if language == "ar" else ""
+        before = "" if joined or not word[0].isalnum() else rf"(?<!{letter}){prefix}"
+        behind = f"{letter}*" if word[-1] == "*" else "" if joined or word[-1] == "'" else f"(?!{letter})"
         patterns.append(before + stem + behind)
     return re.compile("|".join(patterns))
 
@@ -225,7 +235,7 @@ def _token_at(text: str, small: str, place: int, lexicon: Lexicon) -> tuple[Toke
         return Token(match[0], option=OTHER if option < 0 else option, by_letter=True), match.end()
     if match := _SYMBOL.match(text, place):
         return Token(match[0], frozenset({"right" if match[0] == RIGHT else "wrong"})), match.end()
-    if match := lexicon.words.match(small, place):
+    if match := lexicon.match(small, place):
         return Token(match[0], lexicon.roles_of(match[0])), match.end()
     if lexicon.joined:
         return Token(small[place]), place + 1
