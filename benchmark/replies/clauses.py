@@ -90,9 +90,7 @@ def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[C
             reasoned = True
             hangs = "" if verb_last else hangs
         if clause.kind in ("states", "shows") and (
-            hangs
-            or (any("wouldbe" in token.roles for token in tokens) and described)
-            or (not clause.firm and spoken and not reasoned)
+            hangs or (_imagines(tokens) and described) or (not clause.firm and spoken and not reasoned)
         ):
             clause = replace(clause, kind="mentions")
         if clause.kind == "strange" and described and not hangs and not holds("danger", clause.text, language):
@@ -104,7 +102,8 @@ def _in_order(sentence: str, languages: Sequence[str], asks: bool) -> Iterator[C
             explains = re.search(r":\s*\Z", sentence[: sentence.find(piece)])
             if stated and not opens and not described and not explains:
                 clause = replace(clause, kind="strange")
-            described = described or not ("given" in tokens[0].roles and all(token.known for token in tokens))
+            on_the_image = "given" in tokens[0].roles and not any("anatomy" in token.roles for token in tokens)
+            described = described or not on_the_image
             hangs = hangs or ("" if opens else "describes")
         if asks and clause.kind != "silent":
             clause = replace(clause, kind="asks")
@@ -215,6 +214,11 @@ def _joined(tokens: Sequence[Token], place: int) -> bool:
         "and" in token.roles and not token.roles & {"link", "is", "sure", "right", "because"}
         for token in (*tokens[max(0, place - 1) : place], *tokens[place + 1 : place + 2])
     )
+
+
+def _imagines(tokens: Sequence[Token]) -> bool:
+    """Whether a clause says what would be, not what the model would say."""
+    return any("wouldbe" in token.roles for token in tokens) and not any(token.text in ("i", "i'd") for token in tokens)
 
 
 def _only_links(token: Token) -> bool:
