@@ -24,6 +24,7 @@ _VERB_LAST = ("ja", "ko", "zh", "tr", "hi")
 #: Ends of clauses that concede them.
 _CONCEDING = ("が", "けど", "けれど", "지만", "는데")
 _STATING = frozenset({"right", "choose", "left", "final"})
+_GREETING = 3  # words
 #: What may stand beside a lone option.
 _BESIDE = frozenset({"article", "answer", "sure", "but", "so", "is"})
 
@@ -43,6 +44,7 @@ class Clause:
         final: of a statement: as the last word.
         plain_description: of the image, without anything that could deny or report.
         supposes: whether it holds a word of supposition.
+        exclaims: whether it is a few words and an exclamation mark ("Guten Tag!").
     """
 
     text: str
@@ -55,6 +57,7 @@ class Clause:
     final: bool = False
     plain_description: bool = False
     supposes: bool = False
+    exclaims: bool = False
 
 
 def clauses_of(text: str) -> list[Clause]:
@@ -67,6 +70,10 @@ def _read(sentence: str, languages: Sequence[str]) -> Iterator[Clause]:
     """The clauses of a sentence."""
     if not re.search(OPTION, sentence) and holds("courtesy", sentence, languages[0]):
         yield Clause(sentence, sentence, "silent")
+        return
+    if sentence.endswith("!") and len(sentence.split()) <= _GREETING and not re.search(OPTION, sentence):
+        safe = not holds("danger", sentence, languages[0])
+        yield from (replace(clause, exclaims=safe) for clause in _in_order(sentence, languages, asks=False))
         return
     asks = sentence.endswith("?") or "¿" in sentence
     read = list(_in_order(sentence, languages, asks))

@@ -141,7 +141,11 @@ def _against(clauses: Sequence[Clause], first: int, option: int, language: str) 
                 return "letter and text disagree"
             if clause.kind in ("mentions", "asks", "shows") and (not statement.firm or clause.supposes):
                 return "two answers" if others else "hedged"
-            if clause.kind == "strange" and (not talks_of_the_image or holds("danger", clause.text, language)):
+            if (
+                clause.kind == "strange"
+                and not clause.exclaims
+                and (not talks_of_the_image or holds("danger", clause.text, language))
+            ):
                 return "hedged"
         elif clause.kind in ("asks", "strange") or (clause.kind == "describes" and not clause.plain_description):
             return "hedged"
