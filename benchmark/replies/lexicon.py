@@ -39,6 +39,8 @@ _SCRIPTS = (
     ("\u0900-\u097f", ("hi",)),
 )
 _LATIN_LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl", "pl", "tr")
+#: All languages that have a file of words.
+LANGUAGES = tuple(dict.fromkeys((*_LATIN_LANGUAGES, *(name for _, names in _SCRIPTS for name in names))))
 #: Written without spaces, or with particles joined to words.
 _JOINED = ("zh", "ja", "ko")
 _LETTER = re.compile(rf"(?<![{LATIN}'°/&-])[A-H](?![{LATIN}/-]|'(?!d.r\b))")

@@ -31,7 +31,6 @@ _CERTAIN = re.compile(
     r"\bconfidence(?: level| score)?\s?[:=]?\s?(?:very )?(?:high|[5-9]\d(?:\.\d+)?\s?%|100\s?%|0?\.[5-9]\d*|1(?:\.0+)?\b)",
     re.I,
 )
-_GLOSSED = re.compile(rf"([^:]*{OPTION}\)?)\s?:")
 _SOFT = re.compile(r"\s-\s|[()\[\]]|:")
 #: Ends of verbs that close a clause where languages join them.
 _CLOSING = ("ではなく", "じゃなく", "でなく", "아니라", "고", "며", "면", "므로", "ので", "と")
@@ -70,11 +69,6 @@ def _pieces(stretch: str, languages: Sequence[str]) -> Iterator[str]:
         if soft[0] != ":" and re.search(OPTION, stretch[: soft.start()]) and re.search(OPTION, stretch[soft.end() :]):
             yield from _pieces(stretch[: soft.start()], languages)
             yield from _pieces(stretch[soft.end() :], languages)
-            return
-    if (glossed := _GLOSSED.match(stretch)) and not re.search(OPTION, stretch[glossed.end() :]):
-        gloss = best_cut(stretch[glossed.end() :], languages)
-        if any(token.roles & EVIDENCE for token in gloss):  # "answer A: the disc is pale"
-            yield from (glossed[1], stretch[glossed.end() :])
             return
     tokens = best_cut(stretch, languages)
     if all(token.known for token in tokens) or all(token.option in (None, OTHER) for token in tokens):
