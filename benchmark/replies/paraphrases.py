@@ -17,7 +17,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
         r"|sain[es]*|sante|aucune (?:anomalie|maladie|pathologie)|san[oa]s?|salud\w*|sin (?:alteracion\w*"
         r"|patologia\w*|anomalia\w*|hallazgos)|salute|nessuna (?:anomalia|patologia|malattia)"
         r"|saudave\w+|saude|sem (?:alterac\w+|patologia|anomalia\w*))\b|здоров|норм|без патолог|正常|健康"
-        r"|无异常|無異常|未见异常|異常な|정상|건강|이상 ?없|سليم|طبيعي|صحي",
+        r"|无异常|無異常|未见异常|異常な|정상|건강|이상 ?없|سليم|طبيعي|صحي(?!ح)",
     ),
     (
         r"(?<!no )glaucoma|cupping",
@@ -128,21 +128,20 @@ def _meanings() -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
     return tuple((re.compile(name), re.compile(words, re.IGNORECASE)) for name, words in _MEANINGS)
 
 
-def contradicts(behind: str, option: int, options: Sequence[str]) -> bool:
-    """Whether the words right behind a letter mean another option than it does, and not its own.
+def likest(behind: str, options: Sequence[str]) -> frozenset[int]:
+    """Options that the words right behind a letter are likest to; none where they are like no option, or a whole sentence.
 
     Args:
         behind: plain text behind a statement by letter.
-        option: which the letter means.
-        options: their names.
+        options: the names of the options.
     """
-    behind = behind[:120].lstrip(" .:,)]-=(>\n")
-    beside = re.split(r"[.,;:!?\n)(]|\b(?:because|since|as|not|no(?= evidence))\b", _plain(behind))[0]
+    beside = re.split(
+        r"[.,;:!?\n)(]|\b(?:because|since|as|not|no(?= evidence))\b", _plain(behind.lstrip(" .:,)]-=(>"))
+    )[0]
     if not beside or len(beside.split()) > _LONGEST:
-        return False
-    names = [_plain(name) for name in options]
-    scores = [_likeness(beside, name) for name in names]
-    return scores[option] < max(scores)
+        return frozenset()
+    scores = [_likeness(beside, _plain(name)) for name in options]
+    return frozenset(place for place, score in enumerate(scores) if score == max(scores) > 0)
 
 
 def _likeness(words: str, name: str) -> int:

@@ -16,30 +16,24 @@ Decisions worth knowing:
 `tests/benchmark/replies.jsonl` has about a thousand replies and what they are taken to say.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
-from benchmark.replies import doubts, phrases, retractions
-from benchmark.replies.claims import (
-    Claim,
-    affirmed,
-    affirmed_beside,
-    find_claims,
-    find_descriptions,
-    hedged,
-    others_behind,
-)
-from benchmark.replies.paraphrases import contradicts
-from benchmark.replies.settled import settled
-from benchmark.replies.text import MARKS, OTHER, marked, plain
-from mgll.vocabulary.questions import LETTERS
+from benchmark.replies.clauses import Clause, Kind, clauses_of
+from benchmark.replies.lexicon import holds, languages_of
+from benchmark.replies.paraphrases import likest
+from benchmark.replies.text import LATIN, MARKS, OTHER, marked, plain
+from mgll.vocabulary.questions import INSTRUCTION, LETTERS, QUESTIONS
 
 #: How an option was found, or why none was.
 Reason = Literal[
     "letter",
     "option text",
     "empty",
+    "too long",
     "refusal",
     "hedged",
     "two answers",
@@ -47,6 +41,20 @@ Reason = Literal[
     "no answer stated",
     "no option named",
 ]
+#: Characters of a reply, without reasoning and further turns, beyond which it is not read.
+LONGEST = 8_000
+#: The question, its four options in order, and its instruction, as asked.
+_RESTATED = re.compile(
+    "|".join(map(re.escape, (*QUESTIONS, INSTRUCTION)))
+    + "|"
+    + r"[\s,;.]*".join(
+        rf"[(\[]?{letter}\s?[.:,)\](=-]{{0,3}}\s?{mark}" for letter, mark in zip(LETTERS, MARKS, strict=False)
+    ),
+    re.IGNORECASE,
+)
+#: "A: The image shows ..." is as likely an answer to a "Q:" as option A.
+_ANSWERS_A_Q = re.compile(rf"a\s?:\s?[^\s{MARKS}]", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"a\s?:\s?(?:yes|no)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -77,75 +85,111 @@ def parse_reply(text: str, options: Sequence[str]) -> Reply:
     text = plain(text)
     if not text:
         return Reply(None, "empty")
-    text = phrases.RESTATED.sub("\n", marked(text, options)).strip()
-    text = phrases.RULED_OUT.sub(" ", settled(text)).strip()
-    claims = find_claims(text)
-    only_rivals = all(claim.strength == "rival" for claim in claims)
-    return _by_descriptions(text) if only_rivals else _by_claims(text, claims, options)
-
-
-def _by_claims(text: str, claims: list[Claim], options: Sequence[str]) -> Reply:
-    """The option on which all claims agree, unless something speaks against it."""
-    if finals := [claim.start for claim in claims if claim.strength == "final"]:
-        claims = [claim for claim in claims if claim.start >= finals[0]]
-    rivals = {claim.option for claim in claims if claim.strength == "rival"}
-    claims = [claim for claim in claims if claim.strength != "rival"]
-    only_said = all(claim.strength == "said" for claim in claims)
-    refused = doubts.REFUSED.search(text)
-    if only_said and refused and refused.start() < min(claim.start for claim in claims):
-        return Reply(None, "refusal")
-    first, last = min(claim.end for claim in claims), max(claim.end for claim in claims)
-    if retractions.RETRACTED.search(text, first) or retractions.DISOWNED.search(text, last):
-        return Reply(None, "hedged")
-    chosen = {claim.option for claim in claims}
-    lettered = [claim for claim in claims if claim.by_letter]
-    if any(claim.name not in (None, claim.option) for claim in lettered):
-        return Reply(None, "letter and text disagree")
+    if len(text) > LONGEST:
+        return Reply(None, "too long")
+    text = _RESTATED.sub("\n", marked(text, options)).strip()
+    clauses = _with_paraphrases(clauses_of(text), options)
+    statements = _statements(clauses)
+    if not statements:
+        return Reply(None, _why_not(text, clauses))
+    first = statements[0]
+    chosen = frozenset().union(*(clauses[place].options for place in statements))
     if len(chosen) > 1:
-        letter_against_name = len(chosen) == 2 and len({claim.option for claim in lettered}) == 1
-        return Reply(None, "letter and text disagree" if letter_against_name else "two answers")
-    option = chosen.pop()
+        letters = {clauses[place].by_letter for place in statements}
+        return Reply(None, "letter and text disagree" if len(letters) == 2 else "two answers")
+    (option,) = chosen
     if option == OTHER:
         return Reply(None, "no option named")
-    if rivals - {option}:
-        return Reply(None, "two answers")
-    if others_behind(text[last:], option):
-        return Reply(None, "two answers")
-    if any(contradicts(text[claim.end :], option, options) for claim in lettered if claim.name is None):
-        return Reply(None, "letter and text disagree")
-    against = _against(text, option, claims, only_said)
-    return Reply(None, against) if against else Reply(option, "letter" if lettered else "option text")
+    if against := _against(clauses, first, option, languages_of(text)[0]):
+        return Reply(None, against)
+    named = frozenset().union(*(clause.options for clause in clauses))
+    if (
+        option == 0
+        and _ANSWERS_A_Q.match(text)
+        and (
+            (clauses[1:] and clauses[1].kind == "describes")
+            or (_YES_OR_NO.match(text) and len(named) < len(LETTERS) - 1)
+        )
+    ):
+        return Reply(None, "no answer stated")
+    return Reply(option, "letter" if any(clauses[place].by_letter for place in statements) else "option text")
 
 
-def _against(text: str, option: int, claims: list[Claim], only_said: bool) -> Reason | None:
-    """Why the option of all claims is no answer all the same, if so."""
-    by_letter = any(claim.by_letter for claim in claims)
-    named = affirmed(text)
-    if by_letter:
-        beside = [affirmed_beside(text, claim) for claim in claims if claim.name is None]
-        if option not in named:
-            beside.append({claim.option for claim in find_descriptions(text)})
-        if any(len(names - {OTHER}) == 1 and option not in names for names in beside):
-            return "letter and text disagree"
-    if MARKS[option] in text and option not in named:  # its name is only denied
-        return "letter and text disagree" if by_letter else "hedged"
-    if only_said and hedged(text, option):
-        return "hedged"
-    if only_said and not by_letter and named - {option, OTHER}:
-        return "two answers"
+def _statements(clauses: Sequence[Clause]) -> list[int]:
+    """Places of the clauses that give the answer: the final ones if there are any, else those that state it, else show it."""
+    stated = [place for place, clause in enumerate(clauses) if clause.kind == "states"]
+    if final := [place for place in stated if clauses[place].final]:
+        return [place for place in stated if place >= final[0]]
+    return stated or [place for place, clause in enumerate(clauses) if clause.kind == "shows"]
+
+
+def _against(clauses: Sequence[Clause], first: int, option: int, language: str) -> Reason | None:
+    """Why an option that a reply states is not its answer, if so."""
+    statement = clauses[first]
+    kinds = [clause.kind for clause in clauses[:first]]
+    talks_of_the_image = statement.firm and kinds.count("describes") > kinds.count("strange")
+    for place, clause in enumerate(clauses):
+        others = clause.options - {option}
+        if clause.kind == "denies" and not (place < first and place and clauses[place - 1].kind == "asks"):  # "A? No."
+            return "hedged"
+        if clause.kind == "rules out" and option in clause.options:
+            return "hedged"
+        if place < first:
+            if clause.kind == "shows" and not others:
+                continue
+            if clause.kind == "shows" and statement.by_letter and not statement.by_name:
+                return "letter and text disagree"
+            if clause.kind in ("mentions", "asks", "shows") and (not statement.firm or clause.supposes):
+                return "two answers" if others else "hedged"
+            if (
+                clause.kind == "strange"
+                and not clause.exclaims
+                and (not talks_of_the_image or holds("danger", clause.text, language))
+            ):
+                return "hedged"
+        elif clause.kind in ("asks", "strange") or (clause.kind == "describes" and not clause.plain_description):
+            return "hedged"
+        elif clause.kind in ("mentions", "shows") and others:
+            return "two answers"
+        elif clause.kind == "mentions" and not clause.plain_description:
+            return "hedged"
     return None
 
 
-def _by_descriptions(text: str) -> Reply:
-    """Without a claim, a description answers if it names one disease only; else the reason why there is no answer."""
-    if doubts.REFUSED.search(text):
-        return Reply(None, "refusal")
-    letters = phrases.MENTIONED.search(text)
-    described = {claim.option for claim in find_descriptions(text)}
-    if len(described) == 1 and affirmed(text) <= described and OTHER not in described and not letters:
-        option = described.pop()
-        if not (hedged(text, option) or doubts.UNSURE.search(text) or retractions.RETRACTED.search(text)):
-            return Reply(option, "option text")
-    if not letters and not any(mark in text for mark in MARKS[:OTHER]):
-        return Reply(None, "no option named")
-    return Reply(None, "hedged" if "?" in text or doubts.HEDGED.search(text) else "no answer stated")
+def _with_paraphrases(clauses: Sequence[Clause], options: Sequence[str]) -> list[Clause]:
+    """Clauses in which other words for an option, right behind a letter, mention the option that they mean."""
+    found = list(clauses)
+    for place, clause in enumerate(clauses):
+        if clause.kind in ("states", "mentions") and clause.by_letter and not clause.by_name:
+            before, *_, behind = ["", *re.split(rf"(?<![{LATIN}])[A-Da-d](?![{LATIN}])", clause.piece)]
+            meant = likest(behind, options)
+            if meant and meant != clause.options:
+                found[place] = replace(clause, kind="mentions", options=clause.options | meant)
+            elif meant and not before.strip(" (") and behind.lstrip()[:1] in set(".:)(-"):
+                found[place] = replace(clause, kind="states")
+    for place, (clause, behind) in enumerate(pairwise(clauses), start=1):
+        if clause.kind != "states" or not clause.by_letter or clause.by_name or behind.options:
+            continue
+        if (meant := likest(behind.piece, options)) and behind.piece != clause.piece:
+            kind: Kind = "silent" if meant == clause.options else "mentions"
+            for later, other in enumerate(clauses[place:], start=place):
+                if other.piece != behind.piece:
+                    break
+                found[later] = replace(other, kind=kind, options=meant, by_name=True)
+    return found
+
+
+def _why_not(text: str, clauses: Sequence[Clause]) -> Reason:
+    """Why a reply without a statement has none."""
+    language = languages_of(text)[0]
+    if holds("refusal", text, language):
+        return "refusal"
+    named = frozenset().union(*(clause.options for clause in clauses)) - {OTHER}
+    if not named:
+        return "no option named"
+    if any(clause.by_letter and clause.by_name and len(clause.options - {OTHER}) > 1 for clause in clauses):
+        return "letter and text disagree"
+    affirmed = [clause for clause in clauses if clause.kind in ("mentions", "asks")]
+    if any(clause.kind == "asks" or holds("danger", clause.text, language) for clause in affirmed):
+        return "hedged"
+    return "two answers" if any(len(clause.options - {OTHER}) > 1 for clause in affirmed) else "no answer stated"

@@ -29,7 +29,7 @@ _PUNCTUATION = str.maketrans(
         **dict.fromkeys("“”„«»", '"'),
         **dict.fromkeys("‐‑‒–−", "-"),
         **dict.fromkeys("❌✗✘✖🚫❎×☒", f" {WRONG} "),
-        **dict.fromkeys("✓✔✅☑○◯", f" {RIGHT} "),
+        **dict.fromkeys("✓✔✅☑○◯√", f" {RIGHT} "),
         **{"【": "(", "】": ")", "「": '"', "」": '"', "『": '"', "』": '"'},
         **dict.fromkeys("—→⇒➡", " - "),
         **{"،": ",", "؟": "?", "؛": ";", "。": ". ", "।": ".", "、": ","},
@@ -50,6 +50,7 @@ _MARKUP: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.I | re.M), replacement)
     for pattern, replacement in (
         (r"<s>|<bos>|<pad>|<unk>|<image>", " "),
+        (r"^\s?'''\w{0,12}$", ""),
         (r"~~[^~\n]{0,200}~~", " "),
         (r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|bf)\s?\{([^{}]{0,200})\}", r"\1"),
         (r"\\f?boxed\s?\{([^{}]{0,200})\}", r"\nfinal answer: \1\n"),
@@ -103,7 +104,7 @@ def plain(text: str) -> str:
     text = _visible(_first_turn(text))
     for pattern, replacement in _MARKUP:
         text = pattern.sub(replacement, text)
-    return _spelled(text).strip()
+    return spelled(text).strip()
 
 
 def marked(text: str, options: Sequence[str]) -> str:
@@ -111,9 +112,9 @@ def marked(text: str, options: Sequence[str]) -> str:
 
     Case, hyphens, plural, accents, and British or American spelling make no difference.
     """
-    keys = [_key(_spelled(option)) for option in options]
+    keys = [_key(spelled(option)) for option in options]
     index = {key: number if keys.count(key) == 1 else OTHER for number, key in enumerate(keys)}
-    synonym = {_key(_spelled(name)): index[key] for key in keys for name in _synonyms().get(key, ())}
+    synonym = {_key(spelled(name)): index[key] for key in keys for name in _synonyms().get(key, ())}
 
     def mark(match: re.Match[str]) -> str:
         key = _key(match[0])
@@ -121,7 +122,7 @@ def marked(text: str, options: Sequence[str]) -> str:
             return SYNONYM_MARKS[synonym[key]]
         return MARKS[index.get(key, OTHER)]
 
-    unknown = (_spelled(option) for option in options if _key(_spelled(option)) not in _known_names())
+    unknown = (spelled(option) for option in options if _key(spelled(option)) not in _known_names())
     return _names(frozenset(unknown)).sub(mark, text)
 
 
@@ -144,7 +145,7 @@ def _visible(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)  # the same options come back in case after case
-def _spelled(text: str) -> str:
+def spelled(text: str) -> str:
     """Words without accents, in one of the two English spellings."""
 
     def unaccented(word: re.Match[str]) -> str:
@@ -166,7 +167,7 @@ def _key(name: str) -> str:
 
 @lru_cache
 def _synonyms() -> dict[str, tuple[str, ...]]:
-    return {_key(_spelled(disease.name)): disease.synonyms for disease in diseases().values()}
+    return {_key(spelled(disease.name)): disease.synonyms for disease in diseases().values()}
 
 
 @lru_cache
@@ -179,7 +180,7 @@ def _known_names() -> dict[str, str]:
     for code, disease in diseases().items():
         names |= {disease.name, *(name for name in disease.synonyms if " " in name)}
         names |= {code} if code.isupper() and len(code) > 2 else set()
-    return {_key(_spelled(name)): _spelled(name) for name in names if not name.lower().startswith("no ")}
+    return {_key(spelled(name)): spelled(name) for name in names if not name.lower().startswith("no ")}
 
 
 @lru_cache(maxsize=256)

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_replies import generated, read_styles
+from generated_replies import Style, generated, read_styles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.replies.parsing import Reply, parse_reply
+from benchmark.replies.lexicon import LANGUAGES, lexicon_of
+from benchmark.replies.parsing import LONGEST, Reply, parse_reply
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import LETTERS, question_text
 
 STYLES = read_styles(Path(__file__).parent / "replies_styles.txt")
+HELD_OUT = read_styles(Path(__file__).parent / "replies_styles_held_out.txt")
 CORPUS = [json.loads(line) for line in (Path(__file__).parent / "replies.jsonl").read_text("utf-8").splitlines()]
 OPTIONS = ("Glaucoma", "Drusen", "Cataract", "Diabetic Retinopathy")
 TEXT_TEMPLATES = (
@@ -80,29 +82,40 @@ def test_the_corpus_covers_what_models_write():
     assert not [row for row in CORPUS if "missed" in row["tags"] and row["choice"] is not None]
 
 
-def test_ten_thousand_generated_replies_are_never_read_wrongly_and_seldom_missed():
-    replies, read, wrong, missed = Counter(), Counter(), [], {}
-    for reply in generated(STYLES, 10_000, seed=0):
+def read_of(styles: list[Style], count: int) -> tuple[list[str], float, str]:
+    """Replies of some styles that are read wrongly, the share of their answers that is read, and that share by style."""
+    replies, read, wrong = Counter(), Counter(), set()
+    for reply in generated(styles, count, seed=0):
         found = choice_of(parse_reply(reply.text, reply.options))
         replies[reply.style] += 1
         read[reply.style] += found == reply.expected
         if found not in (reply.expected, None):
-            wrong.append(
-                f"{reply.style}, {reply.language}: {reply.text!r} with {reply.options} is {reply.expected}, not {found}"
-            )
-        elif found != reply.expected:
-            missed[reply.style, reply.language] = reply.text
-    answering = [style.name for style in STYLES if style.answers]
+            wrong.add(f"{reply.style}, {reply.language}: {reply.text!r} is {reply.expected}, not {found}")
+    answering = [style.name for style in styles if style.answers]
     recall = sum(read[style] for style in answering) / sum(replies[style] for style in answering)
     by_style = "\n".join(f"{read[style] / replies[style]:.0%} {style}" for style in answering)
-    assert not wrong, f"{len(wrong)} replies are read wrongly:\n" + "\n".join(sorted(set(wrong))[:60])
-    assert recall > 0.9, f"{recall:.1%} of the answers are read, by style:\n{by_style}\nfor example: {missed}"
+    return sorted(wrong), recall, by_style
+
+
+@pytest.mark.slow
+def test_ten_thousand_generated_replies_are_never_read_wrongly_and_seldom_missed():
+    wrong, recall, by_style = read_of(STYLES, 10_000)
+    assert not wrong, f"{len(wrong)} replies are read wrongly:\n" + "\n".join(wrong[:60])
+    assert recall > 0.95, f"{recall:.1%} of the answers are read, by style:\n{by_style}"
+
+
+def test_of_styles_that_the_parser_was_not_made_for_none_is_read_wrongly():
+    wrong, recall, by_style = read_of(HELD_OUT, 2_000)
+    assert not wrong, f"{len(wrong)} replies are read wrongly:\n" + "\n".join(wrong[:60])
+    assert recall > 0.85, f"{recall:.1%} of the answers are read, by style:\n{by_style}"
 
 
 def test_the_styles_cover_ten_languages():
-    assert len(STYLES) >= 40
-    assert len({style.name for style in STYLES}) == len(STYLES)
-    assert len({language for style in STYLES for language, _ in style.templates}) >= 10
+    assert len(STYLES) >= 250
+    assert len(HELD_OUT) >= 16
+    assert len({style.name for style in (*STYLES, *HELD_OUT)}) == len(STYLES) + len(HELD_OUT)
+    for styles in (STYLES, HELD_OUT):
+        assert len({language for style in styles for language, _ in style.templates}) >= 10
 
 
 @pytest.mark.parametrize(
@@ -231,7 +244,51 @@ def test_hostile_replies_take_linear_time(piece):
 
     short, long = min(seconds(10_000) for _ in range(2)), seconds(100_000)
     assert long < max(30 * short, 0.1), f"100 kB take {long:.2f} s, 10 kB {short:.3f} s"
-    assert long < 30  # a guard against hanging; the ratio above is the claim
+    assert long < 2, f"100 kB take {long:.2f} s"
+
+
+def test_only_what_follows_the_reasoning_has_a_longest_length():
+    reasoning = "The disc is pale. " * LONGEST
+    assert parse_reply(f"<think>{reasoning}</think>B", OPTIONS) == Reply(1, "letter")
+    assert parse_reply("The disc is pale. " * (LONGEST // 18) + "\nAnswer: B", OPTIONS).choice in (1, None)
+    assert parse_reply(f"{reasoning}\nAnswer: B", OPTIONS) == Reply(None, "too long")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The answer is B.", 1),
+        ("The answer is B, frabjously.", None),
+        ("The frabjous answer is B.", None),
+        ("The Jabberwock: the answer is B.", None),
+        ("Through the tulgey wood, the answer is B.", None),
+        ("The answer is B. It came whiffling.", None),
+        ("The disc is frabjously pale, so the answer is B.", 1),
+        ("Die slithy Antwort ist B.", None),
+        ("正确答案是囧B。", None),
+    ],
+)
+def test_what_is_not_wholly_understood_states_nothing(text, expected):
+    assert parse_reply(text, OPTIONS).choice == expected
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_language_states_denies_and_describes(language):
+    roles = frozenset().union(*lexicon_of(language).roles.values())
+    assert roles >= {
+        "answer",
+        "right",
+        "choose",
+        "is",
+        "left",
+        "not",
+        "wrong",
+        "so",
+        "because",
+        "picture",
+        "anatomy",
+        "link",
+    }
 
 
 @pytest.mark.parametrize("options", [(), ("Glaucoma",), ("a", "b", "c", "d", "e")])
