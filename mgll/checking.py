@@ -27,7 +27,7 @@ def check_command(
         flags: further words that may follow, such as `verify` for `--verify`, with their help; `check` is given each by its name.
 
     Returns:
-        Exit status: 0, or 1 where `check` found something wrong.
+        Exit status 0. What `check` raises goes on to the command, which says it (`mgll.ending`).
     """
     parser = argparse.ArgumentParser(prog=name, description=description)
     parser.add_argument("command", choices=verbs)
@@ -35,9 +35,5 @@ def check_command(
     for flag, meaning in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=meaning)
     options = parser.parse_args(arguments)
-    try:
-        print(check(options.command, options.path, **{flag: getattr(options, flag) for flag in flags}))
-    except ValueError as error:
-        print(error)
-        return 1
+    print(check(options.command, options.path, **{flag: getattr(options, flag) for flag in flags}))
     return 0

@@ -10,10 +10,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from mgll.formats import FormatError
+from mgll.ending import ends_in_one_line
 from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.host import LoadedHost
-from mllm_adapters.contract.terms import HostError
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.encoding import encode_prompts
 
@@ -48,6 +47,7 @@ def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: s
         return replies(loaded, [encode_prompts(loaded, opened, [loaded.host.prompt(question)])], max_new_tokens)[0][0]
 
 
+@ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = argparse.ArgumentParser(prog="python -m mllm_adapters.ask", description=__doc__)
@@ -57,12 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--max-new-tokens", type=int, default=128)
     options = parser.parse_args(arguments)
-    try:
-        loaded = load(options.directory, options.device)
-        print(ask(loaded, options.image, options.question, options.max_new_tokens))
-    except (FormatError, HostError, ValueError) as error:
-        print(f"ask: {error}", file=sys.stderr)
-        return 1
+    loaded = load(options.directory, options.device)
+    print(ask(loaded, options.image, options.question, options.max_new_tokens))
     print("(research use only, not for diagnosis)", file=sys.stderr)
     return 0
 

@@ -4,16 +4,15 @@ python -m mllm_adapters.convert --model qwen-vl --checkpoint DIR_OR_HUB_ID
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from mgll.formats import FormatError
-from mllm_adapters.contract.terms import HostError
+from mgll.ending import ends_in_one_line
 from mllm_adapters.graft.transplant import convert_host
 from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
 
 
+@ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = argparse.ArgumentParser(prog="python -m mllm_adapters.convert", description=__doc__)
@@ -25,16 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     add_trust_options(parser)
     options = parser.parse_args(arguments)
     out = options.out or RUNS / options.model
-    try:
-        host = get_host(options.model)
-        source, named = resolve_checkpoint(host, options.checkpoint)
-        parts = resolve_parts(host, options.part)
-        record = convert_host(
-            host, source, out, options.copy, named, parts, follow_links=options.follow_links, verify=options.verify
-        )
-    except (FormatError, HostError, OSError) as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return 1
+    host = get_host(options.model)
+    source, named = resolve_checkpoint(host, options.checkpoint)
+    parts = resolve_parts(host, options.part)
+    record = convert_host(
+        host, source, out, options.copy, named, parts, follow_links=options.follow_links, verify=options.verify
+    )
     print(f"{host.title} from {named}: {out}, {record.features} image tokens, loads in {record.loads_in}")
     return 0
 

@@ -1,15 +1,13 @@
 """Put a vision tower into a multimodal LLM: writes a new checkpoint directory, the old one stays as it is."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from mgll.formats import FormatError
-from mgll.images.preprocessing import ImageError
+from mgll.ending import ends_in_one_line
 from mgll.tower.file import read_header
 from mllm_adapters.contract.graft_record import Graft
 from mllm_adapters.contract.host import Host
-from mllm_adapters.contract.terms import GraftSettings, HostError
+from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.contract.token_policy import POLICIES
 from mllm_adapters.graft.dry_run import DryRun, dry_run
 from mllm_adapters.graft.transplant import graft_tower
@@ -17,6 +15,7 @@ from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
 
 
+@ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = _parser()
@@ -35,35 +34,28 @@ def main(arguments: list[str] | None = None) -> int:
         seed=options.seed,
         warm=options.warm is not None,
     )
-    try:
-        host = get_host(options.model)
-        _check_encoder(options.encoder)
-        source, named = resolve_checkpoint(host, options.checkpoint)
-        parts = resolve_parts(host, options.part)
-        if options.dry_run:
-            dry = dry_run(host, source, options.encoder, settings, parts, options.follow_links, options.verify)
-            print(describe(host, named, dry, options.copy))
-            return 0
-        warm = warm_images(options.warm, options.warm_limit, options.seed)
-        record = graft_tower(
-            host,
-            source,
-            options.encoder,
-            out,
-            settings,
-            copy=options.copy,
-            named=named,
-            parts=parts,
-            warm=warm,
-            follow_links=options.follow_links,
-            verify=options.verify,
-        )
-    except (FormatError, HostError, ImageError) as error:
-        print(f"swap: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"swap: {error}; nothing was left at {out} (--dry-run says how much room it takes)", file=sys.stderr)
-        return 1
+    host = get_host(options.model)
+    _check_encoder(options.encoder)
+    source, named = resolve_checkpoint(host, options.checkpoint)
+    parts = resolve_parts(host, options.part)
+    if options.dry_run:
+        dry = dry_run(host, source, options.encoder, settings, parts, options.follow_links, options.verify)
+        print(describe(host, named, dry, options.copy))
+        return 0
+    warm = warm_images(options.warm, options.warm_limit, options.seed)
+    record = graft_tower(
+        host,
+        source,
+        options.encoder,
+        out,
+        settings,
+        copy=options.copy,
+        named=named,
+        parts=parts,
+        warm=warm,
+        follow_links=options.follow_links,
+        verify=options.verify,
+    )
     print(report(host, record, out))
     return 0
 

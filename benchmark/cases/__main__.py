@@ -7,7 +7,6 @@ from benchmark.cases.case import check_images, describe, position_test, read_cas
 from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import RULES, THRESHOLD, OverlapCheck, report_overlaps
 from mgll.ending import ends_in_one_line
-from mgll.formats import FormatError
 
 
 @ends_in_one_line
@@ -85,11 +84,7 @@ def _main(arguments: list[str] | None = None) -> int:
         "--threshold", type=int, help="bits of 256 that may differ in the same photograph (default: 52)"
     )
     options = parser.parse_args(arguments)
-    try:
-        return _validate(options) if options.command == "validate" else _build(options)
-    except (FormatError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    return _validate(options) if options.command == "validate" else _build(options)
 
 
 def _validate(options: argparse.Namespace) -> int:

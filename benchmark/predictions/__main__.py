@@ -2,8 +2,10 @@
 
 from benchmark.predictions.file import read_run
 from mgll.checking import check_command
+from mgll.ending import ends_in_one_line
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     what = "predictions.jsonl, or the output directory that holds it"
     return check_command("python -m benchmark.predictions", __doc__, ["validate"], what, _check, arguments)

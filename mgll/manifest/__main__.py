@@ -28,11 +28,7 @@ def _main(arguments: list[str] | None = None) -> int:
         help="bits of 256 that may differ in the same photograph (%(default)s)",
     )
     options = parser.parse_args(arguments)
-    try:
-        print(_group(options) if options.command == "group" else _check(options.command, options.path))
-    except ValueError as error:
-        print(error)
-        return 1
+    print(_group(options) if options.command == "group" else _check(options.command, options.path))
     return 0
 
 

@@ -243,11 +243,7 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=1000, help="images a shard (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the images")
     options = parser.parse_args(arguments)
-    try:
-        print(pack(options.manifest, options.out, options.images, options.seed))
-    except (FormatError, ImageError, ValueError) as error:
-        print(error)
-        return 1
+    print(pack(options.manifest, options.out, options.images, options.seed))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mgll.ending import ends_in_one_line
 from mgll.published.conversion import SETTINGS, convert
 from mgll.published.layouts import LAYOUTS
 
@@ -15,6 +16,7 @@ def list_layouts() -> str:
     return "\n".join(lines)
 
 
+@ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mgll.published", description=__doc__.split("\n")[0])
@@ -43,11 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not (options.source and options.layout and options.out):
         parser.error("name a file, --layout and --out, or ask for --list")
     settings = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
-    try:
-        done = convert(options.source, options.layout, options.out, **settings)
-    except ValueError as error:
-        print(error)
-        return 1
+    done = convert(options.source, options.layout, options.out, **settings)
     tokens = done.header.geometry
     print(f"{options.out}: {tokens.grid} x {tokens.grid} tokens of {tokens.width} from {tokens.size} px")
     for pattern, count in done.left_out.items():

@@ -15,6 +15,7 @@ import posixpath
 from collections import Counter
 from pathlib import Path
 
+from mgll.ending import ends_in_one_line
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.cells import is_missing
@@ -85,6 +86,7 @@ def _merged(first: Record, second: Record, notes: Counter[str]) -> Record:
     return first.model_copy(update={"texts": texts, "labels": tuple(dict.fromkeys([*first.labels, *second.labels]))})
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m mgll.readers.folder_csv",

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from mgll.ending import ends_in_one_line
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.cells import is_missing
@@ -99,6 +100,7 @@ def _record(folder: Path, row: dict[str, str], labels: list[str]) -> Record:
     )
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.readers.fundus_folder", description=__doc__)
     parser.add_argument("folder")

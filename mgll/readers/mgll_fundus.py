@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mgll.ending import ends_in_one_line
 from mgll.formats import FormatError
 from mgll.manifest.records import Record, Split
 from mgll.readers.cells import is_bare_value, is_missing
@@ -147,6 +148,7 @@ def _image(folder: Path, file: Path, image: str, fundus: bool) -> tuple[Path, st
     return folder / "All_data_npz" / path.with_suffix(".npz"), path.parts[0] if len(path.parts) > 1 else ""
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.readers.mgll_fundus", description=__doc__)
     parser.add_argument("folder")

@@ -28,6 +28,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
+from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, sha256, write_text
 from mgll.images.files import ImageError
 from mgll.machine_errors import stop_if_of_the_machine
@@ -272,6 +273,7 @@ def read_salt(path: str | os.PathLike[str]) -> bytes:
     return salt
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.readers.midrc_xray", description=__doc__)
     parser.add_argument("folder", help="searched for DICOM files, whatever their names")

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from mgll.ending import ends_in_one_line
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.labels import LabelReader, add_vocabulary_argument
@@ -139,6 +140,7 @@ def _sections(report: Path) -> tuple[tuple[str, ...], bool]:
     return findings_and_impression(written), bool(guessed_findings(written, report_parts(written)))
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.readers.mimic_cxr", description=__doc__)
     parser.add_argument("folder", help="folder of MIMIC-CXR-JPG")

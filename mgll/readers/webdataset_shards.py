@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mgll.ending import ends_in_one_line
 from mgll.formats import FormatError, describe_errors
 from mgll.manifest.records import Record
 from mgll.manifest.shards import MAX_KINDS, Sample, read_shard
@@ -100,6 +101,7 @@ def _text(value: Any) -> str:
     return "" if value is None else value.strip() if isinstance(value, str) else json.dumps(value)
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mgll.readers.webdataset_shards", description=__doc__)
     parser.add_argument("shards", nargs="+")

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
@@ -20,26 +19,21 @@ Found = tuple[Sequence[Record], Counter[str]]
 _FEW_IMAGES = 20
 
 
-@ends_in_one_line
 def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header: object) -> int:
     """Read a data set, write its manifest and print what happened; returns the exit code for the reader's command.
 
     Images that do not exist are left out and counted. Images under the manifest's folder get relative paths, so that the
     folder can be moved. Images whose labels contradict each other stay, are counted, and are listed beside the manifest.
     """
-    try:
-        records, notes = read()
-        missing = [record.image for record in records if not image_exists(record.image)]
-        if missing:
-            notes[f"the image is not there; the first is {missing[0]}"] = len(missing)
-            absent = set(missing)
-            records = [record for record in records if record.image not in absent]
-        if not records:
-            raise FormatError(out, None, f"no image to write; {_told(notes)}")
-        _check_groups(out, records)
-    except (FormatError, ValueError) as error:
-        print(error)
-        return 1
+    records, notes = read()
+    missing = [record.image for record in records if not image_exists(record.image)]
+    if missing:
+        notes[f"the image is not there; the first is {missing[0]}"] = len(missing)
+        absent = set(missing)
+        records = [record for record in records if record.image not in absent]
+    if not records:
+        raise FormatError(out, None, f"no image to write; {_told(notes)}")
+    _check_groups(out, records)
     folder = Path(out).absolute().parent
     stored = [stored_under(record, folder) for record in records]
     write_manifest(out, stored, **header)

@@ -4,9 +4,11 @@ import json
 import math
 
 from mgll.checking import check_command
+from mgll.ending import ends_in_one_line
 from mgll.tower.file import read_header, read_tower
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     return check_command("python -m mgll.tower", __doc__, ["validate", "show"], "tower file", _check, arguments)
 

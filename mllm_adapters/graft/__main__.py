@@ -1,9 +1,11 @@
 """Check a graft, or show its record."""
 
 from mgll.checking import check_command
+from mgll.ending import ends_in_one_line
 from mllm_adapters.graft.validation import validate
 
 
+@ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
     what = "directory of the graft"
     flags = {"verify": "look for NaN and infinity in every byte of the weights, not only in samples of large tensors"}
