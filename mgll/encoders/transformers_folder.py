@@ -11,7 +11,7 @@ from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
 from mgll.formats import FormatError
 from mgll.tower.model import PLAIN_VITS, UNREADABLE, build_options, said_by
 from mgll.weights.finite import emptied
-from mgll.weights.model_folder import indexed_files, read_json
+from mgll.weights.model_folder import check_entries, indexed_files, read_json
 from mgll.weights.reading import check_values
 from mgll.weights.stored import read_stored
 
@@ -67,6 +67,7 @@ def check_model_folder(folder: Path) -> None:
     """
     if not (folder / "config.json").is_file():
         raise FormatError(folder, None, "no config.json in it: not a model folder of transformers")
+    check_entries(folder, follow_links=True)
     read_json(folder / "config.json")
     for index in folder.glob("*.index.json"):
         indexed_files(index)

@@ -111,7 +111,7 @@ def layer_count(config: dict[str, Any]) -> int:
     for key, value in config.items():
         if isinstance(value, dict):
             found.append(layer_count(value))
-        elif re.fullmatch(r"(num_.*)?layers|depths?", str(key)):
+        elif re.fullmatch(r"(num_.*)?layers|(.*_)?depths?", str(key)):
             found += [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
     return max(found)
 

@@ -1,6 +1,7 @@
 """A folder of weights and JSON files as somebody else made it: what in it may be opened. Imports no torch."""
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def check_entries(folder: Path, follow_links: bool = False) -> None:
 
     Args:
         folder: the folder.
-        follow_links: accept links to files outside.
+        follow_links: accept links to files outside, with a warning that names them.
 
     Raises:
         FormatError: naming the entries that are none of these.
@@ -56,13 +57,17 @@ def check_entries(folder: Path, follow_links: bool = False) -> None:
         elif path.is_symlink() and not any(target.is_relative_to(place) for place in inside):
             if target.is_dir():
                 strange.append(f"{name}, a link to a folder")
-            elif not follow_links:
+            else:
                 leaving.append(f"{name} -> {target}")
     if strange:
         raise FormatError(
             folder, None, f"neither a file nor a folder: {_some(strange)}; such an entry is never opened: remove it"
         )
-    if leaving:
+    if leaving and follow_links:
+        warnings.warn(
+            f"{folder}: {len(leaving)} links that lead out of it are followed: {_some(leaving)}", stacklevel=2
+        )
+    elif leaving:
         raise FormatError(
             folder,
             None,

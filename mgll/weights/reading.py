@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgll.formats import FormatError
 from mgll.weights.finite import emptied, not_finite
+from mgll.weights.model_folder import check_entries
 from mgll.weights.stored import read_stored
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def file_in(folder: Path) -> Path:
     Raises:
         FormatError: if the folder has no such file.
     """
+    check_entries(folder, follow_links=True)
     path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
     if path is None:
         raise FormatError(folder, None, f"none of {', '.join(_FILES)} in it")

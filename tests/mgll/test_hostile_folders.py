@@ -1,6 +1,7 @@
 """Folders of transformers that lie about themselves, as image encoder, as donor and as text encoder: one line, and no traceback."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,22 @@ def test_a_config_json_that_is_none(made: Callable[[Path], Callable[[], object]]
     read = made(tmp_path / "folder")
     (tmp_path / "folder" / "config.json").write_text(text, encoding="latin-1")
     refused(read, r"config\.json: not ")
+
+
+@SIDES
+def test_links_out_of_the_folder_are_named_and_pipes_are_never_opened(
+    made: Callable[[Path], Callable[[], object]], tmp_path: Path
+) -> None:
+    read, path = made(tmp_path / "folder"), tmp_path / "folder" / "model.safetensors"
+    path.rename(tmp_path / "elsewhere.safetensors")
+    path.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.warns(UserWarning, match=r"1 links that lead out of it are followed: model\.safetensors -> "):
+        read()
+    for name in ("model.safetensors", "tokenizer.json", "preprocessor_config.json"):
+        (tmp_path / "folder" / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / "folder" / name)
+        refused(read, f"neither a file nor a folder: {name}")
+        (tmp_path / "folder" / name).unlink()
 
 
 @SIDES

@@ -420,7 +420,8 @@ def test_a_link_to_a_file_elsewhere_needs_a_word(
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
     refused(host, f"links that lead out of the folder: {path.name} -> {elsewhere}")
-    load(host, follow_links=True)
+    with pytest.warns(UserWarning, match="1 links that lead out of it are followed"):
+        load(host, follow_links=True)
     command = ["--model", "llava", "--checkpoint", str(host), "--follow-links"]
     assert swap.main([*command, "--encoder", str(make_tower()), "--out", str(tmp_path / "graft")]) == 0
     assert convert.main([*command, "--out", str(tmp_path / "converted")]) == 0
