@@ -152,7 +152,8 @@ def _against(clauses: Sequence[Clause], first: int, option: int, language: str) 
         elif clause.kind in ("asks", "strange") or (clause.kind == "describes" and not clause.plain_description):
             return "hedged"
         elif clause.kind in ("mentions", "shows") and others:
-            return "two answers"
+            only_named = statement.by_letter and clause.by_name and not clause.by_letter
+            return "letter and text disagree" if only_named else "two answers"
         elif clause.kind == "mentions" and not clause.plain_description:
             return "hedged"
     return None
