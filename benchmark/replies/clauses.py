@@ -235,4 +235,5 @@ def _only_links(token: Token) -> bool:
 
 def _asks(tokens: Sequence[Token]) -> bool:
     """Whether a clause has the order of a question ("is the answer B")."""
-    return tokens[0].text in ("is", "ist", "are") and any("answer" in token.roles for token in tokens)
+    roles = {"answer", "right"} if tokens[0].text in ("is", "are") else {"answer"}
+    return tokens[0].text in ("is", "are", "ist") and any(token.roles & roles for token in tokens)

@@ -1,16 +1,18 @@
-r"""Which option a text reply names, if it clearly names one. Nothing is ever guessed.
+"""Which option a text reply names, if it clearly names one. Nothing is ever guessed.
 
-A reply answers where it is a letter or the name of an option, begins with one, or states one ("The correct option is **C**",
-"Diagnosis: glaucoma"). What it says to the contrary is heeded: negations, second answers, hedges, a letter beside another option's
-name. Anything that is not clearly one option is no answer, which counts as wrong: a missed answer costs less than an invented one.
+A reply answers where it is a letter or the name of an option, or where a clause states one in words that are all known ("The
+correct option is **C**", "Diagnosis: glaucoma") and all else in it is understood, too: it describes the image, rules other
+options out, or is a courtesy. Anything else is no answer, which counts as wrong: a missed answer costs less than an invented one.
 
 Decisions worth knowing:
-- The reply ends where the model begins another turn ("\n\nQuestion: ..."); of reasoning in any dialect only what follows counts.
-- An answer that is doubted, reported as another's, or taken back is none, in whatever of ten languages.
+- The reply ends where the model begins another turn ("Question: ..." on a line of its own); of reasoning in any dialect only
+  what follows counts, and of that no more than `LONGEST` characters.
+- What is not understood counts against an answer: behind it anything; before it, in its sentence, anything but a rival option that
+  a "but" or "although" sets aside; in a sentence of its own, unless more sentences describe the image.
 - Only Latin letters are letters (full-width ones included). Cyrillic `В` is the third letter of its alphabet and looks like the
   Latin second: such look-alikes name nothing. Nor do numbers ("2").
 - Names count as they are asked: case, hyphens, plural, accents and British or American spelling may differ; synonyms,
-  abbreviations and subtypes name nothing.
+  abbreviations and subtypes name nothing, but can contradict a letter.
 - "Final answer" (and a boxed or tagged one) overrides what was stated before it; no other statement does.
 
 `tests/benchmark/replies.jsonl` has about a thousand replies and what they are taken to say.
@@ -102,17 +104,17 @@ def parse_reply(text: str, options: Sequence[str]) -> Reply:
         return Reply(None, "no option named")
     if against := _against(clauses, first, option, languages_of(text)[0]):
         return Reply(None, against)
-    named = frozenset().union(*(clause.options for clause in clauses))
-    if (
-        option == 0
-        and _ANSWERS_A_Q.match(text)
-        and (
-            (clauses[1:] and clauses[1].kind == "describes")
-            or (_YES_OR_NO.match(text) and len(named) < len(LETTERS) - 1)
-        )
-    ):
+    if option == 0 and _may_answer_a_q(text, clauses):
         return Reply(None, "no answer stated")
     return Reply(option, "letter" if any(clauses[place].by_letter for place in statements) else "option text")
+
+
+def _may_answer_a_q(text: str, clauses: Sequence[Clause]) -> bool:
+    """Whether "A:" begins what may be the answer to a "Q:": a description of the image, or yes or no."""
+    if not _ANSWERS_A_Q.match(text) or len(clauses) == 1:
+        return False
+    judged = frozenset().union(*(clause.options for clause in clauses))
+    return clauses[1].kind == "describes" or bool(_YES_OR_NO.match(text) and len(judged) < len(LETTERS) - 1)
 
 
 def _statements(clauses: Sequence[Clause]) -> list[int]:
@@ -150,7 +152,8 @@ def _against(clauses: Sequence[Clause], first: int, option: int, language: str) 
         elif clause.kind in ("asks", "strange") or (clause.kind == "describes" and not clause.plain_description):
             return "hedged"
         elif clause.kind in ("mentions", "shows") and others:
-            return "two answers"
+            only_named = statement.by_letter and clause.by_name and not clause.by_letter
+            return "letter and text disagree" if only_named else "two answers"
         elif clause.kind == "mentions" and not clause.plain_description:
             return "hedged"
     return None
@@ -161,7 +164,8 @@ def _with_paraphrases(clauses: Sequence[Clause], options: Sequence[str]) -> list
     found = list(clauses)
     for place, clause in enumerate(clauses):
         if clause.kind in ("states", "mentions") and clause.by_letter and not clause.by_name:
-            before, *_, behind = ["", *re.split(rf"(?<![{LATIN}])[A-Da-d](?![{LATIN}])", clause.piece)]
+            before, *rest = re.split(rf"(?<![{LATIN}])[A-Da-d](?![{LATIN}])", clause.piece)
+            behind = rest[-1] if rest else ""
             meant = likest(behind, options)
             if meant and meant != clause.options:
                 found[place] = replace(clause, kind="mentions", options=clause.options | meant)

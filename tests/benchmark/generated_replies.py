@@ -1,4 +1,4 @@
-"""Replies made from the styles of `replies_styles.txt`: ten languages, what each answers known beforehand."""
+"""Replies made from styles (`replies_styles.txt` and its like): up to fifteen languages, the answer of each known beforehand."""
 
 import random
 from collections.abc import Iterator
