@@ -261,9 +261,11 @@ def read_salt(path: str | os.PathLike[str]) -> bytes:
     """Read the key for the hash of patients' ids from a file; a missing file is created with a random key.
 
     Raises:
-        ValueError: for a key shorter than 16 bytes.
+        ValueError: for a key shorter than 16 bytes, or what is no file.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a file; give a file with the key, or a name at which one can be made")
     if not path.exists():
         write_text(path, secrets.token_hex(32) + "\n")
         path.chmod(0o600)
