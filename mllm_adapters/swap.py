@@ -43,19 +43,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(describe(host, named, dry, options.copy))
         return 0
     warm = warm_images(options.warm, options.warm_limit, options.seed)
-    record = graft_tower(
-        host,
-        source,
-        options.encoder,
-        out,
-        settings,
-        copy=options.copy,
-        named=named,
-        parts=parts,
-        warm=warm,
-        follow_links=options.follow_links,
-        verify=options.verify,
-    )
+    try:
+        record = graft_tower(
+            host,
+            source,
+            options.encoder,
+            out,
+            settings,
+            copy=options.copy,
+            named=named,
+            parts=parts,
+            warm=warm,
+            follow_links=options.follow_links,
+            verify=options.verify,
+        )
+    except OSError as error:  # a full disk, a folder that may not be written
+        raise OSError(f"{error}; nothing was left at {out} (--dry-run says how much room it takes)") from error
     print(report(host, record, out))
     return 0
 

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,6 +194,19 @@ def execute(command: str, line: str, inputs: dict[str, Path]) -> int | str | Non
 @pytest.fixture(autouse=True)
 def recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(RECIPES)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting() -> Iterator[None]:
+    """An input that is opened and never ends fails its test instead of stopping all."""
+
+    def wake(*_: object) -> None:
+        raise AssertionError("the command waits for an input that never comes")
+
+    signal.signal(signal.SIGALRM, wake)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
 
 
 def check(status: int | str | None, captured: tuple[str, str], where: str) -> None:

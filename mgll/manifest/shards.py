@@ -95,6 +95,8 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[Sample]:
         OSError: if the machine can't read it.
     """
     sample, end = Sample(""), 0
+    if Path(path).exists() and not Path(path).is_file():
+        raise FormatError(path, None, "not a plain file")
     try:
         # A second handle, because iterating moves the first.
         with _Headers(io.FileIO(path)) as headers, Path(path).open("rb") as file:

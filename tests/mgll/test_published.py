@@ -229,7 +229,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     path, _, _ = retfound(tmp_path)
     out = str(tmp_path / "tower.ckpt")
     assert main([str(path), "--layout", "retfound", "--out", out, "--std", "0.2", "0.3", "0.4"]) == 0
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "4 x 4 tokens of 128 from 32 px" in said
     assert r"left out: 4 like decoder_.*|mask_token" in said
     assert "mean (0.485, 0.456, 0.406)" in said
@@ -237,7 +237,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "licence: CC BY-NC 4.0" in said
     assert read_header(out).preprocessing.std == (0.2, 0.3, 0.4)
     assert main([str(path), "--layout", "kad", "--out", out]) == 1
-    assert "no entry image_encoder" in capsys.readouterr().out
+    assert "no entry image_encoder" in "".join(capsys.readouterr())
 
 
 def test_the_list_says_what_is_only_recalled(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ def test_anything_else_is_refused_with_what_it_is(path, damage, message, capsys)
     with pytest.raises(FormatError, match=message):
         load_tower(path)
     assert _main(["validate", str(path)]) == 1
-    assert "mgll.ckpt" in capsys.readouterr().out
+    assert "mgll.ckpt" in "".join(capsys.readouterr())
 
 
 def test_show_prints_the_header(path, capsys):

@@ -97,7 +97,7 @@ def test_the_split_by_group_has_its_shares_and_knows_nothing_else():
 def test_what_is_wrong_is_named_and_nothing_written(folder, capsys, old, new, flags, message):
     (folder / "t.csv").write_text(TABLE.replace(old, new, 1))
     assert read(folder, *LEVELS, *flags) == 1
-    out = capsys.readouterr().out
+    out = "".join(capsys.readouterr())
     assert re.search(message, out), out
     assert not (folder / "m.jsonl").exists()
 
@@ -127,7 +127,7 @@ def test_one_hot_columns_are_read_by_their_names(folder, capsys):
 def test_without_one_hot_such_columns_are_refused(folder, capsys):
     table(folder, "t.csv", ONE_HOT)
     assert read(folder, "--level", "disease=DR,ARMD,MH") == 1
-    assert "line 2: field DR: '0' is a value, not words" in capsys.readouterr().out
+    assert "line 2: field DR: '0' is a value, not words" in "".join(capsys.readouterr())
 
 
 def test_a_vocabulary_names_the_one_hot_columns_and_gives_words_and_classes(folder, capsys):
@@ -136,9 +136,11 @@ def test_a_vocabulary_names_the_one_hot_columns_and_gives_words_and_classes(fold
     assert (a.texts, a.labels) == ({"disease": ("Health",)}, ("Health",))
     assert b.texts == {"disease": ("abnormal", "Hemorrhagic Retinopathy", "Exudation")}
     assert b.labels == ("Hemorrhagic Retinopathy", "Other")
-    assert "'HR' read as 'Hemorrhagic Retinopathy' (class Hemorrhagic Retinopathy): 1 images" in capsys.readouterr().out
+    assert "'HR' read as 'Hemorrhagic Retinopathy' (class Hemorrhagic Retinopathy): 1 images" in "".join(
+        capsys.readouterr()
+    )
     assert read(folder, "--vocabulary", "icdr", "--one-hot", "disease") == 1
-    assert "no --vocabulary names any of the columns file, Disease_Risk" in capsys.readouterr().out
+    assert "no --vocabulary names any of the columns file, Disease_Risk" in "".join(capsys.readouterr())
 
 
 def test_an_ending_that_the_table_leaves_out_is_added(folder):
@@ -153,9 +155,9 @@ def test_one_hot_columns_give_classes_where_these_are_asked_for(folder, capsys):
     table(folder, "t.csv", ONE_HOT)
     a, b = read(folder, "--one-hot", "disease=ARMD,MH", "--one-hot", "labels=DR,ARMD")
     assert (a.labels, b.labels) == ((), ("DR",))
-    assert "no class for label 'ARMD'" in capsys.readouterr().out
+    assert "no class for label 'ARMD'" in "".join(capsys.readouterr())
     assert read(folder, "--one-hot", "labels=DR,MH") == 1
-    out = capsys.readouterr().out
+    out = "".join(capsys.readouterr())
     assert "'MH' (1 images): MH (Media Haze) or Macular Hole" in out
     assert len(out.splitlines()) == 1
 
@@ -167,7 +169,7 @@ def test_grades_are_words_by_a_vocabulary_of_their_column_alone(folder, capsys):
     assert a.texts == {"disease": ("No Diabetic Retinopathy",)}
     flags = ("--level", "disease=diagnosis,dme", "--vocabulary", "icdr")
     assert read(folder, *flags) == 1
-    assert "line 2: field dme: '0' is a value" in capsys.readouterr().out
+    assert "line 2: field dme: '0' is a value" in "".join(capsys.readouterr())
     (folder / "dme.csv").write_text("label,class,words\n0,No DME,\n1,DME,Macular edema of a diabetic eye\n")
     a, b = read(folder, *flags, "--vocabulary", f"dme={folder / 'dme.csv'}")
     assert (a.labels, b.labels) == (("No DR", "No DME"), ("Severe NPDR", "DME"))
@@ -218,16 +220,16 @@ def test_numbers_in_a_workbook_are_whole_numbers_as_shown(folder):
 def test_a_workbook_that_is_none_or_has_several_sheets_is_refused(folder, capsys):
     (folder / "t.xlsx").write_text(TABLE)
     assert read(folder, *LEVELS, table="t.xlsx") == 1
-    assert "not a readable .xlsx workbook" in capsys.readouterr().out
+    assert "not a readable .xlsx workbook" in "".join(capsys.readouterr())
     book = Workbook()
     book.active.append(["file"])
     book.create_sheet("more").append(["file"])
     book.save(folder / "t.xlsx")
     assert read(folder, *LEVELS, table="t.xlsx") == 1
-    assert "2 sheets ('Sheet', 'more'); save the one that you mean as a CSV file" in capsys.readouterr().out
+    assert "2 sheets ('Sheet', 'more'); save the one that you mean as a CSV file" in "".join(capsys.readouterr())
     (folder / "t.xls").write_text("")
     assert read(folder, *LEVELS, table="t.xls") == 1
-    assert ".xls is not read; save it as .xlsx or as CSV" in capsys.readouterr().out
+    assert ".xls is not read; save it as .xlsx or as CSV" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
@@ -237,14 +239,14 @@ def test_labels_of_several_meanings_are_refused_until_a_vocabulary_decides(folde
     table(folder, "t.csv", f"file,finding\na.png,{label}\nb.png,Drusen\n")
     flags = ("--level", "disease=finding", "--labels", "finding")
     assert read(folder, *flags) == 1
-    out = capsys.readouterr().out
+    out = "".join(capsys.readouterr())
     assert f"{label!r} (1 images)" in out
     assert "--vocabulary FILE.csv, first line label,class, then lines such as" in out
     assert len(out.splitlines()) == 1
     (folder / "v.csv").write_text(f"label,class\n{label},Cataract\n")
     a, b = read(folder, *flags, "--vocabulary", str(folder / "v.csv"))
     assert (a.labels, a.texts, b.labels) == (("Cataract",), {"disease": ("Cataract",)}, ("Drusen",))
-    out = capsys.readouterr().out
+    out = "".join(capsys.readouterr())
     assert f"{label!r} read as 'Cataract' (class Cataract): 1 images" in out
     assert "'Drusen' read as class Drusen (Drusen): 1 images" in out
     assert "a text of finding that no vocabulary has is kept as written: 1 images" in out

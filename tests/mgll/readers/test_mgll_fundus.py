@@ -116,6 +116,6 @@ def test_a_disease_of_several_meanings_needs_a_vocabulary(folder, capsys):
     (folder / "json" / "train.json").write_text(json.dumps([entry]))
     flags = [str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]
     assert _main(flags) == 1
-    assert "'HR' (1 images): HR (Hypertensive Retinopathy) or Hemorrhagic Retinopathy" in capsys.readouterr().out
+    assert "'HR' (1 images): HR (Hypertensive Retinopathy) or Hemorrhagic Retinopathy" in "".join(capsys.readouterr())
     assert _main([*flags, "--vocabulary", "rfmid"]) == 0
     assert read_manifest(folder / "m.jsonl")[0].labels == ("Hemorrhagic Retinopathy",)

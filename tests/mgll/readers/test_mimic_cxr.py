@@ -102,7 +102,7 @@ def test_a_wrong_table_is_named(folder, capsys, name, old, new, message):
     table = folder / f"mimic-cxr-2.0.0-{name}.csv"
     table.write_text(table.read_text().replace(old, new))
     assert read(folder) == 1
-    assert re.search(message, capsys.readouterr().out)
+    assert re.search(message, "".join(capsys.readouterr()))
 
 
 def test_a_label_that_is_no_label_is_named(folder, capsys):
@@ -110,7 +110,7 @@ def test_a_label_that_is_no_label_is_named(folder, capsys):
         gzip.compress(b"subject_id,study_id,Edema\n10000032,50414267,yes\n")
     )
     assert read(folder) == 1
-    assert "line 2: field Edema: expected 1, 0, -1 or nothing, found 'yes'" in capsys.readouterr().out
+    assert "line 2: field Edema: expected 1, 0, -1 or nothing, found 'yes'" in "".join(capsys.readouterr())
 
 
 VIEWS = "PA AND LATERAL VIEWS OF THE CHEST:"
