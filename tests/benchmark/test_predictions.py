@@ -130,7 +130,7 @@ def test_the_validate_command(tmp_path):
     (tmp_path / FILE).write_text((tmp_path / FILE).read_text() + '{"case": "x"}\n')
     bad = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False)
     assert bad.returncode == 1
-    assert "line 4: field rotation: Field required" in bad.stdout
+    assert "line 4: field rotation: Field required" in bad.stderr
 
 
 def test_runs_differ_in_cases_questions_or_prompts():
