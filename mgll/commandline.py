@@ -55,7 +55,7 @@ def check_yaml(path: str | os.PathLike[str]) -> None:
 
 def _config_files(arguments: list[str]) -> list[str]:
     """Values of `--config`; one that holds settings itself, as text over several lines, is no file."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    pairs = zip(arguments, [*arguments, ""][1:], strict=True)
     named = [after if word == "--config" else word.partition("=")[2] for word, after in pairs if _is_config(word)]
     return [name for name in named if "\n" not in name and ": " not in name]
 

@@ -196,6 +196,10 @@ def test_every_recipe_parses(monkeypatch):
         assert parse_settings(kind, "", [*flags, "--config", str(CONFIGS / name)])
 
 
+def test_no_flag_at_all_gives_the_defaults():
+    assert parse_settings(PretrainSettings, "", []) == PretrainSettings()
+
+
 def test_a_wrong_flag_names_itself(capsys):
     with pytest.raises(SystemExit):
         parse_settings(PretrainSettings, "", ["--objective", "clap"])

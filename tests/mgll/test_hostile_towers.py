@@ -47,7 +47,7 @@ def refused(path: Path, match: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(FormatError, match=match):
             read(path)
     assert _main(["validate", str(path)]) == 1
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert str(path) in said
 

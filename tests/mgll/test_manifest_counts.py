@@ -48,7 +48,7 @@ def test_describe_prints_them_and_names_missing_images(records, tmp_path, capsys
     write_manifest(tmp_path / "m.jsonl", records)
     (tmp_path / "a.png").touch()
     assert _main(["describe", str(tmp_path / "m.jsonl")]) == 1
-    out = capsys.readouterr().out
+    out = "".join(capsys.readouterr())
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")]
     assert ["train", "2", "66.7%", "1", "2.00"] in rows
     assert ["X", "2", "2", "-", "-", "-", "1"] in rows
