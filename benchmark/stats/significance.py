@@ -6,7 +6,7 @@ case; the bootstrap and the sign-flip test draw whole groups.
 All of this is about given sets of weights: patients are random, runs are not. What several runs say about the method that made them
 is in `benchmark.stats.seeds`. The p of a difference of two runs is that of the sign-flip permutation test over groups; McNemar's
 exact test, whose unit is the case, is right only where no two cases share a group (with the questions about real photographs here
-it rejects a true null in 28 % of studies).
+it rejects a true null in 28 % of simulated studies).
 """
 
 from collections.abc import Sequence
