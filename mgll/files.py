@@ -23,7 +23,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(target.parent.resolve())
+    _remove_leftovers(target.parent.resolve())
     temporary = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         yield temporary
@@ -41,7 +41,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @cache  # a folder of thousands of images is searched once by a process, not before each image
-def remove_leftovers(folder: Path) -> None:
+def _remove_leftovers(folder: Path) -> None:
     """Delete the temporary files of `atomic_path` in a folder whose processes were killed, and say so on standard error.
 
     Files of other machines stay, because only there it is known whether their process still runs.

@@ -18,16 +18,23 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(out: str | os.PathLike[str]) -> Iterator[None]:
+def locked(out: str | os.PathLike[str], by_this_process: bool = True) -> Iterator[None]:
     """Keep a folder to this process until the block ends, so that no second run writes into it at the same time.
 
     The lock is POSIX's `lockf` of a file in the folder, which says whose it is. It ends with the process, however that ends, and
     processes that this one forks do not inherit it (as they would `flock`, which well-known packages use). On a file system
     without locks a sentence on standard error says so, and the block runs.
 
+    Args:
+        out: the folder; made where it is missing.
+        by_this_process: False in all processes of a run but the one that keeps the folder for them.
+
     Raises:
         ValueError: if another process holds the folder; the message names process and machine.
     """
+    if not by_this_process:
+        yield
+        return
     path = Path(out) / LOCK
     is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,12 +44,13 @@ def begin_stage(out: Path, made_of: Mapping[str, Any]) -> bool:
     Raises:
         ValueError: if `out` is there and nothing says what it was made of.
     """
-    if is_made(out, made_of):
-        return False
     path, new = _record(out), _by_content(made_of)
     if path.is_file():
         record = read_run(path, "a stage")
-        if changed := differences(record.get("made_of", {}), new):
+        changed = differences(record.get("made_of", {}), new)
+        if not changed and _is_whole(out, record):
+            return False
+        if changed:
             print(f"{out} is made again: {'; '.join(changed)}", flush=True)
             _remove(out)
     elif out.exists():
@@ -66,10 +67,14 @@ def finish_stage(out: Path) -> None:
 
 def is_made(out: Path, made_of: Mapping[str, Any]) -> bool:
     """Whether `out` is there, finished, and was made of the very same."""
-    if not out.exists() or not _record(out).is_file():
+    if not _record(out).is_file():
         return False
     record = read_run(_record(out), "a stage")
-    return bool(record.get("finished")) and not differences(record.get("made_of", {}), _by_content(made_of))
+    return _is_whole(out, record) and not differences(record.get("made_of", {}), _by_content(made_of))
+
+
+def _is_whole(out: Path, record: Mapping[str, Any]) -> bool:
+    return out.exists() and bool(record.get("finished"))
 
 
 def _record(out: Path) -> Path:

@@ -12,10 +12,10 @@ Research use only, not for diagnosis.
 
 import sys
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.cases.case import read_cases
 from benchmark.cases.images import Shown
@@ -26,7 +26,7 @@ from benchmark.predictions.scoring import Asking
 from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
-from mgll.files import write_text
+from mgll.files import sha256, write_text
 from mgll.linear_probe import macro_auc, probe_tower
 from mgll.manifest.image_identity import sizes_and_times
 from mgll.manifest.records import Split, read_manifest
@@ -187,14 +187,15 @@ def _questions(settings: CompareSettings, split: Split, path: Path, seed: int = 
     check = OverlapCheck(rule=settings.overlap)
     return stage(
         path,
-        {**_data(settings), "split": split, "count": count, "seed": seed, "overlap": settings.overlap},
+        {**_data(settings.manifest), "split": split, "count": count, "seed": seed, "overlap": settings.overlap},
         lambda: build_cases(settings.manifest, path, split, check, count=count, seed=seed),
     )
 
 
-def _data(settings: CompareSettings) -> dict[str, Any]:
-    """Manifest and images as what a stage is made of."""
-    return {"manifest": Path(settings.manifest), "images": sizes_and_times(read_manifest(settings.manifest))}
+@cache  # many stages are made of it, and there may be hundreds of thousands of images
+def _data(manifest: str) -> dict[str, str]:
+    """Manifest and images as what a stage is made of: hashes of its bytes, and of the images' sizes and times."""
+    return {"manifest": sha256(manifest), "images": sizes_and_times(read_manifest(manifest))}
 
 
 def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[Arm, Path]:
@@ -220,7 +221,7 @@ def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[Arm, Pat
             manifest=settings.manifest,
             out=str(folder / f"{name}-tower"),
         )
-        made = {**made_of(run), **_data(settings)}
+        made = {**made_of(run), **_data(settings.manifest)}
         towers[name] = stage(Path(run.out), made, partial(_pretrain, run)) / "mgll.ckpt"
     return towers
 
@@ -239,7 +240,7 @@ def _standardised(settings: CompareSettings, folder: Path, towers: dict[Arm, Pat
     written = {name: folder / f"{name}-standardised.ckpt" for name in towers}
     for name, tower in towers.items():
         make = partial(standardise_tower, tower, images, written[name])
-        stage(written[name], {"tower": tower, **_data(settings)}, make)
+        stage(written[name], {"tower": tower, **_data(settings.manifest)}, make)
     return written
 
 
@@ -248,7 +249,7 @@ def _probe(settings: CompareSettings, tower: Path, out: Path) -> str:
         results = probe_tower(tower, settings.manifest)
         write_text(out, f"{macro_auc(results):.3f} ({macro_auc(results, 20):.3f})")
 
-    return stage(out, {"tower": tower, **_data(settings)}, probe).read_text(encoding="utf-8")
+    return stage(out, {"tower": tower, **_data(settings.manifest)}, probe).read_text(encoding="utf-8")
 
 
 def _grafts(settings: CompareSettings, folder: Path, towers: dict[Arm, Path]) -> dict[Arm, Path]:
@@ -269,7 +270,7 @@ def _finetune(settings: CompareSettings, model: Path, questions: Path, out: Path
     from mllm_adapters.finetuning.finetune import finetune
 
     own = replace(settings.finetune, seed=seed)
-    made = {"model": shard_hashes(model), "questions": questions, "settings": own, **_data(settings)}
+    made = {"model": shard_hashes(model), "questions": questions, "settings": own, **_data(settings.manifest)}
     return stage(out, made, lambda: finetune(model, training_questions(questions), out, own))
 
 

@@ -106,10 +106,8 @@ def score_cases(
         **(header or {}),
     }
     batches = _Batches(cases, scorer, asking)
-    if processes.index == 0:
-        with locked(out):
-            return _score(batches, out, header, processes)
-    return _score(batches, out, header, processes)
+    with locked(out, by_this_process=processes.index == 0):
+        return _score(batches, out, header, processes)
 
 
 def _score(batches: "_Batches", out: Path, header: dict[str, Any], processes: Processes) -> Run:

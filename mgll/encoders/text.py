@@ -13,8 +13,9 @@ from mgll.encoders.tokens import Tokens, tokenise
 from mgll.encoders.transformers_folder import check_model_folder, misshapen
 from mgll.files import sha256
 from mgll.settings import TextPooling, TextTraining
-from mgll.tower.model import UNBUILDABLE, said_by
+from mgll.tower.model import said_by
 from mgll.weights.reading import check_values
+from mgll.weights.unbuildable import UNBUILDABLE
 
 EMBEDDED = "embedded"
 LONGEST = 256  # tokens, where the model does not take fewer

@@ -85,8 +85,8 @@ class Columns:
                 if level != LABELS:
                     texts.setdefault(level, {}).update(dict.fromkeys(words))
         if self.labels:
-            for name in self._parts(row[self.labels], LABELS):
-                codes |= dict.fromkeys(labels.codes(name, self.labels))
+            for label in self._parts(row[self.labels], LABELS):
+                codes |= dict.fromkeys(labels.codes(label, self.labels))
         met.add_image(labels)
         source = _single(row, self.source_column) if self.source_column else self.source
         return Record(

@@ -14,7 +14,7 @@ from mgll.formats import FormatError, describe_errors
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, Architecture, Pooling, layer_count
 from mgll.weights.dtypes import check_dtypes
-from mgll.weights.finite import check_finite, not_finite
+from mgll.weights.finite import check_finite, names_not_finite, not_finite
 from mgll.weights.reading import is_pickle, misfits
 from mgll.weights.stored import Stored, read_stored
 
@@ -79,7 +79,7 @@ def save_tower(
     )
     check_pooling(model, header.geometry, pooling)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+    if wrong := names_not_finite(tensors):
         raise ValueError(not_finite(", ".join(wrong[:4])))
     said = header.model_dump_json(by_alias=True, exclude={"measured"} if is_clip else None)
     with atomic_path(path) as temporary:

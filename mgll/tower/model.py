@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mgll.formats import one_line
 from mgll.tower.config import CLIP, TIMM, Geometry, Pooling
+from mgll.weights.unbuildable import UNBUILDABLE
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,6 @@ PLAIN_VITS = {
     "dinov3_vit": PlainViT("norm", 1),
     "aimv2_vision_model": PlainViT("rms_norm", 0),
 }
-#: What configurations and models raise for values that make no sense.
-UNBUILDABLE: tuple[type[Exception], ...] = (TypeError, ValueError, AssertionError, RuntimeError, ImportError)
-UNBUILDABLE += (AttributeError, ArithmeticError, LookupError, StrictDataclassError)
 #: What transformers raises besides where files of a model cannot be read.
 UNREADABLE: tuple[type[Exception], ...] = (*UNBUILDABLE, OSError, SafetensorError)
 #: Models that are built without their pooler, a layer with tanh: most checkpoints lack it.

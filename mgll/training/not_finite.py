@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mgll.files import write_text
 from mgll.training.distributed import gather_rows
+from mgll.weights.finite import names_not_finite
 
 LISTED = "not_finite.txt"
 
@@ -72,8 +73,7 @@ def refuse_not_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     Raises:
         NotFiniteError: naming the first of them and how many there are.
     """
-    bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if bad:
+    if bad := names_not_finite(tensors):
         raise NotFiniteError(
             f"{len(bad)} tensors of {what} hold NaN or infinity, the first: {bad[0]}; nothing was written"
         )

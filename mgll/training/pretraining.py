@@ -4,7 +4,6 @@ import json
 import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from mgll.encoders.text import TextEncoder
 from mgll.encoders.vision import vision_encoder
-from mgll.files import remove_leftovers, write_text
+from mgll.files import write_text
 from mgll.formats import FormatError
 from mgll.images.looks import look_at
 from mgll.manifest.records import Record, read_manifest
@@ -97,7 +96,7 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         raise ValueError("settings.manifest is None: name a manifest")
     records = read_manifest(settings.manifest, split="train")
     _check(settings, len(records), accelerator.num_processes)
-    with locked(settings.out) if accelerator.is_main_process else nullcontext():
+    with locked(settings.out, by_this_process=accelerator.is_main_process):
         return _pretrain(accelerator, settings, records, after_step)
 
 
@@ -201,7 +200,6 @@ def _claim(out: Path, settings: PretrainSettings, made: Mapping[str, Any], recor
     claim_folder(out, "settings.json", made, newest is not None, what, others)
     damaged = checkpoint_state(newest)["bad_images"] if newest else ()
     claim_images(out, records, settings.verify_images, newest is not None, damaged)
-    remove_leftovers((out / "checkpoints").resolve())
     write_text(out / "provenance.json", json.dumps(provenance(), indent=2))
 
 
@@ -286,9 +284,10 @@ def _batches(
         The step, the pixels on this process's device, and, on the CPU, whether each image could be read.
     """
     per_epoch = steps_per_epoch(len(images), settings.batch_size)
+    shards = _shards(settings, images)
     for epoch in range(done // per_epoch, settings.epochs):
         first = done % per_epoch if epoch == done // per_epoch else 0
-        batches = _epoch_batches(settings, images, epoch, first)
+        batches = _epoch_batches(settings, len(images), shards, epoch, first)
         keys = [
             [(epoch, index) for index in process_share(b, accelerator.process_index, accelerator.num_processes)]
             for b in batches
@@ -306,17 +305,23 @@ def _batches(
             yield step, to_device(pixels, accelerator.device), readable
 
 
-def _epoch_batches(settings: PretrainSettings, images: TrainingImages, epoch: int, first: int) -> list[list[int]]:
+def _shards(settings: PretrainSettings, images: TrainingImages) -> np.ndarray | None:
+    """The shard of each image, where the order follows the shards."""
+    return shards_of(images.records) if settings.shards_at_once else None
+
+
+def _epoch_batches(
+    settings: PretrainSettings, images: int, shards: np.ndarray | None, epoch: int, first: int
+) -> list[list[int]]:
     """Records of every global batch of an epoch from batch `first` on."""
-    shards = shards_of(images.records) if settings.shards_at_once else None
     order = None if shards is None else epoch_order_by_shards(shards, settings.shards_at_once, settings.seed, epoch)
-    return list(global_batches(len(images), settings.batch_size, settings.seed, epoch, first, order))
+    return list(global_batches(images, settings.batch_size, settings.seed, epoch, first, order))
 
 
 def _batch(settings: PretrainSettings, images: TrainingImages, step: int) -> list[int]:
     """Records of the global batch of one step."""
     epoch, first = divmod(step, steps_per_epoch(len(images), settings.batch_size))
-    return _epoch_batches(settings, images, epoch, first)[0]
+    return _epoch_batches(settings, len(images), _shards(settings, images), epoch, first)[0]
 
 
 def _end_on_sigterm(worker: int) -> None:

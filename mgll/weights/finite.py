@@ -37,6 +37,11 @@ def check_finite(tensors: Mapping[str, Stored], whole: bool = True) -> None:
         raise FormatError(found[0][1].shard, None, not_finite(names))
 
 
+def names_not_finite(tensors: Mapping[str, Any]) -> list[str]:
+    """The names of those torch tensors in memory that hold NaN or infinity."""
+    return [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+
+
 def not_finite(names: str) -> str:
     """The sentence for tensors of these names that hold NaN or infinity."""
     return (

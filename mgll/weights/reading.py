@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgll.formats import FormatError
-from mgll.weights.finite import emptied, not_finite
+from mgll.weights.finite import emptied, names_not_finite, not_finite
 from mgll.weights.model_folder import check_entries
 from mgll.weights.stored import read_stored
 
@@ -152,7 +152,7 @@ def check_values(path: Path, tensors: "Mapping[str, Tensor]") -> None:
     """
     if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:
         raise FormatError(path, None, emptied(empty))
-    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+    if wrong := names_not_finite(tensors):
         raise FormatError(path, None, not_finite(", ".join(wrong[:4])))
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub.errors import StrictDataclassError
-
 from mgll.formats import FormatError, Row, one_line
+from mgll.weights.unbuildable import UNBUILDABLE
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import Part
 from mllm_adapters.contract.token_policy import TokenPolicy
@@ -20,11 +19,6 @@ from mllm_adapters.contract.token_policy import TokenPolicy
 
 class HostError(ValueError):
     """A checkpoint, tower or setting that does not fit the host; the message says what was found and what to do."""
-
-
-#: What Python, pydantic and transformers raise where a value is missing, of another type, or makes no sense.
-_WRONG_FIELD: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-_WRONG_FIELD += (AssertionError, RuntimeError, ImportError, StrictDataclassError)
 
 
 @contextmanager
@@ -43,7 +37,7 @@ def fields_of(directory: Path) -> Iterator[None]:
     except Exception as error:
         # the library of tokenizers, which is no Python, raises the bare class; transformers an OSError that is none of the machine
         of_machine = not isinstance(error, OSError) or error.errno is not None
-        if not isinstance(error, _WRONG_FIELD) and type(error) is not Exception and of_machine:
+        if not isinstance(error, UNBUILDABLE) and type(error) is not Exception and of_machine:
             raise
         said = f"{type(error).__name__}: {one_line(error)[:300]}"
         raise FormatError(

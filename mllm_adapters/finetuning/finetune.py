@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def finetune(
     accelerator = start_accelerator(mixed_precision=settings.mixed_precision)
     _check(settings, questions, accelerator.num_processes)
     run = _describe(Path(directory), questions, out, settings)
-    with locked(out) if accelerator.is_main_process else nullcontext():
+    with locked(out, by_this_process=accelerator.is_main_process):
         return _finetune(accelerator, Path(directory), questions, out, settings, run)
 
 

@@ -14,9 +14,10 @@ from transformers.utils import logging
 
 from mgll.formats import FormatError
 from mgll.tower.config import layer_count
-from mgll.tower.model import UNBUILDABLE, said_by
+from mgll.tower.model import said_by
 from mgll.weights.dtypes import check_dtypes
 from mgll.weights.finite import emptied
+from mgll.weights.unbuildable import UNBUILDABLE
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import Part, is_float
 from mllm_adapters.contract.host import Host
