@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from mgll.images.preprocessing import Preprocessing
 
-ObjectiveName = Literal["mgll", "mgll-paper", "clip", "siglip", "supcon"]
+ObjectiveName = Literal["mgll", "mgll-paper", "clip", "clip-single", "siglip", "supcon"]
 TextTraining = Literal["frozen", "full"] | int
+ImageTraining = Literal["full"] | int
+TextLevels = Literal["separate", "pooled", "caption", "single"]
 TextPooling = Literal["auto", "cls", "mean", "last"]
 Half = Literal["A", "B", "AB", "none"]
 
@@ -21,7 +23,8 @@ class ObjectiveSettings:
         pointwise: weight of the point-wise term (Eq. 4).
         smooth_kl: weight of the smooth KL term (Eq. 5 and 6).
         supcon: weight of the supervised contrastive term between images: those that share a text are positives.
-        levels: `separate` granularities, all texts `pooled` into one level, or one joined `caption` per image.
+        levels: `separate` granularities, all texts `pooled` into one level, one joined `caption` per image, or a `single` text per
+            image, drawn anew in each step among all that it has.
         soft_targets: weigh the positives of one image (of one text) by 1 over their number (Eq. 3); False gives each weight 1, as
             CLIP does.
         pointwise_reduction: `sum` over texts (Eq. 4) or `mean` over texts (A.2); both average over images.
@@ -37,7 +40,7 @@ class ObjectiveSettings:
     pointwise: float = 0.1
     smooth_kl: float = 1.0
     supcon: float = 0.0
-    levels: Literal["separate", "pooled", "caption"] = "separate"
+    levels: TextLevels = "separate"
     soft_targets: bool = True
     pointwise_reduction: Literal["sum", "mean"] = "mean"
     pointwise_texts: Literal["occurrence", "unique"] = "occurrence"
@@ -53,6 +56,8 @@ OBJECTIVES: Mapping[str, ObjectiveSettings] = {
     "mgll": ObjectiveSettings(),
     "mgll-paper": ObjectiveSettings(0.5, 1.0, 1.0, pointwise_reduction="sum", pointwise_bias=0.0, learn_bias=False),
     "clip": ObjectiveSettings(1.0, 0.0, 0.0, levels="caption", soft_targets=False),
+    # What the paper calls CLIP: a single label of a single granularity.
+    "clip-single": ObjectiveSettings(1.0, 0.0, 0.0, levels="single", soft_targets=False),
     "siglip": ObjectiveSettings(
         0.0, 1.0, 0.0, 0.0, "caption", False, "sum", pointwise_bias=-10.0, temperature=0.1, learn_temperature=True
     ),
@@ -71,7 +76,7 @@ class PretrainSettings:
     Attributes:
         manifest: manifest whose `train` split is trained on; None trains on the embedded synthetic photographs.
         out: folder of the run; the tower is written there as `mgll.ckpt`.
-        objective: `mgll`, `mgll-paper`, `clip`, `siglip` or `supcon`.
+        objective: `mgll`, `mgll-paper`, `clip`, `clip-single`, `siglip` or `supcon`.
         objective_settings: replaces the named objective's settings where given (the ablations of Tables 3, 4, 35 and 36).
         encoder: an image encoder of `mgll.encoders.vision`: `vit-base-16`, `vit-large-14`, `vit-huge-14`, `convnext-base`,
             `convnext-large`, `timm:NAME`, `open_clip:NAME` or `hf:FOLDER`, a local folder of transformers with its weights.
@@ -79,6 +84,7 @@ class PretrainSettings:
             for OpenAI's weights) or `drop_path_rate` of a timm trunk.
         start_weights: local file or folder whose weights the encoder starts from: a tower file, open_clip's, OpenAI's CLIP, a
             folder of transformers, or timm's. It must hold all weights of the encoder. None starts from random weights.
+        image_training: `full`, or the number of the encoder's last layers that are trained; those before them keep their weights.
         image_size: height and width of the tower's input in pixels.
         resize: `pad` to a square with the mean colour, `squash`, or `crop` the centre.
         mean: per-channel mean of pixel values in 0..1.
@@ -139,6 +145,7 @@ class PretrainSettings:
     encoder: str = "vit-tiny-16"
     encoder_options: dict[str, Any] = field(default_factory=dict)
     start_weights: str | None = None
+    image_training: ImageTraining = "full"
     image_size: int = 96
     resize: Literal["pad", "squash", "crop"] = "pad"
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)

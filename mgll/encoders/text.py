@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mgll.encoders.last_layers import train_last
 from mgll.encoders.tokens import Tokens, tokenise
 from mgll.encoders.transformers_folder import check_model_folder, misshapen
 from mgll.files import sha256
@@ -86,7 +87,7 @@ class TextEncoder(nn.Module):
             self.requires_grad_(False)
         else:
             if training != "full":
-                _train_last(self.model, int(training))
+                train_last(self.model, int(training), "text_training")
             self._freeze_unused()
         self.train(not self.frozen)
 
@@ -210,17 +211,3 @@ def _is_causal(model: Any) -> bool:
     """Whether a token sees only the tokens before it: the output of the first token must not depend on the second."""
     first, second = model.eval()(input_ids=torch.tensor([[3, 4], [3, 5]])).last_hidden_state[:, 0]
     return bool(torch.allclose(first, second, atol=1e-6))
-
-
-def _train_last(model: Any, count: int) -> None:
-    """Switch training off for all parameters that come before the last `count` layers."""
-    depth = getattr(model.config, "num_hidden_layers", 0)
-    stacks = (m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
-    layers = next(stacks, None)
-    if layers is None or not 1 <= count <= depth:
-        raise ValueError(f"text_training {count}: the text encoder has {depth} layers; give 1 to {depth}, or `full`")
-    first = next(layers[-count].parameters())
-    for parameter in model.parameters():
-        if parameter is first:
-            break
-        parameter.requires_grad_(False)

@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as tvf
 from mgll.images.files import tar_member
 from mgll.images.preprocessing import ImageError, Preprocessing, normalise, open_image, to_square
 from mgll.manifest.records import Record
+from mgll.settings import TextLevels
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,16 @@ class TextLevel:
         """Indices of a record's texts in `unique`."""
         return self.texts[self.bounds[record] : self.bounds[record + 1]]
 
-    def batch(self, records: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Indices in `unique` of the texts that some records carry, each once [U], and the records' incidence [len(records), U]."""
+    def batch(self, records: Sequence[int], draw: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Indices in `unique` of the texts that some records carry, each once [U], and the records' incidence [len(records), U].
+
+        Args:
+            records: numbers of the records.
+            draw: draws one text of each record that has any; None takes all of them.
+        """
         own = [self.of_record(record) for record in records]
+        if draw is not None:
+            own = [draw.choice(texts, min(1, len(texts))) for texts in own]
         used, columns = np.unique(np.concatenate(own), return_inverse=True)
         rows = np.repeat(np.arange(len(own)), [len(texts) for texts in own])
         incidence = np.zeros((len(own), len(used)), dtype=np.float32)
@@ -49,19 +57,20 @@ class TextLevel:
 
 
 def text_levels(
-    records: Iterable[Record], captions: bool, join: Mapping[str, str] | None = None
+    records: Iterable[Record], levels: TextLevels, join: Mapping[str, str] | None = None
 ) -> dict[str, TextLevel]:
-    """The texts of every level of a manifest; with `captions` one level, `caption`, whose text joins all texts of an image.
+    """The texts of every level of a manifest.
 
     Args:
         records: the records of the manifest.
-        captions: take one caption per image instead of the levels.
-        join: level -> the level that its texts count as; levels not named are kept.
+        levels: as `ObjectiveSettings.levels`. With `caption` there is one level of this name, whose text joins all texts of an
+            image; with `single` one that has all of them, of which each step draws one.
+        join: level -> the level that its texts count as; levels not named are kept. Captions are not of levels.
 
     Raises:
         ValueError: if there is no text at all, or none at a level that is to be joined.
     """
-    joined: Mapping[str, str] = {} if captions or not join else join
+    joined: Mapping[str, str] = {} if levels == "caption" or not join else join
     waiting = set(joined)
     index: defaultdict[str, dict[str, int]] = defaultdict(dict)
     texts: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
@@ -69,11 +78,11 @@ def text_levels(
     count = 0
     for row, record in enumerate(records):
         count = row + 1
-        own_levels = {"caption": tuple(filter(None, [record.caption]))} if captions else record.texts
+        own_levels = {"caption": tuple(filter(None, [record.caption]))} if levels == "caption" else record.texts
         for name, own in own_levels.items():
             if own:
                 waiting.discard(name)
-                level = joined.get(name, name)
+                level = "single" if levels == "single" else joined.get(name, name)
                 unique = index[level]
                 texts[level].extend(unique.setdefault(text, len(unique)) for text in own)
                 rows[level].extend([row] * len(own))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from mgll.encoders.last_layers import train_last
 from mgll.encoders.text import TextEncoder
 from mgll.objective import Level, Objective
 from mgll.settings import PretrainSettings
@@ -24,7 +25,7 @@ class ContrastiveModel(nn.Module):
 
     Raises:
         ValueError: for a tower that does not take images of `image_size` or has no output for `pooling`, or for a model with
-            batch norms together with `chunk`.
+            batch norms together with `chunk`, or with fewer layers than `image_training` says.
     """
 
     def __init__(self, tower: PreTrainedModel, text_encoder: TextEncoder, settings: PretrainSettings) -> None:
@@ -32,6 +33,8 @@ class ContrastiveModel(nn.Module):
         geometry = measure(tower, settings.image_size)
         check_pooling(tower, geometry, settings.pooling)
         freeze_unused(tower, settings.image_size, settings.pooling)
+        if settings.image_training != "full":
+            train_last(tower, settings.image_training, "image_training")
         self.tower, self.pooling = tower, settings.pooling
         self.text_encoder = nn.Identity() if text_encoder.frozen else text_encoder
         self.image_projection = nn.Linear(geometry.width, settings.feature_width, bias=False)

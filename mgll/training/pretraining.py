@@ -121,7 +121,7 @@ def _pretrain(
     trained_on = corrupt_texts(
         records, settings.wrong_texts, settings.missing_texts, settings.granularity, settings.seed
     )
-    levels = text_levels(trained_on, settings.resolved_objective.levels == "caption", settings.join_levels)
+    levels = text_levels(trained_on, settings.resolved_objective.levels, settings.join_levels)
     texts = TrainingTexts(levels, text_encoder, accelerator.device)
     preprocessing = settings.preprocessing
     images = TrainingImages(
@@ -239,7 +239,9 @@ def _train(
         if reports or saves:  # in other steps no process waits for another's list
             bad = gather_names(bad)
             _stop_if_too_many(bad, len(images), settings.max_bad_share)
-        terms = wrapped(pixels, to_device(readable, accelerator.device), texts.batch(step.records))
+        terms = wrapped(
+            pixels, to_device(readable, accelerator.device), texts.batch(step.records, _draw(settings, step.number))
+        )
         accelerator.backward(terms["loss"])
         norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
         # gradients of fp16 overflow now and then, and its scaler leaves out such a step
@@ -322,6 +324,12 @@ def _batch(settings: PretrainSettings, images: TrainingImages, step: int) -> lis
     """Records of the global batch of one step."""
     epoch, first = divmod(step, steps_per_epoch(len(images), settings.batch_size))
     return _epoch_batches(settings, len(images), _shards(settings, images), epoch, first)[0]
+
+
+def _draw(settings: PretrainSettings, step: int) -> np.random.Generator | None:
+    """What draws the single text of each image in a step, where the objective takes one; the same in all processes."""
+    single = settings.resolved_objective.levels == "single"
+    return np.random.default_rng([settings.seed, step]) if single else None
 
 
 def _end_on_sigterm(worker: int) -> None:

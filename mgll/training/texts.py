@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,12 +44,16 @@ class TrainingTexts:
         self._features = encoder.to(device).features(list(index)).to(device) if encoder.frozen else None
         self._tokens = None if encoder.frozen else encoder.tokenise(list(index))
 
-    def batch(self, records: Sequence[int]) -> TextBatch:
+    def batch(self, records: Sequence[int], draw: np.random.Generator | None = None) -> TextBatch:
         """The unique texts of some records; a text that two levels share is there once.
 
         The indices are computed on the CPU, so that the caller does not wait for a GPU.
+
+        Args:
+            records: numbers of the records.
+            draw: draws one text of each record; None takes all of them.
         """
-        parts = {name: level.batch(records) for name, level in self.levels.items()}
+        parts = {name: level.batch(records, draw) for name, level in self.levels.items()}
         rows = [self._rows[name][used] for name, (used, _) in parts.items()]
         unique, inverse = torch.unique(torch.cat(rows), return_inverse=True)
         columns = inverse.split([len(own) for own in rows])

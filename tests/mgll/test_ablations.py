@@ -173,14 +173,14 @@ def test_one_granularity_is_all_texts_as_one_level_however_it_is_asked_for(tmp_p
 
 def test_joined_levels_keep_every_text(tmp_path):
     rows = read_manifest(records(tmp_path))
-    levels = text_levels(rows, captions=False, join={"modality": "examination", "study": "examination"})
+    levels = text_levels(rows, levels="separate", join={"modality": "examination", "study": "examination"})
     assert list(levels) == ["examination", "series"]
     for row, record in enumerate(rows):
         held = [levels["examination"].unique[index] for index in levels["examination"].of_record(row)]
         assert held == [*record.texts["modality"], *record.texts["study"]]
     with pytest.raises(ValueError, match="join_levels: no image has level organ; there are modality, study, series"):
-        text_levels(rows, captions=False, join={"organ": "study"})
-    assert text_levels(rows, captions=True, join={"organ": "study"}).keys() == {"caption"}
+        text_levels(rows, levels="separate", join={"organ": "study"})
+    assert text_levels(rows, levels="caption", join={"organ": "study"}).keys() == {"caption"}
 
 
 @pytest.mark.slow

@@ -142,7 +142,7 @@ def test_a_caption_of_no_words_is_no_text():
         Record(image="a", split="train", group="a", texts={}),
         Record(image="b", split="train", group="b", texts={"l": ("x",)}),
     ]
-    (level,) = text_levels(rows, captions=True).values()
+    (level,) = text_levels(rows, levels="caption").values()
     assert level.unique == ("x",)
     assert [level.of_record(row).tolist() for row in (0, 1)] == [[], [0]]
 

@@ -29,7 +29,7 @@ def step(settings: PretrainSettings, folder: str, dropout: float) -> tuple[torch
     tower = vision_encoder(settings.encoder, 32, **settings.encoder_options)
     model = ContrastiveModel(tower, texts, settings).train()
     records = [Record(image="x", split="train", group="g", texts=describe_labels(own)) for own in LABELS]
-    batch = TrainingTexts(text_levels(records, captions=False), texts, "cpu").batch(range(5))
+    batch = TrainingTexts(text_levels(records, levels="separate"), texts, "cpu").batch(range(5))
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -44,7 +44,7 @@ def test_a_step_of_each_objective_reads_no_value(texts, objective):
     settings = PretrainSettings(encoder="vit-nano-16", image_size=32, feature_width=16, objective=objective, chunk=2)
     encoder = TextEncoder(texts, "full")
     records = [Record(image="x", split="train", group="g", texts=describe_labels(own)) for own in LABELS]
-    levels = text_levels(records, captions=settings.resolved_objective.levels == "caption")
+    levels = text_levels(records, levels=settings.resolved_objective.levels)
     model = ContrastiveModel(vision_encoder(settings.encoder, 32), encoder, settings).to("meta").train()
     optimizer = torch.optim.AdamW(model.parameters())  # ours is fused, which "meta" has not
     batch = TrainingTexts(levels, encoder, "meta").batch(range(5))

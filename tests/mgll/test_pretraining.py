@@ -198,7 +198,7 @@ def test_clip_sees_the_same_words_as_mgll(settings):
         Record(image="a", split="train", group="a", texts=describe_labels(["Mild NPDR", "DME"])),
         Record(image="b", split="train", group="b", texts=describe_labels(["Health"])),
     ]
-    separate, caption = text_levels(records, captions=False), text_levels(records, captions=True)["caption"]
+    separate, caption = text_levels(records, levels="separate"), text_levels(records, levels="caption")["caption"]
     for row, record in enumerate(records):
         words = ", ".join(separate[level].unique[text] for level in separate for text in separate[level].of_record(row))
         assert caption.unique[caption.of_record(row)[0]] == words == record.caption

@@ -157,7 +157,7 @@ def test_each_text_encoded_once_gives_value_and_gradient_of_every_occurrence_enc
     encoder = TextEncoder(folders[name], "full")
     model = ContrastiveModel(vision_encoder("vit-nano-16", 32), encoder, settings).double()
     pixels = torch.randn(5, 3, 32, 32, dtype=torch.float64)
-    texts = TrainingTexts(text_levels(records, captions=False), encoder, "cpu").batch(range(5))
+    texts = TrainingTexts(text_levels(records, levels="separate"), encoder, "cpu").batch(range(5))
     texts = replace(texts, incidences={name: own.double() for name, own in texts.incidences.items()})
     fast = model(pixels, torch.ones(5, dtype=torch.bool), texts)["loss"]
 

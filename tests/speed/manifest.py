@@ -55,7 +55,7 @@ def write(folder: Path) -> Path:
 
 def first_batch(manifest: Path) -> None:
     records = read_manifest(manifest, "train")
-    levels = text_levels(records, captions=False)
+    levels = text_levels(records, levels="separate")
     images = TrainingImages(records, Preprocessing(), Augmentation(0.7, 0.5, 0.1, 0))
     (batch,) = (batch for batch, _ in zip(global_batches(len(records), BATCH, 0, 0), range(1), strict=False))
     next(iter(DataLoader(images, batch_sampler=[[(0, index) for index in batch]])))

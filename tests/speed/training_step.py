@@ -101,7 +101,9 @@ class Step:
         )
         self.encoder, self.rows = TextEncoder(texts, "full"), range(len(records))
         self.model = ContrastiveModel(vision_encoder(encoder, 224), self.encoder, self.settings)
-        self.levels: Mapping[str, TextLevel] = text_levels(records, captions=objective == "clip")
+        self.levels: Mapping[str, TextLevel] = text_levels(
+            records, levels="caption" if objective == "clip" else "separate"
+        )
         self.texts = TrainingTexts(self.levels, self.encoder, "cpu")
         self.optimizer = adamw(self.model, self.settings)
         self.pixels = torch.randn(len(records), 3, 224, 224)
