@@ -1,10 +1,23 @@
 from .features import tower_features
-from .file import TowerHeader, load_tower, read_header, read_tensors, read_tower, save_tower, tower_shapes
+from .file import (
+    TowerHeader,
+    load_text_side,
+    load_tower,
+    read_header,
+    read_tensors,
+    read_tower,
+    save_tower,
+    tower_shapes,
+)
 from .seen import SeenImages, read_seen
+from .text_side import TextFacts, TextSide
 
 __all__ = [
     "SeenImages",
+    "TextFacts",
+    "TextSide",
     "TowerHeader",
+    "load_text_side",
     "load_tower",
     "read_header",
     "read_seen",

@@ -1,6 +1,7 @@
 """The tower file (`mgll.ckpt`): a vision model's weights under their names in transformers, everything else as JSON in the header.
 
-One safetensors file, no pickle. `python -m mgll.tower validate FILE` checks one.
+One safetensors file, no pickle. `python -m mgll.tower validate FILE` checks one. A tower that was pretrained here brings its text
+side along (`mgll.tower.text_side`); all functions below but `load_text_side` pass over it.
 """
 
 import os
@@ -13,6 +14,7 @@ from mgll.files import atomic_path
 from mgll.formats import FormatError, describe_errors
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, Architecture, Pooling, layer_count
+from mgll.tower.text_side import PREFIX, TextFacts, TextSide, check_text_side, from_tensors, to_tensors
 from mgll.weights.dtypes import check_dtypes
 from mgll.weights.finite import check_finite, names_not_finite, not_finite
 from mgll.weights.reading import is_pickle, misfits
@@ -28,16 +30,18 @@ class TowerHeader(Architecture):
 
     Attributes:
         schema_: format and version (`schema` in the file). `mgll.tower/1` holds a `CLIPVisionModel` pooled by `cls` or `mean`, and
-            nothing else; every other tower is `mgll.tower/2`.
+            nothing else; a tower with its text side is `mgll.tower/3`; every other tower is `mgll.tower/2`.
         preprocessing: how images become the tower's input.
         pooling: which output was trained against texts: `cls` (class token after the last norm, the paper's), `mean` (mean of
             the patch tokens after the last norm) or `head` (the output of the model's own pooling head).
+        text_side: the text side that travels in the file; None if there is none.
         origin: free-form record of where the weights come from (objective, data, config hash, versions).
     """
 
-    schema_: Literal["mgll.tower/1", "mgll.tower/2"] = Field(alias="schema")
+    schema_: Literal["mgll.tower/1", "mgll.tower/2", "mgll.tower/3"] = Field(alias="schema")
     preprocessing: Preprocessing
     pooling: Pooling = "cls"
+    text_side: TextFacts | None = None
     origin: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -46,6 +50,7 @@ def save_tower(
     model: "PreTrainedModel",
     preprocessing: Preprocessing,
     pooling: Pooling = "cls",
+    text_side: TextSide | None = None,
     **origin: Any,
 ) -> None:
     """Write a tower file atomically.
@@ -55,6 +60,7 @@ def save_tower(
         model: a model of one of the kinds that `mgll.tower.model` lists.
         preprocessing: how images become the model's input.
         pooling: which output was trained against texts: `cls`, `mean` or `head`.
+        text_side: what it was trained against them with, if that is to travel along.
         origin: entries of the header's free-form record of where the weights come from.
 
     Raises:
@@ -69,19 +75,23 @@ def save_tower(
 
     config = config_of(model)
     is_clip = config.get("model_type") == CLIP
+    version = 3 if text_side else 1 if is_clip and pooling != "head" else 2
     header = TowerHeader(
-        schema="mgll.tower/1" if is_clip and pooling != "head" else "mgll.tower/2",
+        schema=f"mgll.tower/{version}",  # type: ignore[arg-type]
         config=config,
         measured=None if is_clip else measure(model, preprocessing.size),
         preprocessing=preprocessing,
         pooling=pooling,
+        text_side=text_side and text_side.facts,
         origin=origin,
     )
     check_pooling(model, header.geometry, pooling)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors |= to_tensors(text_side) if text_side else {}
     if wrong := names_not_finite(tensors):
         raise ValueError(not_finite(", ".join(wrong[:4])))
-    said = header.model_dump_json(by_alias=True, exclude={"measured"} if is_clip else None)
+    aside = {name for name, left_out in (("measured", is_clip), ("text_side", text_side is None)) if left_out}
+    said = header.model_dump_json(by_alias=True, exclude=aside)
     with atomic_path(path) as temporary:
         # one entry only: safetensors writes several in an order that changes from run to run
         save_file(tensors, temporary, metadata={"mgll": said})
@@ -112,7 +122,7 @@ def read_header(path: str | os.PathLike[str]) -> TowerHeader:
 
 
 def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
-    """Where the tensors of a tower file lie in it, by their names in transformers.
+    """Where the tensors of a tower file lie in it, by their names in transformers; those of its text side are checked and left out.
 
     All that the header says is compared with the model that will be built of it: its tensors' shapes, and the tokens that it makes
     of an image. The model is built on torch's meta device, which takes no memory.
@@ -124,7 +134,9 @@ def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
     from mgll.tower.model import check_pooling, measure
 
     header = read_header(path)
-    found, _ = read_stored(Path(path))
+    stored, _ = read_stored(Path(path))
+    texts = {name: place for name, place in stored.items() if name.startswith(PREFIX)}
+    found = {name: place for name, place in stored.items() if name not in texts}
     if (depth := layer_count(header.config)) > len(found):
         raise FormatError(
             path, None, f"tower header: the config says {depth} layers, the file has {len(found)} tensors"
@@ -142,7 +154,8 @@ def read_tower(path: str | os.PathLike[str]) -> dict[str, Stored]:
     if tokens != header.geometry:
         raise FormatError(path, None, f"its tokens are {tokens}, the header says {header.geometry}")
     check_dtypes(Path(path), found, model)
-    check_finite(found)
+    check_text_side(Path(path), header.text_side, texts, tokens.width)
+    check_finite(stored)
     return found
 
 
@@ -153,10 +166,26 @@ def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
         FormatError: if the file is missing, a pickle, cut short, or not a tower, or if tensors are missing, surplus or misshapen
             for the header's config.
     """
+    from safetensors import safe_open
+
+    names = read_tower(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in names}
+
+
+def load_text_side(path: str | os.PathLike[str]) -> TextSide | None:
+    """The text side of a tower file; None if it has none, as those of earlier releases and of other people's weights.
+
+    Raises:
+        FormatError: if the file is missing, a pickle, cut short, or not a tower.
+    """
     from safetensors.torch import load_file
 
+    header = read_header(path)
+    if header.text_side is None:
+        return None
     read_tower(path)
-    return load_file(path)
+    return from_tensors(header.text_side, load_file(path))
 
 
 def tower_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:

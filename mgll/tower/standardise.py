@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mgll.tower.features import model_features
-from mgll.tower.file import load_tower, save_tower
+from mgll.tower.file import load_text_side, load_tower, save_tower
 from mgll.tower.model import last_norm
 from mgll.tower.seen import copy_seen
 
@@ -50,4 +50,6 @@ def standardise_tower(
         )
     origin = {**header.origin, "standardised_over": len(images)}
     copy_seen(tower, out)
-    save_tower(out, model, header.preprocessing, header.pooling, **origin)
+    side = load_text_side(tower)
+    side = side and side.for_standardised(mean, deviation)
+    save_tower(out, model, header.preprocessing, header.pooling, side, **origin)

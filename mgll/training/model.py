@@ -1,7 +1,8 @@
 """What is trained: a tower and a text encoder, each with a projection into the shared space, and the objective."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from mgll.encoders.last_layers import train_last
-from mgll.encoders.text import TextEncoder
+from mgll.encoders.text import EMBEDDED, TextEncoder, embedded_text_encoder
+from mgll.files import content_sha256
 from mgll.objective import Level, Objective
 from mgll.settings import PretrainSettings
 from mgll.tower.model import check_pooling, freeze_unused, image_feature, measure
+from mgll.tower.text_side import TextFacts, TextSide
 from mgll.training.distributed import gather_features, gather_flags, own_share
 from mgll.training.texts import TextBatch
 
@@ -116,6 +119,34 @@ class ContrastiveModel(nn.Module):
 def _unit(features: Tensor) -> Tensor:
     """L2-normalise each row of features [n, width]; a precision below float32, as autocast gives it, becomes float32."""
     return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
+
+
+def text_side_of(
+    model: ContrastiveModel, encoder: TextEncoder, settings: PretrainSettings, levels: Iterable[str]
+) -> TextSide:
+    """What of a trained model the tower file takes along, so that texts can be compared with images without the run's folder.
+
+    Args:
+        model: the trained model.
+        encoder: its text encoder, which may be frozen.
+        settings: the run's.
+        levels: granularities that it was trained against.
+    """
+    folder = embedded_text_encoder() if settings.text_encoder == EMBEDDED else Path(settings.text_encoder)
+    facts = TextFacts(
+        encoder=settings.text_encoder,
+        sha256=content_sha256(folder) if folder.is_dir() else None,
+        commit=getattr(encoder.model.config, "_commit_hash", None),
+        pooling=encoder.pooling,  # type: ignore[arg-type]
+        width=encoder.width,
+        feature_width=settings.feature_width,
+        temperature=1 / model.objective.logit_scale().item(),
+        bias=model.objective.bias.item(),
+        levels=tuple(levels),
+    )
+    changed = {name: weight.detach() for name, weight in encoder.model.named_parameters() if weight.requires_grad}
+    image, text = (side.weight.detach().float() for side in (model.image_projection, model.text_projection))
+    return TextSide(facts, image, text, encoder=changed)
 
 
 def keep_layer_inputs_only(model: PreTrainedModel) -> None:

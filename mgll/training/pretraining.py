@@ -39,7 +39,7 @@ from mgll.training.distributed import (
     to_device,
 )
 from mgll.training.identity import claim_images, in_provenance, made_of
-from mgll.training.model import ContrastiveModel
+from mgll.training.model import ContrastiveModel, text_side_of
 from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
 from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share, steps_per_epoch
 from mgll.training.text_corruption import corrupt_texts
@@ -153,7 +153,8 @@ def _pretrain(
             "images_seen": None if rows is None else _remember(path, rows, settings),
             **provenance(),
         }
-        save_tower(path, tower, preprocessing, settings.pooling, **origin)
+        side = text_side_of(model, text_encoder, settings, levels)
+        save_tower(path, tower, preprocessing, settings.pooling, side, **origin)
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # `end_training` would end the processes' group too, and with it the next run
         tracker.finish()
