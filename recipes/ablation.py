@@ -88,8 +88,7 @@ def _probe(tower: Path, manifest: str) -> str:
             results = probe_tower(tower, manifest, split)
         except FormatError:
             continue
-        if results:
-            return f"macro AUC {macro_auc(results):.3f} over {len(results)} classes of {split}"
+        return f"macro AUC {macro_auc(results):.3f} over {len(results)} classes of {split}"
     return "no class to probe for"
 
 

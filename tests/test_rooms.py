@@ -18,9 +18,10 @@ FLOORS = {
         "formats provenance",
         "images weights commandline run_folder ending",
         "manifest settings tower stage",
-        "encoders objective synthetic readers linear_probe",
+        "encoders objective synthetic readers",
         "naive_objective published training",
-        "training_cost",
+        "training_cost evaluation",
+        "linear_probe",
     ),
     "mllm_adapters": (
         "settings checkpoints",

@@ -98,9 +98,7 @@ def method_number(number: Number, questions: Questions, runs: Sequence[np.ndarra
     Returns:
         The mean over the runs. With one run its interval is over patients alone.
     """
-    values, influence = _values(number, runs), _influence(number, questions, runs)
-    found = _assemble(float(values.mean()), tuple(values.tolist()), [values], [influence], influence.mean(axis=0))
-    return replace(found, estimate=_within(found.estimate, *number.bounds))
+    return number_over_seeds(_values(number, runs), _influence(number, questions, runs), number.bounds)
 
 
 def method_difference(
@@ -116,9 +114,41 @@ def method_difference(
     """
     values = [_values(number, side) for side in (before, after)]
     influence = [_influence(number, questions, side) for side in (before, after)]
+    return difference_over_seeds(values, influence, number.bounds)
+
+
+def number_over_seeds(values: np.ndarray, influence: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> OverSeeds:
+    """A number of the method behind some runs, if it is, at least to first order, a sum over patients.
+
+    Args:
+        values: the number of each run [runs].
+        influence: what each patient adds to it beyond what is expected of one [runs, patients], as `mgll.evaluation.comparing`
+            has it of a macro AUC.
+        bounds: the least and the largest that the number can be.
+
+    Returns:
+        The mean over the runs. With one run its interval is over patients alone.
+    """
+    found = _assemble(float(values.mean()), tuple(values.tolist()), [values], [influence], influence.mean(axis=0))
+    return replace(found, estimate=_within(found.estimate, *bounds))
+
+
+def difference_over_seeds(
+    values: Sequence[np.ndarray], influence: Sequence[np.ndarray], bounds: tuple[float, float] = (0.0, 1.0)
+) -> OverSeeds:
+    """The difference of two methods in such a number: mean over the runs of the second less that of the first.
+
+    Args:
+        values: the number of each run, of both methods [runs] each; runs of the two sides are not paired.
+        influence: of both methods [runs, patients] each, the same patients.
+        bounds: the least and the largest that the number can be.
+
+    Returns:
+        With one run on a side the interval and p are over patients alone: about these weights, not about the methods.
+    """
     difference = float(values[1].mean() - values[0].mean())
     found = _assemble(difference, (), values, influence, influence[1].mean(axis=0) - influence[0].mean(axis=0))
-    low, high = number.bounds
+    low, high = bounds
     return replace(found, estimate=_within(found.estimate, low - high, high - low))
 
 

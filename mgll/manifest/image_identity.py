@@ -20,7 +20,7 @@ def image_states(records: Iterable[Record], by_bytes: bool = False) -> dict[Path
         File -> its state in one word; a missing file has "missing".
     """
     files = dict.fromkeys(image_file(record.image) for record in records)
-    return {file: _state(file, by_bytes) for file in files}
+    return {file: file_state(file, by_bytes) for file in files}
 
 
 def image_file(image: str) -> Path:
@@ -34,7 +34,8 @@ def sizes_and_times(records: Iterable[Record]) -> str:
     return hashlib.sha256("\n".join(image_states(records).values()).encode()).hexdigest()
 
 
-def _state(file: Path, by_bytes: bool) -> str:
+def file_state(file: Path, by_bytes: bool = False) -> str:
+    """The state of one file in one word, as `image_states` gives it."""
     if not file.is_file():
         return "missing"
     if by_bytes:

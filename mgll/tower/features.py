@@ -1,17 +1,23 @@
 """Pooled features of images under a tower."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from mgll.images.preprocessing import open_image, preprocess
+from mgll.images.preprocessing import Preprocessing, normalise, open_image, to_square
+from mgll.tower.config import Pooling
 from mgll.tower.file import TowerHeader, load_tower
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
+
+#: Processes that decode images for a GPU; on a CPU the forward pass takes what cores there are.
+_WORKERS = 16
 
 
 def tower_features(tower: str | os.PathLike[str], images: Sequence[str], batch_size: int = 64) -> np.ndarray:
@@ -26,21 +32,66 @@ def tower_features(tower: str | os.PathLike[str], images: Sequence[str], batch_s
 def model_features(
     model: "PreTrainedModel", header: TowerHeader, images: Sequence[str], batch_size: int = 64
 ) -> np.ndarray:
-    """Pooled features of images under a tower in memory: [len(images), width].
+    """Pooled features of images under a tower in memory, on the device where it is: [len(images), width].
 
     Raises:
         ImageError: for an image that cannot be read; an evaluation never skips one.
     """
+    return np.concatenate(list(feature_batches(model, header.preprocessing, header.pooling, images, batch_size)))
+
+
+def feature_batches(
+    model: "PreTrainedModel",
+    preprocessing: Preprocessing,
+    pooling: Pooling,
+    images: Sequence[str],
+    batch_size: int = 64,
+    half: "torch.dtype | None" = None,
+    show: bool = True,
+) -> Iterator[np.ndarray]:
+    """Pooled features of images, batch by batch in their order, float32 [batch, width].
+
+    Args:
+        model: the tower's model, in evaluation mode, on the device where it is to run.
+        preprocessing: how images become its input.
+        pooling: which of its outputs is the feature.
+        images: paths.
+        batch_size: images at once.
+        half: dtype of 16 bits in which matrices are multiplied; None for float32.
+        show: draw a progress bar.
+
+    Raises:
+        ImageError: for an image that cannot be read.
+    """
     # here, because torch takes seconds to import
     import torch
+    from torch.utils.data import DataLoader
 
     from mgll.tower.model import image_feature
 
-    parts = []
-    with torch.inference_mode():
-        for start in tqdm(range(0, len(images), batch_size), desc="features", leave=False):
-            batch = [
-                preprocess(open_image(image), header.preprocessing) for image in images[start : start + batch_size]
-            ]
-            parts.append(image_feature(model, torch.stack(batch), header.pooling).numpy())
-    return np.concatenate(parts)
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
+    workers = min(_WORKERS, os.cpu_count() or 1, len(images) // batch_size) if on_gpu else 0
+    squares = _Squares(images, preprocessing)
+    loader = DataLoader(squares, batch_size, num_workers=workers, pin_memory=on_gpu)  # type: ignore[arg-type,var-annotated]
+    with tqdm(total=len(images), desc="features", unit="image", leave=False, disable=not show) as bar:
+        for pixels in loader:
+            lower = torch.autocast(device.type, dtype=half) if half else nullcontext()
+            with torch.inference_mode(), lower:
+                batch = normalise(pixels.to(device, non_blocking=True), preprocessing)
+                found = image_feature(model, batch, pooling).float().cpu().numpy()
+            yield found
+            bar.update(len(found))
+
+
+class _Squares:
+    """Images as the tower's preprocessing makes them square: uint8 [3, size, size]."""
+
+    def __init__(self, images: Sequence[str], preprocessing: Preprocessing) -> None:
+        self._images, self._preprocessing = images, preprocessing
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> "torch.Tensor":
+        return to_square(open_image(self._images[index]), self._preprocessing)

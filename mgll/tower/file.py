@@ -82,7 +82,7 @@ def save_tower(
         measured=None if is_clip else measure(model, preprocessing.size),
         preprocessing=preprocessing,
         pooling=pooling,
-        text_side=text_side and text_side.facts,
+        text_side=text_side.facts if text_side else None,
         origin=origin,
     )
     check_pooling(model, header.geometry, pooling)

@@ -69,11 +69,16 @@ def _process_group() -> dict[str, str]:
     return {"backend": "gloo"} if several and not torch.cuda.is_available() else {}
 
 
+def process_state() -> PartialState:
+    """This process among those that the launcher started, and its device; counted correctly on a machine without a GPU too."""
+    group = _process_group()
+    return PartialState(cpu=bool(group) and not _DEEPSPEED, **group)
+
+
 @contextmanager
 def first_process() -> Iterator[bool]:
     """Yield whether this process is the first one; at the end of the block all processes wait for each other."""
-    group = _process_group()
-    state = PartialState(cpu=bool(group) and not _DEEPSPEED, **group)
+    state = process_state()
     yield state.is_main_process
     state.wait_for_everyone()
 

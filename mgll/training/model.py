@@ -137,7 +137,7 @@ def text_side_of(
         encoder=settings.text_encoder,
         sha256=content_sha256(folder) if folder.is_dir() else None,
         commit=getattr(encoder.model.config, "_commit_hash", None),
-        pooling=encoder.pooling,  # type: ignore[arg-type]
+        pooling=encoder.pooling,
         width=encoder.width,
         feature_width=settings.feature_width,
         temperature=1 / model.objective.logit_scale().item(),

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 import pytest
 
+from mgll.evaluation.classes import classes_of
 from mgll.formats import FormatError
-from mgll.linear_probe import fold_grades
 from mgll.manifest.records import read_manifest, write_manifest
 from mgll.readers.fundus_folder import COLUMNS, read_fundus_folder
 from mgll.readers.labels import LabelReader
@@ -153,8 +153,8 @@ def test_no_dr_alone_excludes_only_dr():
 
 
 def test_grades_are_folded_for_the_probe():
-    assert fold_grades(["Mild NPDR", "DME", "No AMD"]) == {"DR", "DME"}
-    assert fold_grades(["Wet AMD", "Glaucoma"]) == {"AMD", "Glaucoma"}
+    assert classes_of(["Mild NPDR", "DME", "No AMD"]) == {"DR", "DME"}
+    assert classes_of(["Wet AMD", "Glaucoma"]) == {"AMD", "Glaucoma"}
 
 
 ROW = {"image": "a.jpg", "dataset": "D", "split": "train", "group": "p", "grade": "", "text": "", "licence": "L"}

@@ -1,4 +1,4 @@
-"""The linear probe finds what is in the features and nothing else, and says what it left out by size."""
+"""The command that probes a tower on a manifest, and towers whose pooled feature is standardised."""
 
 import numpy as np
 import pytest
@@ -6,39 +6,70 @@ import torch
 from PIL import Image
 
 from mgll.encoders.vision import vision_encoder
+from mgll.evaluation.reading import ClassScore
 from mgll.images.preprocessing import Preprocessing
-from mgll.linear_probe import macro_auc, probe
+from mgll.linear_probe import _main, macro_auc, probe_tower
+from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.tower.features import tower_features
 from mgll.tower.file import load_tower, save_tower
 from mgll.tower.standardise import standardise_tower
 
 
-def planted(seed, count=300):
-    random = np.random.default_rng(seed)
-    features = random.normal(size=(count, 12))
-    labels = [{"DR"} if row[0] > 0.5 else {"Health"} for row in features]
-    for index in random.choice(count, 60, replace=False):
-        labels[index] = labels[index] | {"Drusen"}  # unrelated to the features
-    return features, labels
+@pytest.fixture
+def manifest(tmp_path):
+    """Forty small pictures a class and split: red ones have glaucoma, the others drusen; one has a class of its own."""
+    rng, records = np.random.default_rng(0), []
+    for index in range(160):
+        split, red = ("train", "train", "val", "test")[index % 4], index // 4 % 2
+        pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8) + np.array([120 * red, 0, 0], dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        labels = ("Glaucoma",) if red else ("Drusen",)
+        labels += ("MH",) if index == 0 else ()
+        records.append(Record(image=f"{index}.png", split=split, group=f"p{index}", texts={}, labels=labels))
+    write_manifest(tmp_path / "manifest.jsonl", records)
+    return tmp_path / "manifest.jsonl"
 
 
-def test_a_planted_class_is_found_and_a_random_one_is_not():
-    train, test = planted(0), planted(1)
-    results = {result.label: result for result in probe(*train, *test)}
-    assert results["DR"].auc > 0.97
-    assert 0.35 < results["Drusen"].auc < 0.65
-    assert results["DR"].positives == sum("DR" in labels for labels in test[1])
-    assert results["DR"].positives + results["DR"].negatives == 300
+@pytest.fixture
+def tower(tmp_path):
+    torch.manual_seed(0)
+    save_tower(tmp_path / "mgll.ckpt", vision_encoder("vit-nano-16", 32), Preprocessing(size=32), "mean")
+    return tmp_path / "mgll.ckpt"
 
 
-def test_small_classes_are_left_out_and_can_be_kept_from_the_mean():
-    train, test = planted(0), planted(1)
-    train[1][0], test[1][0] = {"MH"}, {"MH"}
-    results = probe(*train, *test)
-    assert "MH" not in {result.label for result in results}
-    assert macro_auc(results, min_positives=100) == pytest.approx(
-        np.mean([result.auc for result in results if result.positives >= 100])
-    )
+def test_the_command_says_what_it_found_and_at_which_strength(tower, manifest, capsys):
+    assert _main([str(tower), "--manifest", str(manifest)]) == 0
+    said = capsys.readouterr().out
+    assert "Glaucoma                 AUC 1.000  (20 of 40)" in said
+    assert "macro AUC 1.0000; over classes with 20 images or more 1.0000" in said
+    assert "strength C = 0.001, the best of the grid on validation" in said
+    assert "MH" not in said  # too few images of it
+
+
+def test_means_can_be_kept_to_larger_classes():
+    results = [ClassScore("DR", 0.9, 100, 50), ClassScore("MH", 0.5, 5, 145)]
+    assert macro_auc(results) == pytest.approx(0.7)
+    assert macro_auc(results, 20) == 0.9
+    assert np.isnan(macro_auc(results, 101))
+
+
+def test_features_are_kept_where_a_cache_is_named(tower, manifest, tmp_path):
+    first = probe_tower(tower, manifest, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").glob("*/features-0.f32"))
+    assert probe_tower(tower, manifest, cache=tmp_path / "cache") == first == probe_tower(tower, manifest)
+
+
+def test_a_manifest_without_labels_or_large_classes_is_refused_in_one_line(tower, manifest, tmp_path, capsys):
+    records = list(read_manifest(manifest))
+    for kept, labels, message in (
+        (records, (), "no image of split 'train' has a label; a probe needs `labels`, not texts alone"),
+        (records[:40], None, "no class has 30 training images and 5 of split 'test'"),
+        ([r for r in records if r.split != "test"], None, "no image of split 'test' has a label"),
+    ):
+        changed = [record if labels is None else record.model_copy(update={"labels": labels}) for record in kept]
+        write_manifest(tmp_path / "other.jsonl", changed)
+        assert _main([str(tower), "--manifest", str(tmp_path / "other.jsonl")]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_a_standardised_tower_differs_only_in_the_scale_of_its_pooled_feature(tmp_path):
