@@ -4,6 +4,7 @@ from .features import features_of
 from .metrics import Summary, summarise
 from .probe import Probe, fit_probe, neighbour_scores
 from .reading import ClassScore, Reading
+from .readings_file import load_readings, save_readings
 from .towers import Tower, tower_file
 from .zero_shot import Retrieval, TextReader, text_reader
 
@@ -23,8 +24,10 @@ __all__ = [
     "evaluate",
     "features_of",
     "fit_probe",
+    "load_readings",
     "mean_of",
     "neighbour_scores",
+    "save_readings",
     "side_of",
     "summarise",
     "text_reader",

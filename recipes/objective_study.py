@@ -1,0 +1,317 @@
+"""Which objective makes the better tower? Arms x seeds x what pretraining gets to see, with an answer that replicates.
+
+    python recipes/objective_study.py --config recipes/configs/objective_study.yaml --manifest fundus.jsonl
+
+Every arm starts from the same weights. A run is pretrained and read: on validation and test, by linear probe, with few labels, on
+multi-label images and rare classes alone, zero-shot by class names; or on all images of sources that its pretraining never saw.
+Runs that are finished are not done again, unless what they were made of has changed; an interrupted one goes on. `summary.md` has
+every run's number and, for every pair of arms, the difference with its interval, taking seeds and patients as random, and the power
+to have seen one of two points.
+
+Research use only, not for diagnosis.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmark.stats.bootstrap import Estimate
+from benchmark.stats.seeds import difference_over_seeds, number_over_seeds
+from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
+from mgll.evaluation.comparing import Side, mean_of, side_of
+from mgll.evaluation.readings_file import load_readings, save_readings
+from mgll.files import sha256, write_text
+from mgll.manifest.image_identity import sizes_and_times
+from mgll.manifest.records import Record, read_manifest, write_manifest
+from mgll.run_folder import locked
+from mgll.settings import ObjectiveName, PretrainSettings
+from mgll.stage import stage
+
+START, VALIDATION = "frozen", "val"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of pretraining.
+
+    Attributes:
+        objective: its objective; None reads the start weights as they are.
+        changes: settings of pretraining in which it differs from the others, such as its learning rate.
+        seeds: the runs; None takes those of the study.
+    """
+
+    objective: ObjectiveName | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What pretraining gets to see.
+
+    Attributes:
+        sources: it sees these sources alone, and all images of the others are read; None sees the training images of all.
+        wrong_texts: see `PretrainSettings`.
+        missing_texts: see `PretrainSettings`.
+        arms: the arms that are run under it; None runs all.
+        seeds: the runs of each arm; None takes the arm's.
+    """
+
+    sources: tuple[str, ...] | None = None
+    wrong_texts: float = 0.0
+    missing_texts: float = 0.0
+    arms: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """A study of objectives.
+
+    Attributes:
+        manifest: images with the splits `train`, `val` and `test`.
+        out: folder of everything.
+        arms: name -> arm.
+        conditions: name -> condition.
+        seeds: of weights, order, augmentation and drawn texts.
+        pretrain: settings of all runs, but for what an arm, a condition or a seed decides.
+        min_read: images that a class must have, and lack, among those that are read.
+        shares: shares of the training patients whose labels the few-label probes get.
+        precision: of the features that are read (`mgll.evaluation.features_of`).
+        text_encoder: folder of the text encoder, where it is not the embedded one.
+        only: run these arms alone; the summary has all that are there.
+    """
+
+    manifest: str
+    out: str = "runs/objective_study"
+    arms: Mapping[str, Arm] = field(default_factory=lambda: {START: Arm(), "clip": Arm("clip"), "mgll": Arm("mgll")})
+    conditions: Mapping[str, Condition] = field(default_factory=lambda: {"all": Condition()})
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    min_read: int = 10
+    shares: tuple[float, ...] = (0.01, 0.05, 0.1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    text_encoder: str | None = None
+    only: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the study."""
+
+    condition: str
+    arm: str
+    seed: int
+
+    def folder(self, settings: StudySettings) -> Path:
+        """Where its tower and readings are."""
+        return Path(settings.out) / self.condition / f"{self.arm}-{self.seed}"
+
+
+@ends_in_one_line
+def main() -> None:
+    """Parse the settings and run what is not done yet."""
+    settings = parse_settings(StudySettings, __doc__ or "")
+    with locked(settings.out):
+        study(settings)
+
+
+def study(settings: StudySettings) -> Path:
+    """Run every cell that is not done yet, and write the summary after each; returns its path."""
+    runs = [run for run in _runs(settings) if settings.only is None or run.arm in settings.only]
+    for number, run in enumerate(runs):
+        print(f"run {number + 1} of {len(runs)}: {run.condition}, {run.arm}, seed {run.seed}", flush=True)
+        _read(settings, run, _tower(settings, run))
+        _summarise(settings)
+    print((Path(settings.out) / "summary.md").read_text(encoding="utf-8"))
+    return Path(settings.out) / "summary.md"
+
+
+def _runs(settings: StudySettings) -> Iterator[Run]:
+    """All cells, seed by seed, so that a study that is cut short has some of each arm."""
+    for name, condition in settings.conditions.items():
+        arms = {arm: settings.arms[arm] for arm in condition.arms or settings.arms}
+        seeds = {arm: condition.seeds or own.seeds or settings.seeds for arm, own in arms.items()}
+        for index in range(max(map(len, seeds.values()))):
+            for arm, own in arms.items():
+                if index < (len(seeds[arm]) if own.objective else 1):  # nothing of the start weights is drawn
+                    yield Run(name, arm, seeds[arm][index])
+
+
+@cache
+def _data(manifest: str) -> dict[str, str]:
+    """Manifest and images as what a stage is made of: hashes of its bytes, and of the images' sizes and times."""
+    return {"manifest": sha256(manifest), "images": sizes_and_times(read_manifest(manifest))}
+
+
+def _records(settings: StudySettings, condition: Condition) -> list[Record]:
+    """The images that pretraining and the choice of settings may see, and those of all sources that are read."""
+    records = read_manifest(settings.manifest)
+    seen = condition.sources
+    if seen is None:
+        return list(records)
+    if missing := sorted(set(seen) - {str(record.source) for record in records}):
+        raise ValueError(f"{settings.manifest} has no source {', '.join(missing)}")
+    unseen = [record.model_copy(update={"split": "test"}) for record in records if record.source not in seen]
+    return [record for record in records if record.source in seen and record.split != "test"] + unseen
+
+
+def _tower(settings: StudySettings, run: Run) -> Path:
+    """The tower of a run: the start weights as they are, or pretrained."""
+    # here, because torch takes seconds to import
+    from mgll.encoders.vision import vision_encoder
+    from mgll.tower.file import save_tower
+    from mgll.training.identity import made_of
+    from mgll.training.pretraining import pretrain
+
+    arm, condition, folder = settings.arms[run.arm], settings.conditions[run.condition], run.folder(settings)
+    manifest = folder / "manifest.jsonl"
+    write_manifest(manifest, _records(settings, condition))
+    own = replace(
+        settings.pretrain,
+        **arm.changes,
+        manifest=str(manifest),
+        out=str(folder / "pretraining"),
+        seed=run.seed,
+        wrong_texts=condition.wrong_texts,
+        missing_texts=condition.missing_texts,
+    )
+    own = own if arm.objective is None else replace(own, objective=arm.objective)
+    tower = folder / "mgll.ckpt"
+
+    def make() -> None:
+        if arm.objective is None:
+            model = vision_encoder(own.encoder, own.image_size, own.start_weights, **own.encoder_options)
+            save_tower(tower, model, own.preprocessing, own.pooling)
+            return
+        pretrain(own).rename(tower)
+        shutil.rmtree(own.out)  # what it could be resumed from
+
+    frozen = {"arm": asdict(arm)} if arm.objective is None else {}
+    return stage(tower, {**made_of(own), **_data(settings.manifest), **frozen}, make)
+
+
+def _read(settings: StudySettings, run: Run, tower: Path) -> None:
+    """Read a tower on validation and on the images of the test, each source apart that pretraining did not see."""
+    # here, because torch takes seconds to import
+    from mgll.evaluation.evaluation import EvaluationSettings, NothingToReadError, evaluate
+    from mgll.evaluation.towers import tower_file
+
+    condition = settings.conditions[run.condition]
+    shared = EvaluationSettings(
+        cache=str(run.folder(settings) / "features"),
+        min_read=settings.min_read,
+        leave_source_out=False,
+        precision=settings.precision,
+        text_encoder=settings.text_encoder,
+    )
+    records = _records(settings, condition)
+    unseen = sorted({str(record.source) for record in records if record.split == "test"}) if condition.sources else []
+    for part in (VALIDATION, *(unseen or ["test"])):
+        split: Literal["val", "test"] = "val" if part == VALIDATION else "test"
+        kept = [r for r in records if r.split != "test" or not unseen or r.source == part]
+        few = () if part == VALIDATION or unseen else settings.shares
+        own = replace(shared, split=split, shares=few)
+        path = run.folder(settings) / f"{part}.npz"
+        made = {"tower": tower, "settings": asdict(replace(own, cache="")), **_data(settings.manifest)}
+
+        def make(path: Path = path, kept: list[Record] = kept, own: EvaluationSettings = own) -> None:
+            try:
+                save_readings(path, evaluate(tower_file(tower), kept, own).readings.values())
+            except NothingToReadError as error:
+                print(f"{path}: {error}")
+                save_readings(path, ())
+
+        stage(path, made, make)
+
+
+def _summarise(settings: StudySettings) -> None:
+    """Write summary.md and summary.csv over all runs that are there."""
+    runs = [run for run in _runs(settings) if (run.folder(settings) / f"{VALIDATION}.npz").is_file()]
+    lines = ["# Objectives", "", "Macro AUC in %; intervals and p take seeds and patients as random.", ""]
+    rows = ["condition,reading,arm,seed,macro AUC"]
+    for condition in settings.conditions:
+        done = [run for run in runs if run.condition == condition]
+        for reading, arms in _sides(settings, done).items():
+            lines += [f"## {condition}: {reading}", "", *_numbers(arms), "", *_differences(arms), ""]
+            for arm, (own, side) in arms.items():
+                rows += [
+                    f"{condition},{reading},{arm},{run.seed},{value:.5f}"
+                    for run, value in zip(own, side.values, strict=True)
+                ]
+    lines += ["Research use only, not for diagnosis.", ""]
+    write_text(Path(settings.out) / "summary.md", "\n".join(lines))
+    write_text(Path(settings.out) / "summary.csv", "\n".join([*rows, ""]))
+
+
+Sides = Mapping[str, tuple[Sequence[Run], Side]]
+
+
+def _sides(settings: StudySettings, runs: Sequence[Run]) -> Mapping[str, Sides]:
+    """Reading -> arm -> its runs and their numbers. Draws of few labels are averaged, and sources that were not seen."""
+    found: dict[str, dict[str, tuple[Sequence[Run], Side]]] = {}
+    for arm in dict.fromkeys(run.arm for run in runs):
+        own = [run for run in runs if run.arm == arm]
+        parts = {path.stem for run in own for path in run.folder(settings).glob("*.npz")}
+        read = {part: [load_readings(run.folder(settings) / f"{part}.npz") for run in own] for part in sorted(parts)}
+        sides = {
+            (part, name): side_of([readings[name] for readings in several])
+            for part, several in read.items()
+            for name in several[0]
+            if all(name in readings for readings in several)
+        }
+        groups: dict[str, list[Side]] = {}
+        for (part, name), side in sides.items():
+            where = VALIDATION if part == VALIDATION else "test"
+            groups.setdefault(f"{where}, {name.partition(', draw')[0]}", []).append(side)
+            if part not in (VALIDATION, "test"):
+                groups[f"{part} unseen, {name}"] = [side]
+        for name, several in groups.items():
+            found.setdefault(name, {})[arm] = (own, _mean(name, several))
+    return found
+
+
+def _mean(name: str, sides: Sequence[Side]) -> Side:
+    """The mean of some numbers: of the same patients where only the labels that were learned from differ, else of others."""
+    if "few labels" in name:
+        values, influence = ([getattr(side, what) for side in sides] for what in ("values", "influence"))
+        return Side(sum(values) / len(sides), sum(influence) / len(sides))
+    return mean_of(sides)
+
+
+def _numbers(arms: Sides) -> list[str]:
+    lines = ["| arm | runs | mean | each run |", "|---|---|---|---|"]
+    for arm, (runs, side) in arms.items():
+        found = number_over_seeds(side.values, side.influence).estimate
+        each = ", ".join(f"{value:.1%}"[:-1] for value in side.values)
+        lines.append(f"| {arm} | {len(runs)} | {_percent(found)} | {each} |")
+    return lines
+
+
+def _differences(arms: Sides) -> list[str]:
+    lines = ["| difference | points | p | power to see 2 points |", "|---|---|---|---|"]
+    for first, second in combinations(arms, 2):
+        sides = [arms[first][1], arms[second][1]]
+        found = difference_over_seeds([side.values for side in sides], [side.influence for side in sides])
+        runs = [len(side.values) for side in sides]
+        # nothing of the start weights is drawn: against them one run is all there is
+        claimed = all(n > 1 or arm == START for n, arm in zip(runs, (first, second), strict=True))
+        power = f"{found.power(min(n for n in runs if n > 1), 0.02):.0%}" if claimed and max(runs) > 1 else "-"
+        p = f"{found.p:.3f}" if claimed else "one run: about these weights only"
+        lines.append(f"| {second} - {first} | {_percent(found.estimate, sign='+')} | {p} | {power} |")
+    return lines
+
+
+def _percent(found: Estimate, sign: str = "") -> str:
+    value, low, high = (f"{100 * number:{sign}.1f}" for number in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
