@@ -20,10 +20,11 @@ from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
 # the code beside this file is what is checked, and the tests' builders of tiny models are what it is checked with
-sys.path.insert(0, str(TESTS.parent))
-sys.path += [str(TESTS / folder) for folder in ("", "mgll", "mllm_adapters", "benchmark", "speed", "gpu")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.extend(
+    str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "mgll", "mllm_adapters", "benchmark", "speed")
+)
 
 import launches
 from findings import Finding, table

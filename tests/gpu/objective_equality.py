@@ -1,7 +1,7 @@
 """The section `objective`: every named objective gives the loss and the gradients on the card that it gives on the CPU.
 
-The whole model takes part (tower, text encoder, projections, objective) on the same pixels and texts, in float32 without TF32. In half
-precision, as autocast computes the encoders, loss and gradient may drift, but not far.
+The whole model takes part (tower, text encoder, projections, objective) on the same pixels and texts, in float32 without TF32. In
+half precision, as autocast computes the encoders, loss and gradient may drift, but not far.
 """
 
 from collections.abc import Iterator, Mapping
