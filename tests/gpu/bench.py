@@ -1,7 +1,6 @@
 """What every section of the GPU check is given, and what several of them ask the card."""
 
 import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,4 +96,10 @@ def in_a_process(work: Callable[..., object], *arguments: Any) -> None:
 
 def peak_resident() -> int:
     """Largest number of bytes of main memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def resident() -> int:
+    """Number of bytes of main memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
