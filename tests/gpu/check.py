@@ -52,8 +52,10 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _options(words)
     if options.section:
         return _run_here(options)
-    findings: list[Finding] = []
-    for name in _chosen(options.only):
+    chosen, findings = _chosen(options.only), list[Finding]()
+    if options.device == "cuda":
+        _refuse_without_gpu()
+    for name in chosen:
         print(f"{name} ...", file=sys.stderr, flush=True)
         started = time.monotonic()
         own = list(_run_apart(name, options))
@@ -84,13 +86,27 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
         raise ValueError(f"--out {options.out}: give a file that ends in .md or .json")
     if options.images and not options.images.is_file():
         raise FormatError(options.images, None, "no such manifest")
+    if options.scratch and not options.scratch.is_dir():
+        raise ValueError(f"--scratch {options.scratch}: no such folder")
+    if not options.budget > 0:
+        raise ValueError(f"--budget {options.budget}: give a factor above 0")
     return options
+
+
+def _refuse_without_gpu() -> None:
+    import torch  # takes seconds, and the command may be wrong
+
+    if not torch.cuda.is_available():
+        raise ValueError("torch sees no GPU here; --tiny --device cpu is a dry run of the code")
 
 
 def _chosen(names: str) -> list[str]:
     asked = [name.strip() for name in names.split(",") if name.strip()]
-    if unknown := sorted(set(asked) - SECTIONS.keys()) or not asked:
-        raise ValueError(f"--only {names}: no section {unknown}; there are {', '.join(SECTIONS)}")
+    unknown = [name for name in asked if name not in SECTIONS]
+    if unknown or not asked:
+        raise ValueError(
+            f"--only {names}: no section {', '.join(unknown) or 'at all'}; there are {', '.join(SECTIONS)}"
+        )
     return [name for name in SECTIONS if name in asked]
 
 
@@ -133,8 +149,6 @@ def _run_here(options: argparse.Namespace) -> int:
 
     if options.device == "cuda" and torch.cuda._is_in_bad_fork():  # a library has asked the runtime: begin afresh
         os.execv(sys.executable, [sys.executable, *sys.argv])
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("torch sees no GPU here; --tiny --device cpu is a dry run of the code")
     folder = options.rows.parent / "work"
     folder.mkdir()
     bench = Bench(torch.device(options.device), options.tiny, folder, options.images)
