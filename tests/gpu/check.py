@@ -170,4 +170,6 @@ def _keep(out: Path, findings: Sequence[Finding]) -> None:
 
 
 if __name__ == "__main__":
+    # for the processes that it starts, among them the server that imports the libraries before it knows any path
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH")]))
     sys.exit(main())

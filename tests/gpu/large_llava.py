@@ -50,8 +50,8 @@ BATCH = 8  # cases a call, as `benchmark/run_mcq.py` asks by default
 def measure(bench: Bench) -> Iterator[Finding]:
     """The rows of loading, of every way of asking, and of tuning."""
     folder = bench.folder / "llava"
-    size = {"image_size": 56} if bench.tiny else {"dtype": "bfloat16"}
-    in_a_process(_write, folder, {**(TINY if bench.tiny else SEVEN_BILLION), **size, "device": str(bench.device)})
+    form = {"image_size": 56} if bench.tiny else {"dtype": "bfloat16"}
+    in_a_process(_write, folder, {**(TINY if bench.tiny else SEVEN_BILLION), **form, "device": str(bench.device)})
     files = sorted(folder.glob("*.safetensors"))
     stored = sum(path.stat().st_size for path in files)
     yield shown("weights", f"{stored / 1e9:.3g} GB in {len(files)} shards")

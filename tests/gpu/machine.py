@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from bench import Bench
 from findings import Finding, holds, shown
 
 from mgll.provenance import provenance
+
+#: Where `pack.py` leaves the commit that it packed.
+COMMIT = Path(__file__).resolve().parents[2] / "COMMIT"
 
 
 def measure(bench: Bench) -> Iterator[Finding]:
@@ -20,5 +24,7 @@ def measure(bench: Bench) -> Iterator[Finding]:
     yield shown("cores", str(len(os.sched_getaffinity(0))))
     for package, version in provenance().items():
         yield shown(package, version)
+    if COMMIT.is_file():
+        yield shown("packed from", COMMIT.read_text(encoding="utf-8").strip())
     found = (torch.ones(64, 64, device=bench.device) @ torch.ones(64, 64, device=bench.device)).sum().item()
     yield holds("a product on the device", f"{found:,.0f}", "262,144", found == 64**3)
