@@ -166,7 +166,8 @@ def _tuned(bench: Bench, folder: Path) -> Iterator[Finding]:
     bench.forget_memory()
     out = bench.folder / "tuned"
     seconds = bench.seconds(lambda: finetune(folder, questions, out, settings))
-    losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = map(json.loads, (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    losses = [row["loss"] for row in rows if "loss" in row]
     said = " ".join(f"{loss:.3f}" for loss in losses)
     yield holds("five steps of tuning, losses", said, "5 numbers", len(losses) == 5 and all(map(math.isfinite, losses)))
     yield from _rows(bench, "tuning: hashing, loading, five steps of 8, saving", seconds, 40)

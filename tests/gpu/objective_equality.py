@@ -53,7 +53,7 @@ class Step:
 def measure(bench: Bench) -> Iterator[Finding]:
     """Two rows an objective in float32, two for each half precision."""
     without_tf32()
-    records = sampled_records(24 if bench.tiny else 256)
+    records = sampled_records(8 if bench.tiny else 256)
     texts = bert(bench.folder / "bert")
     for name, objective in OBJECTIVES.items():
         levels = text_levels(records, captions=objective.levels == "caption")

@@ -26,7 +26,7 @@ def test_a_section_on_the_card(section: str, tmp_path: Path) -> None:
 def test_the_whole_check_runs_on_tiny_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every section comes to its end and yields rows; what can be judged without a card is right."""
     out = tmp_path / "found.json"
-    assert main(["--tiny", "--device", "cpu", "--budget", "5", "--out", str(out)]) == 0
+    assert main(["--tiny", "--device", "cpu", "--budget", "20", "--out", str(out)]) == 0
     kept = json.loads(out.read_text())
     assert {row["section"] for row in kept["findings"]} == set(SECTIONS)
     said = capsys.readouterr()
@@ -51,7 +51,7 @@ def test_a_section_that_fails_is_a_failed_row_with_its_last_words(
 ) -> None:
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("no manifest\n")
-    words = ["--tiny", "--device", "cpu", "--budget", "5", "--only", "pretraining,machine", "--images", str(manifest)]
+    words = ["--tiny", "--device", "cpu", "--budget", "20", "--only", "pretraining,machine", "--images", str(manifest)]
     assert main(words) == 1
     said = capsys.readouterr()
     rows = [line for line in said.out.splitlines() if line.startswith("| pretraining ")]
