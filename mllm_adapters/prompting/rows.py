@@ -87,7 +87,7 @@ def _write(
     asked = inputs["input_ids"]
     # rows that end early are padded with a token that decoding leaves out, or the reply would depend on the batch
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    options = {
+    options: dict[str, Any] = {
         "do_sample": False,
         "eos_token_id": _stops(loaded.model, tokenizer),
         "pad_token_id": pad,

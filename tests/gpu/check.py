@@ -44,6 +44,8 @@ SECTIONS = {
     "kill": ("killed_run", 60),
     "7B": ("large_llava", 200),
 }
+#: Torch then asks the driver whether there is a card; once it has asked the CUDA runtime, no fork of the process can use one.
+ASK_THE_DRIVER = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
 @ends_in_one_line
@@ -113,14 +115,14 @@ def _chosen(names: str) -> list[str]:
 def _run_apart(name: str, options: argparse.Namespace) -> Iterator[Finding]:
     """Run a section in a process of its own, and end it where its time is over; what it found before its end counts."""
     budget = SECTIONS[name][1] * options.budget
-    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="gpu-check-") as folder:
+    # what was killed a moment ago may still write there
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="gpu-check-", ignore_cleanup_errors=True) as folder:
         rows, log = Path(folder) / "rows.jsonl", Path(folder) / "log"
         rows.touch()
         command = [Path(__file__).resolve(), "--section", name, "--rows", rows, "--device", options.device]
         command += ["--tiny"] if options.tiny else []
         command += ["--images", options.images.resolve()] if options.images else []
-        # without asking the CUDA runtime whether there is a card, after which no fork of the process could use it
-        environment = {**os.environ, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "TQDM_DISABLE": "1"}
+        environment = {**os.environ, **ASK_THE_DRIVER, "TQDM_DISABLE": "1"}
         if options.device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         process = launches.start(command, log, env=environment)
@@ -171,5 +173,7 @@ def _keep(out: Path, findings: Sequence[Finding]) -> None:
 
 if __name__ == "__main__":
     # for the processes that it starts, among them the server that imports the libraries before it knows any path
+    os.environ |= ASK_THE_DRIVER
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.environ.get("PYTHONPATH")]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a section is not left behind on the card
     sys.exit(main())

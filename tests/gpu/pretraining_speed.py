@@ -88,7 +88,7 @@ def _one(bench: Bench, name: str, texts: str, counted: CostSettings) -> tuple[fl
     rows = [
         shown(f"{name}: seconds a step", f"{seconds:.3g}"),
         shown(f"{name}: images a second", f"{counted.batch_size / seconds:,.0f}"),
-        shown(f"{name}: MFU", f"{needed / seconds / peak:.1%}" if peak else "the peak of this device is not known"),
+        shown(f"{name}: MFU", _mfu(needed / seconds, peak)),
     ]
     if bench.on_gpu:
         allocated, assumed = taken / GB, expected.memory["assumed overhead"] / GB
@@ -139,6 +139,10 @@ class _Step:
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
         self._optimizer.step()
         self._optimizer.zero_grad()
+
+
+def _mfu(speed: float, peak: float | None) -> str:
+    return f"{speed / peak:.1%} of {peak / 1e12:.0f} TFLOP/s" if peak else "the peak of this device is not known"
 
 
 def _cost(counted: CostSettings) -> Cost:
