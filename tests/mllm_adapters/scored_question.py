@@ -24,9 +24,9 @@ def last_logits(loaded: LoadedHost, images: Sequence[Image.Image], prompts: Sequ
     """Logits [batch, vocabulary] after each prompt, by the processor and the model alone: what everything faster must equal."""
     inputs = loaded.processor(
         images=list(images), text=list(prompts), padding=True, padding_side="left", return_tensors="pt"
-    )
+    ).to(loaded.model.device)
     start = answer_slot.decoder_start(loaded.model.config)
     if start is not None:
-        inputs["decoder_input_ids"] = torch.full((len(prompts), 1), start)
+        inputs["decoder_input_ids"] = torch.full((len(prompts), 1), start, device=loaded.model.device)
     options = answer_slot.forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep=1)
     return loaded.model(**inputs, **options).logits[:, -1].float()

@@ -16,6 +16,7 @@ from mllm_adapters.ask import ask
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.hosts.registry import HOSTS
 from mllm_adapters.loading.load import load
+from mllm_adapters.prompting import rows
 from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
 from mllm_adapters.prompting.rows import replies, row_log_probs
@@ -94,8 +95,8 @@ def test_rows_give_what_the_tree_gives(loaded: LoadedHost, asks: list[Ask]) -> N
     ids = continuation_ids(tokenizer, encoded[0].prompts[0], [host.answer(option) for option in OPTIONS])
     wanted = [[ids, ids] for _ in encoded]
     with torch.inference_mode():
-        trees, rows = tree_log_probs(loaded, encoded, wanted), row_log_probs(loaded, encoded, wanted)
-    for tree_case, row_case in zip(trees, rows, strict=True):
+        trees, whole = tree_log_probs(loaded, encoded, wanted), row_log_probs(loaded, encoded, wanted)
+    for tree_case, row_case in zip(trees, whole, strict=True):
         for tree_prompt, row_prompt in zip(tree_case, row_case, strict=True):
             for by_tree, by_row in zip(tree_prompt, row_prompt, strict=True):
                 torch.testing.assert_close(by_tree, by_row, atol=1e-4, rtol=0)
@@ -119,7 +120,9 @@ def test_limb_by_limb_is_the_masked_attention(loaded: LoadedHost, asks: list[Ask
     torch.testing.assert_close(by_limbs, masked, atol=1e-4, rtol=0)
 
 
-def test_replies_in_a_batch_are_those_alone(loaded: LoadedHost, asks: list[Ask]) -> None:
+def test_replies_in_a_batch_are_those_alone(
+    loaded: LoadedHost, asks: list[Ask], monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoded = [encode_prompts(loaded, a.image, [loaded.host.prompt(text) for text in a.texts[:2]]) for a in asks]
     tower = loaded.model.get_submodule(loaded.host.tower)
     with torch.inference_mode():
@@ -127,6 +130,9 @@ def test_replies_in_a_batch_are_those_alone(loaded: LoadedHost, asks: list[Ask])
     assert loaded.model.get_submodule(loaded.host.tower) is tower
     for a, said in zip(asks, together, strict=True):
         assert said == [ask(loaded, a.image, text, max_new_tokens=4) for text in a.texts[:2]]
+    monkeypatch.setattr(rows, "WRITTEN_AT_ONCE", 3)
+    with torch.inference_mode():
+        assert replies(loaded, encoded, 4) == together  # 3 rows, then the last alone
 
 
 def test_views_of_the_scorer(loaded: LoadedHost, asks: list[Ask]) -> None:

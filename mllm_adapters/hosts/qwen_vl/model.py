@@ -121,8 +121,9 @@ class QwenResampler(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Features [B, query_grid ** 2, hidden] of tokens [B, any square number, feature width]."""
         values = self.ln_kv(self.kv_proj(tokens))
-        keys = values + positions_for(self.pos_embed, tokens.shape[1])
-        queries = (self.ln_q(self.query) + self.pos_embed).expand(len(tokens), -1, -1)
+        # transformers leaves a buffer in float32, whatever the weights are
+        keys = values + positions_for(self.pos_embed, tokens.shape[1]).to(values.dtype)
+        queries = (self.ln_q(self.query) + self.pos_embed.to(values.dtype)).expand(len(tokens), -1, -1)
         attended, _ = self.attn(queries, keys, values, need_weights=False)
         return self.ln_post(attended) @ self.proj
 
