@@ -14,7 +14,7 @@ def whole_tensor(tensor: Tensor, keep: bool = True) -> Tensor | None:
     """A CPU copy of a tensor, gathered if it is split; None unless `keep`. Collective for tensors that are split."""
     if _under_zero3(tensor):
         # optional, from the extra `deepspeed`
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         with GatheredParameters([tensor]):
             return _copied(tensor) if keep else None
@@ -32,7 +32,7 @@ def whole_weights(weights: Mapping[str, Tensor], keep: bool = True) -> dict[str,
 def fill_tensor(tensor: Tensor, value: Tensor) -> None:
     """Copy a whole value into a tensor of which this process may hold a part. Collective for tensors that are split."""
     if _under_zero3(tensor):
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         with GatheredParameters([tensor], modifier_rank=0):
             tensor.copy_(value)

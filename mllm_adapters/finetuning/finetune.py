@@ -1,7 +1,7 @@
 """Fine-tune a host or a graft on four-option questions: LoRA on its language model, and the connector in full.
 
-The tower is frozen unless the settings say otherwise. The loss is taken at the answer letter (and the end of sequence, where the host closes an answer with it); of captions and
-conversations it is taken at the whole replies.
+The tower is frozen unless the settings say otherwise. The loss is taken at the answer letter (and the end of sequence, where the
+host closes an answer with it); of captions and conversations it is taken at the whole replies.
 """
 
 import os
