@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mgll.files import atomic_path
-from mgll.training.split_weights import fill_tensor, own_part, whole_tensor, whole_weights
+from mgll.training.split_weights import fill_tensor, own_part, split_again, whole_tensor, whole_weights
 from mgll.training.zero_optimizer import gather_moments, is_split, scatter_moments
 
 
@@ -41,6 +41,7 @@ def save_checkpoint(
         keep: number of checkpoints that stay.
         write: whether this process writes the files; exactly one process does.
     """
+    split_again(model)
     optimizer_tensors = gather_moments if is_split(optimizer) else _optimizer_tensors
     moments = optimizer_tensors(model, optimizer, write)
     stored = whole_weights(_changing(model), write)

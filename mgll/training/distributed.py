@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
-from torch import Tensor
+from torch import Tensor, nn
 
 KeyT, ValueT = TypeVar("KeyT"), TypeVar("ValueT")
 #: Whether the launcher chose DeepSpeed; accelerate forgets that when it is given `cpu`.
@@ -35,7 +35,8 @@ def start_accelerator(handlers: Sequence[Any] = (), **settings: Any) -> Accelera
     accelerator = Accelerator(kwargs_handlers=list(handlers), **settings)
     if accelerator.distributed_type == DistributedType.MULTI_CPU and _FSDP:
         plugin = FullyShardedDataParallelPlugin()
-        plugin.set_mixed_precision(accelerator.mixed_precision)
+        if accelerator.mixed_precision != "no":
+            plugin.set_mixed_precision(accelerator.mixed_precision)
         accelerator.state.fsdp_plugin, accelerator.state.distributed_type = plugin, DistributedType.FSDP
     if _DEEPSPEED:
         from transformers.integrations import unset_hf_deepspeed_config
@@ -115,6 +116,23 @@ def configure_deepspeed(
         "bf16": {"enabled": False},
         "torch_autocast": {"enabled": mixed_precision == "bf16", "dtype": "bfloat16"},
     }
+
+
+def configure_fsdp(accelerator: Accelerator, model: nn.Module) -> None:
+    """Split the model layer by layer if the launcher chose FSDP and names no classes of layers itself.
+
+    Otherwise all layers would be gathered at once, or accelerate would look for layers that transformers knows of and this model
+    does not have.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is None or plugin.transformer_cls_names_to_wrap:
+        return
+    # here, because FSDP takes a moment to import
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+
+    known = set(getattr(model, "_no_split_modules", None) or ())
+    plugin.transformer_cls_names_to_wrap = sorted(known & {type(module).__name__ for module in model.modules()})
+    plugin.auto_wrap_policy = transformer_auto_wrap_policy
 
 
 def _process_group() -> dict[str, str]:

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def split_again(model: nn.Module) -> None:
+    """Let FSDP2 split what it keeps whole after a forward pass without gradients; its parameters are other objects until then."""
+    if not dist.is_available() or not dist.is_initialized():
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def whole_tensor(tensor: Tensor, keep: bool = True) -> Tensor | None:

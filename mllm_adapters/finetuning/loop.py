@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from mgll.files import atomic_path
 from mgll.training.checkpoint import checkpoint_state, load_checkpoint, newest_checkpoint, save_checkpoint
-from mgll.training.distributed import configure_deepspeed
+from mgll.training.distributed import configure_deepspeed, configure_fsdp
 from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
-from mgll.training.split_weights import whole_weights
+from mgll.training.split_weights import split_again, whole_weights
 from mgll.training.steps import cut_log, learning_rate_factor, process_share
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.finetuning.augmentation import view_of_epoch
@@ -100,6 +100,7 @@ def train(run: Training) -> Trained:
     configure_deepspeed(
         accelerator, settings.batch_size, settings.clip_grad, settings.mixed_precision, run.accumulation
     )
+    configure_fsdp(accelerator, model)
     wrapped, prepared_optimizer = accelerator.prepare(model, adamw(model, run.loaded.host, settings))
     optimizer = prepared_optimizer.optimizer
     done, best = 0, None
@@ -213,8 +214,9 @@ def _images_of(run: Training, step: int) -> list[str]:
     return [str(run.examples.examples[index].image) for index in batch]
 
 
-def trained_weights(model: Any) -> dict[str, Tensor]:
+def _trained_weights(model: Any) -> dict[str, Tensor]:
     """The trained parameters by name, of which this process may hold a part."""
+    split_again(model)
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
@@ -224,7 +226,7 @@ def _best_path(folder: Path, best: dict[str, float]) -> Path:
 
 def _keep_best(run: Training, best: dict[str, float]) -> None:
     main = run.accelerator.is_main_process
-    tensors = whole_weights(trained_weights(run.model), main)
+    tensors = whole_weights(_trained_weights(run.model), main)
     if main:
         with atomic_path(_best_path(run.out / CHECKPOINTS, best)) as temporary:
             save_file(tensors, temporary)
@@ -240,7 +242,7 @@ def _drop_but(folder: Path, best: dict[str, float] | None) -> None:
 def _result(run: Training, best: dict[str, float] | None) -> Trained:
     main = run.accelerator.is_main_process
     if best is None:
-        tensors = whole_weights(trained_weights(run.model), main)
+        tensors = whole_weights(_trained_weights(run.model), main)
     else:
         tensors = load_file(_best_path(run.out / CHECKPOINTS, best)) if main else {}
     refuse_not_finite(tensors, "the trained weights")
