@@ -179,7 +179,7 @@ def _finetune(run: _Run, accumulation: int) -> Path:
     examples = Examples(run.data.examples, run.hashes, preparation, settings)
     images = _images(run, loaded, preparation)
     _train_tower(run, model, loaded, examples, images)
-    if settings.align and not begun:
+    if settings.align and not settings.align_epochs and not begun:
         explained = _align(loaded, run.data.questions, examples, images)
         accelerator.print(
             f"connector aligned with captions: {explained:.1%} of their variance explained on images left out"
@@ -298,11 +298,11 @@ def _align(loaded: LoadedHost, questions: Sequence[Example], examples: Examples,
     for index, example in enumerate(questions):
         caption = example.caption if isinstance(example, TrainingQuestion) else example.turns[0][1]
         pairs.setdefault((example.image, caption), index)
-    indices = list(pairs.values())
+    indices, device = list(pairs.values()), next(loaded.model.parameters()).device
     batches = []
     for start in range(0, len(indices), 32):
         views = [examples.view(index, PLAIN, images.size) for index in indices[start : start + 32]]
-        batches.append(images.batch(examples[views].images))
+        batches.append(images.batch(examples[views].images, device))
     return align_connector(loaded, [caption for _, caption in pairs], batches)
 
 

@@ -32,10 +32,9 @@ class Outcome:
     questions: Tensor
 
     @property
-    def accuracy(self) -> Tensor:
-        """Share of the questions whose most probable token is the right letter; 0 without a question."""
-        right = self.first.argmax(-1) == self.answers
-        return right[self.questions].float().sum() / self.questions.sum().clamp_min(1)
+    def right(self) -> Tensor:
+        """Number of questions whose most probable token is the right letter, a scalar."""
+        return (self.first.argmax(-1) == self.answers)[self.questions].float().sum()
 
 
 def forward(model: Any, loaded: LoadedHost, batch: Prepared, images: Images, device: torch.device) -> Outcome:
@@ -51,7 +50,7 @@ def forward(model: Any, loaded: LoadedHost, batch: Prepared, images: Images, dev
     texts = batch.texts
     inputs = {name: to_device(value, device) for name, value in texts.inputs.items()}
     options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], texts.keep)
-    inputs |= images.batch(batch.images)
+    inputs |= images.batch(batch.images, device)
     logits = model(**inputs, **options).logits[:, -texts.keep :]
     labels = to_device(texts.labels, device)
     at = (labels != IGNORED).long().argmax(1)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mgll.training.distributed import to_device
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.finetuning.feature_store import DiskStore, FeatureStore, MemoryStore, Size
 from mllm_adapters.finetuning.texts import Texts
@@ -99,14 +100,19 @@ class Images:
         """Width and height of an image whose features are kept, else None."""
         return self.store.size(key) if self.store else None
 
-    def batch(self, rows: Sequence[tuple[str, dict[str, Tensor] | None, Size]]) -> dict[str, Tensor]:
-        """Image inputs of a batch on the model's device.
+    def batch(
+        self, rows: Sequence[tuple[str, dict[str, Tensor] | None, Size]], device: torch.device | None = None
+    ) -> dict[str, Tensor]:
+        """Image inputs of a batch.
 
         Args:
             rows: for each image the key of its view; its pixels, or None where features are kept; its size.
+            device: where they go, if not where the tower is.
         """
         found = [self._of(*row) for row in rows]
-        return {name: torch.cat([inputs[name] for inputs in found]).to(self._device) for name in found[0]}
+        return {
+            name: to_device(torch.cat([inputs[name] for inputs in found]), device or self._device) for name in found[0]
+        }
 
     def close(self) -> None:
         """Put the real tower back into the model."""

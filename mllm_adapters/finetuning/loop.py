@@ -120,13 +120,13 @@ def train(run: Training) -> Trained:
     for step, epoch, _ in run.order.batches(done, total):
         factor = learning_rate_factor(step, total, settings.warmup)
         rates = set_learning_rates(prepared_optimizer.param_groups, factor)
-        sums = torch.zeros(2, device=accelerator.device)
+        sums = torch.zeros(3, device=accelerator.device)
         for part in range(run.accumulation):
             # for LoRA's dropout: a resumed run draws in each step what an uninterrupted run draws
             place = part * accelerator.num_processes + accelerator.process_index
             torch.manual_seed((settings.seed * 1_000_003 + step) * 4099 + place)
             loss, values, was_cut, norm = _backward(run, wrapped, prepared_optimizer, next(batches))
-            sums, cut = sums + values / run.accumulation, cut + was_cut
+            sums, cut = sums + values, cut + was_cut
             # gradients of fp16 overflow now and then, and its scaler leaves out such a step
             wrong = note_step(wrong, step, loss, None if accelerator.scaler else norm)
         done = step + 1
@@ -146,19 +146,20 @@ def train(run: Training) -> Trained:
                 best = {"step": done, **asdict(found)}
                 _keep_best(run, best)
         if reports or values_now:
-            mean = accelerator.reduce(sums, reduction="mean").tolist()
+            loss_sum, right, asked = accelerator.reduce(sums, reduction="sum").tolist()
+            mean_loss, accuracy = loss_sum / run.accumulation / accelerator.num_processes, right / max(1, asked)
             values_now = {
                 "step": done,
                 "epoch": epoch,
-                "loss": mean[0],
-                "accuracy": mean[1],
+                "loss": mean_loss,
+                "accuracy": accuracy,
                 **values_now,
                 "learning_rate_factor": factor,
                 "learning_rate": rates,
                 "gradient_norm": None if norm is None else float(norm),
                 **speed.at(done, accelerator.device),
             }
-            bar.set_postfix(loss=f"{mean[0]:.3f}", accuracy=f"{mean[1]:.2f}")
+            bar.set_postfix(loss=f"{mean_loss:.3f}", accuracy=f"{accuracy:.2f}")
             accelerator.log({k: v for k, v in values_now.items() if isinstance(v, int | float)}, step=done)
             if main:
                 with log.open("a", encoding="utf-8") as file:
@@ -182,7 +183,7 @@ def _backward(
     """One forward and backward pass, and with the last of a step the update.
 
     Returns:
-        The loss; loss and accuracy side by side; how many conversations were cut; the norm of the gradient after an update.
+        The loss; loss, right answers and questions; how many conversations were cut; the norm of the gradient after an update.
     """
     accelerator, norm = run.accelerator, None
     with accelerator.accumulate(wrapped):
@@ -195,7 +196,8 @@ def _backward(
             norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         optimizer.step()
         optimizer.zero_grad()
-    return loss, torch.stack([loss.detach(), outcome.accuracy]), batch.texts.cut, norm
+    values = torch.stack([loss.detach(), outcome.right, outcome.questions.sum()])
+    return loss, values, batch.texts.cut, norm
 
 
 def _views(run: Training, done: int) -> Iterator[list[View]]:
