@@ -70,7 +70,7 @@ def scatter_moments(
                 _set(optimizer, parameter, tensors[f"{name}/{moment}"], moment)
 
 
-def _set(optimizer: Any, parameter: nn.Parameter, value: Tensor, moment: str | None) -> None:
+def _set(optimizer: Any, parameter: Any, value: Tensor, moment: str | None) -> None:
     """Write this process's part of a moment, or of ZeRO's float32 copy of the weight where `moment` is None."""
     from deepspeed.utils import (
         safe_set_full_fp32_param,
