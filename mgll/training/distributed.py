@@ -12,7 +12,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
 from torch import Tensor, nn
 
-KeyT, ValueT = TypeVar("KeyT"), TypeVar("ValueT")
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 #: Whether the launcher chose DeepSpeed; accelerate forgets that when it is given `cpu`.
 _DEEPSPEED = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 #: Whether the launcher chose FSDP, which accelerate ignores without a GPU.
