@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mgll.files import atomic_path
+from mgll.training.split_weights import fill_tensor, own_part, split_again, whole_tensor, whole_weights
 from mgll.training.zero_optimizer import gather_moments, is_split, scatter_moments
 
 
@@ -28,27 +29,26 @@ def save_checkpoint(
     """Write the checkpoint of `step` and remove all but the newest `keep`.
 
     Only what training changes is stored, that is trained parameters and the statistics of batch norms; frozen weights are loaded
-    again from their own files. If ZeRO has split the optimizer, all processes must call this function; the file has the same form
-    as that of an optimizer that is not split.
+    again from their own files. All processes must call this function, because ZeRO and FSDP split the optimizer or even the
+    weights; the files have the same form as those of a run in which nothing is split.
 
     Args:
         folder: folder of the run's checkpoints.
         step: number of finished steps.
         model: the model that is trained.
-        optimizer: its AdamW.
+        optimizer: its AdamW, as the launcher's form of parallelism made it.
         state: further values for `state.json`; they must fit into JSON.
         keep: number of checkpoints that stay.
         write: whether this process writes the files; exactly one process does.
     """
-    if is_split(optimizer):
-        moments = gather_moments(model, optimizer, write)
-    elif write:
-        moments = _optimizer_tensors(model, optimizer)
+    split_again(model)
+    optimizer_tensors = gather_moments if is_split(optimizer) else _optimizer_tensors
+    moments = optimizer_tensors(model, optimizer, write)
+    stored = whole_weights(_changing(model), write)
     if not write:
         return
     with atomic_path(folder / f"step-{step:08d}") as temporary:
         temporary.mkdir()
-        stored = {name: tensor.cpu().contiguous() for name, tensor in _changing(model).items()}
         save_file(stored, temporary / "model.safetensors")
         save_file(moments, temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
@@ -72,12 +72,11 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())
         raise ValueError(f"{path}: not a checkpoint of this model; tensors that only one of them has: {odd[:6]}")
-    with torch.no_grad():
-        for name, tensor in expected.items():
-            tensor.copy_(tensors[name])
+    for name, tensor in expected.items():
+        fill_tensor(tensor, tensors[name])
     moments = load_file(path / "optimizer.safetensors")
     if is_split(optimizer):
-        scatter_moments(model, optimizer, moments)
+        scatter_moments(model, optimizer, moments, tensors)
     else:
         _load_optimizer(model, optimizer, moments)
     return checkpoint_state(path)
@@ -89,20 +88,22 @@ def checkpoint_state(path: Path) -> dict[str, Any]:
 
 
 def _changing(model: nn.Module) -> dict[str, torch.Tensor]:
-    found = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    found: dict[str, torch.Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             found |= {f"{name}.{key}": buffer for key, buffer in module.named_buffers()}
     return found
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """AdamW's moments and step counters as CPU tensors, by `parameter/moment`."""
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, keep: bool) -> dict[str, torch.Tensor]:
+    """AdamW's moments and step counters as whole CPU tensors, by `parameter/moment`; empty unless `keep`."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors = {}
     for parameter, moments in optimizer.state.items():
         for key, value in moments.items():
-            tensors[f"{names[id(parameter)]}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+            whole = whole_tensor(torch.as_tensor(value), keep)
+            if whole is not None:
+                tensors[f"{names[id(parameter)]}/{key}"] = whole
     return tensors
 
 
@@ -111,6 +112,8 @@ def _load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors:
     for key, value in tensors.items():
         name, moment = key.rsplit("/", 1)
         parameter = parameters[name]
-        # a step counter lies on the parameter's device if AdamW is fused, otherwise on the CPU
-        beside = moment != "step" or optimizer.defaults.get("fused")
-        optimizer.state[parameter][moment] = value.to(parameter.device) if beside else value
+        if moment != "step":
+            value = own_part(value, parameter)
+        elif optimizer.defaults.get("fused"):  # otherwise the step counter lies on the CPU
+            value = value.to(parameter.device)
+        optimizer.state[parameter][moment] = value

@@ -141,7 +141,7 @@ class TrainingImages(Dataset[tuple[Tensor, bool]]):
         except ImageError:
             return torch.zeros(3, size, size), False
         random = np.random.default_rng([self.augmentation.seed, epoch, index])
-        return normalise(_augment(pixels, size, self.augmentation, random), self.preprocessing), True
+        return normalise(augment(pixels, (size, size), self.augmentation, random), self.preprocessing), True
 
     def _square(self, index: int) -> Tensor:
         """The image as a square a quarter larger than the input, so that crops keep detail."""
@@ -157,12 +157,14 @@ class TrainingImages(Dataset[tuple[Tensor, bool]]):
         return pixels
 
 
-def _augment(pixels: Tensor, size: int, settings: Augmentation, random: np.random.Generator) -> Tensor:
-    """Crop, flip and jitter a uint8 square [3, S, S] into uint8 [3, size, size]."""
-    side = pixels.shape[-1]
-    keep = round(side * float(random.uniform(settings.crop_scale, 1.0)) ** 0.5)
-    top, left = (int(random.integers(0, side - keep + 1)) for _ in range(2))
-    pixels = tvf.resized_crop(pixels, top, left, keep, keep, [size, size], antialias=True)
+def augment(pixels: Tensor, size: tuple[int, int], settings: Augmentation, random: np.random.Generator) -> Tensor:
+    """Crop, flip and jitter uint8 pixels [3, H, W] into uint8 [3, *size]; the crop has the shape of the image."""
+    share = float(random.uniform(settings.crop_scale, 1.0)) ** 0.5
+    height, width = (max(1, round(side * share)) for side in pixels.shape[-2:])
+    top, left = (
+        int(random.integers(0, side - keep + 1)) for side, keep in zip(pixels.shape[-2:], (height, width), strict=True)
+    )
+    pixels = tvf.resized_crop(pixels, top, left, height, width, list(size), antialias=True)
     if random.uniform() < settings.flip:
         pixels = tvf.horizontal_flip(pixels)
     if settings.colour_jitter:

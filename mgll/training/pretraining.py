@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from mgll.training.distributed import (
     gather_names,
     gather_rows,
     refuse_small_batches,
+    refuse_split_weights,
     start_accelerator,
     to_device,
 )
@@ -44,6 +44,7 @@ from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop
 from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share, steps_per_epoch
 from mgll.training.text_corruption import corrupt_texts
 from mgll.training.texts import TrainingTexts
+from mgll.training.workers import end_on_sigterm
 
 
 class BadImagesError(ValueError):
@@ -85,13 +86,14 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
         BadImagesError: when more than `max_bad_share` of the training images are damaged; `damaged_images.txt` lists them.
         ValueError: when no manifest is named, or it has fewer training images than one batch; when `out` holds a run with other
             settings, texts, images or start weights, as far as they decide its weights, or another process trains there; when the
-            batch size is not divisible by the number of processes, or the launcher accumulates gradients; when a flip or jitter is
-            asked for that texts contradict; or when encoder, weights and settings do not fit together.
+            batch size is not divisible by the number of processes, or the launcher accumulates gradients or splits weights; when a
+            flip or jitter is asked for that texts contradict; or when encoder, weights and settings do not fit together.
     """
     accelerator = start_accelerator(
         mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
     )
     refuse_small_batches(accelerator)
+    refuse_split_weights(accelerator)
     if settings.manifest is None:
         raise ValueError("settings.manifest is None: name a manifest")
     records = read_manifest(settings.manifest, split="train")
@@ -300,7 +302,7 @@ def _batches(
             batch_sampler=keys,
             num_workers=settings.workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_end_on_sigterm,
+            worker_init_fn=end_on_sigterm,
         )
         for position, (pixels, readable) in enumerate(loader):
             own = [index for _, index in keys[position]]
@@ -331,14 +333,6 @@ def _draw(settings: PretrainSettings, step: int) -> np.random.Generator | None:
     """What draws the single text of each image in a step, where the objective takes one; the same in all processes."""
     single = settings.resolved_objective.levels == "single"
     return np.random.default_rng([settings.seed, step]) if single else None
-
-
-def _end_on_sigterm(worker: int) -> None:
-    """Let a worker process end on SIGTERM as on Ctrl-C.
-
-    Schedulers send SIGTERM to workers too; without this, the main process would complain about a worker that died.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:

@@ -23,7 +23,9 @@ class FinetuneRecord(Row):
         base_sha256: SHA-256 of the base's shards by name; a base with other weights is refused.
         settings: settings of the run, with defaults filled in.
         questions: number of questions, and the SHA-256 over them and their images.
-        trained: number of parameters trained in the language model and in the connector.
+        others: the same for the conversations mixed in, the questions held out, and the captions of the stage before.
+        trained: number of parameters trained in the language model, the connector and the tower.
+        validation: step, loss and accuracy of the validation whose weights these are; None where no question was held out.
         supervised: token ids of the letters A to D that were trained.
         provenance: versions of the software and commit of this project.
     """
@@ -34,8 +36,10 @@ class FinetuneRecord(Row):
     base_sha256: dict[str, str]
     settings: dict[str, Any]
     questions: dict[str, Any]
+    others: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trained: dict[str, int]
     supervised: tuple[int, ...]
+    validation: dict[str, float] | None = None
     provenance: dict[str, str]
 
     @field_validator("settings")

@@ -74,6 +74,7 @@ class Host(ABC):
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
         marker: the part of `prompt` that stands for the image; a question without an image is asked without it. Empty: the family
             answers questions about images only.
+        preamble: the part of `prompt` that is said once, at the start of a conversation.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Host(ABC):
     second_text: tuple[str, ...] = ()
     ends_with_eos: bool = True
     marker: str = ""
+    preamble: str = ""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -1,46 +1,87 @@
-"""Fine-tune a host or a graft on four-option questions: LoRA on its language model, the connector in full, the tower frozen.
+"""Fine-tune a host or a graft on four-option questions: LoRA on its language model, and the connector in full.
 
-The loss is taken at the answer letter (and the end of sequence, where the host closes an answer with it), nowhere else.
+The tower is frozen unless the settings say otherwise. The loss is taken at the answer letter (and the end of sequence, where the
+host closes an answer with it); of captions and conversations it is taken at the whole replies.
 """
 
-import hashlib
-import json
-import math
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor
-from tqdm import tqdm
+from accelerate.utils import DistributedDataParallelKwargs
 
-from mgll.files import atomic_path, sha256, write_text
 from mgll.formats import FormatError
-from mgll.images.preprocessing import ImageError
+from mgll.images.preprocessing import open_image
 from mgll.provenance import provenance
-from mgll.run_folder import claim_folder, locked, refuse_another_run
-from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from mgll.training.distributed import start_accelerator
-from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
-from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share
-from mgll.vocabulary.questions import LETTERS
-from mllm_adapters.checkpoints.model_card import write_card
-from mllm_adapters.contract.finetune_record import FINETUNE, FinetuneRecord, read_finetune
+from mgll.run_folder import claim_folder, locked
+from mgll.training.distributed import settle_accumulation, splits_weights, start_accelerator
+from mllm_adapters.contract.finetune_record import FINETUNE
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.finetuning.alignment import align_connector
-from mllm_adapters.finetuning.batches import Images, Texts
-from mllm_adapters.loading.load import load, shard_hashes
-from mllm_adapters.loading.lora import add_lora, connector_parameters, save_trained
-from mllm_adapters.prompting.answer_slot import forward_options
-from mllm_adapters.settings import FinetuneSettings, TrainingQuestion, check_trained_parts
+from mllm_adapters.finetuning.augmentation import PLAIN, refuse_contradictions
+from mllm_adapters.finetuning.forward import forward
+from mllm_adapters.finetuning.held_out import hold_out
+from mllm_adapters.finetuning.identity import describe, image_hashes, is_finished
+from mllm_adapters.finetuning.images import Images, Preparation
+from mllm_adapters.finetuning.loader import Examples
+from mllm_adapters.finetuning.loop import Training, is_begun, train
+from mllm_adapters.finetuning.mixture import Mixture, mixture
+from mllm_adapters.finetuning.result import RUN, write_result
+from mllm_adapters.finetuning.texts import Example, Texts, single_turns
+from mllm_adapters.loading.load import host_in, load
+from mllm_adapters.loading.lora import add_lora, keep_in_float32, start_from
+from mllm_adapters.loading.quantisation import refuse_quantisation
+from mllm_adapters.loading.tower_parts import choose_tower_parameters
+from mllm_adapters.settings import (
+    MAY_CHANGE,
+    Conversation,
+    FinetuneSettings,
+    TrainingQuestion,
+    check_numbers,
+    check_trained_parts,
+)
 
-RUN = "run.json"
-CHECKPOINTS = "checkpoints"
+ALIGNED = "aligned"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns.
+
+    Attributes:
+        questions: examples that epochs count: questions, or in the stage before them captions.
+        chats: conversations that are mixed in.
+        held_out: questions that validate the run.
+        captions: conversations of the stage before the questions.
+    """
+
+    questions: Sequence[Example]
+    chats: Sequence[Conversation] = ()
+    held_out: Sequence[TrainingQuestion] = ()
+    captions: Sequence[Conversation] = ()
+
+    @property
+    def examples(self) -> list[Example]:
+        """All of this stage, in the order in which they are numbered."""
+        return [*self.questions, *self.chats, *self.held_out]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One stage of a run, checked and described."""
+
+    accelerator: Accelerator
+    directory: Path
+    out: Path
+    settings: FinetuneSettings
+    data: Data
+    order: Mixture
+    hashes: Mapping[Path, str]
+    made_of: Mapping[str, Any] = field(default_factory=dict)
 
 
 def finetune(
@@ -48,287 +89,222 @@ def finetune(
     questions: Sequence[TrainingQuestion],
     out: str | os.PathLike[str],
     settings: FinetuneSettings | None = None,
+    *,
+    captions: Sequence[Conversation] = (),
+    chats: Sequence[Conversation] = (),
+    held_out: Sequence[TrainingQuestion] = (),
 ) -> Path:
     """Fine-tune a host or a graft; `mllm_adapters.load` (or PEFT) puts the trained weights in `out` onto the base again.
 
     A run that was killed goes on from its newest checkpoint when called again with the same arguments; on a CPU the result is the
-    same bit for bit as without the interruption. A finished run is left as it is.
+    same bit for bit as without the interruption. A finished run is left as it is. Under a launcher all processes call this
+    function, with DistributedDataParallel, DeepSpeed ZeRO of any stage, or FSDP2; what is written does not depend on which.
 
     Args:
         directory: a host or a graft.
         questions: what to learn.
         out: folder of the run.
         settings: the defaults when None.
+        captions: what `align_epochs` goes through before the questions, to train the connector alone.
+        chats: conversations of which `chat_share` of each batch is drawn.
+        held_out: questions that validate the run, beside those that `FinetuneSettings.held_out` takes from `questions`.
 
     Returns:
         `out`.
 
     Raises:
         FormatError: if the base is damaged, or is itself a fine-tuned directory.
-        HostError: if LoRA or the alignment does not fit the host.
+        HostError: if LoRA, the alignment or the tower's training does not fit the host.
         ImageError: if an image is missing or cannot be read.
         NotFiniteError: at the first loss or gradient that is NaN or infinite; `not_finite.txt` lists the batch.
         ValueError: if `out` holds another run, or another process trains there, the questions are fewer than a batch, an answer
-            is no letter from A to D, a caption is missing for `align`, or the batch does not divide by the processes.
+            is no letter from A to D, a caption is missing for `align`, augmentation contradicts a text, settings are out of
+            bounds or do not fit the launcher, or the batch does not divide by the processes and accumulated batches.
     """
-    settings, out = settings or FinetuneSettings(), Path(out)
-    if (Path(directory) / FINETUNE).is_file():
+    settings, out, directory = settings or FinetuneSettings(), Path(out), Path(directory)
+    if (directory / FINETUNE).is_file():
         raise FormatError(directory, None, "is a fine-tuned directory already; name its base")
-    accelerator = start_accelerator(mixed_precision=settings.mixed_precision)
-    _check(settings, questions, accelerator.num_processes)
-    run = _describe(Path(directory), questions, out, settings)
+    check_numbers(settings)
+    check_trained_parts(settings)
+    accelerator = start_accelerator(
+        # some hosts have weights in their connector that not every batch reaches
+        [DistributedDataParallelKwargs(find_unused_parameters=True)],
+        mixed_precision=settings.mixed_precision,
+        log_with=list(settings.trackers) or None,
+        project_dir=str(out),
+    )
+    accumulation = settle_accumulation(accelerator, settings.gradient_accumulation_steps)
+    _check_launch(settings, accelerator, accumulation)
+    trained_on, split_off = hold_out(questions, settings.held_out, settings.seed)
+    host = host_in(directory)
+    data = Data(trained_on, single_turns(host, chats), [*split_off, *held_out], single_turns(host, captions))
+    order = _check_data(settings, data)
+    hashes = image_hashes([example.image for example in [*data.examples, *captions]])
+    run = _Run(accelerator, directory, out, settings, data, order, hashes)
+    run = replace(run, made_of=describe(directory, out, settings, hashes, _named(data)))
+    if split_off:
+        patients = len({q.group or str(q.image) for q in split_off})
+        accelerator.print(
+            f"{len(split_off)} questions of {patients} patients are held out, {len(trained_on)} trained on"
+        )
     with locked(out, by_this_process=accelerator.is_main_process):
-        return _finetune(accelerator, Path(directory), questions, out, settings, run)
+        return _finetune(run, accumulation)
 
 
-def _finetune(
-    accelerator: Accelerator,
-    directory: Path,
-    questions: Sequence[TrainingQuestion],
-    out: Path,
-    settings: FinetuneSettings,
-    run: dict[str, Any],
-) -> Path:
+def _finetune(run: _Run, accumulation: int) -> Path:
     """Fine-tune with checked settings, in a folder that no other run writes into."""
-    if _is_finished(out, run):
+    accelerator, settings, out = run.accelerator, run.settings, run.out
+    if is_finished(out, run.made_of):
         accelerator.print(f"{out} holds this very run, finished")
         return out
+    begun = is_begun(out)
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        begun = newest_checkpoint(out / CHECKPOINTS) is not None
-        claim_folder(out, RUN, run, begun, "another run", {"provenance": provenance()})
-    loaded = _load_base(directory, accelerator, settings)
+        beside = {"provenance": provenance(), "may_change": {name: getattr(settings, name) for name in MAY_CHANGE}}
+        claim_folder(out, RUN, run.made_of, begun, "another run", beside)
+    if settings.align_epochs and not begun:
+        _finetune(_alignment_stage(run), accumulation)
+        accelerator.free_memory()
+    loaded = _load_base(run)
     torch.manual_seed(settings.seed)
-    peft_model = add_lora(
-        loaded.model, loaded.host, settings.rank, settings.alpha, settings.dropout, settings.lora_targets
-    )
+    model = add_lora(loaded.model, loaded.host, settings)
+    if settings.align_epochs and not begun:
+        start_from(model, loaded.host, out / ALIGNED)
     if settings.gradient_checkpointing:
-        loaded.model.gradient_checkpointing_enable()
+        loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         loaded.model.enable_input_require_grads()
-    images = Images(loaded, [q.image for q in questions], settings.image_cache_gib * 2**30)
-    texts = Texts(loaded)
-    letters = texts.letters(questions[0].question)
-    if settings.align and not newest_checkpoint(out / CHECKPOINTS):
-        explained = _align(loaded, questions, images)
+    texts = Texts(loaded, settings.max_tokens)
+    preparation = Preparation(loaded, texts)
+    examples = Examples(run.data.examples, run.hashes, preparation, settings)
+    images = _images(run, loaded, preparation)
+    _train_tower(run, model, loaded, examples, images)
+    if settings.align and not settings.align_epochs and not begun:
+        explained = _align(loaded, run.data.questions, examples, images)
         accelerator.print(
             f"connector aligned with captions: {explained:.1%} of their variance explained on images left out"
         )
-    _train(accelerator, settings, peft_model, loaded, questions, images, texts, out)
+    if settings.trackers:
+        accelerator.init_trackers("mgll-finetune")
+    training = Training(accelerator, accumulation, settings, model, loaded, examples, run.order, images, out)
+    trained = train(training)
     images.close()
-    trained = {name: value for name, value in peft_model.named_parameters() if value.requires_grad}
-    refuse_not_finite(trained, "the trained weights")
     if accelerator.is_main_process:
-        _write_result(out, run, peft_model, loaded, letters)
+        write_result(out, run.made_of, model, loaded, trained, texts.letters(_first_question(run.data)))
     accelerator.wait_for_everyone()
+    for tracker in accelerator.trackers:  # `end_training` would end the processes' group too, and with it the next run
+        tracker.finish()
     return out
 
 
-def _align(loaded: LoadedHost, questions: Sequence[TrainingQuestion], images: Images) -> float:
-    if not all(q.caption for q in questions):
-        raise ValueError("align needs the right answer in words; give every question a caption")
-    pairs = list(dict.fromkeys((q.image, q.caption) for q in questions))
-    batches = [images.batch([path for path, _ in pairs[i : i + 32]]) for i in range(0, len(pairs), 32)]
-    return align_connector(loaded, [caption for _, caption in pairs], batches)
+def _alignment_stage(run: _Run) -> _Run:
+    """The stage before the questions: the connector alone learns captions, in a folder of its own."""
+    settings = replace(
+        run.settings,
+        rank=0,
+        tower="frozen",
+        epochs=run.settings.align_epochs,
+        steps=None,
+        align_epochs=0,
+        chat_share=0.0,
+        held_out=0.0,
+        trackers=(),
+    )
+    out, data = run.out / ALIGNED, Data(run.data.captions)
+    made_of = describe(run.directory, out, settings, run.hashes, _named(data))
+    order = mixture(settings, len(data.questions), 0)
+    return replace(run, out=out, settings=settings, data=data, order=order, made_of=made_of)
 
 
-def total_steps(settings: FinetuneSettings, questions: int) -> int:
-    """Number of optimiser steps of a run on this number of questions."""
-    return settings.steps if settings.steps is not None else settings.epochs * (questions // settings.batch_size)
+def _named(data: Data) -> dict[str, Sequence[Example]]:
+    parts = {"questions": data.questions, "chats": data.chats, "held_out": data.held_out, "captions": data.captions}
+    return {name: part for name, part in parts.items() if part or name == "questions"}
 
 
-def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
-    """Mean cross-entropy of the answers' tokens.
+def _check_launch(settings: FinetuneSettings, accelerator: Accelerator, accumulation: int) -> None:
+    """Raise `ValueError` unless the settings fit what the launcher started."""
+    processes, split = accelerator.num_processes, splits_weights(accelerator)
+    if settings.batch_size % (processes * accumulation):
+        by = f"{processes} processes" + (f" times {accumulation} accumulated batches" if accumulation > 1 else "")
+        raise ValueError(f"batch_size {settings.batch_size} does not divide by {by}")
+    if split == "FSDP" and not accelerator.is_fsdp2:
+        raise ValueError("FSDP1 cannot train LoRA beside frozen weights; give --fsdp_version 2 to the launcher")
+    if settings.mixed_precision == "fp16" and split:
+        raise ValueError(f"under {split} mixed_precision is `no` or `bf16`")
+    refuse_quantisation(settings.quantize, accelerator.device.type, split)
 
-    Args:
-        logits: logits of the last positions, from the one before the answer on: [B, 1 + answer length, vocabulary].
-        answers: token ids [B, answer length].
-    """
-    return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), answers.flatten())
 
-
-def _check(settings: FinetuneSettings, questions: Sequence[TrainingQuestion], processes: int) -> None:
-    check_trained_parts(settings)
-    if settings.batch_size % processes:
-        raise ValueError(f"batch_size {settings.batch_size} does not divide by {processes} processes")
-    if len(questions) < settings.batch_size:
-        raise ValueError(
-            f"{len(questions)} questions are fewer than one batch of {settings.batch_size}; lower --batch_size"
-        )
-    wrong = sorted({q.letter for q in questions} - set(LETTERS))
+def _check_data(settings: FinetuneSettings, data: Data) -> Mixture:
+    """Raise `ValueError` unless the examples fit the settings."""
+    questions = [example for example in data.examples if isinstance(example, TrainingQuestion)]
+    wrong = sorted({q.letter for q in questions} - set("ABCD"))
     if wrong:
-        raise ValueError(f"answers must be one of {LETTERS}, found {wrong[:4]}")
+        raise ValueError(f"answers must be one of ABCD, found {wrong[:4]}")
+    if settings.align and not all(q.caption for q in data.questions if isinstance(q, TrainingQuestion)):
+        raise ValueError("align needs the right answer in words; give every question a caption")
+    if bool(settings.align_epochs) != bool(data.captions):
+        raise ValueError(
+            f"align_epochs is {settings.align_epochs} and there are {len(data.captions)} captions; give both, or neither"
+        )
+    if settings.align_epochs:
+        mixture(replace(settings, chat_share=0.0), len(data.captions), 0)
+    texts = [text for q in questions for text in (q.question, q.caption)]
+    replies = [text for c in (*data.chats, *data.captions) for turn in c.turns for text in turn]
+    refuse_contradictions(settings, [*texts, *replies])
+    return mixture(settings, len(data.questions), len(data.chats))
 
 
-def _describe(
-    base: Path, questions: Sequence[TrainingQuestion], out: Path, settings: FinetuneSettings
-) -> dict[str, Any]:
-    """Describe everything that decides the outcome of a run; a run is resumed only under the same description."""
-    paths = sorted({q.image for q in questions})
-    if lacking := [str(path) for path in paths if not path.is_file()]:
-        raise ImageError(f"{len(lacking)} of {len(paths)} images are not there: {', '.join(lacking[:4])}")
-    hashes = {path: sha256(path) for path in paths}
-    digest = hashlib.sha256()
-    for q in questions:
-        digest.update(json.dumps([hashes[q.image], q.question, q.letter, q.caption]).encode())
-    return {
-        "base": os.path.relpath(base.resolve(), out.resolve()),
-        "base_sha256": shard_hashes(base),
-        "settings": asdict(settings),
-        "questions": {"count": len(questions), "images": len(hashes), "sha256": digest.hexdigest()},
-    }
-
-
-def _is_finished(out: Path, run: dict[str, Any]) -> bool:
-    if not (out / FINETUNE).is_file():
-        return False
-    refuse_another_run(out, read_finetune(out).model_dump(), run, "another run")
-    return True
-
-
-def _load_base(directory: str | os.PathLike[str], accelerator: Accelerator, settings: FinetuneSettings) -> LoadedHost:
-    loaded = load(directory, accelerator.device, settings.dtype)
+def _load_base(run: _Run) -> LoadedHost:
+    accelerator, settings = run.accelerator, run.settings
+    # what is split afterwards might not fit on one device as a whole
+    device = "cpu" if splits_weights(accelerator) else accelerator.device
+    loaded = load(run.directory, device, settings.dtype, quantize=settings.quantize)
     # not the model's own dtype, which is that of its first weight: InstructBLIP's is float32 in every checkpoint
     halves = sum(p.numel() for p in loaded.model.parameters() if p.dtype == torch.float16)
-    if halves and settings.dtype == "auto":
+    if halves and settings.dtype == "auto" and settings.quantize == "no":
         accelerator.print(f"{halves:,} weights are float16, in which gradients overflow; trained in float32")
         loaded.model.float()
     return loaded
 
 
-def _train(
-    accelerator: Accelerator,
-    settings: FinetuneSettings,
-    peft_model: Any,
-    loaded: LoadedHost,
-    questions: Sequence[TrainingQuestion],
-    images: Images,
-    texts: Texts,
-    out: Path,
-) -> None:
-    optimizer, peaks = _optimizer(peft_model, loaded, settings)
-    wrapped, prepared = accelerator.prepare(peft_model, optimizer)
-    done, total, log = 0, total_steps(settings, len(questions)), out / "metrics.jsonl"
-    if newest := newest_checkpoint(out / CHECKPOINTS):
-        done = load_checkpoint(newest, peft_model, optimizer)["step"]
-        accelerator.print(f"resuming after step {done}")
-    if accelerator.is_main_process:
-        cut_log(log, done)
-    wrapped.train()
-    bar = tqdm(total=total, initial=done, desc="fine-tune", disable=not accelerator.is_main_process)
-    wrong = no_step(accelerator.device)
-    for step, epoch, batch in _batches(settings, len(questions), done, total):
-        # for LoRA's dropout: a resumed run draws in each step what an uninterrupted run draws
-        torch.manual_seed((settings.seed * 1_000_003 + step) * 4099 + accelerator.process_index)
-        factor = learning_rate_factor(step, total, settings.warmup)
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * factor
-        share = [questions[i] for i in process_share(batch, accelerator.process_index, accelerator.num_processes)]
-        loss, correct = _step(accelerator, wrapped, loaded, share, images, texts)
-        accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_([p for p in peft_model.parameters() if p.requires_grad], settings.clip_grad)
-        # gradients of fp16 overflow now and then, and its scaler leaves out such a step
-        wrong = note_step(wrong, step, loss, None if accelerator.scaler else norm)
-        prepared.step()
-        prepared.zero_grad()
-        done = step + 1
-        reports, saves = (done % n == 0 or done == total for n in (settings.log_every, settings.checkpoint_every))
-        if reports or saves:
-            stop_if_not_finite(
-                wrong,
-                out,
-                lambda at: [str(questions[i].image) for i in next(_batches(settings, len(questions), at, total))[2]],
-                accelerator.is_main_process,
-            )
-        if reports:
-            mean = accelerator.reduce(torch.stack([loss.detach(), correct]), reduction="mean").tolist()
-            values = {
-                "step": done,
-                "epoch": epoch,
-                "loss": mean[0],
-                "accuracy": mean[1],
-                "learning_rate_factor": factor,
-            }
-            bar.set_postfix(loss=f"{mean[0]:.3f}", accuracy=f"{mean[1]:.2f}")
-            if accelerator.is_main_process:
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(values) + "\n")
-        bar.update()
-        if saves and done < total:
-            if accelerator.is_main_process:
-                save_checkpoint(out / CHECKPOINTS, done, peft_model, optimizer, {})
-            accelerator.wait_for_everyone()
-    bar.close()
+def _images(run: _Run, loaded: LoadedHost, preparation: Preparation) -> Images:
+    shown = {example.image for example in run.data.examples}
+    example = preparation.pixels(open_image(run.data.questions[0].image))
+    distinct, accelerator = len(shown) * (run.settings.views or 1), run.accelerator
+    return Images(loaded, accelerator.device, example, distinct, run.settings, accelerator.num_processes)
 
 
-def _step(
-    accelerator: Accelerator,
-    model: Any,
-    loaded: LoadedHost,
-    share: list[TrainingQuestion],
-    images: Images,
-    texts: Texts,
-) -> tuple[Tensor, Tensor]:
-    """Loss, and the share of questions whose most probable token is the right letter."""
-    inputs = {key: value.to(accelerator.device) for key, value in texts.batch(share).items()}
-    keep = texts.answer_length + 1
-    options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep)
-    inputs |= images.batch([q.image for q in share])
-    output = model(**inputs, **options)
-    answered = inputs.get("decoder_input_ids", inputs["input_ids"])
-    logits, answers = output.logits[:, -keep:], answered[:, -texts.answer_length :]
-    correct = (logits[:, 0].argmax(-1) == answers[:, 0]).float().mean()
-    return answer_loss(logits, answers), correct
-
-
-def _optimizer(
-    peft_model: Any, loaded: LoadedHost, settings: FinetuneSettings
-) -> tuple[torch.optim.Optimizer, list[float]]:
-    connector = connector_parameters(peft_model, loaded.host)
-    lora = [p for n, p in peft_model.named_parameters() if p.requires_grad and n not in connector]
-    groups = [{"params": list(connector.values())}, {"params": lora}]
-    rates = [settings.connector_learning_rate, settings.learning_rate]
-    kept = [(group, rate) for group, rate in zip(groups, rates, strict=True) if group["params"]]
-    optimizer = torch.optim.AdamW([group for group, _ in kept], weight_decay=settings.weight_decay)
-    return optimizer, [rate for _, rate in kept]
-
-
-def _batches(settings: FinetuneSettings, count: int, done: int, total: int) -> Iterator[tuple[int, int, list[int]]]:
-    """Step, epoch and question indices of every global batch from step `done` on; the order depends on seed and epoch alone."""
-    per_epoch = count // settings.batch_size
-    for epoch in range(done // per_epoch, math.ceil(total / per_epoch)):
-        first = done % per_epoch if epoch == done // per_epoch else 0
-        batches = global_batches(count, settings.batch_size, settings.seed, epoch, first)
-        for step, batch in enumerate(batches, start=epoch * per_epoch + first):
-            if step < total:
-                yield step, epoch, batch
-
-
-def _write_result(
-    out: Path, run: dict[str, Any], peft_model: Any, loaded: LoadedHost, letters: tuple[int, ...]
-) -> None:
-    """Write adapter and connector, then the record that marks the run as finished."""
-    adapter = out / ".adapter"
-    with atomic_path(adapter) as temporary:
-        save_trained(peft_model, temporary, run["base"])
-    for path in adapter.iterdir():
-        path.replace(out / path.name)
-    adapter.rmdir()
-    connector = connector_parameters(peft_model, loaded.host)
-    lora = [p.numel() for n, p in peft_model.named_parameters() if p.requires_grad and n not in connector]
-    trained = {"language_model": sum(lora), "connector": sum(p.numel() for p in connector.values())}
-    facts = [
-        f"base: {run['base']}",
-        f"trained on {run['questions']['count']} questions",
-        f"everything else: {FINETUNE}",
-    ]
-    write_card(out, f"{loaded.host.title}, fine-tuned on four-option questions", facts)
-    record = FinetuneRecord(
-        schema="mgll.finetune/1",
-        host=loaded.host.name,
-        trained=trained,
-        supervised=letters,
-        provenance=provenance(),
-        **run,
+def _train_tower(run: _Run, model: Any, loaded: LoadedHost, examples: Examples, images: Images) -> None:
+    """Let weights of the tower itself learn, where the settings say so, and tell how many do."""
+    if run.settings.tower not in ("last", "full"):
+        return
+    batch = examples[[examples.view(0, PLAIN, images.size)]]
+    device = next(loaded.model.parameters()).device
+    chosen = choose_tower_parameters(
+        model,
+        loaded.host,
+        run.settings.tower_layers if run.settings.tower == "last" else None,
+        lambda: forward(model, loaded, batch, images, device).losses.mean(),
     )
-    write_text(out / FINETUNE, record.model_dump_json(by_alias=True, indent=2) + "\n")
-    (out / RUN).unlink()
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    if any(parameter.dtype != torch.float32 for parameter in chosen.values()):
+        keep_in_float32(loaded.model.get_submodule(loaded.host.tower))
+    count = sum(parameter.numel() for parameter in chosen.values())
+    run.accelerator.print(f"{count:,} weights of the tower are trained, in {len(chosen)} tensors")
+
+
+def _align(loaded: LoadedHost, questions: Sequence[Example], examples: Examples, images: Images) -> float:
+    """Fit the connector in closed form to the captions of the questions' images; see `align_connector`."""
+    pairs: dict[tuple[Path, str], int] = {}
+    for index, example in enumerate(questions):
+        caption = example.caption if isinstance(example, TrainingQuestion) else example.turns[0][1]
+        pairs.setdefault((example.image, caption), index)
+    indices, device = list(pairs.values()), next(loaded.model.parameters()).device
+    batches = []
+    for start in range(0, len(indices), 32):
+        views = [examples.view(index, PLAIN, images.size) for index in indices[start : start + 32]]
+        batches.append(images.batch(examples[views].images, device))
+    return align_connector(loaded, [caption for _, caption in pairs], batches)
+
+
+def _first_question(data: Data) -> str:
+    first = data.questions[0]
+    return first.question if isinstance(first, TrainingQuestion) else first.turns[0][0]

@@ -22,6 +22,8 @@ class LlavaMed(Llava):
     title = "LLaVA-Med v1.5"
     checkpoint = "microsoft/llava-med-v1.5-mistral-7b"
 
+    preamble = ""
+
     def prompt(self, question: str) -> str:
         """The question in the form of Mistral's instructions, without a system sentence."""
         return f"[INST] <image>\n{question} [/INST]"

@@ -1,6 +1,7 @@
 """Load a host, a graft or a fine-tuned LoRA directory; anything missing, surplus or misshapen stops with its name."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.hosts.registry import get_host, host_of
 from mllm_adapters.loading.classes import model_class
+from mllm_adapters.loading.quantisation import quantisation
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,7 @@ def load(
     dtype: "str | torch.dtype" = "auto",
     follow_links: bool = False,
     verify: bool = False,
+    quantize: str = "no",
 ) -> LoadedHost:
     """Load a host, a graft, or a directory that `mllm_adapters.finetuning.finetune` wrote.
 
@@ -36,6 +39,7 @@ def load(
         dtype: dtype of the weights; `auto` keeps the checkpoint's.
         follow_links: open files to which symbolic links in the directory lead, even outside of it.
         verify: look for NaN and infinity in every byte of the weights, not only in samples of large tensors.
+        quantize: load the language model of a host or graft in 4 bits (`nf4`) or 8 (`int8`).
 
     Raises:
         FormatError: if the directory is incomplete, its tensors are not exactly those of the model, some are no numbers, or links
@@ -52,12 +56,27 @@ def load(
     check_entries(directory, follow_links)
     config = read_json(directory / "config.json")
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
-    with fields_of(directory):
-        host = get_host(graft.host) if graft else host_of(config)
-    model = _load_exactly(host, directory, config, dtype, graft.tower if graft else None, verify)
+    host = host_in(directory)
+    bits = quantisation(quantize, host)
+    more = {"quantization_config": bits, "device_map": {"": device}} if bits else {}
+    model = _load_exactly(host, directory, config, dtype, graft.tower if graft else None, verify, more)
     with fields_of(directory):
         processor = host.processor(directory)
-    return LoadedHost(model.to(device).eval(), processor, host, directory)
+    return LoadedHost((model if bits else model.to(device)).eval(), processor, host, directory)
+
+
+def host_in(directory: str | os.PathLike[str]) -> Host:
+    """The family of the host or graft in a directory, of which only the configuration is read.
+
+    Raises:
+        FormatError: if there is no readable configuration.
+        HostError: if the family is not known.
+    """
+    directory = Path(directory)
+    with fields_of(directory):
+        if (directory / GRAFT).is_file():
+            return get_host(read_graft(directory).host)
+        return host_of(read_json(directory / "config.json"))
 
 
 def shard_hashes(directory: Path) -> dict[str, str]:
@@ -66,7 +85,15 @@ def shard_hashes(directory: Path) -> dict[str, str]:
     return {shard.name: sha256(shard) for shard in shards}
 
 
-def _load_exactly(host: Host, directory: Path, config: Json, dtype: Any, tower: TowerSpec | None, verify: bool) -> Any:
+def _load_exactly(
+    host: Host,
+    directory: Path,
+    config: Json,
+    dtype: Any,
+    tower: TowerSpec | None,
+    verify: bool,
+    more: Mapping[str, Any],
+) -> Any:
     # here, because torch takes seconds to import
     from mgll.tower.model import UNREADABLE, said_by
     from mllm_adapters.loading.empty_model import check_loaded, empty_model
@@ -76,7 +103,12 @@ def _load_exactly(host: Host, directory: Path, config: Json, dtype: Any, tower: 
     check_finite(tensors, directory, verify)
     try:
         model, info = model_class(host, tower).from_pretrained(
-            directory, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+            directory,
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **more,
         )
     except UNREADABLE as error:
         raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {said_by(error)}") from error

@@ -1,8 +1,9 @@
-"""Trained parts of a fine-tuned model: LoRA on the language model alone, and the connector in full; never the tower."""
+"""Trained parts of a fine-tuned model: LoRA on the language model, where asked for also on the tower, and the connector in full."""
 
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mgll.formats import FormatError
@@ -20,6 +21,7 @@ from mgll.weights.reading import misfits
 from mgll.weights.stored import read_stored
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError
+from mllm_adapters.loading.tower_parts import load_tower_parts, save_tower_parts, tower_lora_pattern
 from mllm_adapters.settings import FinetuneSettings
 
 #: PEFT's own word for an adapter that holds only `modules_to_save`.
@@ -28,9 +30,7 @@ NO_LORA = "dummy-target-modules"
 _ASIDE = {"base_model_name_or_path", "inference_mode", "peft_version", "auto_mapping", "revision", "task_type"}
 
 
-def add_lora(
-    model: nn.Module, host: Host, rank: int, alpha: float, dropout: float, targets: str | None = None
-) -> PeftModel:
+def add_lora(model: nn.Module, host: Host, settings: FinetuneSettings) -> PeftModel:
     """Freeze everything, then add LoRA to the language model's layers and a trainable copy of the connector.
 
     Both are float32, whatever the precision of the model.
@@ -39,23 +39,20 @@ def add_lora(
     Args:
         model: the loaded host or graft.
         host: spec of the model's family.
-        rank: rank of LoRA; 0 trains the connector alone.
-        alpha: LoRA's scale is alpha / rank.
-        dropout: dropout rate on LoRA's input.
-        targets: regex, matched against whole module names, in place of `Host.lora_targets`.
+        settings: LoRA's rank, scale, dropout, kind and layers, and whether the tower gets it too.
 
     Raises:
         HostError: if the regex matches nothing, or a module of the tower or the connector, or if the model lacks the connector.
     """
-    peft_model = get_peft_model(model, _config(model, host, rank, alpha, dropout, targets))
-    _check_trainable(peft_model, host)
+    peft_model = get_peft_model(model, _config(model, host, settings))
+    _check_trainable(peft_model, host, settings.tower == "lora")
     for module in peft_model.modules():
         if isinstance(module, ModulesToSaveWrapper):
-            _keep_in_float32(module.modules_to_save[module.active_adapters[0]])
+            keep_in_float32(module.modules_to_save[module.active_adapters[0]])
     return peft_model
 
 
-def _keep_in_float32(module: nn.Module) -> None:
+def keep_in_float32(module: nn.Module) -> None:
     """Train a part of a model in half precision in float32, as PEFT does with LoRA's own weights.
 
     In bfloat16 a step smaller than 1/256 of a weight would be lost. What goes into the part and comes out keeps its precision.
@@ -82,15 +79,19 @@ def _is_floating(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
 
 
-def _config(model: nn.Module, host: Host, rank: int, alpha: float, dropout: float, targets: str | None) -> LoraConfig:
-    pattern = targets or host.lora_targets
-    if rank:
+def _config(model: nn.Module, host: Host, settings: FinetuneSettings) -> LoraConfig:
+    pattern = settings.lora_targets or host.lora_targets
+    if settings.rank:
         _check_targets(model, host, pattern)
+    if settings.tower == "lora":
+        pattern = f"(?:{pattern})|(?:{tower_lora_pattern(model, host)})"
     return LoraConfig(
-        r=rank or 8,
-        lora_alpha=alpha,  # type: ignore[arg-type]
-        lora_dropout=dropout,
-        target_modules=pattern if rank else NO_LORA,
+        r=settings.rank or 8,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        target_modules=pattern if settings.rank else NO_LORA,
         modules_to_save=list(_connector(model, host)),
     )
 
@@ -107,11 +108,39 @@ def _connector(model: nn.Module, host: Host) -> tuple[str, ...]:
     return (*host.connector, bridge) if found else host.connector
 
 
-def save_trained(model: PeftModel, directory: Path, base: str) -> None:
-    """Write LoRA and connector as a PEFT adapter directory that names `base` as its model."""
+def save_trained(model: PeftModel, tensors: Mapping[str, Tensor], directory: Path, base: str) -> None:
+    """Write LoRA and connector as a PEFT adapter directory that names `base` as its model, and beside it what the tower learnt.
+
+    Args:
+        model: the model with LoRA; its own weights are not looked at, because they may be split between processes.
+        tensors: whole trained weights by their names in the model.
+        directory: the folder.
+        base: path of the base, as the adapter's configuration names it.
+    """
     model.peft_config["default"].base_model_name_or_path = base
-    model.save_pretrained(os.fspath(directory), save_embedding_layers=False)
+    adapter = {name: tensor for name, tensor in tensors.items() if is_adapter(name)}
+    buffers = {name: buffer for name, buffer in model.named_buffers() if is_adapter(name)}
+    model.save_pretrained(os.fspath(directory), save_embedding_layers=False, state_dict={**buffers, **adapter})
     (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    if tower := {name: tensor for name, tensor in tensors.items() if not is_adapter(name)}:
+        save_tower_parts(tower, directory)
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter stands in the PEFT adapter: LoRA and connector do, the tower's own weights do not."""
+    return "lora_" in name or ".modules_to_save." in name
+
+
+def start_from(model: PeftModel, host: Host, directory: Path) -> None:
+    """Give the connector of a model the weights that an earlier stage trained, which wrote them to `directory`."""
+    found = load_file(directory / "adapter_model.safetensors")  # with what is fixed in it, as Qwen-VL's positions
+    own = {name.replace(".modules_to_save.default", ""): p for name, p in connector_parameters(model, host).items()}
+    problems = misfits({name: found[name] for name in found.keys() & own.keys()}, own, "the connector has")
+    if problems:
+        raise FormatError(directory, None, "not the connector of this model: " + "; ".join(problems[:6]))
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(found[name])
 
 
 def load_trained(model: nn.Module, host: Host, directory: Path, settings: FinetuneSettings) -> None:
@@ -130,7 +159,8 @@ def load_trained(model: nn.Module, host: Host, directory: Path, settings: Finetu
             configuration, or hold NaN or infinity.
         HostError: if the run's regex does not stay in the language model.
     """
-    config = _config(model, host, settings.rank, settings.alpha, settings.dropout, settings.lora_targets)
+    load_tower_parts(model, host, directory, settings.tower in ("last", "full"))
+    config = _config(model, host, settings)
     _compare(directory / "adapter_config.json", config)
     config.inference_mode = True
     config.base_model_name_or_path = getattr(model, "name_or_path", None)  # PEFT warns where these differ
@@ -175,11 +205,15 @@ def _check_targets(model: nn.Module, host: Host, pattern: str) -> None:
         raise HostError(f"the LoRA regex {pattern!r} also matches outside the language model: {', '.join(wrong[:4])}")
 
 
-def _check_trainable(model: PeftModel, host: Host) -> None:
+def _check_trainable(model: PeftModel, host: Host, tower_too: bool) -> None:
     connector: dict[str, Any] = connector_parameters(model, host)
     tower = f".{host.tower}."
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and name not in connector and ("lora_" not in name or tower in name):
+        if (
+            parameter.requires_grad
+            and name not in connector
+            and ("lora_" not in name or (tower in name and not tower_too))
+        ):
             raise HostError(f"{name} would be trained, which is neither LoRA on the language model nor connector")
     if not connector:
         raise HostError(f"none of {host.connector} was found in the model, so the connector would not be trained")

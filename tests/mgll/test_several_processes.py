@@ -27,7 +27,8 @@ from mgll.training.pretraining import pretrain
 
 pytestmark = pytest.mark.slow
 
-ZERO2 = Path(__file__).resolve().parents[2] / "recipes" / "configs" / "zero2.json"
+CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
+ZERO2 = CONFIGS / "zero2.json"
 SCRIPT = """
 import json, os, signal, sys
 from accelerate.state import AcceleratorState
@@ -209,3 +210,20 @@ def test_adding_up_gradients_of_smaller_batches_is_refused(folder, monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")  # what the launcher's configuration sets
     with pytest.raises(ValueError, match=r"each sees fewer texts and images.*--chunk"):
         pretrain(PretrainSettings(**settings(folder, "accumulated")))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--use_deepspeed", "--deepspeed_config_file", str(CONFIGS / "zero3.json")),
+        ("--use_fsdp", "--fsdp_version", "2", "--mixed_precision", "no"),
+    ],
+    ids=["zero3", "fsdp2"],
+)
+def test_split_weights_are_refused_before_anything_is_loaded(folder, options):
+    if "--use_deepspeed" in options:
+        pytest.importorskip("deepspeed")
+    done = launch(folder, [settings(folder, "refused", encoder="no such encoder")], *options)
+    assert done.returncode != 0
+    assert "splits the weights, which a tower does not need" in done.stderr
+    assert not (folder / "refused").exists()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from image_inputs import ImageInputs
 from PIL import Image
 
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.finetuning.alignment import align_connector
-from mllm_adapters.finetuning.batches import Images
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import get_host
@@ -42,15 +42,15 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]
 def seen(loaded, path: Path) -> torch.Tensor:
     """The image's token as the language model is given it, without what all captions have in common."""
     with torch.no_grad():
-        inputs = Images(loaded, [path], cache_bytes=0).batch([path])
+        inputs = ImageInputs(loaded, [path]).batch([path])
         return loaded.model.get_image_features(**inputs).pooler_output[0].flatten()
 
 
 @pytest.mark.slow
 def test_every_image_comes_to_lie_nearest_to_its_own_caption(pooled: Path, coloured: list[tuple[Path, str]]) -> None:
     loaded = load(pooled)
-    add_lora(loaded.model, HOST, rank=0, alpha=1, dropout=0.0)
-    images = Images(loaded, [path for path, _ in coloured], cache_bytes=0)
+    add_lora(loaded.model, HOST, FinetuneSettings(rank=0))
+    images = ImageInputs(loaded, [path for path, _ in coloured])
     before = seen(loaded, coloured[0][0])
     explained = align_connector(loaded, [c for _, c in coloured], [images.batch([path]) for path, _ in coloured])
     assert 0.8 < explained <= 1
@@ -72,8 +72,8 @@ def test_fine_tuning_starts_from_the_aligned_connector(
     settings = FinetuneSettings(rank=0, steps=1, batch_size=4, connector_learning_rate=1e-12, align=True)
     tuned = load(finetune(pooled, questions, tmp_path / "tuned", settings))
     aligned = load(pooled)
-    add_lora(aligned.model, HOST, rank=0, alpha=1, dropout=0.0)
-    images = Images(aligned, [path for path, _ in coloured], cache_bytes=1e9)
+    add_lora(aligned.model, HOST, FinetuneSettings(rank=0))
+    images = ImageInputs(aligned, [path for path, _ in coloured], kept=True)
     batches = [images.batch([path for path, _ in coloured])]
     align_connector(aligned, [caption for _, caption in coloured], batches)
     images.close()

@@ -10,14 +10,16 @@ from pathlib import Path
 import launches
 import pytest
 import torch
+from image_inputs import ImageInputs, text_inputs
 from safetensors.torch import load_file
 
 from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.finetuning import finetune as module
-from mllm_adapters.finetuning.batches import Images, Texts
-from mllm_adapters.finetuning.finetune import answer_loss, finetune
+from mllm_adapters.finetuning import loop
+from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.finetuning.forward import example_losses
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
@@ -88,8 +90,8 @@ def test_grafts_and_adapters_can_be_read_by_whom_the_umask_lets(
 
 def test_the_answer_and_nothing_else_is_supervised(grafted: Path, questions: list[TrainingQuestion]) -> None:
     loaded = load(grafted)
-    texts, batch = Texts(loaded), questions[:4]
-    inputs = texts.batch(batch)
+    batch = questions[:4]
+    inputs = text_inputs(loaded, batch)
     prompts = [HOST.prompt(q.question) for q in batch]
     images = [open_image(q.image) for q in batch]
     whole = loaded.processor(images=images, text=prompts, padding=True, padding_side="left", return_tensors="pt")
@@ -103,7 +105,8 @@ def test_the_answer_and_nothing_else_is_supervised(grafted: Path, questions: lis
     labels[:, :-2] = -100
     with torch.no_grad():
         output = loaded.model(**inputs, pixel_values=whole["pixel_values"], labels=labels)
-    torch.testing.assert_close(answer_loss(output.logits[:, -3:], inputs["input_ids"][:, -2:]), output.loss)
+    found = example_losses(output.logits[:, -3:], inputs["input_ids"][:, -2:])
+    torch.testing.assert_close(found.mean(), output.loss)
 
 
 @pytest.mark.parametrize("layer", [-2, [-3, -1]])
@@ -115,12 +118,12 @@ def test_a_replayed_tower_gives_what_the_tower_gives(
     if layer != -2:
         loaded.model.model.multi_modal_projector.linear_1 = torch.nn.Linear(32, 32)
     paths = [q.image for q in questions[:3]]
-    inputs = Texts(loaded).batch(questions[:3])
-    plain = Images(loaded, paths, cache_bytes=0)
+    inputs = text_inputs(loaded, questions[:3])
+    plain = ImageInputs(loaded, paths)
     assert not plain.features
     with torch.no_grad():
         expected = loaded.model(**inputs, **plain.batch(paths)).logits
-        replayed = Images(loaded, paths, cache_bytes=1e9)
+        replayed = ImageInputs(loaded, paths, kept=True)
         assert replayed.features
         for _ in range(2):
             found = loaded.model(**inputs, **replayed.batch(paths)).logits
@@ -139,6 +142,11 @@ def test_rank_zero_trains_the_connector_alone(grafted: Path, questions: list[Tra
     assert torch.equal(before.get_parameter(key), after.get_parameter(key))
     tuned = after.model.multi_modal_projector.linear_1.weight
     assert not torch.equal(before.model.multi_modal_projector.linear_1.weight, tuned)
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("questions_per_second", "memory_gib")} for line in lines]
 
 
 FRESH = """
@@ -161,8 +169,8 @@ def test_a_fresh_process_gives_the_same_logits(
 ) -> None:
     """The trained model in memory against the directory loaded elsewhere, moved together with its base."""
     trained = []
-    write = module._write_result
-    monkeypatch.setattr(module, "_write_result", lambda *a: (trained.append(a[3]), write(*a)))
+    write = module.write_result
+    monkeypatch.setattr(module, "write_result", lambda *a: (trained.append(a[3]), write(*a)))
     base = Path(shutil.copytree(grafted, tmp_path / "a" / "base"))
     finetune(base, questions, tmp_path / "a" / "tuned", replace(SETTINGS, steps=2))
     (tmp_path / "a").rename(tmp_path / "b")
@@ -186,7 +194,7 @@ def test_a_killed_run_resumes_bit_for_bit(
         pass
 
     def killed_at(step: int):
-        count, real = iter(range(100)), module._step
+        count, real = iter(range(100)), loop._backward
 
         def wrapper(*arguments):
             if next(count) == step:
@@ -198,7 +206,7 @@ def test_a_killed_run_resumes_bit_for_bit(
     whole = finetune(grafted, questions, tmp_path / "whole", SETTINGS)
     out = tmp_path / "killed"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_step", killed_at(3))
+        patch.setattr(loop, "_backward", killed_at(3))
         with pytest.raises(Killed):
             finetune(grafted, questions, out, SETTINGS)
     with pytest.raises(FormatError, match="unfinished fine-tune"):
@@ -206,8 +214,9 @@ def test_a_killed_run_resumes_bit_for_bit(
     with pytest.raises(ValueError, match=r"settings\.rank: 2 -> 3"):
         finetune(grafted, questions, out, replace(SETTINGS, rank=3))
     finetune(grafted, questions, out, SETTINGS)
-    for name in ("adapter_model.safetensors", "metrics.jsonl", "adapter_config.json"):
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert metrics(out) == metrics(whole)
     assert not (out / "checkpoints").exists()
 
 
@@ -244,7 +253,7 @@ def test_lora_regex_must_stay_in_the_language_model(grafted: Path) -> None:
         (r".*language_model.*\.nothing", "matches no module"),
     ):
         with pytest.raises(HostError, match=match):
-            add_lora(load(grafted).model, HOST, 2, 4.0, 0.0, targets)
+            add_lora(load(grafted).model, HOST, replace(SETTINGS, lora_targets=targets))
 
 
 def test_lora_that_cannot_be_built_is_refused(grafted: Path, questions: list[TrainingQuestion], tmp_path: Path) -> None:

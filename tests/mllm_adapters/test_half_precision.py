@@ -67,7 +67,7 @@ def test_every_host_answers_in_half_precision(
 def test_what_is_trained_of_bfloat16_is_float32(name: str, questions: list[TrainingQuestion], tmp_path: Path) -> None:
     base, host = in_half(name, torch.bfloat16, tmp_path / "base"), get_host(name)
     loaded = load(base)
-    model = add_lora(loaded.model, host, rank=2, alpha=4, dropout=0.0)
+    model = add_lora(loaded.model, host, SETTINGS)
     trained = {n: p.dtype for n, p in model.named_parameters() if p.requires_grad}
     assert set(trained.values()) == {torch.float32}
     kept = [p.dtype for p in model.parameters() if not p.requires_grad]

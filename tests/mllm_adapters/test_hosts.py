@@ -255,7 +255,7 @@ def test_lora_stays_out_of_the_tower_of_the_untouched_host(name: str, hosts) -> 
     from mllm_adapters.loading.lora import add_lora
 
     loaded = load(hosts(name))
-    model = add_lora(loaded.model, loaded.host, rank=2, alpha=4, dropout=0.0)
+    model = add_lora(loaded.model, loaded.host, FinetuneSettings(rank=2))
     lora = [key for key, parameter in model.named_parameters() if "lora_A" in key and parameter.requires_grad]
     assert lora
     assert not [key for key in lora if f".{loaded.host.tower}." in key]

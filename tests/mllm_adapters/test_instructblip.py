@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from image_inputs import ImageInputs, text_inputs
 from safetensors.torch import load_file, save_file
 from scored_question import last_logits
 from tiny.instructblip import QUERIES, save_instructblip
@@ -16,7 +17,6 @@ from mgll.images.preprocessing import open_image, preprocess
 from mgll.tower.file import load_tower, read_header
 from mllm_adapters.checkpoints.json_files import json_files
 from mllm_adapters.contract.terms import GraftSettings, HostError, Source
-from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
@@ -80,14 +80,13 @@ def test_training_reads_the_slot_that_scoring_reads(flavour: str, grafted, photo
     directory = grafted(flavour)
     questions = [TrainingQuestion(photographs[0], SHORT, "B"), TrainingQuestion(photographs[1], LONG, "D")]
     loaded = load(directory)
-    texts, images = Texts(loaded), Images(loaded, photographs, cache_bytes=0)
-    inputs = texts.batch(questions)
+    images, inputs = ImageInputs(loaded, photographs), text_inputs(loaded, questions)
     asked = loaded.processor.qformer_tokenizer(
         [HOST.prompt(q.question) for q in questions], padding=True, return_tensors="pt"
     )
     for name in ("input_ids", "attention_mask"):  # exactly the prompt, padded behind, whatever the answer
         assert torch.equal(inputs[f"qformer_{name}"], asked[name])
-    letters = texts.letters(SHORT)
+    letters = images.preparation.texts.letters(SHORT)
     eos = loaded.processor.tokenizer.eos_token_id
     answered = inputs["decoder_input_ids" if flavour == "t5" else "input_ids"]
     assert answered[:, -2:].tolist() == [[letters[1], eos], [letters[3], eos]]
@@ -123,7 +122,7 @@ def test_t5_is_trained_saved_and_reloaded(grafted, photographs: list[Path], tmp_
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_lora_reaches_every_map_of_the_language_model_and_nothing_else(flavour: str, host) -> None:
-    model = add_lora(load(host(flavour)).model, HOST, rank=2, alpha=4, dropout=0.0)
+    model = add_lora(load(host(flavour)).model, HOST, FinetuneSettings(rank=2))
     adapted = [key.split(".base_model.model.")[-1] for key, _ in model.named_parameters() if "lora_A" in key]
     # Llama: 7 a layer; T5: 4 + 3 a layer of the encoder, 4 + 4 + 3 a layer of the decoder; two layers each
     assert len(adapted) == {"vicuna": 14, "t5": 36}[flavour]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_inputs import ImageInputs, text_inputs
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scored_question import last_logits
@@ -19,7 +20,6 @@ from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image, preprocess
 from mgll.tower.file import load_tower, read_header
 from mllm_adapters.contract.terms import GraftSettings, HostError
-from mllm_adapters.finetuning.batches import Images, Texts
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.dry_run import dry_run
 from mllm_adapters.graft.transplant import graft_tower
@@ -127,11 +127,11 @@ def test_states_that_are_fed_give_what_the_tower_gives(
 ) -> None:
     for directory in (host[1], grafted):
         loaded = load(directory)
-        texts = Texts(loaded).batch([TrainingQuestion(path, QUESTION, "B") for path in shapes])
-        plain = Images(loaded, shapes, cache_bytes=0)
+        texts = text_inputs(loaded, [TrainingQuestion(path, QUESTION, "B") for path in shapes])
+        plain = ImageInputs(loaded, shapes)
         assert not plain.features
         expected = loaded.model(**texts, **plain.batch(shapes)).logits
-        fed = Images(loaded, shapes, cache_bytes=1e9)
+        fed = ImageInputs(loaded, shapes, kept=True)
         assert fed.features
         for _ in range(2):
             torch.testing.assert_close(loaded.model(**texts, **fed.batch(shapes)).logits, expected)

@@ -241,10 +241,11 @@ def test_a_dry_run_counts_the_layers_that_lora_will_adapt(
 ) -> None:
     from mllm_adapters.graft.dry_run import dry_run
     from mllm_adapters.loading.lora import add_lora
+    from mllm_adapters.settings import FinetuneSettings
 
     host, directory = get_host(name), hosts(name)
     dry = dry_run(host, directory, make_tower(size=32))
-    model = add_lora(load(directory).model, host, rank=16, alpha=16, dropout=0.0)
+    model = add_lora(load(directory).model, host, FinetuneSettings(rank=16))
     lora = [p.numel() for n, p in model.named_parameters() if "lora_" in n]
     assert len(lora) == 2 * len(dry.adapted) > 0
     assert sum(lora) == sum(16 * (inputs + outputs) for inputs, outputs in dry.adapted)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_inputs import ImageInputs
 from PIL import Image
 from safetensors.torch import load_file
 from scored_question import letter_scores
@@ -18,7 +19,6 @@ from mgll.images.preprocessing import ImageError, Preprocessing, open_image
 from mgll.tower.file import read_header, save_tower
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, Source
-from mllm_adapters.finetuning.batches import Images
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.source import open_source
 from mllm_adapters.graft.transplant import graft_tower, plan_graft
@@ -81,7 +81,7 @@ def permuted(tower: CLIPVisionModel, order: torch.Tensor) -> CLIPVisionModel:
 def vectors(directory: Path, paths: list[Path]) -> torch.Tensor:
     """What the language model is given for these images."""
     loaded = load(directory)
-    inputs = Images(loaded, paths, cache_bytes=0).batch(paths)
+    inputs = ImageInputs(loaded, paths).batch(paths)
     with torch.no_grad():
         return torch.stack(list(loaded.model.model.get_image_features(**inputs).pooler_output))
 
@@ -124,7 +124,7 @@ def test_the_map_is_sklearns_ridge_regression_and_folded_exactly(
     tokens = []
     for directory in (tmp_path / "cold", hosts("llava")):
         loaded = load(directory)
-        inputs = Images(loaded, squares, cache_bytes=0).batch(squares)
+        inputs = ImageInputs(loaded, squares).batch(squares)
         with torch.no_grad():
             states = loaded.host.encode(loaded.model.model.vision_tower, loaded.model.config, inputs)
         tokens.append(states[:, 0, 1:].flatten(0, 1).double().numpy())

@@ -53,6 +53,7 @@ class Llava(HiddenStatesHost):
     stock_towers: tuple[str, ...] = ("clip_vision_model", "siglip_vision_model")
     first_linear: str | None = "multi_modal_projector.linear_1"
     marker = "<image>\n"
+    preamble = f"{SYSTEM} "
 
     def prompt(self, question: str) -> str:
         """The question in the conversation form that Vicuna was tuned on."""

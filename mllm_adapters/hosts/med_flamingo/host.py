@@ -34,6 +34,7 @@ class MedFlamingo(HiddenStatesHost):
     connector = ("perceiver", "gated_cross_attn_layer")
     lora_targets = r".*language_model\.model\.layers\.\d+\.self_attn\.(q|k|v|o)_proj"
     marker = "<image>"
+    preamble = "You are a helpful medical assistant. "
     geometry = (
         "CLIP ViT-L/14 at 224 px, last hidden state",
         "perceiver and 8 gated cross-attention blocks",

@@ -37,6 +37,7 @@ class Qwen2VL(Host):
     connector = ("visual.merger",)
     lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
     marker = "<|vision_start|><|image_pad|><|vision_end|>"
+    preamble = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>"
     geometry = (
         "ViT 1280 wide, patches of 14 px, any size",
         "merger of 2 x 2 patches, 2-layer MLP",

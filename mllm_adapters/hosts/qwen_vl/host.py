@@ -35,6 +35,7 @@ class QwenVL(Host):
     connector = ("visual.resampler",)
     lora_targets = r".*language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)|mlp\.(gate|up))_proj"
     marker = f"Picture 1: {MARKER}\n"
+    preamble = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>"
     geometry = ("ViT-bigG/14 at 448 px, 1664 wide, no class token", "resampler of 256 queries", "256")
     bridges = True
 

@@ -1,0 +1,99 @@
+"""Batches made ahead of the steps: worker processes read, augment and prepare images while the model computes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mgll.images.preprocessing import open_image
+from mgll.training.workers import end_on_sigterm
+from mllm_adapters.finetuning.augmentation import augmented
+from mllm_adapters.finetuning.feature_store import Size
+from mllm_adapters.finetuning.images import Preparation
+from mllm_adapters.finetuning.texts import Example, TextBatch
+from mllm_adapters.settings import FinetuneSettings
+
+
+@dataclass(frozen=True)
+class View:
+    """One example as a step sees it.
+
+    Attributes:
+        example: index of the example.
+        number: number of the view of its image.
+        key: what tells this view from all others: the image's hash and the number.
+        size: width and height of the image where its features are kept, and it need not be read; else None.
+    """
+
+    example: int
+    number: int
+    key: str
+    size: Size | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch that a process forwards at once.
+
+    Attributes:
+        texts: its text inputs.
+        images: for each example the key of its view, its pixels or None where features are kept, and its size.
+    """
+
+    texts: TextBatch
+    images: list[tuple[str, dict[str, Tensor] | None, Size]]
+
+
+class Examples(Dataset[Prepared]):
+    """Batches by the views in them.
+
+    Args:
+        examples: what is learnt.
+        hashes: what tells images apart, by path.
+        preparation: makes model inputs.
+        settings: augmentation.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        hashes: Mapping[Path, str],
+        preparation: Preparation,
+        settings: FinetuneSettings,
+    ) -> None:
+        self.examples, self.preparation = examples, preparation
+        self._hashes, self._settings = hashes, settings
+
+    def __getitem__(self, views: Sequence[View]) -> Prepared:
+        examples = [self.examples[view.example] for view in views]
+        images = [self._image(example.image, view) for example, view in zip(examples, views, strict=True)]
+        return Prepared(self.preparation.texts.batch(examples, [size for _, _, size in images]), images)
+
+    def view(self, example: int, number: int, kept: Callable[[str], Size | None]) -> View:
+        """The view of this number; `kept` says of which views features are kept."""
+        key = f"{self._hashes[self.examples[example].image]}-{number}"
+        return View(example, number, key, kept(key))
+
+    def _image(self, path: Path, view: View) -> tuple[str, dict[str, Tensor] | None, Size]:
+        if view.size:
+            return view.key, None, view.size
+        image = augmented(open_image(path), self._settings, self._hashes[path], view.number)
+        return view.key, self.preparation.pixels(image), image.size
+
+
+def prepared(examples: Examples, batches: Iterable[list[View]], settings: FinetuneSettings) -> Iterator[Prepared]:
+    """Make batches in their order. `batches` is read a little ahead of what is made, in this process."""
+    if not settings.workers:
+        return (examples[views] for views in batches)
+    return iter(
+        DataLoader(
+            examples,
+            batch_size=None,
+            sampler=batches,
+            num_workers=settings.workers,
+            prefetch_factor=settings.prefetch,
+            worker_init_fn=end_on_sigterm,
+        )
+    )
