@@ -133,7 +133,7 @@ def test_retrieval_is_its_definition(manifest, tower):
 def test_the_weights_of_a_trained_text_encoder_come_out_of_the_tower(settings, tmp_path):
     tower = pretrain(replace(settings, out=str(tmp_path), text_training=1, epochs=2))
     trained, before = text_reader(tower), TextEncoder(settings.text_encoder)
-    own = {name: weight for name, weight in trained.encoder.model.named_parameters()}
+    own = dict(trained.encoder.model.named_parameters())
     assert all(torch.equal(own[name], weight) for name, weight in load_text_side(tower).encoder.items())
     assert not torch.equal(trained.encoder.features(["glaucoma"]), before.features(["glaucoma"]))
 
