@@ -112,7 +112,7 @@ class _Part:
     classes: Sequence[set[str]]
 
     def where(self, kept: Sequence[bool] | np.ndarray) -> "_Part":
-        rows = np.flatnonzero(kept)
+        rows = np.flatnonzero(kept).tolist()
         return _Part([self.records[i] for i in rows], self.features[rows], [self.classes[i] for i in rows])
 
     def truth(self, classes: Sequence[str]) -> np.ndarray:
@@ -180,8 +180,8 @@ def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings
     images = [record.image for record in labelled]
     features = features_of(tower, images, settings.cache, settings.precision, settings.batch_size)
     whole = _Part(labelled, features, [classes_of(record.labels, settings.grades) for record in labelled])
-    split = {name: whole.where([record.split == name for record in labelled]) for name in ("train", "val", "test")}
-    return _Parts(split["train"], split["val"], split[settings.split], whole)
+    parts = {name: whole.where([record.split == name for record in labelled]) for name in ("train", "val", "test")}
+    return _Parts(parts["train"], parts["val"], parts[settings.split], whole)
 
 
 def _readings(parts: _Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:
