@@ -59,7 +59,7 @@ def find_tower(said: str, folder: Path, encoders: NamedEncoders | None = None) -
     # here, because it takes seconds to import
     from mgll.published.layouts import LAYOUTS
 
-    if Path(what).is_file() or (not inside and Path(what).suffix):
+    if Path(what).is_file() or (not inside and "@" not in what and Path(what).suffix):
         return tower_file(what, name)
     encoders = encoders or NamedEncoders()
     out = folder / ("".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in what) + ".ckpt")
