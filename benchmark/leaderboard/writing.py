@@ -69,8 +69,12 @@ def write_board(out: str | os.PathLike[str], board: Board) -> Path:
     texs = [latex(main_table(board, name), f"{name}: macro AUC") for name in manifests(board)]
     texs += [latex(numbers_table(board, name), f"{name}: linear probe") for name in manifests(board)]
     write_text(folder / "leaderboard.tex", "\n".join(texs))
+    taken: set[str] = set()
     for method in board.ranks:
         safe = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in method)
+        while safe.lower() in taken:  # two names that differ in other letters alone
+            safe += "_"
+        taken.add(safe.lower())
         write_text(folder / "cards" / f"{safe}.md", card(board, method))
     write_text(folder / "leaderboard.html", page(board))
     return folder / "leaderboard.html"

@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def load_evaluation(path: str | os.PathLike[str]) -> Evaluation:
             if said.pop("schema") != _SCHEMA:
                 raise ValueError("of another schema")
             readings = [_reading(own, file, number) for number, own in enumerate(said.pop("readings"))]
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise FormatError(path, None, f"not an evaluation as recipes/evaluate_tower.py writes it ({error})") from None
     retrieval = {own["level"]: _retrieval(own) for own in said.pop("retrieval")}
     said["skipped"] = tuple(said["skipped"])
