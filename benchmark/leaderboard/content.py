@@ -101,7 +101,7 @@ def build_board(runs: Runs) -> Board:
     entries = tuple(entry for manifest, methods in runs.items() for entry in _entries(manifest, methods))
     methods = list(dict.fromkeys(method for own in runs.values() for method in own))
     ranks = {
-        method: float(np.mean([entry.rank for entry in entries if entry.method == method] or [nan]))
+        method: float(np.mean([float(entry.rank) for entry in entries if entry.method == method] or [nan]))
         for method in methods
     }
     every = [

@@ -248,8 +248,8 @@ def _probe_reading(
 ) -> Reading:
     """Fit on some training images with the strength that validation chooses, and read."""
     probe, notes = _fit(classes, train, parts.validation, settings)
-    for column in probe.not_fitted:
-        notes += (f"{classes[column]} has no image to learn from, or no other: its scores are all equal",)
+    if without := [classes[column] for column in probe.not_fitted]:
+        notes += (f"no image to learn from, or no other, and therefore equal scores: {', '.join(without)}",)
     scores = probe.scores(parts.read.features)
     return _reading(name, classes, parts.read, scores, left_out, probe.strength, notes)
 

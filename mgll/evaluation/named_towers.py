@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mgll.evaluation.towers import Tower, tower_file
 from mgll.files import content_sha256
@@ -24,7 +24,7 @@ from mgll.stage import stage
 from mgll.tower.config import Pooling
 from mgll.tower.file import save_tower
 
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET: Any = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def _write(encoder: str, weights: str | None, out: Path, encoders: NamedEncoders
     from mgll.encoders.vision import vision_encoder
     from mgll.tower.model import measure
 
-    size, (mean, std) = encoders.image_size, _IMAGENET
+    size = encoders.image_size
+    mean, std = _IMAGENET
     if encoder.startswith("hf:"):
         folder = Path(encoder.removeprefix("hf:"))
         size = size or _read(folder / "config.json").get("image_size")
@@ -112,9 +113,9 @@ def _write(encoder: str, weights: str | None, out: Path, encoders: NamedEncoders
     model = vision_encoder(encoder, size, weights).eval()
     pooling = encoders.pooling or ("cls" if measure(model, size).class_token else "mean")
     preprocessing = Preprocessing(size=size, mean=mean, std=std, resize=encoders.resize)
-    origin = {"encoder": encoder, "weights_sha256": content_sha256(weights) if weights else None}
+    origin: dict[str, Any] = {"encoder": encoder, "weights_sha256": content_sha256(weights) if weights else None}
     save_tower(out, model, preprocessing, pooling, **origin)
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
