@@ -7,6 +7,7 @@ import pandas as pd
 from benchmark.leaderboard.content import ALL_SOURCES, BESIDE, Board
 from benchmark.report.number_format import disease_name, interval, p_number, percent, points, points_interval
 from benchmark.report.tables import Cell, Table
+from benchmark.stats.bootstrap import Estimate
 from mgll.evaluation.evaluation import LEFT_OUT, MULTI_LABEL, NEIGHBOURS, PROBE, RARE
 
 #: Names of readings where there is little room.
@@ -18,6 +19,11 @@ _NUMBERS = {
     "sensitivity": "Sens. at 90 % spec.",
     "calibration_error": "ECE",
 }
+
+
+def auc_cell(estimate: Estimate) -> Cell:
+    """An AUC with its interval; without one where nothing scatters, as where every image is on the right side."""
+    return Cell(percent(estimate.value), "" if estimate.low == estimate.high else interval(estimate))
 
 
 def manifests(board: Board) -> list[str]:
@@ -46,7 +52,8 @@ def main_table(board: Board, manifest: str) -> Table:
                 continue
             level = entry.rank > 1 and not entry.p < 0.05
             estimate = entry.found.estimate
-            cells.append(Cell(percent(estimate.value) + ("*" if level else ""), interval(estimate)))
+            shown = auc_cell(estimate)
+            cells.append(shown._replace(text=shown.text + "*") if level else shown)
         rows.append(tuple(cells))
     return Table(("Method", "Runs", *(_SHORT.get(name, name.capitalize()) for name in names)), tuple(rows))
 
@@ -62,7 +69,7 @@ def numbers_table(board: Board, manifest: str, reading: str = PROBE) -> Table:
             (
                 Cell(entry.method),
                 Cell(str(entry.rank)),
-                Cell(percent(entry.found.estimate.value), interval(entry.found.estimate)),
+                auc_cell(entry.found.estimate),
                 *(Cell(percent(entry.beside[name])) for name in _NUMBERS),
                 behind,
                 Cell(p_number(entry.p)),
@@ -78,11 +85,7 @@ def source_table(board: Board, manifest: str) -> Table | None:
     names = list(dict.fromkeys(names))
     if not names:
         return None
-    cells = {
-        (e.method, e.reading): Cell(percent(e.found.estimate.value), interval(e.found.estimate))
-        for e in board.entries
-        if e.manifest == manifest
-    }
+    cells = {(e.method, e.reading): auc_cell(e.found.estimate) for e in board.entries if e.manifest == manifest}
     methods = [entry.method for entry in board.of(manifest, PROBE)]
     rows = tuple((Cell(method), *(cells.get((method, name), Cell("–")) for name in names)) for method in methods)
     return Table(("Method", *(name.removeprefix(f"{LEFT_OUT} ") for name in names)), rows)
@@ -92,7 +95,7 @@ def class_table(board: Board, manifest: str, reading: str = PROBE) -> Table:
     """Class by method: AUC with its interval, the commonest class first."""
     own = [entry for entry in board.classes if (entry.manifest, entry.reading) == (manifest, reading)]
     methods = [entry.method for entry in board.of(manifest, reading)]
-    cells = {(entry.label, entry.method): Cell(percent(entry.auc.value), interval(entry.auc)) for entry in own}
+    cells = {(entry.label, entry.method): auc_cell(entry.auc) for entry in own}
     counts = {entry.label: entry.positives for entry in own}
     rows = [
         (
