@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import combinations
+from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.comparing import Side, mean_of, side_of
 from mgll.evaluation.reading import Reading
-from mgll.evaluation.readings_file import load_readings, save_readings
+from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.files import sha256, write_text
 from mgll.manifest.image_identity import sizes_and_times
 from mgll.manifest.records import Record, read_manifest, write_manifest
@@ -35,6 +36,7 @@ from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.stage import stage
 
 START, VALIDATION, MULTI_LABEL = "frozen", "val", "multi-label images"
+READ = ".evaluation.npz"
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def _tower(settings: StudySettings, run: Run) -> Path:
 def _read(settings: StudySettings, run: Run, tower: Path) -> None:
     """Read a tower on validation and on the images of the test, each source apart that pretraining did not see."""
     # here, because torch takes seconds to import
-    from mgll.evaluation.evaluation import EvaluationSettings, NothingToReadError, evaluate
+    from mgll.evaluation.evaluation import Evaluation, EvaluationSettings, NothingToReadError, evaluate
     from mgll.evaluation.towers import tower_file
 
     condition = settings.conditions[run.condition]
@@ -222,22 +224,24 @@ def _read(settings: StudySettings, run: Run, tower: Path) -> None:
         kept = [r for r in records if r.split != "test" or not unseen or r.source == part]
         few = () if part == VALIDATION or unseen else settings.shares
         own = replace(shared, split=split, shares=few)
-        path = run.folder(settings) / f"{part}.npz"
+        path = run.folder(settings) / f"{part}{READ}"
         made = {"tower": tower, "settings": asdict(replace(own, cache="")), **_data(settings.manifest)}
 
         def make(path: Path = path, kept: list[Record] = kept, own: EvaluationSettings = own) -> None:
+            subject = tower_file(tower)
             try:
-                save_readings(path, evaluate(tower_file(tower), kept, own).readings.values())
+                found = evaluate(subject, kept, own)
             except NothingToReadError as error:
                 print(f"{path}: {error}")
-                save_readings(path, ())
+                found = Evaluation(subject.name, subject.digest, {}, {}, nan, (str(error),))
+            save_evaluation(path, found)
 
         stage(path, made, make)
 
 
 def _summarise(settings: StudySettings) -> None:
     """Write summary.md and summary.csv over all runs that are there."""
-    runs = [run for run in _runs(settings) if (run.folder(settings) / f"{VALIDATION}.npz").is_file()]
+    runs = [run for run in _runs(settings) if (run.folder(settings) / f"{VALIDATION}{READ}").is_file()]
     lines = [
         "# Objectives",
         "",
@@ -280,7 +284,7 @@ def _sides(settings: StudySettings, runs: Sequence[Run]) -> Mapping[str, Sides]:
     found: dict[str, dict[str, tuple[Sequence[Run], Side]]] = {}
     for arm in dict.fromkeys(run.arm for run in runs):
         own = [run for run in runs if run.arm == arm]
-        parts = {path.stem for run in own for path in run.folder(settings).glob("*.npz")}
+        parts = {path.name.removesuffix(READ) for run in own for path in run.folder(settings).glob(f"*{READ}")}
         read = {part: [_readings(settings, run, part) for run in own] for part in sorted(parts)}
         sides = {
             (part, name): side_of([readings[name] for readings in several])
@@ -301,7 +305,7 @@ def _sides(settings: StudySettings, runs: Sequence[Run]) -> Mapping[str, Sides]:
 
 def _readings(settings: StudySettings, run: Run, part: str) -> dict[str, Reading]:
     """All readings of a part of the images; those by class names also on the images with several classes alone."""
-    found = load_readings(run.folder(settings) / f"{part}.npz")
+    found = dict(load_evaluation(run.folder(settings) / f"{part}{READ}").readings)
     for name, reading in list(found.items()):
         if name.startswith("zero-shot"):
             several = reading.among(f"{name}, {MULTI_LABEL}", reading.truth.sum(axis=1) > 1, least=settings.min_read)

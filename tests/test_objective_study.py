@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mgll.evaluation.readings_file import load_readings, save_readings
-from mgll.formats import FormatError
 from mgll.synthetic.dataset import generate
 
 SCRIPT = Path(__file__).parents[1] / "recipes/objective_study.py"
@@ -74,11 +72,3 @@ def test_a_source_that_is_not_there_is_named(manifest, tmp_path):
     said = run(manifest, tmp_path / "study", "--conditions", "{x: {sources: [Nowhere]}}")
     assert said.returncode == 1
     assert "has no source Nowhere" in said.stderr.splitlines()[-1]
-
-
-def test_a_file_of_readings_that_is_none_is_refused(tmp_path):
-    (tmp_path / "a.npz").write_bytes(b"no")
-    with pytest.raises(FormatError, match="no file of readings"):
-        load_readings(tmp_path / "a.npz")
-    save_readings(tmp_path / "b.npz", ())
-    assert load_readings(tmp_path / "b.npz") == {}

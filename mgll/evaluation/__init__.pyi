@@ -2,9 +2,10 @@ from .comparing import Side, auc_influence, mean_of, side_of
 from .evaluation import Evaluation, EvaluationSettings, NothingToReadError, evaluate
 from .features import features_of
 from .metrics import Summary, summarise
+from .named_towers import NamedEncoders, find_tower
 from .probe import Probe, fit_probe, neighbour_scores
 from .reading import ClassScore, Reading
-from .readings_file import load_readings, save_readings
+from .saving import load_evaluation, save_evaluation
 from .towers import Tower, tower_file
 from .zero_shot import Retrieval, TextReader, text_reader
 
@@ -12,6 +13,7 @@ __all__ = [
     "ClassScore",
     "Evaluation",
     "EvaluationSettings",
+    "NamedEncoders",
     "NothingToReadError",
     "Probe",
     "Reading",
@@ -23,11 +25,12 @@ __all__ = [
     "auc_influence",
     "evaluate",
     "features_of",
+    "find_tower",
     "fit_probe",
-    "load_readings",
+    "load_evaluation",
     "mean_of",
     "neighbour_scores",
-    "save_readings",
+    "save_evaluation",
     "side_of",
     "summarise",
     "text_reader",

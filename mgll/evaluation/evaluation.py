@@ -112,7 +112,7 @@ class _Part:
     classes: Sequence[set[str]]
 
     def where(self, kept: Sequence[bool] | np.ndarray) -> "_Part":
-        rows = np.flatnonzero(kept)
+        rows = np.flatnonzero(kept).tolist()
         return _Part([self.records[i] for i in rows], self.features[rows], [self.classes[i] for i in rows])
 
     def truth(self, classes: Sequence[str]) -> np.ndarray:
@@ -180,8 +180,8 @@ def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings
     images = [record.image for record in labelled]
     features = features_of(tower, images, settings.cache, settings.precision, settings.batch_size)
     whole = _Part(labelled, features, [classes_of(record.labels, settings.grades) for record in labelled])
-    split = {name: whole.where([record.split == name for record in labelled]) for name in ("train", "val", "test")}
-    return _Parts(split["train"], split["val"], split[settings.split], whole)
+    parts = {name: whole.where([record.split == name for record in labelled]) for name in ("train", "val", "test")}
+    return _Parts(parts["train"], parts["val"], parts[settings.split], whole)
 
 
 def _readings(parts: _Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:
@@ -248,8 +248,8 @@ def _probe_reading(
 ) -> Reading:
     """Fit on some training images with the strength that validation chooses, and read."""
     probe, notes = _fit(classes, train, parts.validation, settings)
-    for column in probe.not_fitted:
-        notes += (f"{classes[column]} has no image to learn from, or no other: its scores are all equal",)
+    if without := [classes[column] for column in probe.not_fitted]:
+        notes += (f"no image to learn from, or no other, and therefore equal scores: {', '.join(without)}",)
     scores = probe.scores(parts.read.features)
     return _reading(name, classes, parts.read, scores, left_out, probe.strength, notes)
 

@@ -83,7 +83,8 @@ def _rows(folder: Path) -> dict[str, np.ndarray]:
     """Image -> its row in a memory map, of all that the folder has."""
     if not (folder / _SAID).is_file():
         return {}
-    width, found = read_run(folder / _SAID, "features")["width"], {}
+    width = read_run(folder / _SAID, "features")["width"]
+    found: dict[str, np.ndarray] = {}
     for names in sorted(folder.glob("images-*.txt")):
         data = _data_beside(names)
         count = _whole_rows(names, width)

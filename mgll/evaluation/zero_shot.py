@@ -171,10 +171,10 @@ def retrieval(reader: TextReader, features: np.ndarray, texts: Sequence[Iterable
     for number, row in enumerate(rows):
         own[number, [column[text] for text in texts[row]]] = True
     likeness = reader.image_points(features[rows]) @ reader.points(unique).T
-    sides = [_first_ranks(likeness, own), _first_ranks(likeness.T, own.T)]
-    shares = [{k: float((ranks <= k).mean()) for k in _RANKS} for ranks in sides]
-    medians = float(np.median(sides[0])), float(np.median(sides[1]))
-    return Retrieval(level, len(unique), len(rows), *shares, medians)
+    to_text, to_image = _first_ranks(likeness, own), _first_ranks(likeness.T, own.T)
+    shares = [{k: float((ranks <= k).mean()) for k in _RANKS} for ranks in (to_text, to_image)]
+    medians = float(np.median(to_text)), float(np.median(to_image))
+    return Retrieval(level, len(unique), len(rows), shares[0], shares[1], medians)
 
 
 def _first_ranks(likeness: np.ndarray, own: np.ndarray) -> np.ndarray:

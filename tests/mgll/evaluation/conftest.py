@@ -4,13 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from small_towers import save_small_tower
 
-from mgll.encoders.vision import vision_encoder
-from mgll.images.preprocessing import Preprocessing
 from mgll.manifest.records import Record, Records, read_manifest, write_manifest
-from mgll.tower.file import save_tower
 
 COLOURS = {"Glaucoma": (120, 0, 0), "Drusen": (0, 120, 0), "Mild NPDR": (0, 0, 120)}
 KINDS = (("Glaucoma",), ("Drusen",), ("Mild NPDR",), ("Glaucoma", "Drusen"))
@@ -43,9 +40,3 @@ def records(manifest) -> Records:
 @pytest.fixture(scope="session")
 def tower_path(tmp_path_factory) -> Path:
     return save_small_tower(tmp_path_factory.mktemp("tower") / "mgll.ckpt")
-
-
-def save_small_tower(path: Path, seed: int = 0, size: int = 32) -> Path:
-    torch.manual_seed(seed)
-    save_tower(path, vision_encoder("vit-nano-16", size), Preprocessing(size=size), "mean")
-    return path

@@ -1,0 +1,183 @@
+"""The tables of a leaderboard in words, one form for page, Markdown and LaTeX, and as data frames."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from benchmark.leaderboard.content import ALL_SOURCES, BESIDE, Board
+from benchmark.report.number_format import disease_name, interval, p_number, percent, points, points_interval
+from benchmark.report.tables import Cell, Table
+from benchmark.stats.bootstrap import Estimate
+from mgll.evaluation.evaluation import LEFT_OUT, MULTI_LABEL, NEIGHBOURS, PROBE, RARE
+
+#: Names of readings where there is little room.
+_SHORT = {PROBE: "Probe", NEIGHBOURS: "k-NN", MULTI_LABEL: "Multi-label", RARE: "Rare", ALL_SOURCES: "Unseen sources"}
+_NUMBERS = {
+    "average_precision": "mAP",
+    "accuracy": "ACC",
+    "class_accuracy": "Mean class ACC",
+    "sensitivity": "Sens. at 90 % spec.",
+    "calibration_error": "ECE",
+}
+
+
+def auc_cell(estimate: Estimate) -> Cell:
+    """An AUC with its interval; without one where nothing scatters, as where every image is on the right side."""
+    return Cell(percent(estimate.value), "" if estimate.low == estimate.high else interval(estimate))
+
+
+def manifests(board: Board) -> list[str]:
+    """Names of the manifests, in the order of the entries."""
+    return list(dict.fromkeys(entry.manifest for entry in board.entries))
+
+
+def readings(board: Board, manifest: str) -> list[str]:
+    """Ways of reading of a manifest that the main table has: all but the single sources."""
+    found = dict.fromkeys(entry.reading for entry in board.entries if entry.manifest == manifest)
+    return [name for name in found if name == ALL_SOURCES or not name.startswith(LEFT_OUT)]
+
+
+def main_table(board: Board, manifest: str) -> Table:
+    """Method by way of reading: macro AUC with its interval, and a star where it is not told apart from the best."""
+    names = readings(board, manifest)
+    found = {(entry.reading, entry.method): entry for entry in board.entries if entry.manifest == manifest}
+    methods = [entry.method for entry in board.of(manifest, PROBE)]
+    rows = []
+    for method in methods:
+        cells = [Cell(method), Cell(str(len(board.strengths[manifest][method])))]
+        for name in names:
+            entry = found.get((name, method))
+            if entry is None:
+                cells.append(Cell("–"))
+                continue
+            level = entry.rank > 1 and not entry.p < 0.05
+            estimate = entry.found.estimate
+            shown = auc_cell(estimate)
+            cells.append(shown._replace(text=shown.text + "*") if level else shown)
+        rows.append(tuple(cells))
+    return Table(("Method", "Runs", *(_SHORT.get(name, name.capitalize()) for name in names)), tuple(rows))
+
+
+def numbers_table(board: Board, manifest: str, reading: str = PROBE) -> Table:
+    """Every number of one reading, the best method first."""
+    columns = ("Method", "Rank", "Macro AUC", *_NUMBERS.values(), "Behind the best", "p (Holm)", "C")
+    rows = []
+    for entry in board.of(manifest, reading):
+        chosen = sorted(set(board.strengths[manifest][entry.method]))
+        behind = Cell("–") if entry.rank == 1 else Cell(points(entry.behind.value), points_interval(entry.behind))
+        rows.append(
+            (
+                Cell(entry.method),
+                Cell(str(entry.rank)),
+                auc_cell(entry.found.estimate),
+                *(Cell(percent(entry.beside[name])) for name in _NUMBERS),
+                behind,
+                Cell(p_number(entry.p)),
+                Cell(", ".join(f"{strength:g}" for strength in chosen)),
+            )
+        )
+    return Table(columns, tuple(rows), frozenset({0}))
+
+
+def source_table(board: Board, manifest: str) -> Table | None:
+    """Method by left-out source; None where no source could be left out."""
+    names = [e.reading for e in board.entries if e.manifest == manifest and e.reading.startswith(f"{LEFT_OUT} ")]
+    names = list(dict.fromkeys(names))
+    if not names:
+        return None
+    cells = {(e.method, e.reading): auc_cell(e.found.estimate) for e in board.entries if e.manifest == manifest}
+    methods = [entry.method for entry in board.of(manifest, PROBE)]
+    rows = tuple((Cell(method), *(cells.get((method, name), Cell("–")) for name in names)) for method in methods)
+    return Table(("Method", *(name.removeprefix(f"{LEFT_OUT} ") for name in names)), rows)
+
+
+def class_table(board: Board, manifest: str, reading: str = PROBE) -> Table:
+    """Class by method: AUC with its interval, the commonest class first."""
+    own = [entry for entry in board.classes if (entry.manifest, entry.reading) == (manifest, reading)]
+    methods = [entry.method for entry in board.of(manifest, reading)]
+    cells = {(entry.label, entry.method): auc_cell(entry.auc) for entry in own}
+    counts = {entry.label: entry.positives for entry in own}
+    rows = [
+        (
+            Cell(disease_name(label)),
+            Cell(f"{counts[label]:,}"),
+            *(cells.get((label, method), Cell("–")) for method in methods),
+        )
+        for label in sorted(counts, key=lambda label: (-counts[label], label))
+    ]
+    return Table(("Class", "Images", *methods), tuple(rows))
+
+
+def rank_table(board: Board) -> Table:
+    """Mean rank of each method over all manifests and readings."""
+    order = sorted(board.ranks, key=lambda method: board.ranks[method])
+    return Table(("Method", "Mean rank"), tuple((Cell(method), Cell(f"{board.ranks[method]:.2f}")) for method in order))
+
+
+def entry_frame(board: Board) -> pd.DataFrame:
+    """A line for every manifest, reading and method; shares are fractions."""
+    return pd.DataFrame(
+        {
+            "manifest": entry.manifest,
+            "reading": entry.reading,
+            "method": entry.method,
+            "runs": entry.found.runs[0],
+            "rank": entry.rank,
+            "macro_auc": entry.found.estimate.value,
+            "low": entry.found.estimate.low,
+            "high": entry.found.estimate.high,
+            "by_run": " ".join(f"{value:.4f}" for value in entry.found.by_run),
+            "between_runs": entry.found.between_runs,
+            **{name: entry.beside[name] for name in BESIDE},
+            "behind": entry.behind.value,
+            "behind_low": entry.behind.low,
+            "behind_high": entry.behind.high,
+            "p_holm": entry.p,
+        }
+        for entry in board.entries
+    )
+
+
+def class_frame(board: Board) -> pd.DataFrame:
+    """A line for every manifest, reading, method and class; shares are fractions."""
+    return pd.DataFrame(
+        {
+            "manifest": entry.manifest,
+            "reading": entry.reading,
+            "method": entry.method,
+            "class": entry.label,
+            "auc": entry.auc.value,
+            "low": entry.auc.low,
+            "high": entry.auc.high,
+            "positives": entry.positives,
+            "images": entry.images,
+        }
+        for entry in board.classes
+    )
+
+
+def latex(table: Table, caption: str) -> str:
+    """A table as LaTeX with booktabs, intervals in small type."""
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule"]
+    lines += [" & ".join(map(_tex, table.columns)) + r" \\", r"\midrule", *_tex_rows(table)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _tex_rows(table: Table) -> Iterator[str]:
+    for row in table.rows:
+        cells = [_tex(cell.text) + (rf" {{\scriptsize ({_tex(cell.detail)})}}" if cell.detail else "") for cell in row]
+        yield " & ".join(cells) + r" \\"
+
+
+def _tex(text: str) -> str:
+    """Text with LaTeX's own characters escaped."""
+    own = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\u202f": r"\,",
+        "\u00a0": "~",
+    }
+    own |= {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"–": "--", "−": "$-$", "<": "$<$", ">": "$>$"}
+    return "".join(own.get(letter, letter) for letter in text)

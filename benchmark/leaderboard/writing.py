@@ -1,0 +1,158 @@
+"""Write a leaderboard: one page, Markdown, LaTeX, two tables of numbers, and a card for each method."""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from benchmark.cases.markdown_text import markdown_code, markdown_text
+from benchmark.leaderboard.content import Board
+from benchmark.leaderboard.tables import (
+    class_frame,
+    class_table,
+    entry_frame,
+    latex,
+    main_table,
+    manifests,
+    numbers_table,
+    rank_table,
+    source_table,
+)
+from benchmark.report.frames import write_table
+from benchmark.report.markdown import table_lines
+from benchmark.report.number_format import interval, percent
+from benchmark.report.tables import Table
+from mgll.files import write_text
+
+DISCLAIMER = "Research use only, not for diagnosis."
+STAR = (
+    "Macro AUC with 95 % intervals. A star marks what is not told apart from the best of its column (p of 0.05 or more after Holm's"
+    " correction over the methods). That is no proof of being as good: look at the interval."
+)
+#: How the numbers are made, in the page and the Markdown.
+METHOD = (
+    (
+        "Probe",
+        "One logistic regression against the rest for each class (scikit-learn) on frozen features of mean 0 and variance 1. Its"
+        " strength C is the one of a grid, the same for every tower, with the best macro AUC on other patients' images.",
+    ),
+    ("k-NN", "Twenty nearest training images by cosine, weighed by exp(cosine / 0.07)."),
+    (
+        "Few labels",
+        "The probe with the labels of so many of the training patients, a mean over seeded draws, the same for every tower.",
+    ),
+    (
+        "Unseen sources",
+        "Fitted on all sources but one and read on that one, a mean over them: a tower that knows cameras apart loses here.",
+    ),
+    ("Zero-shot", "Classes by their texts, with what the tower was trained against texts with; no label is used."),
+    (
+        "Intervals",
+        "An AUC is to first order a sum over patients (DeLong, Obuchowski). With several runs of a method seeds and patients are"
+        " both random; with one run only patients are, and nothing is said of another seed.",
+    ),
+    (
+        "Numbers",
+        "mAP: mean over classes of the average precision. ACC: images with several classes, mean over classes of the share on the"
+        " right side of one half; images with one class each, share whose highest score is right. Sensitivity at a specificity of"
+        " at least 90 %. ECE: expected calibration error in 15 bins. All are means over classes of equal weight.",
+    ),
+)
+
+
+def write_board(out: str | os.PathLike[str], board: Board) -> Path:
+    """Write `leaderboard.html`, `.md`, `.tex`, `results`, `classes` (`.csv`, `.parquet`) and `cards/`; returns the page's path."""
+    folder = Path(out)
+    write_table(folder / "results", entry_frame(board))
+    write_table(folder / "classes", class_frame(board))
+    write_text(folder / "leaderboard.md", markdown(board))
+    texs = [latex(main_table(board, name), f"{name}: macro AUC") for name in manifests(board)]
+    texs += [latex(numbers_table(board, name), f"{name}: linear probe") for name in manifests(board)]
+    write_text(folder / "leaderboard.tex", "\n".join(texs))
+    taken: set[str] = set()
+    for method in board.ranks:
+        safe = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in method)
+        while safe.lower() in taken:  # two names that differ in other letters alone
+            safe += "_"
+        taken.add(safe.lower())
+        write_text(folder / "cards" / f"{safe}.md", card(board, method))
+    write_text(folder / "leaderboard.html", page(board))
+    return folder / "leaderboard.html"
+
+
+def markdown(board: Board) -> str:
+    """The board as Markdown."""
+    lines = ["# Towers side by side", "", f"**{DISCLAIMER}**", "", STAR, ""]
+    for name in manifests(board):
+        lines += [f"## {markdown_text(name)}", ""]
+        for heading, table in _tables(board, name):
+            lines += [f"### {heading}", "", *table_lines(table), ""]
+        if left := board.left_out.get(name):
+            lines += ["Not read: " + "; ".join(f"{markdown_text(c)}: {why}" for c, why in left.items()) + ".", ""]
+    lines += ["## Ranks", "", *table_lines(rank_table(board)), ""]
+    lines += ["## How the numbers are made", "", *(f"- **{term}.** {text}" for term, text in METHOD), ""]
+    if board.said:
+        lines += ["## What else there is to say", "", *(f"- {markdown_text(sentence)}" for sentence in board.said), ""]
+    return "\n".join(lines)
+
+
+def card(board: Board, method: str) -> str:
+    """What is known of one method: its towers, and each of its numbers."""
+    lines = [f"# {markdown_text(method)}", "", f"**{DISCLAIMER}**", "", "Towers, by the SHA-256 of their weights:", ""]
+    lines += [f"- {markdown_code(digest)}" for digest in board.digests[method]]
+    for name in manifests(board):
+        lines += [
+            "",
+            f"## {markdown_text(name)}",
+            "",
+            "| reading | macro AUC | 95 % interval | rank |",
+            "|---|---:|---:|---:|",
+        ]
+        lines += [
+            f"| {entry.reading} | {percent(entry.found.estimate.value)} | {interval(entry.found.estimate)} | {entry.rank} |"
+            for entry in board.entries
+            if (entry.manifest, entry.method) == (name, method)
+        ]
+    own = [sentence for sentence in board.said if f", {method}: " in sentence]
+    return "\n".join([*lines, "", *(f"- {markdown_text(sentence)}" for sentence in own), ""])
+
+
+def page(board: Board) -> str:
+    """The board as one HTML page that loads nothing."""
+    # here, because jinja2 takes a moment to import
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader: Any = FunctionLoader(_own_file)
+    made = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template("leaderboard.html")
+    sections = [
+        {"name": name, "tables": list(_tables(board, name)), "left_out": board.left_out.get(name, {})}
+        for name in manifests(board)
+    ]
+    return made.render(
+        css=Markup(_own_file("report.css") + _own_file("leaderboard.css")),  # our own files, unescaped
+        js=Markup(_own_file("leaderboard.js")),
+        disclaimer=DISCLAIMER,
+        star=STAR,
+        sections=sections,
+        ranks=rank_table(board),
+        method=METHOD,
+        said=board.said,
+    )
+
+
+def _tables(board: Board, manifest: str) -> list[tuple[str, Table]]:
+    tables = [
+        ("Macro AUC by way of reading", main_table(board, manifest)),
+        ("Linear probe", numbers_table(board, manifest)),
+    ]
+    if sources := source_table(board, manifest):
+        tables.append(("Macro AUC on each source, fitted on all others", sources))
+    return [*tables, ("Linear probe, AUC by class", class_table(board, manifest))]
+
+
+def _own_file(name: str) -> str:
+    room = "leaderboard" if name.startswith("leaderboard") else "report"
+    return (files(f"benchmark.{room}") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,112 @@
+"""The recipe from towers and a manifest to page and tables, again without doing anything twice, and its errors in one line."""
+
+import re
+
+import pandas as pd
+import pytest
+import torch
+from small_towers import save_small_tower
+
+from mgll.evaluation.named_towers import NamedEncoders, find_tower, split_name
+from mgll.evaluation.saving import load_evaluation
+from mgll.formats import FormatError
+from mgll.tower.file import load_tower, read_header
+from recipes.evaluate_tower import main
+
+QUICK = ["--min_train", "20", "--shares", "0.5", "--draws", "1", "--rare", "40"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two methods, one of two seeds, and an encoder by name."""
+    folder = tmp_path_factory.mktemp("towers")
+    paths = [save_small_tower(folder / name / "mgll.ckpt", seed) for seed, name in enumerate(("a", "b", "c"))]
+    return [f"first={paths[0]}", f"first={paths[1]}", f"<b>&second={paths[2]}", "vit-nano-16"]
+
+
+@pytest.fixture(scope="module")
+def out(runs, manifest, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out")
+    assert main([*runs, "--manifest", str(manifest), "--image_size", "32", "--out", str(folder), *QUICK]) == 0
+    return folder
+
+
+def test_every_method_and_reading_is_in_every_form(out):
+    results, classes = pd.read_csv(out / "results.csv"), pd.read_csv(out / "classes.csv")
+    assert set(results.method) == {"first", "<b>&second", "vit-nano-16"}
+    assert {"probe", "k-NN", "few labels 50 %", "left out east", "left out, mean over sources"} <= set(results.reading)
+    assert set(results[results.method == "first"].runs) == {2}
+    assert ((results.low <= results.macro_auc) & (results.macro_auc <= results.high)).all()
+    assert not results[["macro_auc", "average_precision", "accuracy", "behind"]].isna().any(axis=None)
+    for _, group in results.groupby(["manifest", "reading"]):
+        assert sorted(group["rank"]) == [1, 2, 3]
+        assert group.sort_values("rank").macro_auc.is_monotonic_decreasing
+    page = (out / "leaderboard.html").read_text()
+    assert "&lt;b&gt;&amp;second" in page
+    assert "<b>&second" not in page
+    assert not re.search(r"(src|href)=\"http", page)
+    for name in ("leaderboard.md", "leaderboard.tex"):
+        text = (out / name).read_text()
+        assert all(name in text for name in ("first", "second", "vit-nano-16"))
+    assert r"\begin{tabular}{lrr" in (out / "leaderboard.tex").read_text()
+    assert "of 119 training images 1 images have it" in (out / "leaderboard.md").read_text()
+    cards = sorted(path.name for path in (out / "cards").iterdir())
+    assert cards == ["_b__second.md", "first.md", "vit-nano-16.md"]
+    assert set(classes["class"]) == {"DR", "Drusen", "Glaucoma"}
+
+
+def test_macro_auc_is_the_mean_over_runs_of_the_saved_readings(out):
+    results = pd.read_csv(out / "results.csv").set_index(["reading", "method"])
+    found = [load_evaluation(path) for path in (out / "evaluations").glob("*.npz")]
+    first = [run["probe"].summary() for run in found if run.tower == "first"]
+    assert results.loc[("probe", "first"), "macro_auc"] == pytest.approx((first[0].auc + first[1].auc) / 2, abs=1e-5)
+    sources = [[reading.summary().auc for reading in run.named("left out")] for run in found if run.tower != "first"]
+    for method_values in sources:
+        assert any(
+            abs(value - sum(method_values) / 2) < 1e-5 for value in results.loc["left out, mean over sources"].macro_auc
+        )
+
+
+def test_a_second_call_evaluates_nothing_again_and_a_new_tower_only_itself(out, runs, manifest, capsys):
+    before = {path: path.stat().st_mtime_ns for path in (out / "evaluations").glob("*.npz")}
+    call = ["--manifest", str(manifest), "--image_size", "32", "--out", str(out), *QUICK]
+    assert main([*runs[1:], *call]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "evaluations").glob("*.npz")} == before
+    said = capsys.readouterr().out
+    assert "random weights, seed 0" in said
+    assert main([*runs, *call]) == 0
+
+
+def test_what_is_wrong_is_said_in_one_line(runs, manifest, tmp_path, capsys):
+    call = ["--manifest", str(manifest), "--image_size", "32", "--out", str(tmp_path / "out"), *QUICK]
+    for towers, message in (
+        (["nowhere/mgll.ckpt"], "no such tower file"),
+        (["no-such-encoder"], "unknown encoder 'no-such-encoder'"),
+        ([f"hf:{tmp_path}/nothing"], "no config.json in it"),
+        ([runs[0], runs[0]], "copies of a tower are no further seeds"),
+    ):
+        assert main([*towers, *call]) == 1
+        said = capsys.readouterr().err.strip().splitlines()
+        assert message in said[-1]
+        assert said[-1].startswith("error: ")
+    assert main([runs[0], *call, "--manifest", str(manifest)]) == 1
+    assert "two manifests are called alike" in capsys.readouterr().err
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(FormatError, match="not an evaluation"):
+        load_evaluation(tmp_path / "broken.npz")
+
+
+def test_names_of_towers_and_methods():
+    assert split_name("clip=runs/a/mgll.ckpt") == ("clip", "runs/a/mgll.ckpt")
+    assert split_name("runs/a/mgll.ckpt") == ("runs/a", "runs/a/mgll.ckpt")
+    assert split_name("runs/lr=3/mgll.ckpt") == ("runs/lr=3", "runs/lr=3/mgll.ckpt")
+    assert split_name("timm:resnet50") == ("timm:resnet50", "timm:resnet50")
+
+
+def test_an_encoder_by_name_takes_its_weights_from_a_file(runs, tmp_path):
+    weights = runs[0].removeprefix("first=")
+    tower = find_tower(f"vit-nano-16@{weights}", tmp_path, NamedEncoders(32, "pad", "mean"))
+    header = read_header(tower.path)
+    assert (header.pooling, header.preprocessing.size, header.preprocessing.resize) == ("mean", 32, "pad")
+    given, taken = load_tower(weights)[0].state_dict(), load_tower(tower.path)[0].state_dict()
+    assert all(torch.equal(taken[name], tensor) for name, tensor in given.items())
