@@ -17,6 +17,10 @@ from mgll.formats import FormatError
 LOCK = ".lock"
 
 
+class FolderInUse(ValueError):
+    """Another process holds a folder; the message names it."""
+
+
 @contextmanager
 def locked(out: str | os.PathLike[str]) -> Iterator[None]:
     """Keep a folder to this process until the block ends, so that no second run writes into it at the same time.
@@ -26,7 +30,7 @@ def locked(out: str | os.PathLike[str]) -> Iterator[None]:
     without locks a sentence on standard error says so, and the block runs.
 
     Raises:
-        ValueError: if another process holds the folder; the message names process and machine.
+        FolderInUse: if another process holds the folder; the message names process and machine.
     """
     path = Path(out) / LOCK
     is_new = not path.parent.exists()
@@ -39,7 +43,7 @@ def locked(out: str | os.PathLike[str]) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
-            raise ValueError(f"{out} is in use by {holder}; wait for it, or choose another folder") from None
+            raise FolderInUse(f"{out} is in use by {holder}; wait for it, or choose another folder") from None
         except OSError as error:
             print(f"{out}: no lock can be had here ({error}); start no second run in it", file=sys.stderr)
         if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:

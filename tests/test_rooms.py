@@ -17,7 +17,7 @@ FLOORS = {
         "files machine_errors vocabulary checking",
         "formats provenance",
         "images weights commandline run_folder ending",
-        "manifest settings tower stage",
+        "manifest settings tower stage cells",
         "encoders objective synthetic readers linear_probe",
         "naive_objective published training",
         "training_cost",

@@ -5,6 +5,7 @@ questions. A LoRA of a few hundred questions' worth of the same warm-up mends th
 that this family's decoder is the shared one but for a change of rank 8. `recipes/train_demo_decoder.py --image_first` makes it.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -60,6 +61,11 @@ def image_first_decoder() -> LlamaForCausalLM:
     set_peft_model_state_dict(model, {name: tensor.float() for name, tensor in stored.items()})
     merged: LlamaForCausalLM = model.merge_and_unload()  # type: ignore[assignment]
     return merged.eval()
+
+
+def image_first_sha256() -> str:
+    """Hex SHA-256 of the LoRA's file that ships with the package."""
+    return hashlib.sha256(files("mllm_adapters.demo").joinpath(SHIPPED).read_bytes()).hexdigest()
 
 
 def save_lora(model: PeftModel, path: Path) -> None:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+#: What stands in the place of a checkpoint for the tiny instance of a family (`mllm_adapters.demo.tiny_hosts`).
+TINY = "tiny"
+
 
 @dataclass(frozen=True)
 class DemoHostSettings:

@@ -39,10 +39,10 @@ from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 from mgll.files import atomic_path
 from mgll.images.preprocessing import Preprocessing
 from mllm_adapters.demo.conversation import conversation_tokenizer
-from mllm_adapters.demo.decoder import IMAGE, SPECIAL, shipped_decoder
+from mllm_adapters.demo.decoder import IMAGE, SPECIAL, shipped_decoder, shipped_sha256
 from mllm_adapters.demo.host import new_connector
 from mllm_adapters.demo.image_first import FAMILY as IMAGE_FIRST
-from mllm_adapters.demo.image_first import image_first_decoder
+from mllm_adapters.demo.image_first import image_first_decoder, image_first_sha256
 from mllm_adapters.hosts.med_flamingo.model import MedFlamingoConfig, MedFlamingoForConditionalGeneration
 from mllm_adapters.hosts.mini_gemini.model import MiniGeminiConfig, MiniGeminiForConditionalGeneration
 from mllm_adapters.hosts.qwen_vl.model import QwenVLConfig, QwenVLForConditionalGeneration
@@ -56,13 +56,13 @@ WIDTH, DEPTH, HEADS = 64, 2, 2  # of the hosts' own towers
 Parts = tuple[PreTrainedModel, Any]
 
 
-def build_tiny_host(name: str, out: str | os.PathLike[str], seed: int = 0) -> Path:
-    """Write a tiny checkpoint of a family; the same arguments give the same bytes.
+def build_tiny_host(name: str, out: str | os.PathLike[str]) -> Path:
+    """Write a tiny checkpoint of a family; it has the same bytes every time.
 
     Args:
-        name: one of `TINY_HOSTS`.
+        name: one of `TINY_HOSTS`; its place there is the seed of tower and connector, because of equal ones LLaVA and LLaVA-Med would
+            be the same model.
         out: directory to write; an existing one is replaced.
-        seed: of towers and connectors; the decoder is the demo's.
 
     Returns:
         `out`.
@@ -74,7 +74,7 @@ def build_tiny_host(name: str, out: str | os.PathLike[str], seed: int = 0) -> Pa
         raise ValueError(f"there is no tiny {name!r}; there are {', '.join(TINY_HOSTS)}")
     decoder = image_first_decoder() if name == IMAGE_FIRST else shipped_decoder()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(list(TINY_HOSTS).index(name))
         model, processor = TINY_HOSTS[name](decoder)
         for connector in get_host(name).connector:
             for path, module in model.named_modules():
@@ -85,6 +85,11 @@ def build_tiny_host(name: str, out: str | os.PathLike[str], seed: int = 0) -> Pa
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
     return Path(out)
+
+
+def tiny_sha256() -> str:
+    """The hashes of the weights that tiny hosts are made of and that ship with the package."""
+    return f"{shipped_sha256()} {image_first_sha256()}"
 
 
 def _take_words(model: PreTrainedModel, decoder: LlamaForCausalLM) -> None:
