@@ -43,7 +43,8 @@ class GridRow:
         seeds: those that are finished.
         failures: seed -> what went wrong.
         numbers: name of a number -> it, over the seeds; empty where none is finished.
-        changes: name of a number -> this tower less the untouched host; empty for that itself, or where a side has no run.
+        changes: name of a number -> this tower less the untouched host; empty for that itself and for its own tower, which may change
+            nothing, and where a side has no run.
         controls: images shown -> overall accuracy, mean over the seeds.
         p: of the change in overall accuracy, NaN where a side has one seed.
         p_holm: the same, corrected over the hosts of this tower.
@@ -68,7 +69,8 @@ class Grid:
         rows: host by host, the untouched one first.
         untouched: name of the untouched host's rows.
         own: name of the rows in which a host's own tower was grafted again.
-        changed: (host, tower) of such rows that are finished -> what differs from the untouched host; empty where nothing does.
+        changed: host whose own tower was grafted again -> what differs from the untouched host; empty where nothing does.
+        pairs: (host, tower) -> overall accuracy of the last tower less that of this one, for every other graft.
         questions: number of questions.
         patients: number of patients or eyes.
         codes: classes that are the answer of a question.
@@ -78,7 +80,8 @@ class Grid:
     rows: tuple[GridRow, ...]
     untouched: str
     own: str
-    changed: Mapping[tuple[str, str], str]
+    changed: Mapping[str, str]
+    pairs: Mapping[tuple[str, str], OverSeeds]
     questions: int
     patients: int
     codes: tuple[str, ...]
@@ -135,15 +138,20 @@ def build_grid(
         )
     for index, row in enumerate(rows):
         sides = picked.get((row.host, untouched), []), picked[row.host, row.tower]
-        if row.tower != untouched and all(sides):
+        if row.tower not in (untouched, own) and all(sides):
             changes = {number.name: method_difference(number, questions, *sides) for number in numbers}
             p = changes["overall"].p if min(map(len, sides)) > 1 else nan
             rows[index] = replace(row, changes=changes, p=p)
+    grafts = [tower for _, tower in picked if tower not in (untouched, own)]
+    sides_of = {(h, t): (picked[h, t], picked[h, grafts[-1]]) for h, t in picked if t in grafts[:-1] and t != grafts[-1]}
     return Grid(
         rows=tuple(_with_holm(rows)),
         untouched=untouched,
         own=own,
         changed=_changed(entries, untouched, own, order),
+        pairs={
+            place: method_difference(numbers[0], questions, *sides) for place, sides in sides_of.items() if all(sides)
+        },
         questions=len(cases),
         patients=len(set(questions.groups)),
         codes=tuple(questions.codes),
@@ -180,15 +188,13 @@ def _with_holm(rows: Sequence[GridRow]) -> list[GridRow]:
     return found
 
 
-def _changed(
-    entries: Sequence[Entry], untouched: str, own: str, order: Sequence[str]
-) -> dict[tuple[str, str], str]:
+def _changed(entries: Sequence[Entry], untouched: str, own: str, order: Sequence[str]) -> dict[str, str]:
     """What differs where a host's own tower was grafted again, of every image that was shown."""
     found = {}
     for entry in entries:
         before = next((e for e in entries if (e.host, e.tower, e.seed) == (entry.host, untouched, entry.seed)), None)
         if entry.tower == own and entry.failure is None and before and before.failure is None:
-            found[entry.host, own] = "; ".join(
+            found[entry.host] = "; ".join(
                 f"{shown} images: {said}"
                 for shown, run in entry.runs.items()
                 if (said := _difference(before.runs[shown], run, order))

@@ -48,12 +48,15 @@ def write_grid(out: Path, grid: Grid, reports: Mapping[str, str]) -> list[Path]:
 
 def grid_page(grid: Grid, reports: Mapping[str, str]) -> str:
     """The page: failures, the table, each seed, forest plot, heat map, controls, links to the hosts' reports."""
-    most = max((abs(end) for row in grid.rows for end in _ends(row.changes.get("overall"))), default=0.05)
+    panels = [(f"{tower}, less the untouched host", _changes_of(grid, tower)) for tower in reversed(grid.grafts)]
+    panels += [(f"{grid.grafts[-1]}, less {tower}", _pairs_of(grid, tower)) for tower in reversed(grid.grafts[:-1])]
+    known = [change.estimate for _, rows in panels for change in rows.values() if change]
+    most = max((abs(end) for estimate in known for end in (estimate.low, estimate.high)), default=0.05)
     scale = max(0.05, math.ceil(20 * most) / 20)
     return environment().get_template("grid.html").render(
         css=Markup(own_file("report.css") + own_file("grid.css")),
         grid=grid,
-        title=f"Table 2: {len(grid.hosts)} hosts, {len(grid.grafts)} towers",
+        title=f"Table 2: {_counted(len(grid.hosts), 'host')}, {_counted(len(grid.grafts), 'tower')}",
         headline=headline(grid),
         failures=[(row, seed, said) for row in grid.rows for seed, said in row.failures.items()],
         own=own_tower(grid),
@@ -63,11 +66,12 @@ def grid_page(grid: Grid, reports: Mapping[str, str]) -> str:
         scale=scale,
         ticks=[-scale, -scale / 2, 0.0, scale / 2, scale],
         at=lambda value: f"{50 + 50 * max(-1.0, min(1.0, value / scale)):.2f}%",
-        forest=[(tower, [row for row in grid.rows if row.tower == tower]) for tower in grid.grafts],
+        panels=panels,
         heat=[(tower, list(_heat(grid, tower))) for tower in reversed(grid.grafts)],
         reports=reports,
         host_name=host_name,
         points=points,
+        p_number=p_number,
         points_interval=points_interval,
         rules=RULE_NAMES,
     )
@@ -90,7 +94,7 @@ def own_tower(grid: Grid) -> str:
     """Whether the hosts' own towers, grafted again, changed anything."""
     if not grid.changed:
         return ""
-    odd = [f"{host_name(host)} ({said})" for (host, _), said in grid.changed.items() if said]
+    odd = [f"{host_name(host)} ({said})" for host, said in grid.changed.items() if said]
     if odd:
         return f"Grafting a host’s own tower again must change nothing, but it changed {'; '.join(odd)}: trust no row of these hosts."
     return (
@@ -102,7 +106,7 @@ def own_tower(grid: Grid) -> str:
 def main_table(grid: Grid) -> Table:
     """The paper's Table 2: a row for each tower in each host, the ten classes, their average, and what the tower changes."""
     codes = ten_codes(grid)
-    columns = ("Host", "Tower", "Seeds", *map(disease_name, codes), "Ten classes", "Change", "Overall", "Change", "p", "p, Holm")
+    columns = ("Host", "Tower", "Seeds", *codes, "Ten classes", "Change", "Overall", "Change", "p", "p, Holm")
     columns += ("Informedness", "Paper, ten classes")
     rows, strong = [], set()
     for row in grid.rows:
@@ -118,9 +122,9 @@ def main_table(grid: Grid) -> Table:
                 Cell(done),
                 *(_share(row, f"accuracy of {code}", brief=True) for code in codes),
                 _share(row, "ten_class"),
-                _change(row, "ten_class"),
+                _change(grid, row, "ten_class"),
                 _share(row, "overall"),
-                _change(row, "overall"),
+                _change(grid, row, "overall"),
                 Cell(p_number(row.p)),
                 Cell(p_number(row.p_holm)),
                 _share(row, "informedness"),
@@ -201,7 +205,9 @@ def _share(row: GridRow, name: str, brief: bool = False) -> Cell:
     return Cell(percent(found.estimate.value)) if brief else accuracy_cell(found.estimate)
 
 
-def _change(row: GridRow, name: str) -> Cell:
+def _change(grid: Grid, row: GridRow, name: str) -> Cell:
+    if row.tower == grid.own and row.host in grid.changed:
+        return Cell("changed" if grid.changed[row.host] else "none")
     found = row.changes.get(name)
     return change_cell(found.estimate if found else None)
 
@@ -250,6 +256,10 @@ def _lines(grid: Grid) -> Iterator[dict[str, object]]:
                 "p": change.p if change and not math.isnan(row.p) else None,
                 "p_holm": row.p_holm if change and name == "overall" and not math.isnan(row.p_holm) else None,
             }
+        if pair := grid.pairs.get((row.host, row.tower)):
+            p = pair.p if min(pair.runs) > 1 else None
+            name = f"overall, {grid.grafts[-1]} less this tower"
+            yield start | {"number": name, "seeds": len(row.seeds), **_named("change_", pair.estimate), "p": p}
         for shown, value in row.controls.items():
             yield start | {"number": f"overall, {CONTROL_NAMES.get(shown, shown)}", "seeds": len(row.seeds), "value": value}
         for seed, said in row.failures.items():
@@ -260,8 +270,16 @@ def _named(prefix: str, estimate: Estimate) -> dict[str, float]:
     return {f"{prefix}value": estimate.value, f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
 
 
-def _ends(change: OverSeeds | None) -> tuple[float, ...]:
-    return () if change is None else (change.estimate.low, change.estimate.high)
+def _changes_of(grid: Grid, tower: str) -> dict[str, OverSeeds | None]:
+    return {host: grid.row(host, tower).changes.get("overall") for host in grid.hosts}
+
+
+def _pairs_of(grid: Grid, tower: str) -> dict[str, OverSeeds | None]:
+    return {host: grid.pairs.get((host, tower)) for host in grid.hosts}
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _tex(text: str) -> str:
