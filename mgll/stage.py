@@ -72,6 +72,11 @@ def is_made(out: Path, made_of: Mapping[str, Any]) -> bool:
     return bool(record.get("finished")) and not differences(record.get("made_of", {}), _by_content(made_of))
 
 
+def is_finished(out: Path) -> bool:
+    """Whether `out` was made to its end, whatever it was made of."""
+    return out.exists() and _record(out).is_file() and bool(read_run(_record(out), "a stage").get("finished"))
+
+
 def _record(out: Path) -> Path:
     return out.with_name(f"{out.name}.stage.json")
 

@@ -33,11 +33,13 @@ from mgll.ending import ends_in_one_line
 from mgll.manifest.image_identity import sizes_and_times
 from mgll.manifest.records import Split, read_manifest
 from mgll.settings import ObjectiveName, PretrainSettings
-from mgll.stage import stage
+from mgll.stage import is_finished, stage
+from mgll.training_cost import GB, PEAKS, CostSettings, cost, image_encoder_cost, text_encoder_cost
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.contract.token_policy import TokenPolicy
 from mllm_adapters.demo.settings import TINY
 from mllm_adapters.graft.transplant import convert_host, graft_tower
+from mllm_adapters.host_cost import PROMPT, host_cost
 from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.hub import resolve_checkpoint, resolve_parts
 from mllm_adapters.loading.load import shard_hashes
@@ -46,6 +48,8 @@ from mllm_adapters.settings import FinetuneSettings
 UNTOUCHED = "untouched"
 OWN, RANDOM, START = "own", "random", "start"
 PRETRAINED: Mapping[str, ObjectiveName | None] = {"clip": "clip", "mgll": None}  # None: that of the settings
+#: Parameters and image tokens of a tiny host, at most.
+TINY_COST = (1.6e6, 36)
 #: Folder of a cell's scores by the images that were shown.
 SHOWN: Mapping[str, Shown] = {"scores": "own", "blind": "blank", "source": "source", "shuffled": "shuffled"}
 
@@ -132,16 +136,11 @@ class GridCell:
 
 @ends_in_one_line
 def main() -> int:
-    """Parse the settings; list, reckon or run. 1 where a cell failed or the own tower changed something."""
+    """Parse the settings; list cells, reckon, or run. 1 where a cell failed or the own tower changed something."""
     settings = parse_settings(Table2Settings, __doc__ or "", _flags(sys.argv[1:]))
     grid = grid_of(settings)
-    if settings.cells:
-        print("\n".join(f"{number:4}  {cell.path.relative_to('cells')}" for number, cell in enumerate(grid)))
-        return 0
-    if settings.dry_run:
-        from mllm_adapters.graft.grid_cost import describe_grid
-
-        print(describe_grid(settings, grid))
+    if settings.cells or settings.dry_run:
+        print(listed(settings, grid) if settings.cells else cost_of(settings, grid))
         return 0
     chosen = range(len(grid)) if settings.cell is None else numbers_in(settings.cell, len(grid))
     run_cells(
@@ -180,6 +179,78 @@ def grid_of(settings: Table2Settings) -> list[GridCell]:
         for tower in (UNTOUCHED, *names)
         if tower != OWN or seed == settings.seeds[0]
     ]
+
+
+def listed(settings: Table2Settings, grid: Sequence[GridCell]) -> str:
+    """A line for each cell: number, host, tower, seed, and whether it is finished or has failed."""
+    lines = []
+    for number, cell in enumerate(grid):
+        folder = Path(settings.out) / cell.path
+        state = "failed: " + said if (said := failure(folder)) else "finished" if is_finished(folder) else "to do"
+        lines.append(f"{number:5}  {cell.entry.host:14}{cell.tower:14}seed {cell.seed:<4}{state}")
+    return "\n".join(lines)
+
+
+def cost_of(settings: Table2Settings, grid: Sequence[GridCell]) -> str:
+    """What the grid would cost, host by host: GPU memory, hours and disk; and which of it is counted and which assumed.
+
+    Raises:
+        ValueError: if a host is neither on this machine nor described.
+    """
+    seconds = 1 / (PEAKS[settings.gpu] * CostSettings().utilisation)
+    learned, asked = _count(settings, "train"), _count(settings, "test")
+    to_do = [cell for cell in grid if not is_finished(Path(settings.out) / cell.path)]
+    lines = [f"{len(grid)} cells, {len(to_do)} to do; {learned:,} questions to learn, {asked:,} asked, on {len(SHOWN)} kinds of images"]
+    lines += [f"{'host':14}{'parameters':>12}{'image tokens':>14}{'GPU memory':>12}{'h a cell':>10}{'cells':>7}{'hours':>9}{'disk':>10}"]
+    hours, disk, stated = 0.0, 0.0, []
+    for entry in settings.hosts:
+        finetune = finetuning(settings, entry, settings.seeds[0])
+        known = TINY_COST if entry.checkpoint == TINY else (entry.parameters, entry.image_tokens)
+        here = _here(settings, entry)
+        found = host_cost(get_host(entry.host), here, known, finetune, learned, asked * len(SHOWN))
+        cells = sum(cell.entry == entry for cell in to_do)
+        hour = found.operations * seconds / 3600
+        hours, disk = hours + cells * hour, disk + cells * found.disk
+        stated += [] if found.counted else [entry.host]
+        lines.append(
+            f"{entry.host:14}{found.parameters / 1e6:10,.0f} M{found.image_tokens:14,}{found.memory / GB:9,.1f} GB{hour:10.2f}{cells:7}"
+            f"{cells * hour:9,.1f}{cells * found.disk / GB:7,.1f} GB"
+        )
+    for tower in (tower for tower in settings.towers if tower in PRETRAINED):
+        hour = _pretraining_hours(settings)
+        hours, disk = hours + hour * len(settings.seeds), disk + 1.2 * GB * len(settings.seeds)
+        lines.append(f"{'pretraining ' + tower:62}{hour:10.2f}{len(settings.seeds):7}{hour * len(settings.seeds):9,.1f}")
+    lines += [
+        f"{hours:,.1f} GPU hours on an {settings.gpu}, {disk / GB:,.1f} GB of disk beside the checkpoints",
+        f"Estimates. Assumed: {CostSettings().utilisation:.0%} of the GPU's peak, prompts of {PROMPT} tokens beside the image, one tile an image."
+        " Graft folders share the host's shards by hard links.",
+    ]
+    if stated:
+        lines.append(f"Not on this machine, so stated in the configuration and not counted: {', '.join(stated)}.")
+    return "\n".join(lines)
+
+
+def _count(settings: Table2Settings, split: Split) -> int:
+    """Number of questions of a split; where the settings leave it open, one for every image and class of it."""
+    given = settings.train_questions if split == "train" else settings.test_questions
+    return given or sum(len(record.labels) for record in read_manifest(settings.manifest, split))
+
+
+def _here(settings: Table2Settings, entry: HostEntry) -> Path | None:
+    """The checkpoint of a host, if it is on this machine."""
+    made = Path(settings.out) / "hosts" / entry.host
+    if is_finished(made):
+        return made
+    return Path(entry.checkpoint) if entry.checkpoint and Path(entry.checkpoint).is_dir() and not entry.parts else None
+
+
+def _pretraining_hours(settings: Table2Settings) -> float:
+    """Hours of one pretraining, of as many images as the manifest has; of the paper's 246,389 where there is no manifest here."""
+    run = settings.pretrain
+    size = CostSettings(encoder=run.encoder, image_size=run.image_size, pooling=run.pooling, batch_size=run.batch_size)
+    images = len(read_manifest(settings.manifest, "train")) if Path(settings.manifest).is_file() else size.images
+    step = cost(replace(size, gpu=settings.gpu), image_encoder_cost(size), text_encoder_cost(size))
+    return step.seconds * run.epochs * images / run.batch_size / 3600
 
 
 def finetuning(settings: Table2Settings, entry: HostEntry, seed: int) -> FinetuneSettings:

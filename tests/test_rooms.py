@@ -29,7 +29,7 @@ FLOORS = {
         "hosts",
         "loading demo",
         "graft finetuning hub ask",
-        "swap convert encoder_check",
+        "swap convert encoder_check host_cost",
     ),
     "benchmark": (
         "options replies stats fundus_hash",
