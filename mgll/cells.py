@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from mgll.ending import one_line_of
 from mgll.files import write_text
-from mgll.run_folder import FolderInUse, locked
+from mgll.run_folder import FolderInUseError, locked
 
 #: Seconds between two looks at what another process holds.
 PAUSE = 2.0
@@ -30,7 +30,7 @@ def own_turn(path: Path) -> Iterator[None]:
             try:
                 held.enter_context(locked(_turn(path)))
                 break
-            except FolderInUse as error:
+            except FolderInUseError as error:
                 if not said:
                     print(f"waiting for {path} ({error})", file=sys.stderr, flush=True)
                 said = True
@@ -47,7 +47,7 @@ def run_cells(cells: Sequence[Path], make: Callable[[int], object], wait: bool =
         wait: whether to come back to cells that another process holds; without it such a cell is refused.
 
     Raises:
-        FolderInUse: without `wait`, for a cell that another process holds.
+        FolderInUseError: without `wait`, for a cell that another process holds.
     """
     waiting = list(range(len(cells)))
     with tqdm(total=len(cells), desc="cells", unit="cell") as bar:
@@ -56,7 +56,7 @@ def run_cells(cells: Sequence[Path], make: Callable[[int], object], wait: bool =
                 try:
                     with locked(_turn(cells[number])):
                         _run(cells[number], make, number)
-                except FolderInUse:
+                except FolderInUseError:
                     if not wait:
                         raise
                     continue

@@ -17,7 +17,7 @@ from mgll.formats import FormatError
 LOCK = ".lock"
 
 
-class FolderInUse(ValueError):
+class FolderInUseError(ValueError):
     """Another process holds a folder; the message names it."""
 
 
@@ -30,7 +30,7 @@ def locked(out: str | os.PathLike[str]) -> Iterator[None]:
     without locks a sentence on standard error says so, and the block runs.
 
     Raises:
-        FolderInUse: if another process holds the folder; the message names process and machine.
+        FolderInUseError: if another process holds the folder; the message names process and machine.
     """
     path = Path(out) / LOCK
     is_new = not path.parent.exists()
@@ -43,7 +43,7 @@ def locked(out: str | os.PathLike[str]) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
-            raise FolderInUse(f"{out} is in use by {holder}; wait for it, or choose another folder") from None
+            raise FolderInUseError(f"{out} is in use by {holder}; wait for it, or choose another folder") from None
         except OSError as error:
             print(f"{out}: no lock can be had here ({error}); start no second run in it", file=sys.stderr)
         if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:

@@ -1,8 +1,8 @@
 """What fine-tuning and scoring a host costs on a GPU: memory, hours and bytes on disk, reckoned before anything is downloaded.
 
 Counted where the checkpoint is on this machine: parameters, image tokens, layers and widths of the language model. Elsewhere the
-parameters and tokens are what the caller states, and the language model is taken for a 7B one. Assumed in any case: the share of the
-GPU's peak that is reached, and the length of a prompt.
+parameters and tokens are what the caller states, and the language model is taken for a 7B one. Assumed in any case: the share of
+the GPU's peak that is reached, and the length of a prompt.
 """
 
 import math

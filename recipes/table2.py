@@ -3,12 +3,13 @@
     python recipes/table2.py --config recipes/configs/table2_toy.yaml --manifest fundus.jsonl   # eight tiny hosts, no GPU
     python recipes/table2.py --config recipes/configs/table2.yaml --dry-run                     # cells, disk, GPU hours, memory
     python recipes/table2.py --config recipes/configs/table2.yaml --cells                       # the cells and their numbers
-    sbatch --array=0-95 --wrap 'python recipes/table2.py --config recipes/configs/table2.yaml --cell $SLURM_ARRAY_TASK_ID'
+    sbatch --array=0-127 --wrap 'python recipes/table2.py --config recipes/configs/table2.yaml --cell $SLURM_ARRAY_TASK_ID'
 
-A cell is one host with one tower under one seed: graft, fine-tune, score on the cases' own images, on blank ones, on the mean images of
-the sources and on those of other cases. Each is made once. Start the command as often as there are GPUs, on any node that sees the
-folder: every process takes the next cell that nobody holds. What was killed goes on where it was, what failed is shown in the table and
-tried again by the next start. Without `--cell` the command ends with the table: table2.html, .csv, .tex and a report of every host.
+A cell is one host with one tower under one seed: graft, fine-tune, score on the cases' own images, on blank ones, on the mean
+images of the sources and on those of other cases. Each is made once. Start the command as often as there are GPUs, on any node that
+sees the folder: every process takes the next cell that nobody holds. What was killed goes on where it was, what failed is shown in
+the table and tried again by the next start. Without `--cell` the command ends with the table: table2.html, .csv, .tex and a report
+of every host. docs/table2.md says more.
 
 Research use only, not for diagnosis.
 """
@@ -60,7 +61,7 @@ class HostEntry:
 
     Attributes:
         host: its name (`python -m mllm_adapters.swap --list`).
-        checkpoint: a folder, a hub id, or `tiny` for the tiny instance that ships with the package; None is the host's published one.
+        checkpoint: a folder, a hub id, or `tiny` for the tiny instance that ships with the package; None is the published one.
         parts: further checkpoints that the published one leaves out, as NAME=DIR_OR_HUB_ID.
         tokens: token policy of the grafts.
         finetune: settings of fine-tuning in which this host differs from the others. Its untouched and grafted towers never differ.
@@ -85,8 +86,8 @@ class Table2Settings:
         manifest: images with the splits `train` and `test`.
         out: folder of everything.
         hosts: the rows.
-        towers: what is grafted into each: `own` (the host's own tower; nothing may change, which is checked), `random`, `start` (the
-            weights that pretraining starts from), `clip` and `mgll` (pretrained here), or NAME=PATH of a tower file, in which
+        towers: what is grafted into each: `own` (the host's own tower; nothing may change, which is checked), `random`, `start`
+            (the weights that pretraining starts from), `clip` and `mgll` (pretrained here), or NAME=PATH of a tower file, in which
             {seed} stands for the seed. The untouched host is always there; reports are of the last tower against it.
         seeds: of pretraining, training questions and fine-tuning; `own` has the first only.
         train_questions: number of fine-tuning questions; default one for every image and class of it.
@@ -163,7 +164,9 @@ def grid_of(settings: Table2Settings) -> list[GridCell]:
     hosts = [entry.host for entry in settings.hosts]
     for what, found in (("host", hosts), ("tower", names), ("seed", list(settings.seeds))):
         if not found or len(set(found)) < len(found):
-            raise ValueError(f"a grid needs one {what} or more, each once; found {', '.join(map(str, found)) or 'none'}")
+            raise ValueError(
+                f"a grid needs one {what} or more, each once; found {', '.join(map(str, found)) or 'none'}"
+            )
     for tower in settings.towers:
         if "=" not in tower and tower not in (OWN, RANDOM, START, *PRETRAINED):
             raise ValueError(f"tower {tower!r}: give {OWN}, {RANDOM}, {START}, {', '.join(PRETRAINED)} or NAME=PATH")
@@ -197,36 +200,37 @@ def cost_of(settings: Table2Settings, grid: Sequence[GridCell]) -> str:
     Raises:
         ValueError: if a host is neither on this machine nor described.
     """
-    seconds = 1 / (PEAKS[settings.gpu] * CostSettings().utilisation)
-    learned, asked = _count(settings, "train"), _count(settings, "test")
+    # here, because it takes a moment to import
+    from pandas import DataFrame
+
+    speed = PEAKS[settings.gpu] * CostSettings().utilisation * 3600
+    learned, asked = _count(settings, "train"), _count(settings, "test") * len(SHOWN)
     to_do = [cell for cell in grid if not is_finished(Path(settings.out) / cell.path)]
-    lines = [f"{len(grid)} cells, {len(to_do)} to do; {learned:,} questions to learn, {asked:,} asked, on {len(SHOWN)} kinds of images"]
-    lines += [f"{'host':14}{'parameters':>12}{'image tokens':>14}{'GPU memory':>12}{'h a cell':>10}{'cells':>7}{'hours':>9}{'disk':>10}"]
-    hours, disk, stated = 0.0, 0.0, []
+    rows, stated = [], []
     for entry in settings.hosts:
-        finetune = finetuning(settings, entry, settings.seeds[0])
         known = TINY_COST if entry.checkpoint == TINY else (entry.parameters, entry.image_tokens)
-        here = _here(settings, entry)
-        found = host_cost(get_host(entry.host), here, known, finetune, learned, asked * len(SHOWN))
-        cells = sum(cell.entry == entry for cell in to_do)
-        hour = found.operations * seconds / 3600
-        hours, disk = hours + cells * hour, disk + cells * found.disk
+        finetune = finetuning(settings, entry, settings.seeds[0])
+        found = host_cost(get_host(entry.host), _here(settings, entry), known, finetune, learned, asked)
+        cells, hours = sum(cell.entry == entry for cell in to_do), found.operations / speed
         stated += [] if found.counted else [entry.host]
-        lines.append(
-            f"{entry.host:14}{found.parameters / 1e6:10,.0f} M{found.image_tokens:14,}{found.memory / GB:9,.1f} GB{hour:10.2f}{cells:7}"
-            f"{cells * hour:9,.1f}{cells * found.disk / GB:7,.1f} GB"
-        )
+        row = {"": entry.host, "B parameters": found.parameters / 1e9, "image tokens": found.image_tokens}
+        row |= {"GB of GPU": found.memory / GB, "h each": hours, "cells": cells, "h": cells * hours}
+        rows.append({**row, "GB of disk": cells * found.disk / GB})
     for tower in (tower for tower in settings.towers if tower in PRETRAINED):
-        hour = _pretraining_hours(settings)
-        hours, disk = hours + hour * len(settings.seeds), disk + 1.2 * GB * len(settings.seeds)
-        lines.append(f"{'pretraining ' + tower:62}{hour:10.2f}{len(settings.seeds):7}{hour * len(settings.seeds):9,.1f}")
-    lines += [
-        f"{hours:,.1f} GPU hours on an {settings.gpu}, {disk / GB:,.1f} GB of disk beside the checkpoints",
-        f"Estimates. Assumed: {CostSettings().utilisation:.0%} of the GPU's peak, prompts of {PROMPT} tokens beside the image, one tile an image."
-        " Graft folders share the host's shards by hard links.",
+        hours, runs = _pretraining_hours(settings), len(settings.seeds)
+        rows.append(
+            {"": f"pretraining {tower}", "h each": hours, "cells": runs, "h": runs * hours, "GB of disk": runs * 1.2}
+        )
+    table = DataFrame(rows)
+    lines = [
+        f"{len(grid)} cells, {len(to_do)} to do; {learned:,} questions to learn, {asked:,} to answer in each cell",
+        table.to_string(index=False, float_format=lambda value: f"{value:.1f}", na_rep="", columns=list(rows[0])),
+        f"{table['h'].sum():,.1f} GPU hours on an {settings.gpu}, {table['GB of disk'].sum():,.1f} GB of disk",
+        f"Estimates. Assumed: {CostSettings().utilisation:.0%} of the GPU's peak, prompts of {PROMPT} tokens beside the image,"
+        " one tile an image. Checkpoints are not counted as disk: grafts share their shards by hard links.",
     ]
     if stated:
-        lines.append(f"Not on this machine, so stated in the configuration and not counted: {', '.join(stated)}.")
+        lines.append(f"Not on this machine, so taken from the configuration and not counted: {', '.join(stated)}.")
     return "\n".join(lines)
 
 
@@ -357,7 +361,9 @@ def _tower(settings: Table2Settings, name: str, seed: int) -> Path:
             from mgll.training.pretraining import save_start_tower
 
             if name == RANDOM:
-                run = replace(run, start_weights=None, seed=seed + 1_000_003)  # never the weights that pretraining starts from
+                run = replace(
+                    run, start_weights=None, seed=seed + 1_000_003
+                )  # never the weights that pretraining starts from
             stage(path, {"run": replace(run, manifest="", out="")}, lambda: save_start_tower(run, path))
         return _standardised(settings, path, folder / f"{name}-standardised.ckpt") if settings.standardise else path
 
@@ -401,7 +407,7 @@ def _runs(folder: Path) -> dict[Shown, Run]:
 
 
 def _report(settings: Table2Settings, finished: Sequence[GridCell], host: str) -> str | None:
-    """The report of the last tower in a host against the untouched one, relative to the folder; None while they can't be compared."""
+    """The report of the last tower in a host against the untouched one; None while they can't be compared."""
     from benchmark.report.writing import report_runs
 
     out, last = Path(settings.out), _tower_name(settings.towers[-1])

@@ -162,7 +162,7 @@ def test_the_dry_run_of_the_full_table_needs_neither_data_nor_checkpoints(tmp_pa
     assert "GPU hours on an A100" in found.stdout
     rows = [line.split() for line in found.stdout.splitlines()[2:10]]
     assert [row[0] for row in rows] == [entry["host"] for entry in yaml.safe_load(full.read_text())["hosts"]]
-    assert all(10 < float(row[4]) < 80 for row in rows)
+    assert all(10 < float(row[3]) < 80 for row in rows)  # GB of GPU memory
     assert not (tmp_path / "run").exists()
 
 

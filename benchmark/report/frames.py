@@ -41,7 +41,10 @@ def write_table(stem: Path, table: pd.DataFrame) -> list[Path]:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table atomically. A text that a spreadsheet would run as a formula begins with an apostrophe; line ends are line feeds."""
+    """Write a table atomically, with line feeds at the ends of lines.
+
+    A text that a spreadsheet would run as a formula begins with an apostrophe.
+    """
     with atomic_path(path) as temporary:
         table.map(_no_formula).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 

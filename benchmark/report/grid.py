@@ -43,7 +43,7 @@ class GridRow:
         seeds: those that are finished.
         failures: seed -> what went wrong.
         numbers: name of a number -> it, over the seeds; empty where none is finished.
-        changes: name of a number -> this tower less the untouched host; empty for that itself and for its own tower, which may change
+        changes: name of a number -> this tower less the untouched host; empty for that itself, for its own tower, which may change
             nothing, and where a side has no run.
         controls: images shown -> overall accuracy, mean over the seeds.
         p: of the change in overall accuracy, NaN where a side has one seed.
@@ -143,7 +143,9 @@ def build_grid(
             p = changes["overall"].p if min(map(len, sides)) > 1 else nan
             rows[index] = replace(row, changes=changes, p=p)
     grafts = [tower for _, tower in picked if tower not in (untouched, own)]
-    sides_of = {(h, t): (picked[h, t], picked[h, grafts[-1]]) for h, t in picked if t in grafts[:-1] and t != grafts[-1]}
+    sides_of = {
+        (h, t): (picked[h, t], picked[h, grafts[-1]]) for h, t in picked if t in grafts[:-1] and t != grafts[-1]
+    }
     return Grid(
         rows=tuple(_with_holm(rows)),
         untouched=untouched,
@@ -172,9 +174,7 @@ def _picked(run: Run, order: Sequence[str]) -> np.ndarray:
 
 def _controls(overall: Number, done: Sequence[Entry], order: Sequence[str]) -> dict[Shown, float]:
     shown = [name for name in (done[0].runs if done else ()) if name != "own"]
-    return {
-        name: float(np.mean([overall.value(_picked(entry.runs[name], order)) for entry in done])) for name in shown
-    }
+    return {name: float(np.mean([overall.value(_picked(entry.runs[name], order)) for entry in done])) for name in shown}
 
 
 def _with_holm(rows: Sequence[GridRow]) -> list[GridRow]:

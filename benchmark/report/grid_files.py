@@ -53,27 +53,31 @@ def grid_page(grid: Grid, reports: Mapping[str, str]) -> str:
     known = [change.estimate for _, rows in panels for change in rows.values() if change]
     most = max((abs(end) for estimate in known for end in (estimate.low, estimate.high)), default=0.05)
     scale = max(0.05, math.ceil(20 * most) / 20)
-    return environment().get_template("grid.html").render(
-        css=Markup(own_file("report.css") + own_file("grid.css")),
-        grid=grid,
-        title=f"Table 2: {_counted(len(grid.hosts), 'host')}, {_counted(len(grid.grafts), 'tower')}",
-        headline=headline(grid),
-        failures=[(row, seed, said) for row in grid.rows for seed, said in row.failures.items()],
-        own=own_tower(grid),
-        main=main_table(grid),
-        seeds=seed_table(grid),
-        controls=control_table(grid),
-        scale=scale,
-        ticks=[-scale, -scale / 2, 0.0, scale / 2, scale],
-        at=lambda value: f"{50 + 50 * max(-1.0, min(1.0, value / scale)):.2f}%",
-        panels=panels,
-        heat=[(tower, list(_heat(grid, tower))) for tower in reversed(grid.grafts)],
-        reports=reports,
-        host_name=host_name,
-        points=points,
-        p_number=p_number,
-        points_interval=points_interval,
-        rules=RULE_NAMES,
+    return (
+        environment()
+        .get_template("grid.html")
+        .render(
+            css=Markup(own_file("report.css") + own_file("grid.css")),
+            grid=grid,
+            title=f"Table 2: {_counted(len(grid.hosts), 'host')}, {_counted(len(grid.grafts), 'tower')}",
+            headline=headline(grid),
+            failures=[(row, seed, said) for row in grid.rows for seed, said in row.failures.items()],
+            own=own_tower(grid),
+            main=main_table(grid),
+            seeds=seed_table(grid),
+            controls=control_table(grid),
+            scale=scale,
+            ticks=[-scale, -scale / 2, 0.0, scale / 2, scale],
+            at=lambda value: f"{50 + 50 * max(-1.0, min(1.0, value / scale)):.2f}%",
+            panels=panels,
+            heat=[(tower, list(_heat(grid, tower))) for tower in reversed(grid.grafts)],
+            reports=reports,
+            host_name=host_name,
+            points=points,
+            p_number=p_number,
+            points_interval=points_interval,
+            rules=RULE_NAMES,
+        )
     )
 
 
@@ -96,10 +100,13 @@ def own_tower(grid: Grid) -> str:
         return ""
     odd = [f"{host_name(host)} ({said})" for host, said in grid.changed.items() if said]
     if odd:
-        return f"Grafting a host’s own tower again must change nothing, but it changed {'; '.join(odd)}: trust no row of these hosts."
+        return (
+            f"Grafting a host’s own tower again must change nothing, but it changed {'; '.join(odd)}:"
+            " trust no row of these hosts."
+        )
     return (
-        f"Each host’s own tower, grafted again and fine-tuned alike, gives the untouched host’s answers to every question, on all images"
-        f" shown: {len(grid.changed)} of {len(grid.changed)} hosts checked."
+        "Each host’s own tower, grafted again and fine-tuned alike, gives the untouched host’s answers to every"
+        f" question, on all images shown: {len(grid.changed)} of {len(grid.changed)} hosts checked."
     )
 
 
@@ -261,7 +268,11 @@ def _lines(grid: Grid) -> Iterator[dict[str, object]]:
             name = f"overall, {grid.grafts[-1]} less this tower"
             yield start | {"number": name, "seeds": len(row.seeds), **_named("change_", pair.estimate), "p": p}
         for shown, value in row.controls.items():
-            yield start | {"number": f"overall, {CONTROL_NAMES.get(shown, shown)}", "seeds": len(row.seeds), "value": value}
+            yield start | {
+                "number": f"overall, {CONTROL_NAMES.get(shown, shown)}",
+                "seeds": len(row.seeds),
+                "value": value,
+            }
         for seed, said in row.failures.items():
             yield start | {"number": f"failed, seed {seed}", "failure": said}
 

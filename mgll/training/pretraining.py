@@ -165,8 +165,12 @@ def save_start_tower(settings: PretrainSettings, path: str | os.PathLike[str]) -
     """Write the tower that a run of these settings starts from: its start weights, or the random ones of its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
-    save_tower(path, tower, settings.preprocessing, settings.pooling, objective="none: not pretrained", seed=settings.seed)
+        tower = vision_encoder(
+            settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options
+        )
+    save_tower(
+        path, tower, settings.preprocessing, settings.pooling, objective="none: not pretrained", seed=settings.seed
+    )
 
 
 def _digests(records: Sequence[Record], accelerator: Accelerator) -> np.ndarray:

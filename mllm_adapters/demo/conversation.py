@@ -1,8 +1,8 @@
 """Tokenizers of the tiny hosts: each family's conversation form, in the words that the demo's decoder was warmed on.
 
-The decoder has read questions in LLaVA's form only. So that all families can share it bit for bit, the tokenizer of each writes what
-its family puts around a question as LLaVA's words, and calls the image's token by the family's name. Questions and answers pass
-unchanged.
+The decoder has read questions in LLaVA's form only. So that all families can share it bit for bit, the tokenizer of each writes
+what its family puts around a question as LLaVA's words, and calls the image's token by the family's name. Questions and answers
+pass unchanged.
 """
 
 import re
@@ -25,8 +25,8 @@ def conversation_tokenizer(host: Host, image: str, around: str = "", **named: st
         host: the family.
         image: the family's name of the token that stands for image features; it has the id of LLaVA's.
         around: regex of what the family's processor writes around these tokens; it is left out of what the decoder reads.
-        named: special tokens, the image's among them, by the name of the tokenizer's attribute; `place` is the image's where none is
-            named. Those that the vocabulary does not know get ids behind it.
+        named: special tokens, the image's among them, by the name of the tokenizer's attribute; `place` is the image's where none
+            is named. Those that the vocabulary does not know get ids behind it.
     """
     words = build_tokenizer().get_vocab()
     vocabulary = {image if word == IMAGE else word: index for word, index in words.items()}

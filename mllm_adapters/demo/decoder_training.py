@@ -73,9 +73,7 @@ class _Training(nn.Module):
             return embeddings
         slots = ids == self.image
         names_in_words = self.bags @ self.decoder.model.embed_tokens.weight
-        seen = noisy_mixtures(
-            batch.weights, names_in_words, int(slots[0].sum()), self.settings.noise, self.generator
-        )
+        seen = noisy_mixtures(batch.weights, names_in_words, int(slots[0].sum()), self.settings.noise, self.generator)
         return embeddings.masked_scatter(slots[..., None], seen)
 
     def forward(self, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:

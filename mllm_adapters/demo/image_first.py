@@ -1,13 +1,12 @@
 """The demo's decoder for a family whose image stands in front of all text, as InstructBLIP's does.
 
 The decoder was warmed on images behind an opening sentence. Where nothing stands in front of the finding it reads 87 % of the
-questions. A LoRA of a few hundred questions' worth of the same warm-up mends that; it ships with the package and is merged here, so
-that this family's decoder is the shared one but for a change of rank 8. `recipes/train_demo_decoder.py --image_first` makes it.
+questions. A LoRA, trained for a minute on the same questions, mends that; it ships with the package and is merged here, so that
+this family's decoder is the shared one but for a change of rank 8. `recipes/train_demo_decoder.py --image_first true` makes it.
 """
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,33 +24,11 @@ from mllm_adapters.demo.conversation import conversation_tokenizer
 from mllm_adapters.demo.decoder import IMAGE, shipped_decoder
 from mllm_adapters.demo.decoder_training import bags_of_words, noisy_mixtures
 from mllm_adapters.demo.reading import draw_question, in_words, text_of
+from mllm_adapters.demo.settings import ImageFirstTraining
 from mllm_adapters.hosts.registry import get_host
 
 SHIPPED = "image_first.safetensors"
 FAMILY = "instructblip"
-
-
-@dataclass(frozen=True)
-class ImageFirstTraining:
-    """How the LoRA is trained.
-
-    Attributes:
-        steps: optimiser steps.
-        batch_size: questions per step.
-        learning_rate: peak learning rate of AdamW, decaying to 0.
-        spread: share of the batches whose finding is a noisy mixture of words, as a connector may write it.
-        most_positions: largest number of image positions of such a batch.
-        noise: largest standard deviation of that noise.
-        seed: of weights and questions.
-    """
-
-    steps: int = 300
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    spread: float = 0.6
-    most_positions: int = 8
-    noise: float = 1.0
-    seed: int = 0
 
 
 def image_first_decoder() -> LlamaForCausalLM:
@@ -107,7 +84,9 @@ def train_image_first(
                 )
             )
         else:
-            words = [tokenizer(in_words(question, rng), add_special_tokens=False)["input_ids"] for question in questions]
+            words = [
+                tokenizer(in_words(question, rng), add_special_tokens=False)["input_ids"] for question in questions
+            ]
             seen = [table[torch.tensor(ids)].detach() for ids in words]
         asked = [tokenizer(host.prompt(text_of(question)))["input_ids"] for question in questions]
         rows = [torch.cat((front, table[torch.tensor(ids)])) for front, ids in zip(seen, asked, strict=True)]
@@ -116,9 +95,7 @@ def train_image_first(
         mask = torch.stack([torch.arange(longest) >= longest - len(row) for row in rows]).long()
         positions = (mask.cumsum(-1) - 1).clamp_min(0)
         logits = model(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits
-        targets = torch.tensor(
-            [tokenizer.convert_tokens_to_ids(LETTERS[question.answer]) for question in questions]
-        )
+        targets = torch.tensor([tokenizer.convert_tokens_to_ids(LETTERS[question.answer]) for question in questions])
         loss = nn.functional.cross_entropy(logits[:, -1], targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -101,9 +101,9 @@ def text_only_accuracy(model: nn.Module, tokenizer: Any, count: int = 448, seed:
 
 @torch.inference_mode()
 def reads_in_words(loaded: LoadedHost, count: int = 448, seed: int = 0) -> float:
-    """Share of questions that a host of any family answers right when the finding stands in words where its image would (chance 0.25).
+    """Share of questions that a host of any family answers right when the finding stands in words in its image's place.
 
-    The questions are those of `text_only_accuracy`, in the family's own conversation form and through its own tokenizer. A family
+    Chance is 0.25. The questions are those of `text_only_accuracy`, in the family's own conversation form and through its own tokenizer. A family
     without a marker in its prompt has the image, and here the words, in front of all text.
     """
     host, tokenizer, rows = loaded.host, loaded.processor.tokenizer, []
@@ -119,9 +119,7 @@ def reads_in_words(loaded: LoadedHost, count: int = 448, seed: int = 0) -> float
     return _share_right(model, rows, letters, [LETTERS[question.answer] for question in asked])
 
 
-def _share_right(
-    model: Any, rows: Sequence[list[int]], letters: tuple[int, ...], answers: Sequence[str]
-) -> float:
+def _share_right(model: Any, rows: Sequence[list[int]], letters: tuple[int, ...], answers: Sequence[str]) -> float:
     """Share of rows of token ids after which the most probable of the four letters is the answer."""
     device, right = next(model.parameters()).device, 0
     for start in range(0, len(rows), 64):

@@ -1,7 +1,7 @@
 """Tiny instances of the eight hosts, around the demo's decoder: every part of a family's own class, in a size for two cores.
 
-All of them share the one language model that has learnt to read questions from text (`mllm_adapters.demo.decoder`): as LLaMA, Mistral
-or Qwen2, which compute the same where biases are 0. InstructBLIP's, whose image stands in front of all text, differs from it by a
+All of them share the one language model that has learnt to read questions from text (`mllm_adapters.demo.decoder`): as LLaMA,
+Mistral or Qwen2, which compute the same where biases are 0. InstructBLIP's, whose image stands in front of all text, differs from it by a
 LoRA of rank 8 (`mllm_adapters.demo.image_first`). Towers and connectors are random.
 """
 
@@ -60,8 +60,8 @@ def build_tiny_host(name: str, out: str | os.PathLike[str]) -> Path:
     """Write a tiny checkpoint of a family; it has the same bytes every time.
 
     Args:
-        name: one of `TINY_HOSTS`; its place there is the seed of tower and connector, because of equal ones LLaVA and LLaVA-Med would
-            be the same model.
+        name: one of `TINY_HOSTS`; its place there is the seed of tower and connector, because with equal ones LLaVA and LLaVA-Med
+            would be the same model.
         out: directory to write; an existing one is replaced.
 
     Returns:
@@ -223,7 +223,12 @@ def _instructblip(decoder: LlamaForCausalLM) -> Parts:
     asked = conversation_tokenizer(get_host("instructblip"), IMAGE)  # the Q-Former reads the same words
     queries = 4
     vision = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": DEPTH}
-    qformer = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 2, "cross_attention_frequency": 1}
+    qformer = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 2,
+        "cross_attention_frequency": 1,
+    }
     config = InstructBlipConfig(
         vision_config=vision | {"image_size": SIZE, "patch_size": PATCH, "num_attention_heads": HEADS},
         qformer_config=qformer
@@ -249,9 +254,7 @@ def _qwen_vl(decoder: LlamaForCausalLM) -> Parts:
         resampler_heads=4,
         image_token_id=tokenizer.convert_tokens_to_ids(image),
     )
-    processor = PlaceholderProcessor(
-        _squares(), tokenizer, before="<img>", token=image, after="</img>", count=grid**2
-    )
+    processor = PlaceholderProcessor(_squares(), tokenizer, before="<img>", token=image, after="</img>", count=grid**2)
     return QwenVLForConditionalGeneration(config), processor
 
 

@@ -1,7 +1,7 @@
 """A host's own tower, taken out of its checkpoint and grafted into it again: the graft that may change nothing.
 
-It is the control of every table of grafts: if its scores are not the untouched host's, then what other grafts change is not the tower
-alone.
+It is the control of every table of grafts: if its scores are not the untouched host's, then what other grafts change is not the
+tower alone.
 """
 
 import os

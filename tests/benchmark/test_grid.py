@@ -38,12 +38,16 @@ def cells(coloured_cases, tmp_path_factory):
                     for number, case in enumerate(cases)
                 }
                 failed = BROKEN if (host, tower, seed) == (HOSTS[1], "random", 1) else None
-                runs = {} if failed else {
-                    shown: score_cases(
-                        cases, Oracle(answers), folder / host / tower / str(seed) / shown, Asking(images=shown)
-                    )
-                    for shown in ("own", "blank")
-                }
+                runs = (
+                    {}
+                    if failed
+                    else {
+                        shown: score_cases(
+                            cases, Oracle(answers), folder / host / tower / str(seed) / shown, Asking(images=shown)
+                        )
+                        for shown in ("own", "blank")
+                    }
+                )
                 entries.append(Entry(host, tower, seed, runs, failed))
     return cases, entries
 
@@ -133,9 +137,7 @@ def browser() -> Iterator:
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
     with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"])
         yield running
         running.close()
 
