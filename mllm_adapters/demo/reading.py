@@ -103,8 +103,8 @@ def text_only_accuracy(model: nn.Module, tokenizer: Any, count: int = 448, seed:
 def reads_in_words(loaded: LoadedHost, count: int = 448, seed: int = 0) -> float:
     """Share of questions that a host of any family answers right when the finding stands in words in its image's place.
 
-    Chance is 0.25. The questions are those of `text_only_accuracy`, in the family's own conversation form and through its own tokenizer. A family
-    without a marker in its prompt has the image, and here the words, in front of all text.
+    Chance is 0.25. The questions are those of `text_only_accuracy`, in the family's own conversation form and through its own
+    tokenizer. A family without a marker in its prompt has the image, and here the words, in front of all text.
     """
     host, tokenizer, rows = loaded.host, loaded.processor.tokenizer, []
     image = (re.findall(r"<[\w ]+>", host.marker) or [""])[0]

@@ -1,8 +1,8 @@
 """Tiny instances of the eight hosts, around the demo's decoder: every part of a family's own class, in a size for two cores.
 
 All of them share the one language model that has learnt to read questions from text (`mllm_adapters.demo.decoder`): as LLaMA,
-Mistral or Qwen2, which compute the same where biases are 0. InstructBLIP's, whose image stands in front of all text, differs from it by a
-LoRA of rank 8 (`mllm_adapters.demo.image_first`). Towers and connectors are random.
+Mistral or Qwen2, which compute the same where biases are 0. InstructBLIP's, whose image stands in front of all text, differs from
+it by a LoRA of rank 8 (`mllm_adapters.demo.image_first`). Towers and connectors are random.
 """
 
 import os
