@@ -144,6 +144,7 @@ def main() -> int:
         print(listed(settings, grid) if settings.cells else cost_of(settings, grid))
         return 0
     chosen = range(len(grid)) if settings.cell is None else numbers_in(settings.cell, len(grid))
+    read_manifest(settings.manifest)  # what is wrong with it would be wrong in every cell
     run_cells(
         [Path(settings.out) / grid[number].path for number in chosen],
         lambda index: make_cell(settings, grid[chosen[index]]),
@@ -170,8 +171,9 @@ def grid_of(settings: Table2Settings) -> list[GridCell]:
     for tower in settings.towers:
         if "=" not in tower and tower not in (OWN, RANDOM, START, *PRETRAINED):
             raise ValueError(f"tower {tower!r}: give {OWN}, {RANDOM}, {START}, {', '.join(PRETRAINED)} or NAME=PATH")
-        if not _tower_name(tower).replace("-", "").replace("_", "").isalnum() or _tower_name(tower) == UNTOUCHED:
-            raise ValueError(f"tower {tower!r}: a name has letters, digits, - and _, and is not {UNTOUCHED!r}")
+        name, given = _tower_name(tower), "=" in tower
+        if not name.replace("-", "").replace("_", "").isalnum() or name == UNTOUCHED or (given and name == OWN):
+            raise ValueError(f"tower {tower!r}: a name has letters, digits, - and _, and is not {UNTOUCHED} or {OWN}")
     for entry in settings.hosts:
         get_host(entry.host)
         finetuning(settings, entry, 0)
@@ -348,7 +350,7 @@ def _tower(settings: Table2Settings, name: str, seed: int) -> Path:
     """The tower file of a column under a seed, ready to be grafted."""
     given = next(tower for tower in settings.towers if _tower_name(tower) == name).partition("=")[2]
     folder = Path(settings.out) / "towers" / f"seed-{seed}"
-    path = Path(given.format(seed=seed)) if given else folder / f"{name}.ckpt"
+    path = Path(given.replace("{seed}", str(seed))) if given else folder / f"{name}.ckpt"
     with own_turn(folder / name):
         run = replace(settings.pretrain, seed=seed, manifest=settings.manifest, out=str(folder / name))
         if name in PRETRAINED and not given:
