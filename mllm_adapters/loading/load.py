@@ -20,6 +20,9 @@ from mllm_adapters.loading.classes import model_class
 if TYPE_CHECKING:
     import torch
 
+#: Bytes at a multiple of which torch allocates memory on a CPU.
+ALIGNED = 64
+
 
 def load(
     directory: str | os.PathLike[str],
@@ -57,7 +60,20 @@ def load(
     model = _load_exactly(host, directory, config, dtype, graft.tower if graft else None, verify)
     with fields_of(directory):
         processor = host.processor(directory)
-    return LoadedHost(model.to(device).eval(), processor, host, directory)
+    model = model.to(device)
+    _lay_out_alike(model)
+    return LoadedHost(model.eval(), processor, host, directory)
+
+
+def _lay_out_alike(model: Any) -> None:
+    """Move weights that lie on the CPU to where an allocator puts them, in place.
+
+    They lie in the mapped file, at whatever byte its header ends, and with the byte changes the order in which a CPU sums: two
+    files with the same weights would give other roundings, and a fine-tuning turns these into other answers.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNED:
+            parameter.data = parameter.data.clone()
 
 
 def shard_hashes(directory: Path) -> dict[str, str]:
