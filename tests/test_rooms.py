@@ -36,7 +36,7 @@ FLOORS = {
         "cases",
         "paper scorers",
         "predictions",
-        "harnesses report calibrate_claims",
+        "harnesses report calibrate_claims grid",
         "run_mcq",
     ),
 }

@@ -70,7 +70,7 @@ def test_a_failing_cell_is_shown_and_the_others_go_on(undisturbed):
     assert "no such tower file" in failed.read_text().splitlines()[0]
     assert "Traceback" in failed.read_text()
     page = (out / "table2.html").read_text()
-    assert "1 cell failed" in page
+    assert "1 cell is missing" in page
     assert "broken, seed 0:" in page
     for tower in CELLS[:3]:
         runs = [read_run(out / "cells" / "llava" / tower / "seed-0" / name) for name in ("scores", "blind", "source")]
@@ -107,6 +107,8 @@ def test_cells_of_an_array_make_what_one_command_makes(config, undisturbed, tmp_
         process.join(300)
     assert [process.exitcode for process in started] == [0, 0, 1]
     assert not (out / "table2.html").exists()
+    assert launches.run([RECIPE, "--config", config, "--out", out, "--table"]).returncode == 0
+    assert (out / "table2.csv").read_bytes() == (undisturbed[0] / "table2.csv").read_bytes()
     listed = launches.run([RECIPE, "--config", config, "--out", out, "--cells"]).stdout
     assert listed.count("finished") == 3
     assert listed.count("failed: ") == 1

@@ -115,7 +115,8 @@ def main_table(grid: Grid) -> Table:
     codes = ten_codes(grid)
     columns = ("Host", "Tower", "Seeds", *codes, "Ten classes", "Change", "Overall", "Change", "p", "p, Holm")
     columns += ("Informedness", "Paper, ten classes")
-    rows, strong = [], set()
+    rows: list[tuple[Cell, ...]] = []
+    strong = set()
     for row in grid.rows:
         if row.tower == grid.untouched:
             strong.add(len(rows))
@@ -144,7 +145,7 @@ def main_table(grid: Grid) -> Table:
 def seed_table(grid: Grid) -> Table:
     """Each seed's overall accuracy, ten-class average and informedness."""
     names = [name for name in ("overall", "ten_class", "informedness") if any(name in row.numbers for row in grid.rows)]
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for row in grid.rows:
         for index, seed in enumerate(row.seeds):
             values = (Cell(percent(row.numbers[name].by_run[index])) for name in names)
