@@ -176,10 +176,8 @@ def _tower(settings: Table2Settings, name: str, seed: int) -> Path:
         elif not given:
             from mgll.training.pretraining import save_start_tower
 
-            if name == RANDOM:
-                run = replace(
-                    run, start_weights=None, seed=seed + 1_000_003
-                )  # never the weights that pretraining starts from
+            if name == RANDOM:  # never the weights that pretraining starts from
+                run = replace(run, start_weights=None, seed=seed + 1_000_003)
             stage(path, {"run": replace(run, manifest="", out="")}, lambda: save_start_tower(run, path))
         return _standardised(settings, path, folder / f"{name}-standardised.ckpt") if settings.standardise else path
 
