@@ -233,12 +233,25 @@ def _report(settings: Table2Settings, finished: Sequence[GridCell], host: str) -
     )
     if not before or not after or (len(before) != len(after) and 1 in (len(before), len(after))):
         return None
-    path, learned = out / "reports" / host, _learned(out, settings.seeds[0])
-    runs = {"after": [cell / "scores" for cell in after], "before": [cell / "scores" for cell in before]}
-    controls = {"blind": after[0] / "blind", "shuffled": after[0] / "shuffled", "source": after[0] / "source"}
-    made = {**runs, **controls, "cases": out / "test.jsonl", "training": learned}
+    path, cases, learned = out / "reports" / host, out / "test.jsonl", _learned(out, settings.seeds[0])
+    # beside the scores lie the weights, which a report does not see
+    sides = [[cell / name for cell in side for name in SHOWN] for side in (before, after)]
+    made = {"runs": sides, "cases": cases, "training": learned}
     with own_turn(path):
-        stage(path, made, lambda: report_runs(path, out / "test.jsonl", **runs, **controls, training=learned))
+        stage(
+            path,
+            made,
+            lambda: report_runs(
+                path,
+                cases,
+                [cell / "scores" for cell in after],
+                [cell / "scores" for cell in before],
+                after[0] / "blind",
+                shuffled=after[0] / "shuffled",
+                source=after[0] / "source",
+                training=learned,
+            ),
+        )
     return f"reports/{host}/report.html"
 
 

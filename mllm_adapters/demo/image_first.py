@@ -36,7 +36,7 @@ def image_first_decoder() -> LlamaForCausalLM:
     model = _with_lora(shipped_decoder())
     stored = load(files("mllm_adapters.demo").joinpath(SHIPPED).read_bytes())
     set_peft_model_state_dict(model, {name: tensor.float() for name, tensor in stored.items()})
-    merged: LlamaForCausalLM = model.merge_and_unload()  # type: ignore[assignment]
+    merged: LlamaForCausalLM = model.merge_and_unload()
     return merged.eval()
 
 
@@ -70,7 +70,7 @@ def train_image_first(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    table = model.get_input_embeddings().weight  # type: ignore[operator]
+    table = model.get_input_embeddings().weight
     named = (bags_of_words(tokenizer) @ table).detach()
     for step in range(1, settings.steps + 1):
         spread = bool(rng.random() < settings.spread)
@@ -105,7 +105,7 @@ def train_image_first(
         if report:
             right = (logits[:, -1].argmax(-1) == targets).float().mean()
             report({"step": step, "loss": float(loss.detach()), "accuracy": float(right), "spread": float(spread)})
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 def _with_lora(decoder: LlamaForCausalLM) -> PeftModel:

@@ -29,7 +29,6 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
@@ -53,7 +52,9 @@ from mllm_adapters.modules.placeholder_processor import PlaceholderProcessor
 SIZE, PATCH = 96, 16
 GRID = SIZE // PATCH
 WIDTH, DEPTH, HEADS = 64, 2, 2  # of the hosts' own towers
-Parts = tuple[PreTrainedModel, Any]
+#: The image's token has this id in every family, whatever it is called there.
+IMAGE_ID = SPECIAL.index(IMAGE)
+Parts = tuple[Any, Any]
 
 
 def build_tiny_host(name: str, out: str | os.PathLike[str]) -> Path:
@@ -92,9 +93,9 @@ def tiny_sha256() -> str:
     return f"{shipped_sha256()} {image_first_sha256()}"
 
 
-def _take_words(model: PreTrainedModel, decoder: LlamaForCausalLM) -> None:
+def _take_words(model: Any, decoder: LlamaForCausalLM) -> None:
     """Put the decoder's weights into a model's language model, in place; biases that a LLaMA does not have become 0."""
-    language: Any = getattr(model, "language_model", None) or model.model.language_model  # type: ignore[union-attr]
+    language: Any = getattr(model, "language_model", None) or model.model.language_model
     inner: nn.Module = getattr(language, "model", language)
     tensors = decoder.model.state_dict()
     words = tensors.pop("embed_tokens.weight")
@@ -106,7 +107,7 @@ def _take_words(model: PreTrainedModel, decoder: LlamaForCausalLM) -> None:
             if name.endswith("_proj.bias"):
                 parameter.zero_()
         # tokens that the decoder does not know say nothing, and are as unlikely as its unknown word
-        table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight  # type: ignore[union-attr]
+        table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
         table.zero_()
         table[: len(words)] = words
         head[:] = decoder.lm_head.weight[SPECIAL.index("<unk>")]
@@ -115,8 +116,8 @@ def _take_words(model: PreTrainedModel, decoder: LlamaForCausalLM) -> None:
 
 def _text(decoder: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, kind: str = "llama") -> dict[str, Any]:
     """Configuration of the decoder as a LLaMA, Mistral or Qwen2 with the words of this tokenizer."""
-    same = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    same += ("max_position_embeddings", "rms_norm_eps", "rope_parameters", "hidden_act", "tie_word_embeddings")
+    same = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"]
+    same += ["max_position_embeddings", "rms_norm_eps", "rope_parameters", "hidden_act", "tie_word_embeddings"]
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     found = {name: getattr(decoder.config, name) for name in same} | ids
     found |= {"model_type": kind, "vocab_size": len(tokenizer)}
@@ -124,9 +125,14 @@ def _text(decoder: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, kind: s
 
 
 def _clip(size: int = SIZE, patch: int = PATCH) -> dict[str, Any]:
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "image_size": size, "patch_size": patch}
-    config = CLIPVisionConfig(**sizes, num_hidden_layers=DEPTH, num_attention_heads=HEADS)
-    return config.to_dict()  # type: ignore[no-any-return]
+    return CLIPVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=DEPTH,
+        num_attention_heads=HEADS,
+        image_size=size,
+        patch_size=patch,
+    ).to_dict()
 
 
 def _squares() -> LlavaImageProcessor:
@@ -148,7 +154,7 @@ def _llava_parts(config_class: Any, decoder: LlamaForCausalLM, name: str, kind: 
     config = config_class(
         vision_config=more.pop("vision", None) or _clip(),
         text_config=_text(decoder, tokenizer, kind),
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=IMAGE_ID,
         image_seq_length=GRID**2,
         vision_feature_layer=-1,
         tie_word_embeddings=False,
@@ -183,7 +189,7 @@ def _internvl(decoder: LlamaForCausalLM) -> Parts:
     config = InternVLConfig(
         vision_config=sizes | {"num_hidden_layers": DEPTH, "num_attention_heads": HEADS},
         text_config=_text(decoder, tokenizer, "qwen2"),
-        image_token_id=tokenizer.convert_tokens_to_ids(image),
+        image_token_id=IMAGE_ID,
         image_seq_length=count,
         tie_word_embeddings=False,
     )
@@ -211,7 +217,7 @@ def _janus_pro(decoder: LlamaForCausalLM) -> Parts:
             "projection_dim": decoder.config.hidden_size,
             "image_token_embed_dim": decoder.config.hidden_size,
         },
-        image_token_id=tokenizer.convert_tokens_to_ids(image),
+        image_token_id=IMAGE_ID,
         tie_word_embeddings=False,
     )
     images = JanusImageProcessor(size={"height": SIZE, "width": SIZE}, min_size=2)
@@ -236,7 +242,7 @@ def _instructblip(decoder: LlamaForCausalLM) -> Parts:
         | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
         text_config=_text(decoder, tokenizer),
         num_query_tokens=queries,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=IMAGE_ID,
     )
     images = BlipImageProcessor(size={"height": SIZE, "width": SIZE})
     return InstructBlipForConditionalGeneration(config), InstructBlipProcessor(images, tokenizer, asked, queries)
@@ -252,7 +258,7 @@ def _qwen_vl(decoder: LlamaForCausalLM) -> Parts:
         | {"image_size": SIZE, "patch_size": PATCH, "num_attention_heads": HEADS, "position_grid": GRID},
         query_grid=grid,
         resampler_heads=4,
-        image_token_id=tokenizer.convert_tokens_to_ids(image),
+        image_token_id=IMAGE_ID,
     )
     processor = PlaceholderProcessor(_squares(), tokenizer, before="<img>", token=image, after="</img>", count=grid**2)
     return QwenVLForConditionalGeneration(config), processor
@@ -263,7 +269,7 @@ def _med_flamingo(decoder: LlamaForCausalLM) -> Parts:
     config = MedFlamingoConfig(
         vision_config=_clip(),
         text_config=_text(decoder, tokenizer),
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_id=IMAGE_ID,
         # only the image's own token looks at the image, at every layer: there the decoder expects a finding, and all other words
         # pass as if there were no gated blocks
         attend="next",
