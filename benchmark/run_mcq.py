@@ -119,7 +119,7 @@ def run(
     check_published(paper)  # before hours of scoring, not after
     scorer = load_scorer(model, device, name, endpoint)
     out = Path(out or default_out(scorer.name, asking.images))
-    header = _header(cases, scorer)
+    header = describing_header(cases, scorer)
     result = score_cases(asked, scorer, out, asking, header, processes)
     if processes.index:
         return None
@@ -162,8 +162,8 @@ def _finished_runs(given: Mapping[str, str | os.PathLike[str] | None], asked: Se
     return runs
 
 
-def _header(cases: str | os.PathLike[str], scorer: Scorer) -> dict[str, Any]:
-    """Entries of the predictions' header that describe the run but do not identify it."""
+def describing_header(cases: str | os.PathLike[str], scorer: Scorer) -> dict[str, Any]:
+    """Entries of the predictions' header that describe a run but do not identify it: how options were drawn, versions, the host."""
     header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": provenance()}
     host = getattr(scorer, "host", None)
     return {**header, "host": host} if host else header

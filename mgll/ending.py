@@ -40,7 +40,7 @@ def ends_in_one_line(main: Callable[Arguments, int | None]) -> Callable[Argument
                 raise
             if os.environ.get(TRACEBACK):
                 traceback.print_exc()
-            print(f"error: {_said(error)}", file=sys.stderr)
+            print(f"error: {one_line_of(error)}", file=sys.stderr)
             return 1
 
     return command
@@ -56,7 +56,8 @@ def _is_expected(error: Exception) -> bool:
     )
 
 
-def _said(error: Exception) -> str:
+def one_line_of(error: Exception) -> str:
+    """What an error says, in one line."""
     if isinstance(error, RecursionError):
         return "an input is nested more deeply than any file of this kind should be"
     if isinstance(error, MemoryError):

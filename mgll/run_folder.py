@@ -17,6 +17,10 @@ from mgll.formats import FormatError
 LOCK = ".lock"
 
 
+class FolderInUseError(ValueError):
+    """Another process holds a folder; the message names it."""
+
+
 @contextmanager
 def locked(out: str | os.PathLike[str], by_this_process: bool = True) -> Iterator[None]:
     """Keep a folder to this process until the block ends, so that no second run writes into it at the same time.
@@ -30,7 +34,7 @@ def locked(out: str | os.PathLike[str], by_this_process: bool = True) -> Iterato
         by_this_process: False in all processes of a run but the one that keeps the folder for them.
 
     Raises:
-        ValueError: if another process holds the folder; the message names process and machine.
+        FolderInUseError: if another process holds the folder; the message names process and machine.
     """
     if not by_this_process:
         yield
@@ -46,7 +50,7 @@ def locked(out: str | os.PathLike[str], by_this_process: bool = True) -> Iterato
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
-            raise ValueError(f"{out} is in use by {holder}; wait for it, or choose another folder") from None
+            raise FolderInUseError(f"{out} is in use by {holder}; wait for it, or choose another folder") from None
         except OSError as error:
             print(f"{out}: no lock can be had here ({error}); start no second run in it", file=sys.stderr)
         if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:

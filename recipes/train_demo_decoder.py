@@ -2,8 +2,10 @@
 
     python recipes/train_demo_decoder.py                        # a few minutes on two cores
     python recipes/train_demo_decoder.py --steps 300 --out runs/quick
+    python recipes/train_demo_decoder.py --image_first true     # the LoRA for families whose image stands in front of all text
 
-Writes decoder.safetensors; the weights that ship with the package are such a file, copied to mllm_adapters/demo/.
+Writes decoder.safetensors, or image_first.safetensors; the weights that ship with the package are such files, copied to
+mllm_adapters/demo/.
 """
 
 import json
@@ -18,7 +20,7 @@ from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.provenance import provenance
-from mllm_adapters.demo.settings import DecoderTraining
+from mllm_adapters.demo.settings import DecoderTraining, ImageFirstTraining
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,21 @@ class Settings(DecoderTraining):
 
     Attributes:
         out: folder of the run.
+        image_first: train the LoRA of `mllm_adapters.demo.image_first` on the decoder that ships, with the defaults of
+            `ImageFirstTraining`; the settings above do not matter then.
     """
 
     out: str = "runs/demo_decoder"
+    image_first: bool = False
 
 
 @ends_in_one_line
 def main() -> None:
     """Warm, write, and say how many text-only questions the decoder answers."""
     settings = parse_settings(Settings, __doc__ or "")
+    if settings.image_first:
+        _image_first(Path(settings.out))
+        return
     # here, because torch takes seconds to import
     from mllm_adapters.demo.decoder import build_tokenizer, save_decoder
     from mllm_adapters.demo.decoder_training import train_decoder
@@ -49,6 +57,16 @@ def main() -> None:
     record = {"settings": asdict(settings), "text_only_accuracy": accuracy, "provenance": provenance()}
     write_text(out / "decoder.json", json.dumps(record, indent=2) + "\n")
     print(f"{out / 'decoder.safetensors'}: {accuracy:.1%} of text-only questions right (chance 25 %)")
+
+
+def _image_first(out: Path) -> None:
+    from mllm_adapters.demo.image_first import save_lora, train_image_first
+
+    settings = ImageFirstTraining()
+    with tqdm(total=settings.steps, desc="warming", disable=None) as bar:
+        lora = train_image_first(settings, _progress(bar.update, bar.set_postfix))
+    save_lora(lora, out / "image_first.safetensors")
+    print(out / "image_first.safetensors")
 
 
 def _progress(advance: Callable[..., object], show: Callable[..., object]) -> Callable[[dict[str, float]], None]:

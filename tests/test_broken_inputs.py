@@ -22,6 +22,7 @@ from mgll.synthetic import generate
 from mllm_adapters.demo.host import build_demo_host, save_random_tower
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+ONE_CELL = '--hosts [{"host":"llava","checkpoint":"tiny"}] --towers ["own"] --seeds [0]'
 
 #: Command -> its words, `<slot>` for good inputs and `{slot}` for the one that is broken in turn.
 READS = {
@@ -79,6 +80,10 @@ READS = {
     "finetune_mllm": ["--model {host} --cases <cases> --out <new>", "--model <host> --cases {cases} --out <new>"],
     "build_benchmark": ["--manifest {manifest} --out <new>"],
     "compare_towers": ["--manifest {manifest} --out <new>"],
+    "table2": [
+        f"--manifest {{manifest}} {ONE_CELL} --out <new>",
+        f"--manifest <manifest> {ONE_CELL} --config {{config}} --out <new>",
+    ],
     "compare_warm_graft": [
         "--manifest <manifest> --host_tower {tower} --donor_tower <tower> --train <cases> --validation <cases> --out <new>",
         "--manifest <manifest> --host_tower <tower> --donor_tower <tower> --train {cases} --validation <cases> --out <new>",
@@ -103,6 +108,7 @@ WRITES = {
     "finetune_mllm": ["--model <host> --cases <cases> --batch_size 4 --steps 1 --out {out}"],
     "build_benchmark": ["--manifest <manifest> --out {out}"],
     "compare_towers": ["--manifest <manifest> --out {out}"],
+    "table2": [f"--manifest <manifest> {ONE_CELL} --out {{out}}"],
     "train_demo_decoder": ["--steps 1 --out {out}"],
 }
 

@@ -1,9 +1,14 @@
 from .content import Report, build_report
+from .grid import Grid, build_grid
+from .grid_files import write_grid
 from .writing import report_runs, write_report
 
 __all__ = [
+    "Grid",
     "Report",
+    "build_grid",
     "build_report",
     "report_runs",
+    "write_grid",
     "write_report",
 ]

@@ -32,17 +32,21 @@ def case_table(report: Report) -> pd.DataFrame:
 
 
 def write_table(stem: Path, table: pd.DataFrame) -> list[Path]:
-    """Write a table as `.csv` and `.parquet`, atomically.
-
-    A text that a spreadsheet would run as a formula begins with an apostrophe in the `.csv`, where
-    line ends are line feeds.
-    """
+    """Write a table as `.csv` (`write_csv`) and `.parquet`, atomically."""
     paths = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".csv", ".parquet")]
-    with atomic_path(paths[0]) as path:
-        table.map(_no_formula).to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+    write_csv(paths[0], table)
     with atomic_path(paths[1]) as path:
         table.to_parquet(path, index=False)
     return paths
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table atomically, with line feeds at the ends of lines.
+
+    A text that a spreadsheet would run as a formula begins with an apostrophe.
+    """
+    with atomic_path(path) as temporary:
+        table.map(_no_formula).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def _no_formula(value: object) -> object:

@@ -55,24 +55,11 @@ def page(report: Report) -> str:
 
 
 def _render(report: Report, data: dict[str, Any], images: list[str], image_note: str) -> str:
-    environment = Environment(
-        loader=FunctionLoader(_own_file),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "interval": interval,
-        "x": lambda fraction: f"{100 * fraction:.2f}%",
-        "count": lambda n: f"{n:,}",
-    }
     found = outcomes(report)
-    template = environment.get_template("report.html")
+    template = environment().get_template("report.html")
     return template.render(
-        css=Markup(_own_file("report.css")),  # our own files: the only text that enters unescaped, beside `_json`
-        js=Markup(_own_file("report.js")),
+        css=Markup(own_file("report.css")),  # our own files: the only text that enters unescaped, beside `_json`
+        js=Markup(own_file("report.js")),
         cases=_json(data),
         images=_json(images),
         image_note=image_note,
@@ -163,5 +150,24 @@ def _json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
-def _own_file(name: str) -> str:
+def environment() -> Environment:
+    """Where the templates of pages are found, with the filters that they use."""
+    found = Environment(
+        loader=FunctionLoader(own_file),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "x": lambda fraction: f"{100 * fraction:.2f}%",
+        "count": lambda n: f"{n:,}",
+    }
+    return found
+
+
+def own_file(name: str) -> str:
+    """The text of a file in `templates`."""
     return (files("benchmark.report") / "templates" / name).read_text(encoding="utf-8")

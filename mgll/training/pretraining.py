@@ -163,6 +163,18 @@ def _pretrain(
     return path
 
 
+def save_start_tower(settings: PretrainSettings, path: str | os.PathLike[str]) -> None:
+    """Write the tower that a run of these settings starts from: its start weights, or the random ones of its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        tower = vision_encoder(
+            settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options
+        )
+    save_tower(
+        path, tower, settings.preprocessing, settings.pooling, objective="none: not pretrained", seed=settings.seed
+    )
+
+
 def _digests(records: Sequence[Record], accelerator: Accelerator) -> np.ndarray:
     """Digests of all training images [n, 18]. Each process looks at its share, so that none waits long for another."""
     share = (

@@ -1,9 +1,15 @@
 from .host import build_demo_host, demo_checkpoint
-from .settings import DecoderTraining, DemoHostSettings
+from .reading import reads_in_words
+from .settings import DecoderTraining, DemoHostSettings, ImageFirstTraining
+from .tiny_hosts import TINY_HOSTS, build_tiny_host
 
 __all__ = [
+    "TINY_HOSTS",
     "DecoderTraining",
     "DemoHostSettings",
+    "ImageFirstTraining",
     "build_demo_host",
+    "build_tiny_host",
     "demo_checkpoint",
+    "reads_in_words",
 ]

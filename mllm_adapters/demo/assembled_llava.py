@@ -5,6 +5,7 @@ Its connector is new, so that it has to be aligned and tuned before it can see. 
 
 import os
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
@@ -53,7 +54,7 @@ def assemble_llava(
     words = AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32)
     # every row is a word's or the image's; the image's is never read, since features stand in its place
     words.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    select = "default" if geometry.class_token else "full"
+    select: Literal["default", "full"] = "default" if geometry.class_token else "full"
     text = words.config.to_dict() | {"vocab_size": len(tokenizer), "tie_word_embeddings": False}
     config = LlavaConfig(
         vision_config=tower.config.to_dict(),
@@ -67,7 +68,7 @@ def assemble_llava(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlavaForConditionalGeneration(config)
+        model: Any = LlavaForConditionalGeneration(config)
         new_connector(model.model.multi_modal_projector)
     model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
     model.model.language_model.load_state_dict(words.model.state_dict(), strict=True)

@@ -63,11 +63,7 @@ class _Training(nn.Module):
         self.end = tokenizer.get_vocab()[str(tokenizer.eos_token)]
         # the system text is the same in every question: it runs once a step, and only its keys and values are repeated
         self.prefix = len(tokenizer(Llava().prompt("").partition(IMAGE)[0])["input_ids"])
-        bags = torch.zeros(len(names()), len(tokenizer))
-        for row, name in enumerate(names()):
-            for token in tokenizer(name, add_special_tokens=False)["input_ids"]:
-                bags[row, token] += 1
-        self.register_buffer("bags", bags / bags.sum(-1, keepdim=True).sqrt())
+        self.register_buffer("bags", bags_of_words(tokenizer))
         self.generator = torch.Generator().manual_seed(settings.seed)
 
     def embed(self, ids: Tensor, batch: _Batch) -> Tensor:
@@ -76,13 +72,9 @@ class _Training(nn.Module):
         if not batch.spread:
             return embeddings
         slots = ids == self.image
-        shape = (len(slots), int(slots[0].sum()), self.bags.shape[0])
-        shares = batch.weights[:, None] * (0.5 + torch.rand(shape, generator=self.generator))
-        mixture = shares @ (self.bags @ self.decoder.model.embed_tokens.weight)
-        level = torch.rand((len(slots), 1, 1), generator=self.generator) * self.settings.noise
-        noise = torch.randn(mixture.shape, generator=self.generator) * mixture.detach().std() * level
-        scale = torch.exp(torch.empty(len(slots), 1, 1).uniform_(-0.7, 0.7, generator=self.generator))
-        return embeddings.masked_scatter(slots[..., None], scale * (mixture + noise))
+        names_in_words = self.bags @ self.decoder.model.embed_tokens.weight
+        seen = noisy_mixtures(batch.weights, names_in_words, int(slots[0].sum()), self.settings.noise, self.generator)
+        return embeddings.masked_scatter(slots[..., None], seen)
 
     def forward(self, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Loss of letter and end of sequence, auxiliary loss, and share of right letters."""
@@ -121,6 +113,35 @@ class _Training(nn.Module):
         letters = torch.arange(len(LETTERS)).expand(len(ids), -1)
         loss = loss + nn.functional.cross_entropy(self.letter(words.gather(1, ends)).flatten(0, 1), letters.flatten())
         return loss + nn.functional.cross_entropy(self.true_option(options.gather(1, ends))[..., 0], batch.answer)
+
+
+def bags_of_words(tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """The disease names as bags of words: [diseases, vocabulary], each row of length 1."""
+    bags = torch.zeros(len(names()), len(tokenizer))
+    for row, name in enumerate(names()):
+        for token in tokenizer(name, add_special_tokens=False)["input_ids"]:
+            bags[row, token] += 1
+    return bags / bags.sum(-1, keepdim=True).sqrt()
+
+
+def noisy_mixtures(
+    weights: Tensor, names_in_words: Tensor, positions: int, noise: float, generator: torch.Generator
+) -> Tensor:
+    """What a connector may put at image positions: [B, positions, width].
+
+    Args:
+        weights: how strongly each disease is present [B, diseases].
+        names_in_words: embedding of each disease's name [diseases, width].
+        positions: number of image positions.
+        noise: largest standard deviation of the noise, in units of the mixtures' standard deviation.
+        generator: of shares, noise and scale.
+    """
+    shares = weights[:, None] * (0.5 + torch.rand((len(weights), positions, weights.shape[1]), generator=generator))
+    mixture = shares @ names_in_words
+    level = torch.rand((len(weights), 1, 1), generator=generator) * noise
+    added = torch.randn(mixture.shape, generator=generator) * mixture.detach().std() * level
+    scale = torch.exp(torch.empty(len(weights), 1, 1).uniform_(-0.7, 0.7, generator=generator))
+    return scale * (mixture + added)
 
 
 def _match_words(decoder: LlamaForCausalLM, gain: float) -> None:

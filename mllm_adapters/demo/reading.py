@@ -1,5 +1,7 @@
 """Four-option questions for the demo decoder, and the share that it answers right from text alone."""
 
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,6 +9,7 @@ import torch
 from torch import nn
 
 from mgll.vocabulary.questions import LETTERS, QUESTIONS, question_text
+from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.demo.decoder import IMAGE, names
 from mllm_adapters.hosts.llava.host import Llava
 from mllm_adapters.prompting.answer_slot import letter_ids
@@ -46,10 +49,14 @@ def draw_question(rng: np.random.Generator, spread: bool) -> Question:
     return Question(str(rng.choice(QUESTIONS)), options, answer, weights)
 
 
+def text_of(question: Question) -> str:
+    """The question and its options in words, without the conversation form of a host."""
+    return question_text(question.wording, [names()[option] for option in question.options])
+
+
 def prompt_of(question: Question, finding: str = IMAGE) -> str:
     """The prompt that the demo's LLaVA is given, with `finding` in the place of its image marker."""
-    text = question_text(question.wording, [names()[option] for option in question.options])
-    return Llava().prompt(text).replace(IMAGE, finding)
+    return Llava().prompt(text_of(question)).replace(IMAGE, finding)
 
 
 def in_words(question: Question, rng: np.random.Generator) -> str:
@@ -59,6 +66,12 @@ def in_words(question: Question, rng: np.random.Generator) -> str:
 
 def text_questions(count: int, seed: int) -> list[tuple[str, str]]:
     """Prompts with one finding in words in place of the image, each with its right letter; diseases take turns as the answer."""
+    asked = _questions(count, seed)
+    return [(prompt_of(q, names()[q.options[q.answer]]), LETTERS[q.answer]) for q in asked]
+
+
+def _questions(count: int, seed: int) -> list[Question]:
+    """Questions with one finding, of which diseases take turns."""
     rng = np.random.default_rng([seed, 2])
     questions = []
     for number in range(count):
@@ -66,8 +79,7 @@ def text_questions(count: int, seed: int) -> list[tuple[str, str]]:
         others = rng.choice(np.delete(np.arange(len(names())), answer), 3, replace=False)
         position = int(rng.integers(4))
         options = tuple(int(index) for index in np.insert(others, position, answer))
-        question = Question(str(rng.choice(QUESTIONS)), options, position, np.eye(len(names()))[answer])
-        questions.append((prompt_of(question, names()[answer]), LETTERS[position]))
+        questions.append(Question(str(rng.choice(QUESTIONS)), options, position, np.eye(len(names()))[answer]))
     return questions
 
 
@@ -82,15 +94,41 @@ def text_only_accuracy(model: nn.Module, tokenizer: Any, count: int = 448, seed:
         seed: seed of the questions; one of them is a training question only by chance.
     """
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-    questions = text_questions(count, seed)
-    letters = list(letter_ids(tokenizer, questions[0][0], [Llava().answer(letter) for letter in LETTERS]))
+    prompts, answers = zip(*text_questions(count, seed), strict=True)
+    letters = letter_ids(tokenizer, prompts[0], [Llava().answer(letter) for letter in LETTERS])
+    return _share_right(model, [list(ids) for ids in tokenizer(list(prompts))["input_ids"]], letters, answers)
+
+
+@torch.inference_mode()
+def reads_in_words(loaded: LoadedHost, count: int = 448, seed: int = 0) -> float:
+    """Share of questions that a host of any family answers right when the finding stands in words in its image's place.
+
+    Chance is 0.25. The questions are those of `text_only_accuracy`, in the family's own conversation form and through its own
+    tokenizer. A family without a marker in its prompt has the image, and here the words, in front of all text.
+    """
+    host, tokenizer, rows = loaded.host, loaded.processor.tokenizer, []
+    image = (re.findall(r"<[\w ]+>", host.marker) or [""])[0]
+    asked = _questions(count, seed)
+    for question in asked:
+        finding, prompt = names()[question.options[question.answer]], host.prompt(text_of(question))
+        before = [] if image else tokenizer(finding, add_special_tokens=False)["input_ids"]
+        rows.append(before + tokenizer(prompt.replace(image, finding) if image else prompt)["input_ids"])
+    letters = letter_ids(tokenizer, host.prompt(text_of(asked[0])), [host.answer(letter) for letter in LETTERS])
+    # a model that insists on an image has a language model that does not
+    model = loaded.model.language_model if host.second_text else loaded.model
+    return _share_right(model, rows, letters, [LETTERS[question.answer] for question in asked])
+
+
+def _share_right(model: Any, rows: Sequence[list[int]], letters: tuple[int, ...], answers: Sequence[str]) -> float:
+    """Share of rows of token ids after which the most probable of the four letters is the answer."""
     device, right = next(model.parameters()).device, 0
-    for start in range(0, count, 64):
-        prompts, answers = zip(*questions[start : start + 64], strict=True)
-        inputs = tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt").to(device)
-        mask = inputs["attention_mask"]
+    for start in range(0, len(rows), 64):
+        batch = rows[start : start + 64]
+        longest = max(map(len, batch))
+        ids = torch.tensor([[0] * (longest - len(row)) + row for row in batch], device=device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch], device=device)
         positions = (mask.cumsum(-1) - 1).clamp_min(0)
-        logits = model(input_ids=inputs["input_ids"], attention_mask=mask, position_ids=positions).logits[:, -1]
-        chosen = logits[:, letters].argmax(-1).tolist()
-        right += sum(LETTERS[index] == answer for index, answer in zip(chosen, answers, strict=True))
-    return right / count
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
+        chosen = logits[:, list(letters)].argmax(-1).tolist()
+        right += sum(LETTERS[i] == answer for i, answer in zip(chosen, answers[start : start + 64], strict=True))
+    return right / len(rows)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+#: What stands in the place of a checkpoint for the tiny instance of a family (`mllm_adapters.demo.tiny_hosts`).
+TINY = "tiny"
+
 
 @dataclass(frozen=True)
 class DemoHostSettings:
@@ -51,5 +54,28 @@ class DecoderTraining:
     single: float = 0.5
     most_positions: int = 40
     match: float = 4.0
+    noise: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ImageFirstTraining:
+    """How the decoder learns to read with the image in front of all text (`mllm_adapters.demo.image_first`).
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: questions per step.
+        learning_rate: peak learning rate of AdamW, decaying to 0.
+        spread: share of the batches whose finding is a noisy mixture of words, as a connector may write it.
+        most_positions: largest number of image positions of such a batch.
+        noise: largest standard deviation of that noise.
+        seed: of weights and questions.
+    """
+
+    steps: int = 300
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    spread: float = 0.6
+    most_positions: int = 8
     noise: float = 1.0
     seed: int = 0

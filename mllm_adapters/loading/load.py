@@ -22,6 +22,9 @@ from mllm_adapters.loading.quantisation import quantisation
 if TYPE_CHECKING:
     import torch
 
+#: Bytes at a multiple of which torch allocates memory on a CPU.
+ALIGNED = 64
+
 
 def load(
     directory: str | os.PathLike[str],
@@ -62,7 +65,10 @@ def load(
     model = _load_exactly(host, directory, config, dtype, graft.tower if graft else None, verify, more)
     with fields_of(directory):
         processor = host.processor(directory)
-    return LoadedHost((model if bits else model.to(device)).eval(), processor, host, directory)
+    if not bits:
+        model = model.to(device)
+        _lay_out_alike(model)
+    return LoadedHost(model.eval(), processor, host, directory)
 
 
 def host_in(directory: str | os.PathLike[str]) -> Host:
@@ -77,6 +83,17 @@ def host_in(directory: str | os.PathLike[str]) -> Host:
         if (directory / GRAFT).is_file():
             return get_host(read_graft(directory).host)
         return host_of(read_json(directory / "config.json"))
+
+
+def _lay_out_alike(model: Any) -> None:
+    """Move weights that lie on the CPU to where an allocator puts them, in place.
+
+    They lie in the mapped file, at whatever byte its header ends, and with the byte changes the order in which a CPU sums: two
+    files with the same weights would give other roundings, and a fine-tuning turns these into other answers.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNED:
+            parameter.data = parameter.data.clone()
 
 
 def shard_hashes(directory: Path) -> dict[str, str]:

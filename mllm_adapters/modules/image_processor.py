@@ -22,3 +22,14 @@ def image_processor_settings(preprocessing: Preprocessing) -> Json:
         "image_mean": list(preprocessing.mean),
         "image_std": list(preprocessing.std),
     }
+
+
+def preprocessing_of(settings: Json) -> Preprocessing:
+    """The preprocessing that a `LlavaImageProcessor` of these settings does."""
+    square = settings["crop_size"]
+    return Preprocessing(
+        size=square if isinstance(square, int) else square["height"],
+        mean=tuple(settings["image_mean"]),
+        std=tuple(settings["image_std"]),
+        resize="pad" if settings.get("do_pad") else "crop" if settings["do_center_crop"] else "squash",
+    )

@@ -19,6 +19,7 @@ from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, So
 from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
 from mllm_adapters.hosts.llava.host import Llava, edit_processor, grid_side, saved_vision
 from mllm_adapters.hosts.mini_gemini.layout import CLASS, HUB_IDS, MODEL_TYPE, read_published
+from mllm_adapters.modules.image_processor import preprocessing_of
 
 #: Pixels along the side of a cell of the map.
 CELL = 4
@@ -98,13 +99,7 @@ class MiniGemini(Llava):
 
 def _preprocessing(files: dict[str, Json]) -> Preprocessing:
     """How a photograph becomes the large image that both branches see."""
-    image = files["processor_config.json"].get("image_processor") or files["preprocessor_config.json"]
-    return Preprocessing(
-        size=image["crop_size"]["height"],
-        mean=tuple(image["image_mean"]),
-        std=tuple(image["image_std"]),
-        resize="pad" if image["do_pad"] else "crop" if image["do_center_crop"] else "squash",
-    )
+    return preprocessing_of(files["processor_config.json"].get("image_processor") or files["preprocessor_config.json"])
 
 
 def _check_grid(grid: int, cells: int, class_token: bool) -> None:

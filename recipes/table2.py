@@ -1,0 +1,270 @@
+"""The paper's Table 2: hosts x towers x seeds, each tower grafted, fine-tuned, scored, and compared with the untouched host.
+
+    python recipes/table2.py --config recipes/configs/table2_toy.yaml --manifest fundus.jsonl   # eight tiny hosts, no GPU
+    python recipes/table2.py --config recipes/configs/table2.yaml --dry-run                     # cells, disk, GPU hours, memory
+    python recipes/table2.py --config recipes/configs/table2.yaml --cells                       # the cells and their numbers
+    sbatch --array=0-127 --wrap 'python recipes/table2.py --config recipes/configs/table2.yaml --cell $SLURM_ARRAY_TASK_ID'
+
+A cell is one host with one tower under one seed: graft, fine-tune, score on the cases' own images, on blank ones, on the mean
+images of the sources and on those of other cases. Each is made once. Start the command as often as there are GPUs, on any node that
+sees the folder: every process takes the next cell that nobody holds. What was killed goes on where it was, what failed is shown in
+the table and tried again by the next start. Without `--cell` the command ends with the table: table2.html, .csv, .tex and a report
+of every host. docs/table2.md says more.
+
+Research use only, not for diagnosis.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmark.cases.case import read_cases
+from benchmark.cases.images import Shown
+from benchmark.cases.overlap import OverlapCheck
+from benchmark.cases.training import training_questions
+from benchmark.grid.cells import (
+    OWN,
+    PRETRAINED,
+    RANDOM,
+    SHOWN,
+    UNTOUCHED,
+    GridCell,
+    HostEntry,
+    Table2Settings,
+    finetuning,
+    grid_of,
+    listed,
+    numbers_in,
+    tower_name,
+)
+from benchmark.predictions.file import Run, read_run
+from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.run_mcq import describing_header, load_scorer
+from mgll.cells import failure, own_turn, run_cells
+from mgll.commandline import parse_settings
+from mgll.ending import ends_in_one_line
+from mgll.manifest.image_identity import sizes_and_times
+from mgll.manifest.records import Split, read_manifest
+from mgll.stage import is_finished, stage
+from mllm_adapters.contract.terms import GraftSettings
+from mllm_adapters.demo.settings import TINY
+from mllm_adapters.graft.transplant import convert_host, graft_tower
+from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.hub import resolve_checkpoint, resolve_parts
+from mllm_adapters.loading.load import shard_hashes
+
+
+@ends_in_one_line
+def main() -> int:
+    """Parse the settings; list cells, reckon, or run. 1 where a cell failed or the own tower changed something."""
+    settings = parse_settings(Table2Settings, __doc__ or "", _flags(sys.argv[1:]))
+    grid = grid_of(settings)
+    if settings.cells:
+        print(listed(settings, grid))
+        return 0
+    if settings.dry_run:
+        from benchmark.grid.cost import cost_of
+
+        print(cost_of(settings, grid))
+        return 0
+    if settings.table:
+        return int(write_table(settings, grid))
+    chosen = range(len(grid)) if settings.cell is None else numbers_in(settings.cell, len(grid))
+    read_manifest(settings.manifest)  # what is wrong with it would be wrong in every cell
+    run_cells(
+        [Path(settings.out) / grid[number].path for number in chosen],
+        lambda index: make_cell(settings, grid[chosen[index]]),
+        wait=settings.cell is None,
+    )
+    wrong = [number for number in chosen if failure(Path(settings.out) / grid[number].path)]
+    changed = settings.cell is None and write_table(settings, grid)
+    return int(bool(wrong or changed))
+
+
+def make_cell(settings: Table2Settings, cell: GridCell) -> None:
+    """Make all that a cell needs, then the cell, each unless it is there and made of the very same."""
+    out = Path(settings.out)
+    cases = _questions(settings, "test", out / "test.jsonl")
+    learned = _questions(settings, "train", _learned(out, cell.seed), cell.seed)
+    base = _host(out, cell.entry)
+    tower = None if cell.tower in (UNTOUCHED, OWN) else _tower(settings, cell.tower, cell.seed)
+    made = {
+        "base": shard_hashes(base),
+        "own": cell.tower == OWN,
+        "tower": tower,
+        "tokens": cell.entry.tokens,
+        "questions": learned,
+        "cases": cases,
+        "finetune": finetuning(settings, cell.entry, cell.seed),
+        **_data(settings),
+    }
+    stage(out / cell.path, made, partial(_make, settings, cell, base, tower, learned, cases))
+
+
+def _make(settings: Table2Settings, cell: GridCell, base: Path, tower: Path | None, learned: Path, cases: Path) -> None:
+    """Graft, fine-tune, score; every step goes on where a killed one was."""
+    from mllm_adapters.finetuning.finetune import finetune
+    from mllm_adapters.graft.own_tower import regraft_own_tower
+
+    folder, host = Path(settings.out) / cell.path, get_host(cell.entry.host)
+    model = base if cell.tower == UNTOUCHED else folder / "graft"
+    if cell.tower == OWN:
+        regraft_own_tower(host, base, model)
+    elif tower:
+        graft_tower(host, base, tower, model, GraftSettings(tokens=cell.entry.tokens))
+    tuned = folder / "tuned"
+    finetune(model, training_questions(learned), tuned, finetuning(settings, cell.entry, cell.seed))
+    scorer = load_scorer(str(tuned), name=f"{host.title}, {cell.tower}")
+    for name, shown in SHOWN.items():
+        asking = Asking(images=shown, batch_size=settings.batch_size)
+        score_cases(read_cases(cases), scorer, folder / name, asking, describing_header(cases, scorer))
+
+
+def _questions(settings: Table2Settings, split: Split, path: Path, seed: int = 0) -> Path:
+    """Balanced questions of a split, drawn within sources: no strategy that ignores the image beats 25 %."""
+    # here, because scipy takes a moment to import
+    from benchmark.cases.building import build_cases
+
+    count = settings.train_questions if split == "train" else settings.test_questions
+    check = OverlapCheck(rule=settings.overlap)
+    made = {**_data(settings), "split": split, "count": count, "seed": seed, "overlap": settings.overlap}
+    with own_turn(path):
+        return stage(path, made, lambda: build_cases(settings.manifest, path, split, check, count=count, seed=seed))
+
+
+def _data(settings: Table2Settings) -> dict[str, Any]:
+    """Manifest and images as what a stage is made of."""
+    return {"manifest": Path(settings.manifest), "images": sizes_and_times(read_manifest(settings.manifest))}
+
+
+def _host(out: Path, entry: HostEntry) -> Path:
+    """The untouched host, in the layout that `mllm_adapters.load` reads."""
+    path = out / "hosts" / entry.host
+    with own_turn(path):
+        if entry.checkpoint == TINY:
+            from mllm_adapters.demo.tiny_hosts import build_tiny_host, tiny_sha256
+
+            return stage(path, {"tiny": tiny_sha256()}, lambda: build_tiny_host(entry.host, path))
+        host, parts = get_host(entry.host), resolve_parts(get_host(entry.host), entry.parts)
+        directory, named = resolve_checkpoint(host, entry.checkpoint)
+        made = {folder.name: _listing(folder) for folder in (directory, *parts.values())}
+        return stage(path, made, lambda: convert_host(host, directory, path, named=named, parts=parts))
+
+
+def _listing(path: Path) -> list[str]:
+    """Names and sizes of a checkpoint's files: its content is compared when it is loaded."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [f"{file.name} {file.stat().st_size}" for file in files if file.is_file()]
+
+
+def _tower(settings: Table2Settings, name: str, seed: int) -> Path:
+    """The tower file of a column under a seed, ready to be grafted."""
+    given = next(tower for tower in settings.towers if tower_name(tower) == name).partition("=")[2]
+    folder = Path(settings.out) / "towers" / f"seed-{seed}"
+    path = Path(given.replace("{seed}", str(seed))) if given else folder / f"{name}.ckpt"
+    with own_turn(folder / name):
+        run = replace(settings.pretrain, seed=seed, manifest=settings.manifest, out=str(folder / name))
+        if name in PRETRAINED and not given:
+            from mgll.training.identity import made_of
+            from mgll.training.pretraining import pretrain
+
+            run = replace(run, objective=PRETRAINED[name] or run.objective)
+            path = stage(Path(run.out), {**made_of(run), **_data(settings)}, partial(pretrain, run)) / "mgll.ckpt"
+        elif not given:
+            from mgll.training.pretraining import save_start_tower
+
+            if name == RANDOM:  # never the weights that pretraining starts from
+                run = replace(run, start_weights=None, seed=seed + 1_000_003)
+            stage(path, {"run": replace(run, manifest="", out="")}, lambda: save_start_tower(run, path))
+        return _standardised(settings, path, folder / f"{name}-standardised.ckpt") if settings.standardise else path
+
+
+def _standardised(settings: Table2Settings, tower: Path, path: Path) -> Path:
+    from mgll.tower.standardise import standardise_tower
+
+    images = [record.image for record in read_manifest(settings.manifest, "train")][:1000]
+    return stage(path, {"tower": tower, **_data(settings)}, lambda: standardise_tower(tower, images, path))
+
+
+def write_table(settings: Table2Settings, grid: Sequence[GridCell]) -> bool:
+    """Write reports and table from the cells that are finished, the others named; returns whether an own tower changed something.
+
+    Raises:
+        ValueError: if no cell is finished.
+    """
+    # here, because torch takes seconds to import
+    from benchmark.report.grid import Entry, build_grid
+    from benchmark.report.grid_files import write_grid
+
+    out = Path(settings.out)
+    failures = [
+        failure(path) or (None if is_finished(path) else "not finished") for path in (out / c.path for c in grid)
+    ]
+    if all(failures):
+        raise ValueError(f"none of the {len(grid)} cells is finished, the first: {failures[0]}")
+    cases, learned = read_cases(out / "test.jsonl"), _learned(out, settings.seeds[0])
+    entries = [
+        Entry(cell.entry.host, cell.tower, cell.seed, {} if said else _runs(out / cell.path), said)
+        for cell, said in zip(grid, failures, strict=True)
+    ]
+    table = build_grid(cases, entries, UNTOUCHED, OWN, read_cases(learned) if learned.is_file() else None)
+    finished = [cell for cell, said in zip(grid, failures, strict=True) if not said]
+    reports = {entry.host: report for entry in settings.hosts if (report := _report(settings, finished, entry.host))}
+    paths = write_grid(out, table, reports)
+    print("\n".join(map(str, paths)))
+    return any(table.changed.values())
+
+
+def _runs(folder: Path) -> dict[Shown, Run]:
+    return {shown: read_run(folder / name) for name, shown in SHOWN.items()}
+
+
+def _report(settings: Table2Settings, finished: Sequence[GridCell], host: str) -> str | None:
+    """The report of the last tower in a host against the untouched one; None while they can't be compared."""
+    from benchmark.report.writing import report_runs
+
+    out, last = Path(settings.out), tower_name(settings.towers[-1])
+    before, after = (
+        [out / cell.path for cell in finished if (cell.entry.host, cell.tower) == (host, tower)]
+        for tower in (UNTOUCHED, last)
+    )
+    if not before or not after or (len(before) != len(after) and 1 in (len(before), len(after))):
+        return None
+    path, cases, learned = out / "reports" / host, out / "test.jsonl", _learned(out, settings.seeds[0])
+    # beside the scores lie the weights, which a report does not see
+    sides = [[cell / name for cell in side for name in SHOWN] for side in (before, after)]
+    made = {"runs": sides, "cases": cases, "training": learned}
+    with own_turn(path):
+        stage(
+            path,
+            made,
+            lambda: report_runs(
+                path,
+                cases,
+                [cell / "scores" for cell in after],
+                [cell / "scores" for cell in before],
+                after[0] / "blind",
+                shuffled=after[0] / "shuffled",
+                source=after[0] / "source",
+                training=learned,
+            ),
+        )
+    return f"reports/{host}/report.html"
+
+
+def _learned(out: Path, seed: int) -> Path:
+    """The training questions of a seed."""
+    return out / "train" / f"seed-{seed}.jsonl"
+
+
+def _flags(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the switches in the form that settings have."""
+    switches = {"--dry-run": "--dry_run=true", "--cells": "--cells=true", "--table": "--table=true"}
+    return [switches.get(argument, argument) for argument in arguments]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
