@@ -29,7 +29,7 @@ def train_last(model: PreTrainedModel, count: int, what: str) -> None:
 def _layers(model: PreTrainedModel) -> Sequence[nn.Module]:
     trunk = getattr(model, "timm_model", None)
     if trunk is not None:
-        return list(getattr(trunk, "blocks", None) or getattr(trunk, "stages", ()))
+        return list(getattr(trunk, "blocks", getattr(trunk, "stages", ())))
     depth = getattr(model.config, "num_hidden_layers", 0)
     stacks = (m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
     return list(next(stacks, ()))
