@@ -67,7 +67,7 @@ def load(
         processor = host.processor(directory)
     if not bits:
         model = model.to(device)
-        _lay_out_alike(model)
+        lay_out_alike(model)
     return LoadedHost(model.eval(), processor, host, directory)
 
 
@@ -85,7 +85,7 @@ def host_in(directory: str | os.PathLike[str]) -> Host:
         return host_of(read_json(directory / "config.json"))
 
 
-def _lay_out_alike(model: Any) -> None:
+def lay_out_alike(model: Any) -> None:
     """Move weights that lie on the CPU to where an allocator puts them, in place.
 
     They lie in the mapped file, at whatever byte its header ends, and with the byte changes the order in which a CPU sums: two

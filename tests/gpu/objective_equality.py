@@ -56,7 +56,7 @@ def measure(bench: Bench) -> Iterator[Finding]:
     records = sampled_records(8 if bench.tiny else 256)
     texts = bert(bench.folder / "bert")
     for name, objective in OBJECTIVES.items():
-        levels = text_levels(records, captions=objective.levels == "caption")
+        levels = text_levels(records, levels=objective.levels)
         encoder = TextEncoder(texts, "full")
         settings = PretrainSettings(
             encoder="vit-nano-16", image_size=32, feature_width=32, objective=name, text_training="full"

@@ -125,7 +125,7 @@ class _Step:
         tower = vision_encoder(counted.encoder, counted.image_size)
         self._model = ContrastiveModel(tower, encoder, settings).to(bench.device).train()
         self._optimizer, self._clip = adamw(self._model, settings), settings.clip_grad
-        self._batches = TrainingTexts(text_levels(sampled_records(count), captions=False), encoder, bench.device)
+        self._batches = TrainingTexts(text_levels(sampled_records(count), levels="separate"), encoder, bench.device)
         self._pixels = torch.randn(count, 3, counted.image_size, counted.image_size, device=bench.device)
         self._readable = torch.ones(count, dtype=torch.bool, device=bench.device)
         self.texts, self.tokens = self._batches.batch(range(count)).inputs[0].shape

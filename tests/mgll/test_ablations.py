@@ -213,10 +213,10 @@ def test_the_recipe_runs_rows_and_tells_of_all_that_are_done(tmp_path, monkeypat
     monkeypatch.syspath_prepend(str(CONFIGS.parent))
     from ablation import main
 
-    manifest = records(tmp_path, 60)
+    manifest = records(tmp_path, 120)
     halves = [
         record.model_copy(
-            update={"split": "train" if index < 40 else "val", "labels": (("Drusen",), ())[index % 4 == 0]}
+            update={"split": "train" if index < 80 else "val", "labels": (("Drusen",), ("Health",))[index % 2]}
         )
         for index, record in enumerate(read_manifest(manifest))
     ]
@@ -232,7 +232,7 @@ def test_the_recipe_runs_rows_and_tells_of_all_that_are_done(tmp_path, monkeypat
     assert said in capsys.readouterr().out
     for row in ("Error", "Missing"):
         assert f"| {row} | macro AUC 0." in said
-    assert said.count("over 1 classes of val") == 2
+    assert said.count("over 2 classes of val") == 2
     assert "| Standard | - | 83.86, 89.06, 30.62 | 99.75, 98.80, 89.87 |" in said
     for arguments, message in (
         (["no.yaml"], "no such file"),

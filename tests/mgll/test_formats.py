@@ -182,6 +182,8 @@ def test_every_recipe_parses(monkeypatch):
     """Those of the ablations are in test_ablations.py."""
     monkeypatch.syspath_prepend(str(CONFIGS.parent))
     from compare_towers import CompareSettings
+    from objective_study import StudySettings
+    from table2 import Table2Settings
 
     comparison = ["--manifest", "m.jsonl", "--out", "out"]
     read = {
@@ -190,6 +192,11 @@ def test_every_recipe_parses(monkeypatch):
         "compare_fundus.yaml": (CompareSettings, comparison),
         "null_fundus.yaml": (CompareSettings, comparison),
         "finetune_demo.yaml": (FinetuneSettings, []),
+        "fundus_tower.yaml": (PretrainSettings, []),
+        "objective_study.yaml": (StudySettings, comparison),
+        "table2.yaml": (Table2Settings, comparison),
+        "table2_toy.yaml": (Table2Settings, comparison),
+        "laboratory.yaml": (Table2Settings, comparison),
     }
     assert {path.name for path in CONFIGS.glob("*.yaml")} == read.keys()
     for name, (kind, flags) in read.items():

@@ -83,7 +83,7 @@ def test_the_last_layers_are_trained_and_all_that_is_trained_gets_a_gradient(fol
     assert set(trained[1]) < set(trained[2]) < set(trained["full"])
     assert any("embed" in n for n in trained["full"])
     assert not any("pooler" in n for n in trained["full"])
-    with pytest.raises(ValueError, match="the text encoder has 3 layers; give 1 to 3, or `full`"):
+    with pytest.raises(ValueError, match="text_training 4: the encoder has 3 layers; give 1 to 3, or `full`"):
         TextEncoder(folders[name], 4)
 
 

@@ -21,7 +21,7 @@ from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.hosts.registry import get_host
-from mllm_adapters.loading.load import load
+from mllm_adapters.loading.load import lay_out_alike, load
 from mllm_adapters.loading.lora import add_lora
 from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
@@ -173,6 +173,7 @@ def test_a_graft_computes_what_a_replacement_by_hand_computes(
     record = graft_tower(HOST, host(flavour), donor, tmp_path / "graft")
     assert not record.changed("new")
     model = InstructBlipForConditionalGeneration.from_pretrained(host(flavour)).eval()
+    lay_out_alike(model)
     tower = load_tower(donor)[0]
 
     def instead(_module, _arguments, keywords, output):
