@@ -59,7 +59,7 @@ def assemble_llava(
     config = LlavaConfig(
         vision_config=tower.config.to_dict(),
         text_config=text,
-        image_token_index=int(tokenizer.convert_tokens_to_ids(IMAGE)),
+        image_token_index=tokenizer.get_vocab()[IMAGE],
         image_seq_length=geometry.grid**2,
         vision_feature_layer=feature_layer,
         vision_feature_select_strategy=select,
