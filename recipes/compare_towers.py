@@ -26,9 +26,9 @@ from benchmark.predictions.scoring import Asking
 from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
-from mgll.files import sha256, write_text
+from mgll.files import write_text
 from mgll.linear_probe import macro_auc, probe_tower
-from mgll.manifest.image_identity import sizes_and_times
+from mgll.manifest.image_identity import data_identity
 from mgll.manifest.records import Split, read_manifest
 from mgll.run_folder import locked
 from mgll.settings import ObjectiveName, PretrainSettings
@@ -48,6 +48,8 @@ RANDOM: Arm = "random"
 CLIP: Arm = "clip"
 MGLL: Arm = "mgll"
 BLIND, HIDDEN = "blind", "source"
+#: Looked at once: many stages are made of it, and there may be hundreds of thousands of images.
+_data = cache(data_identity)
 
 
 @dataclass(frozen=True)
@@ -190,12 +192,6 @@ def _questions(settings: CompareSettings, split: Split, path: Path, seed: int = 
         {**_data(settings.manifest), "split": split, "count": count, "seed": seed, "overlap": settings.overlap},
         lambda: build_cases(settings.manifest, path, split, check, count=count, seed=seed),
     )
-
-
-@cache  # many stages are made of it, and there may be hundreds of thousands of images
-def _data(manifest: str) -> dict[str, str]:
-    """Manifest and images as what a stage is made of: hashes of its bytes, and of the images' sizes and times."""
-    return {"manifest": sha256(manifest), "images": sizes_and_times(read_manifest(manifest))}
 
 
 def _towers(settings: CompareSettings, folder: Path, seed: int) -> dict[Arm, Path]:

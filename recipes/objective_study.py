@@ -26,10 +26,19 @@ from benchmark.stats.seeds import difference_over_seeds, number_over_seeds
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.comparing import Side, mean_of, side_of
+from mgll.evaluation.evaluation import (
+    FEW,
+    ZERO_SHOT,
+    Evaluation,
+    EvaluationSettings,
+    NothingToReadError,
+    evaluate,
+)
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.saving import load_evaluation, save_evaluation
-from mgll.files import sha256, write_text
-from mgll.manifest.image_identity import sizes_and_times
+from mgll.evaluation.towers import tower_file
+from mgll.files import write_text
+from mgll.manifest.image_identity import data_identity
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.run_folder import locked
 from mgll.settings import ObjectiveName, PretrainSettings
@@ -37,6 +46,8 @@ from mgll.stage import stage
 
 START, VALIDATION, MULTI_LABEL = "frozen", "val", "multi-label images"
 READ = ".evaluation.npz"
+#: Looked at once: many stages are made of it, and there may be hundreds of thousands of images.
+_data = cache(data_identity)
 
 
 @dataclass(frozen=True)
@@ -149,12 +160,6 @@ def _runs(settings: StudySettings) -> Iterator[Run]:
                     yield Run(name, arm, seeds[arm][index])
 
 
-@cache
-def _data(manifest: str) -> dict[str, str]:
-    """Manifest and images as what a stage is made of: hashes of its bytes, and of the images' sizes and times."""
-    return {"manifest": sha256(manifest), "images": sizes_and_times(read_manifest(manifest))}
-
-
 def _records(settings: StudySettings, condition: Condition) -> list[Record]:
     """The images that pretraining and the choice of settings may see, and those of all sources that are read."""
     records = read_manifest(settings.manifest)
@@ -170,10 +175,8 @@ def _records(settings: StudySettings, condition: Condition) -> list[Record]:
 def _tower(settings: StudySettings, run: Run) -> Path:
     """The tower of a run: the start weights as they are, or pretrained."""
     # here, because torch takes seconds to import
-    from mgll.encoders.vision import vision_encoder
-    from mgll.tower.file import save_tower
     from mgll.training.identity import made_of
-    from mgll.training.pretraining import pretrain
+    from mgll.training.pretraining import pretrain, save_start_tower
 
     arm, condition, folder = settings.arms[run.arm], settings.conditions[run.condition], run.folder(settings)
     manifest = folder / "manifest.jsonl"
@@ -192,8 +195,7 @@ def _tower(settings: StudySettings, run: Run) -> Path:
 
     def make() -> None:
         if arm.objective is None:
-            model = vision_encoder(own.encoder, own.image_size, own.start_weights, **own.encoder_options)
-            save_tower(tower, model, own.preprocessing, own.pooling)
+            save_start_tower(own, tower)
             return
         pretrain(own).rename(tower)
         shutil.rmtree(own.out)  # what it could be resumed from
@@ -204,10 +206,6 @@ def _tower(settings: StudySettings, run: Run) -> Path:
 
 def _read(settings: StudySettings, run: Run, tower: Path) -> None:
     """Read a tower on validation and on the images of the test, each source apart that pretraining did not see."""
-    # here, because torch takes seconds to import
-    from mgll.evaluation.evaluation import Evaluation, EvaluationSettings, NothingToReadError, evaluate
-    from mgll.evaluation.towers import tower_file
-
     condition = settings.conditions[run.condition]
     shared = EvaluationSettings(
         cache=str(run.folder(settings) / "features"),
@@ -307,7 +305,7 @@ def _readings(settings: StudySettings, run: Run, part: str) -> dict[str, Reading
     """All readings of a part of the images; those by class names also on the images with several classes alone."""
     found = dict(load_evaluation(run.folder(settings) / f"{part}{READ}").readings)
     for name, reading in list(found.items()):
-        if name.startswith("zero-shot"):
+        if name.startswith(ZERO_SHOT):
             several = reading.among(f"{name}, {MULTI_LABEL}", reading.truth.sum(axis=1) > 1, least=settings.min_read)
             found |= {several.name: several} if several else {}
     return found
@@ -315,7 +313,7 @@ def _readings(settings: StudySettings, run: Run, part: str) -> dict[str, Reading
 
 def _mean(name: str, sides: Sequence[Side]) -> Side:
     """The mean of some numbers: of the same patients where only the labels that were learned from differ, else of others."""
-    if "few labels" in name:
+    if FEW in name:
         values, influence = ([getattr(side, what) for side in sides] for what in ("values", "influence"))
         return Side(sum(values) / len(sides), sum(influence) / len(sides))
     return mean_of(sides)

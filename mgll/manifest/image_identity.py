@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mgll.files import sha256
 from mgll.images.files import tar_member
-from mgll.manifest.records import Record
+from mgll.manifest.records import Record, read_manifest
 
 
 def image_states(records: Iterable[Record], by_bytes: bool = False) -> dict[Path, str]:
@@ -32,6 +32,11 @@ def image_file(image: str) -> Path:
 def sizes_and_times(records: Iterable[Record]) -> str:
     """Digest of the sizes and times of change of all image files."""
     return hashlib.sha256("\n".join(image_states(records).values()).encode()).hexdigest()
+
+
+def data_identity(manifest: str) -> dict[str, str]:
+    """What a stage is made of that sees a manifest and its images: SHA-256 of its bytes, and their sizes and times of change."""
+    return {"manifest": sha256(manifest), "images": sizes_and_times(read_manifest(manifest))}
 
 
 def file_state(file: Path, by_bytes: bool = False) -> str:
