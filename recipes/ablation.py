@@ -20,7 +20,7 @@ from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.formats import FormatError
 from mgll.linear_probe import macro_auc, probe_tower
-from mgll.manifest.image_identity import sizes_and_times
+from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import read_manifest
 from mgll.settings import PretrainSettings
 from mgll.stage import begin_stage, finish_stage, is_made
@@ -56,7 +56,7 @@ def run(
     from mgll.training.identity import made_of
     from mgll.training.pretraining import pretrain
 
-    images = sizes_and_times(read_manifest(manifest))
+    images = images_identity(read_manifest(manifest))
     made = {name: {**made_of(own), "images": images} for name, own in settings.items()}
     folders = {name: Path(own.out) for name, own in settings.items()}
     for name in rows:

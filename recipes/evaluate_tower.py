@@ -26,7 +26,7 @@ from mgll.evaluation.features import Precision, features_of
 from mgll.evaluation.named_towers import NamedEncoders, find_tower
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.towers import Tower
-from mgll.manifest.image_identity import sizes_and_times
+from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import Records, read_manifest
 from mgll.run_folder import locked
 from mgll.stage import stage
@@ -70,7 +70,7 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
     if len(seen) < len(towers):
         raise ValueError("a tower stands twice under one name: copies of a tower are no further seeds; name each once")
     for name, records in manifests.items():
-        state = sizes_and_times(records)
+        state = images_identity(records)
         for tower in towers:
             path = out / "evaluations" / f"{name}-{tower.digest[:16]}-{tower.pooling}.npz"
             own = {key: value for key, value in asdict(settings).items() if key not in _ASIDE}

@@ -8,6 +8,9 @@ from mgll.files import sha256
 from mgll.images.files import tar_member
 from mgll.manifest.records import Record, read_manifest
 
+#: Bytes of image files that a stage reads to know them again: some seconds.
+READ_WHOLE = 4 * 2**30
+
 
 def image_states(records: Iterable[Record], by_bytes: bool = False) -> dict[Path, str]:
     """The state of every image file, shards among them, in the order of the records.
@@ -29,14 +32,18 @@ def image_file(image: str) -> Path:
     return Path(member.shard if member else image)
 
 
-def sizes_and_times(records: Iterable[Record]) -> str:
-    """Digest of the sizes and times of change of all image files."""
-    return hashlib.sha256("\n".join(image_states(records).values()).encode()).hexdigest()
+def images_identity(records: Iterable[Record]) -> str:
+    """Digest of all image files: of their bytes where there are at most `READ_WHOLE` of them, so that a fresh copy of the same images
+    makes nothing anew; else of their sizes and times of change, because reading a terabyte takes hours.
+    """
+    files = dict.fromkeys(image_file(record.image) for record in records)
+    few = sum(file.stat().st_size for file in files if file.is_file()) <= READ_WHOLE
+    return hashlib.sha256("\n".join(file_state(file, by_bytes=few) for file in files).encode()).hexdigest()
 
 
 def data_identity(manifest: str) -> dict[str, str]:
-    """What a stage is made of that sees a manifest and its images: SHA-256 of its bytes, and their sizes and times of change."""
-    return {"manifest": sha256(manifest), "images": sizes_and_times(read_manifest(manifest))}
+    """What a stage is made of that sees a manifest and its images: SHA-256 of its bytes, and `images_identity`."""
+    return {"manifest": sha256(manifest), "images": images_identity(read_manifest(manifest))}
 
 
 def file_state(file: Path, by_bytes: bool = False) -> str:
