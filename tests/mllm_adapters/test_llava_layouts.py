@@ -27,10 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
-from benchmark.cases.building import build_cases
-from benchmark.cases.overlap import OverlapCheck
 from mgll.images.preprocessing import open_image
-from mgll.synthetic import generate
 from mllm_adapters import convert, swap
 from mllm_adapters.ask import load
 from mllm_adapters.contract.graft_record import read_graft
@@ -164,14 +161,6 @@ def vicuna(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(make_tower: Callable[..., Path]) -> Path:
     return make_tower(size=LOW, patch_size=PATCH, hidden_size=WIDTH, num_attention_heads=2)
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cases")
-    manifest = generate(folder / "eyes", 24, seed=0, size=32)
-    build_cases(str(manifest), folder / "cases.jsonl", "train", OverlapCheck(), min_images=1, count=4)
-    return folder / "cases.jsonl"
 
 
 @pytest.fixture(scope="module")
