@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from mgll.formats import FormatError
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
-from mllm_adapters.contract.terms import HostError
+from mllm_adapters.contract.terms import HostError, fields_of
 
 RUNS = Path("runs")
 DEMO = "demo"
+_HUB_ID = r"[\w.-]+/[\w.-]+"
 _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 #: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
 _WEIGHTS = (".safetensors", ".bin", ".pt")
@@ -45,7 +46,7 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
         if host.name != "llava":
             raise HostError(f"the embedded demo host is a LLaVA; --model {host.name} needs --checkpoint DIR")
         return demo_checkpoint(RUNS), named
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", named) or named.startswith((".", "/")):
+    if not re.fullmatch(_HUB_ID, named) or named.startswith((".", "/")):
         raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
     return _from_hub(host, named, tokenizer=True), named
 
@@ -84,17 +85,27 @@ def resolve_parts(host: Host, named: Sequence[str], checkpoint: Path, own_tower:
             raise HostError(f"--part {item}: give NAME=DIR_OR_HUB_ID; parts of {host.title}: {known}")
         path = Path(where)
         found[name] = path if path.exists() else _from_hub(host, where, tokenizer=False, part=name)
-    while lacking := {n: w for n, w in host.left_out(checkpoint, found, own_tower).items() if n not in found}:
+    while lacking := _left_out(host, checkpoint, found, own_tower):
         name, where = next(iter(lacking.items()))  # one at a time: the base of an adapter may hold the tower
         print(f"{checkpoint} leaves its {name} out: taken from {where} (--part {name}=DIR_OR_HUB_ID takes another)")
         found[name] = Path(where) if Path(where).is_dir() else _from_hub(host, where, tokenizer=False, part=name)
-    for name in host.left_out(checkpoint, found, own_tower=True).keys() - found.keys():
+    for name in _left_out(host, checkpoint, found, own_tower=True):
         print(f"{checkpoint} leaves its own tower ({name}) out, which is not needed: the donor takes its place")
     return found
 
 
+def _left_out(host: Host, checkpoint: Path, found: Mapping[str, Path], own_tower: bool) -> dict[str, str]:
+    with fields_of(checkpoint):
+        return {n: where for n, where in host.left_out(checkpoint, found, own_tower).items() if n not in found}
+
+
 def _from_hub(host: Host, name: str, tokenizer: bool, part: str | None = None) -> Path:
     """The folder of a repository in the hub's cache; what is missing there is downloaded. Parts need no tokenizer."""
+    if part and not re.fullmatch(_HUB_ID, name):
+        raise HostError(
+            f"the checkpoint leaves its {part} out and names it {name!r}, which is no folder here; add --part"
+            f" {part}=DIR_OR_HUB_ID (such as {host.parts[part]})"
+        )
     found, cached = "is neither in the cache nor", _cached(name)
     if cached:
         if not (lacking := _lacks(cached, tokenizer)):

@@ -1,7 +1,8 @@
 """Janus-Pro as its makers publish it (`multi_modality`, code of their own), read under the names of transformers' Janus.
 
 That config.json names its parts by class and says little of their sizes, which are read off the tensors. The tower is timm's
-SigLIP: its joint map becomes queries, keys and values, and its pooling, which Janus never uses, is left out. Image generation comes along.
+SigLIP: its joint map becomes queries, keys and values, and its pooling, which Janus never uses, is left out. Image generation
+comes along.
 """
 
 import re

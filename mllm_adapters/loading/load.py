@@ -52,6 +52,8 @@ def load(
     directory = Path(directory)
     if (directory / FINETUNE).is_file():
         return _load_finetuned(directory, device, dtype, follow_links, verify)
+    if (directory / "config.json").is_file():
+        host_in(directory)  # says what to type for a layout that has to be converted first
     if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
         raise FormatError(
             directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
