@@ -15,7 +15,7 @@ from mgll.formats import FormatError
 from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.renaming import NameTable, renamed
-from mllm_adapters.checkpoints.tensors import Held, Part, read_checkpoint, rows
+from mllm_adapters.checkpoints.tensors import Held, Part, Stored, read_checkpoint, rows
 from mllm_adapters.contract.terms import HostError, Source
 from mllm_adapters.modules.published_tokenizer import LEFT_BEHIND, published_tokenizer
 from mllm_adapters.modules.tokenizer_files import CONFIG, saved_json
@@ -113,10 +113,10 @@ def _native(tensors: Mapping[str, Part], directory: Path) -> dict[str, Part]:
     return found
 
 
-def _without_batch(part: Any) -> Part:
+def _without_batch(part: Stored | Held) -> Stored | Held:
     """The table of positions without its first dimension, which is 1; the bytes are the same."""
     if len(part.shape) != 3:
-        return part  # type: ignore[no-any-return]
+        return part
     return Held(part.tensor[0], part.shard) if isinstance(part, Held) else replace(part, shape=part.shape[1:])
 
 

@@ -73,8 +73,8 @@ def _base(directory: Path, added: Mapping[int, dict[str, Any]]) -> Any:
             raise FormatError(directory / "tokenizer.json", None, f"no tokenizer ({error})") from None
     if (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
         lines = (directory / "merges.txt").read_text(encoding="utf-8").split("\n")
-        merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-        unnamed = dict.fromkeys(("unk_token", "bos_token", "eos_token", "pad_token"))
+        merges: Any = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+        unnamed: Any = dict.fromkeys(("unk_token", "bos_token", "eos_token", "pad_token"))
         return Qwen2Tokenizer(read_json(directory / "vocab.json"), merges, **unnamed).backend_tokenizer
     pieces, vocabulary = read_pieces(directory)
     unused = {number: piece for piece, number in vocabulary.items() if number in added}

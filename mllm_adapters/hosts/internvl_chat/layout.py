@@ -52,6 +52,11 @@ NAMES: NameTable = (
     (r"language_model\.model\.", "model.language_model."),
     (r"language_model\.(?:output|lm_head)\.", "lm_head."),
 )
+#: What the tower's configuration calls by the same name in both layouts.
+_SAME = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps"),
+    *("norm_type", "num_channels", "initializer_range", "image_size", "patch_size", "attention_dropout"),
+)
 _RECOMPUTED = r".*rotary_emb\.inv_freq"
 #: What says how a conversation is written; `IMAGE` is what the processor looks for.
 CHAT = (
@@ -141,16 +146,7 @@ def _config(old: Json) -> Json:
         text["attention_bias"] = bool(
             language.get("attention_bias") or language.get("qkv_bias") or language.get("bias")
         )
-    same = (
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "hidden_act",
-        "layer_norm_eps",
-    )
-    same += ("norm_type", "num_channels", "initializer_range", "image_size", "patch_size", "attention_dropout")
-    tower = {key: vision[key] for key in same if key in vision} | {
+    tower = {key: vision[key] for key in _SAME if key in vision} | {
         "model_type": "internvl_vision",
         "attention_bias": vision.get("qkv_bias", True),
         "use_qk_norm": vision.get("qk_normalization", False),
