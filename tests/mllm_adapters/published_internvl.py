@@ -102,14 +102,27 @@ LANGUAGES: dict[str, dict[str, Any]] = {
     },
 }
 
+LANGUAGES["qwen3"] = LANGUAGES["qwen2"] | {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 8}
+LANGUAGES["internlm3"] = LANGUAGES["internlm2"] | {
+    "architectures": ["InternLM3ForCausalLM"],
+    "head_dim": 8,
+    "model_type": "internlm3",
+    "qkv_bias": False,
+}
+#: What transformers calls these language models.
+IN_TRANSFORMERS = {"qwen2": "qwen2", "qwen3": "qwen3", "internlm2": "llama", "internlm3": "llama"}
+#: What is otherwise in the larger tower, InternViT-6B.
+LARGE = {"norm_type": "rms_norm", "qk_normalization": True, "qkv_bias": False}
 
-def save_published(kind: str, directory: Path) -> InternVLForConditionalGeneration:
+
+def save_published(kind: str, directory: Path, tower: dict[str, Any] | None = None) -> InternVLForConditionalGeneration:
     """Write the folder; returns the -hf form of the same weights, of transformers' own classes."""
     directory.mkdir(parents=True)
-    tokens = {"qwen2": _byte_pairs, "internlm2": _pieces}[kind](directory)
-    model = _hf_model(kind, tokens)
+    tokens = (_byte_pairs if "qwen" in kind else _pieces)(directory)
+    vision = VISION | (tower or {})
+    model = _hf_model(kind, tokens, vision)
     language = LANGUAGES[kind] | TEXT_SIZES | {"vocab_size": tokens}
-    (directory / "config.json").write_text(json.dumps(CONFIG | {"llm_config": language, "vision_config": VISION}))
+    (directory / "config.json").write_text(json.dumps(CONFIG | {"llm_config": language, "vision_config": vision}))
     (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": [92542, 92543]}))
     (directory / "preprocessor_config.json").write_text(json.dumps({"feature_extractor_type": "CLIPFeatureExtractor"}))
     (directory / "modeling_internvl_chat.py").write_text("raise SystemExit('remote code was run')\n")
@@ -124,14 +137,15 @@ def save_published(kind: str, directory: Path) -> InternVLForConditionalGenerati
     return model
 
 
-def _hf_model(kind: str, tokens: int) -> InternVLForConditionalGeneration:
-    text = TEXT_SIZES | {"model_type": "qwen2" if kind == "qwen2" else "llama", "vocab_size": tokens}
+def _hf_model(kind: str, tokens: int, published: dict[str, Any]) -> InternVLForConditionalGeneration:
+    text = TEXT_SIZES | {"model_type": IN_TRANSFORMERS[kind], "vocab_size": tokens, "head_dim": HIDDEN // HEADS}
     text |= {"rms_norm_eps": LANGUAGES[kind]["rms_norm_eps"], "rope_theta": 1e6}
     same = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
-    vision = {key: VISION[key] for key in same}
+    vision = {key: published[key] for key in (*same, "norm_type")} | {"attention_bias": published["qkv_bias"]}
+    vision |= {"use_qk_norm": published["qk_normalization"]}
     torch.manual_seed(0)
     config = InternVLConfig(
-        vision_config=vision | {"image_size": [SIZE, SIZE], "patch_size": [PATCH, PATCH], "attention_bias": True},
+        vision_config=vision | {"image_size": [SIZE, SIZE], "patch_size": [PATCH, PATCH]},
         text_config=text,
         image_token_id=tokens - len(ADDED) + ADDED.index("<IMG_CONTEXT>"),
         image_seq_length=(SIZE // PATCH) ** 2 // 4,
@@ -157,6 +171,8 @@ def published_tensors(kind: str, hf: dict[str, Tensor]) -> dict[str, Tensor]:
         "patch_embeddings.projection": "patch_embedding",
         "encoder.layer.": "encoder.layers.",
         "attention.projection_layer": "attn.proj",
+        "attention.q_norm": "attn.q_norm",
+        "attention.k_norm": "attn.k_norm",
         "layernorm_before": "norm1",
         "layernorm_after": "norm2",
         "lambda_": "ls",

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from five_commands import five_commands
-from published_internvl import CONFIG, PATCH, SIZE, save_published
+from published_internvl import CONFIG, LARGE, PATCH, SIZE, save_published
+from safetensors.torch import load_file, save_file
 
 from mgll.images.preprocessing import open_image
 from mllm_adapters import ask, convert
@@ -40,6 +41,32 @@ def test_the_makers_layout_through_all_commands(
         add_generation_prompt=True,
     )
     assert text == PROMPT
+
+
+@pytest.mark.parametrize(("kind", "tower"), [("qwen3", {}), ("internlm3", {}), ("qwen2", LARGE)])
+def test_other_languages_and_the_larger_tower(kind: str, tower: dict, photographs: list[Path], tmp_path: Path) -> None:
+    model = save_published(kind, tmp_path / "published", tower)
+    of = ["--model", "internvl", "--checkpoint", str(tmp_path / "published")]
+    assert convert.main([*of, "--out", str(tmp_path / "host")]) == 0
+    loaded = load(tmp_path / "host")
+    inputs = loaded.processor(images=[open_image(photographs[0])], text=[PROMPT], return_tensors="pt")
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model(**inputs).logits, model(**inputs).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_one_table_of_embeddings_for_both_ends(tmp_path: Path) -> None:
+    save_published("qwen2", tmp_path / "published")
+    for shard in (tmp_path / "published").glob("*.safetensors"):
+        kept = {name: tensor for name, tensor in load_file(shard).items() if "lm_head" not in name}
+        save_file(kept, shard, {"format": "pt"})
+    index = tmp_path / "published" / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"].pop("language_model.lm_head.weight")
+    index.write_text(json.dumps(content))
+    of = ["--model", "internvl", "--checkpoint", str(tmp_path / "published")]
+    assert convert.main([*of, "--out", str(tmp_path / "host")]) == 0
+    model = load(tmp_path / "host").model
+    assert model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
 
 
 def test_the_tokens_are_those_of_sentencepiece(tmp_path: Path) -> None:
