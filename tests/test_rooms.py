@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 #: package and in the packages named before it; a floor of several rooms is one on which they do not know each other.
 FLOORS = {
     "mgll": (
-        "files machine_errors vocabulary checking",
-        "formats provenance",
+        "files machine_errors vocabulary flags",
+        "formats provenance checking",
         "images weights commandline run_folder ending",
         "manifest settings tower stage cells",
         "encoders objective synthetic readers",

@@ -1,18 +1,18 @@
 """Make a report again from finished runs."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.report.terminal import print_report
 from benchmark.report.writing import report_runs
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 
 
 @ends_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where all went well."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.report", description=__doc__)
+    parser = CommandParser(prog="python -m benchmark.report", description=__doc__)
     parser.add_argument(
         "--after",
         required=True,
