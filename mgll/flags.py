@@ -22,11 +22,15 @@ class OneSpelling(argparse.ArgumentParser):
         for index, word in enumerate(words[:end]):
             flag, equals, value = word.partition("=")
             if flag.startswith("--") and flag not in self._option_string_actions:
-                words[index] = known.get(hyphens(flag), flag) + equals + value
+                head, dot, field = flag.partition(".")  # a field of a setting that may be None is no flag of its own
+                field = field.replace("-", "_")
+                words[index] = known.get(hyphens(flag), known.get(hyphens(head), head) + dot + field) + equals + value
         return words
 
-    def error(self, message: str, *_: object) -> NoReturn:
+    def error(self, message: str, *cause: Any) -> NoReturn:
         """Say in one line what is wrong with the command line, and exit with status 2."""
+        if not self.exit_on_error:  # a parser within another, whose error the outer one says
+            super().error(message, *cause)
         print(f"error: {self.explained(message)} (--help says what there is)", file=sys.stderr)
         sys.exit(2)
 

@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmark.leaderboard.content import build_board
-from benchmark.leaderboard.writing import write_board
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.evaluation import Evaluation, EvaluationSettings, evaluate
 from mgll.evaluation.features import Precision, features_of
@@ -78,6 +76,10 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
             made_of = {"tower": tower.digest, "images": state, "records": _digest(records), "settings": own}
             stage(path, made_of, partial(_evaluate, tower, records, settings, path))
             runs[name].setdefault(tower.name, []).append(load_evaluation(path))
+    # here, because pandas takes a second to import
+    from benchmark.leaderboard.content import build_board
+    from benchmark.leaderboard.writing import write_board
+
     page = write_board(out, build_board(runs))
     print(f"\n{(out / 'leaderboard.md').read_text(encoding='utf-8')}\npage: {page}")
 
