@@ -8,7 +8,6 @@ rotation, from which the rest can be made again), report.html, report.md, per_cl
 A run that was killed goes on where it was.
 """
 
-import argparse
 import json
 import os
 import re
@@ -29,6 +28,7 @@ from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 from benchmark.scorers.scorer import VIEWS, Scorer, dummy
 from mgll.ending import ends_in_one_line
 from mgll.files import sha256, write_text
+from mgll.flags import CommandParser
 from mgll.formats import FormatError, read_header
 from mgll.provenance import provenance
 
@@ -240,10 +240,8 @@ def default_out(model: str, images: Shown = "own") -> Path:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="run_mcq.py"
-    )
+def _parser() -> CommandParser:
+    parser = CommandParser(description=__doc__, prog="run_mcq.py")
     add = parser.add_argument
     add(
         "--model",

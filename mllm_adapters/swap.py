@@ -1,9 +1,9 @@
 """Put a vision tower into a multimodal LLM: writes a new checkpoint directory, the old one stays as it is."""
 
-import argparse
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.tower.file import read_header
 from mllm_adapters.contract.graft_record import Graft
 from mllm_adapters.contract.host import Host
@@ -161,8 +161,8 @@ def _check_encoder(encoder: Path) -> None:
     read_header(encoder)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.swap", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m mllm_adapters.swap", description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the hosts that there are")
     parser.add_argument("--model", choices=list(HOSTS), help="the host's family")
     parser.add_argument("--encoder", type=Path, help="tower file (mgll.ckpt)")

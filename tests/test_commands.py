@@ -1,121 +1,131 @@
-"""The commands of the documents: the README's run as typed, from top to bottom; every other one has flags that its program has."""
+"""Every command: a sentence for each flag, examples as typed, one line for a mistake, and nothing heavy imported for any of it."""
 
-import csv
-import os
+import json
 import re
-import shlex
-import shutil
 import subprocess
 import sys
-from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from test_rooms import OLD_NAMES, ROOT
 
-from mgll.manifest.records import read_manifest
-from mgll.synthetic import generate
-from mgll.vocabulary.diseases import diseases
-from mllm_adapters.demo import demo_checkpoint
+from mgll.__main__ import COMMANDS
+from mgll.readers.__main__ import READERS
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-FENCED = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-INDENTED = re.compile(r"^    (?=accelerate |python |make )((?:.*\\\n)*.*)", re.MULTILINE)
-#: What the README's reader puts in, and what stands for it here.
-STANDS_FOR = {"FOLDER": "eyes/images", "DIR_OR_HUB_ID": "demo-llava", "HOST": "demo-llava"}
-#: Programs of others, and shell words, of which nothing is asked.
-FOREIGN = {"cp", "source", "pip", "export", "for", "do", "done", "lmms-eval", "sbatch", "cd", "H=llava", "tar", "scp"}
-
-pytestmark = pytest.mark.slow
-
-
-def commands(text: str) -> list[str]:
-    """The commands of a document, without comments, each on one line."""
-    blocks = [*FENCED.findall(text), *INDENTED.findall(text)]
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines) if line]
-
-
-def own_programs(command: str) -> list[tuple[tuple[str, ...], list[str]]]:
-    """Our programs in a command, each with the flags that it is given: those after it, up to the end."""
-    words = [word for word in shlex.split(command.replace("$(", "(")) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
-    if not words or words[0] in FOREIGN:
-        return []
-    if words[0] == "make":
-        return [(("make", target), []) for target in words[1:]]
-    for at, word in enumerate(words):
-        flags = [other.split("=")[0] for other in words[at + 1 :] if re.match(r"--?[a-zA-Z]", other)]
-        if word == "-m":
-            return [(("-m", words[at + 1]), flags)] if words[at + 1].startswith(("mgll", "mllm_", "benchmark")) else []
-        if word.endswith(".py"):
-            return [((word.removeprefix("bench/code/"),), flags)]
-    return []
+#: Each takes a second or more to import; help and mistakes need none of them.
+HEAVY = ("torch", "transformers", "pandas", "sklearn", "statsmodels", "scipy.stats", "matplotlib")
+#: Run by the package itself, in a process of its own.
+OWN_HELPERS = {"mgll.images.gdcm_jpeg", "mgll.__main__"}
+PLACES = {name: place.partition(":")[0] for group in COMMANDS.values() for name, (place, _) in group.items()}
+TYPED = [[name] for name in PLACES] + [["read", name] for name in READERS] + [["manifest", "group"]]
+TYPED += [["cases", "build"], ["cases", "validate"]]
+RUN_ALL = """
+import contextlib, io, json, sys
+from mgll.__main__ import main
+said = {}
+for command in json.loads(sys.argv[1]):
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            status = main(command)
+        except SystemExit as end:
+            status = end.code
+    said[" ".join(command)] = (status, out.getvalue(), error.getvalue())
+print(json.dumps({"said": said, "modules": list(sys.modules)}))
+"""
+Said = dict[str, tuple[int, str, str]]
 
 
-@cache
-def help_of(program: tuple[str, ...]) -> str:
-    """What a program says to --help, that of its subcommands included."""
-    asked = [sys.executable, *program, "--help"]
-    environment = {**os.environ, "COLUMNS": "200"}
-    said = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, (program, said.stderr)
-    subcommands = re.search(r"^\s+\{([\w,-]+)\}", said.stdout, re.MULTILINE)
-    for name in subcommands[1].split(",") if subcommands else []:
-        own = subprocess.run(
-            [*asked[:-1], name, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-        )
-        said.stdout += own.stdout
-    return said.stdout.replace("-", "_")
+def run_all(commands: list[list[str]]) -> tuple[Said, list[str]]:
+    """What each command said, one after the other in a fresh process, and the modules that this took."""
+    command = [sys.executable, "-c", RUN_ALL, json.dumps(commands)]
+    found = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return found["said"], found["modules"]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
-def test_every_flag_of_a_document_is_known(document: Path) -> None:
-    unknown = []
-    for command in commands(document.read_text(encoding="utf-8")):
-        for program, flags in own_programs(command):
-            if program[0] == "make":
-                assert re.search(rf"^{program[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), (
-                    command
-                )
-                continue
-            if not (ROOT / program[-1]).is_file() and program[0] != "-m":
-                continue  # made by a command before
-            known = help_of(program)
-            unknown += [(command, flag) for flag in flags if not re.search(rf"{flag.replace('-', '_')}\b", known)]
-    assert unknown == []
+@pytest.fixture(scope="module")
+def helped() -> tuple[Said, list[str]]:
+    return run_all([[*command, "--help"] for command in TYPED])
 
 
-def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    """On drawn eyes with a table, under the names that the README uses."""
-    drawn = generate(tmp_path / "eyes", 640, seed=0, progress=False)
-    with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["file", "patient", "finding"])
-        names = {code: disease.name for code, disease in diseases().items()}
-        rows.writerows(
-            [Path(one.image).name, one.group, ";".join(names[code] for code in one.labels)]
-            for one in read_manifest(drawn)
-        )
-    shutil.copytree(demo_checkpoint(str(tmp_path / "demo")), tmp_path / "demo-llava")
-    Image.new("RGB", (64, 64), "brown").save(tmp_path / "eye.jpg")
-    for folder in ("recipes", "benchmark"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    typed = [
-        one
-        for one in commands((ROOT / "README.md").read_text(encoding="utf-8"))
-        if not one.startswith(("make", "source", "pip"))
+def scripts() -> set[str]:
+    files = [
+        path for folder in ("mgll", "mllm_adapters", "benchmark", "recipes") for path in (ROOT / folder).rglob("*.py")
     ]
-    assert len(typed) > 10
-    for command in typed:
-        words = [STANDS_FOR.get(word, word) for word in command.split(" ")]
-        done = subprocess.run(
-            " ".join(words), shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        if command.startswith(
-            "python -m mllm_adapters.swap --model llava"
-        ):  # the graft that the README asks further down
-            (tmp_path / "runs" / "internvl-mgll").symlink_to("graft")
-    assert (tmp_path / "runs" / "graft-scores" / "report.html").is_file()
+    run = [path for path in files if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in run}
+
+
+def test_every_command_has_a_name_of_mgll() -> None:
+    named = {*PLACES.values(), *(module for module, _ in READERS.values())}
+    missing = scripts() - named - OLD_NAMES.keys() - OWN_HELPERS
+    assert not missing, f"give these a line in COMMANDS of mgll/__main__.py: {', '.join(sorted(missing))}"
+    assert named <= scripts()
+
+
+def test_every_flag_has_a_sentence(helped: tuple[Said, list[str]]) -> None:
+    for command, (status, text, error) in helped[0].items():
+        assert (status, error) == (0, ""), command
+        assert text.startswith("usage: mgll"), command
+        for entry in re.finditer(
+            r"^  (-[^\n]*|[a-z_]+|[A-Z]+)(?:  +([^\n]*))?\n((?: {8}[^\n]*\n)*)", text, re.MULTILINE
+        ):
+            flag, sentence = entry[1], (entry[2] or entry[3]).strip()
+            if command.split()[0] not in ("read",) or flag.startswith("-"):
+                assert re.match(r"[^(\s]", sentence), f"{command}: {flag} has no sentence"
+            assert "_" not in flag.partition(" ")[0], f"{command}: {flag} is shown with an underscore"
+
+
+def test_examples_are_shown_as_they_are_typed(helped: tuple[Said, list[str]]) -> None:
+    shown = 0
+    typed = re.compile(r"^    (?:python|accelerate|mgll) .*$", re.MULTILINE)
+    for name, module in PLACES.items():
+        examples = typed.findall(import_module(module).__doc__ or "")
+        assert [line for line in examples if line not in helped[0][f"{name} --help"][1]] == [], name
+        shown += len(examples)
+    assert shown > 20
+
+
+def test_help_takes_nothing_heavy(helped: tuple[Said, list[str]]) -> None:
+    assert [name for name in HEAVY if name in helped[1]] == []
+
+
+def test_a_mistyped_flag_gives_one_line_that_names_the_right_one() -> None:
+    mistakes = {
+        ("cases", "build", "--min-image", "5", "--manifest", "m", "--out", "o"): "--min-images",
+        ("pretrain", "--epoch", "3"): "--epochs",
+        ("pretrain", "--objective", "mgl"): "mgll",
+        ("pretrain", "--objective_settings.sclp", "1"): "objective_settings.sclip",
+        ("score", "--modell", "x"): "--model",
+        ("swap", "--model", "lava", "--encoder", "e"): "llava",
+        ("compare_tower",): "compare-towers",
+        ("read", "foldercsv"): "folder-csv",
+        ("table2", "--seed", "1"): "--seeds",
+        ("synthetic", "--contact_sheets", "x"): "--contact-sheet",
+    }
+    said, modules = run_all([list(words) for words in mistakes])
+    for words, meant in mistakes.items():
+        status, out, error = said[" ".join(words)]
+        assert (status, out) == (2, ""), words
+        assert error.count("\n") == 1
+        assert f"did you mean {meant}?" in error
+    assert [name for name in HEAVY if name in modules] == []
+
+
+def test_every_command_refuses_a_flag_that_there_is_not_in_one_line() -> None:
+    commands = [
+        [*command, "--no-such_flag", "1"] for command in TYPED if command not in (["read"], ["manifest"], ["cases"])
+    ]
+    said, _ = run_all(commands)
+    for command, (status, _, error) in said.items():
+        assert status == 2, command
+        assert error.startswith("error: "), command
+        assert error.count("\n") == 1, command
+
+
+def test_both_spellings_of_a_flag_are_taken(tmp_path: Path) -> None:
+    for spelling in ("--min-images", "--min_images"):
+        out = str(tmp_path / spelling)
+        said, _ = run_all([["cases", "build", "--manifest", "none.jsonl", "--out", out, spelling, "7"]])
+        assert next(iter(said.values())) == [1, "", "error: none.jsonl: no such file\n"]

@@ -9,13 +9,13 @@ A vocabulary (--vocabulary) says what the data set means by its labels.
         --vocabulary rfmid --one-hot disease --out manifest.jsonl
 """
 
-import argparse
 import os
 import posixpath
 from collections import Counter
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.cells import is_missing
@@ -88,10 +88,9 @@ def _merged(first: Record, second: Record, notes: Counter[str]) -> Record:
 
 @ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m mgll.readers.folder_csv",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", help="images are relative to it")
     parser.add_argument("--table", required=True, help="CSV, tab-separated (both may be .gz) or .xlsx")

@@ -7,12 +7,12 @@ beside the disease that it grades.
     python -m mgll.readers.fundus_folder FOLDER --out manifest.jsonl
 """
 
-import argparse
 import os
 from collections import Counter
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.cells import is_missing
@@ -102,8 +102,8 @@ def _record(folder: Path, row: dict[str, str], labels: list[str]) -> Record:
 
 @ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.readers.fundus_folder", description=__doc__)
-    parser.add_argument("folder")
+    parser = CommandParser(prog="python -m mgll.readers.fundus_folder", description=__doc__)
+    parser.add_argument("folder", help="holds labels.csv and the images that it names")
     parser.add_argument("--out", required=True, help="manifest to write")
     add_vocabulary_argument(parser)
     options = parser.parse_args(arguments)
