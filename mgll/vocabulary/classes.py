@@ -1,7 +1,7 @@
 """A class table: codes and names of the classes of one field, their explanations, and which of them go together.
 
-The fundus table is `mgll.vocabulary.diseases.FUNDUS`. Other fields bring their own (`mgll.readers.class_tables`); such a table travels in the
-header of the manifest, and from there in that of the cases, so that nothing has to name it twice.
+The fundus table is `mgll.vocabulary.diseases.FUNDUS`. Other fields bring their own (`mgll.readers.class_tables`); such a table
+travels in the header of the manifest, and from there in that of the cases, so that nothing has to name it twice.
 """
 
 import json
@@ -127,10 +127,10 @@ class ClassTable:
     def possible(self, labels: Iterable[str]) -> frozenset[str]:
         """Every code that holds or may hold for an image with these labels; none of them can be a distractor.
 
-        Beyond `true`: what overlaps with a label, and what is narrower (DR may be PDR, No AMD may be Health) unless the labels are as
-        narrow themselves. A disease outside the paper's 25 is an "other disease" to them, and the other way round.
-        An image whose labels say `No DR` and perhaps the absence of more may have every disease that they do not exclude; the images
-        of the paper's own three negative classes count as showing nothing else.
+        Beyond `true`: what overlaps with a label, and what is narrower (DR may be PDR, No AMD may be Health) unless the labels are
+        as narrow themselves. A disease outside the paper's 25 is an "other disease" to them, and the other way round.
+        An image whose labels say `No DR` and perhaps the absence of more may have every disease that they do not exclude; the
+        images of the paper's own three negative classes count as showing nothing else.
         What the labels exclude is not possible: Health beside a disease, a disease beside its negative.
 
         Raises:
@@ -167,13 +167,15 @@ class ClassTable:
         others = self.implied([second])
         return any(self._excluded[code] & others for code in self.implied([first]))
 
-    def rows(self) -> list[dict[str, object]]:
-        """The table as JSON, as a header holds it: one object a class, with what differs from the default alone."""
-        kept = []
+    def header(self) -> dict[str, object]:
+        """The table as an entry `classes` of a header, one object a class; nothing for the fundus table, which needs no saying."""
+        if self.negative_of:
+            return {}
+        rows = []
         for code, own in self.classes.items():
             row = {name: value for name, value in asdict(own).items() if value}
-            kept.append(row | ({"may_also_be": sorted(self.overlaps[code])} if self.overlaps[code] else {}))
-        return kept
+            rows.append(row | ({"may_also_be": sorted(self.overlaps[code])} if self.overlaps[code] else {}))
+        return {"classes": {"name": self.name, "rows": rows}}
 
 
 def class_table(name: str, rows: Sequence[Mapping[str, object]]) -> ClassTable:
@@ -182,10 +184,11 @@ def class_table(name: str, rows: Sequence[Mapping[str, object]]) -> ClassTable:
     Args:
         name: what it is called.
         rows: for each class `code` or `name` or both, and perhaps `explanation` (text) and `synonyms`, `implies`, `excludes` and
-            `may_also_be` (lists of names, each spelled as code, name or synonym in any case; `*` in `excludes` is every other class).
+            `may_also_be` (lists of codes, names or synonyms in any case; `*` in `excludes` is every other class).
 
     Raises:
-        ValueError: for a row without name, a name of two classes, a reference to no class, or a class that excludes what it implies.
+        ValueError: for a row without name, a name of two classes, a reference to no class, or a class that excludes what it
+            implies.
     """
     if not 0 < len(rows) <= _MOST_CLASSES:
         raise ValueError(f"expected 1 to {_MOST_CLASSES} classes, found {len(rows)}")

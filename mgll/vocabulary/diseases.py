@@ -2,7 +2,7 @@
 
 `diseases.csv` serves the readers of real labels, the generator and the benchmark. It has every row of Table 10, two of them
 corrected: the paper gives branch vein occlusion the explanation of central vein occlusion, and misspells asteroid bodies. Its
-column `implies` says what always holds with a disease (a grade is the disease, glaucoma has a cupped disk), `excludes` what never does.
+column `implies` says what always holds with a disease (a grade is the disease, glaucoma has a cupped disk), `excludes` what never.
 
 `disease_overlaps.csv` says what may also hold although an image is not labelled with it: another name of the same look, a sign, a
 neighbouring grade, a consequence that data sets seldom label. It does not list what merely occurs in the same patients (cataract

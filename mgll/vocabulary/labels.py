@@ -85,7 +85,7 @@ def similar_classes(label: str, table: ClassTable = FUNDUS, most: int = 3) -> tu
     return tuple(dict.fromkeys(names[name] for name in near))[:most]
 
 
-def nearest_class(label: str, table: ClassTable = FUNDUS) -> str:
-    """Code of the class with the name that is spelled most like a label, however unlike it is."""
+def nearest_class(label: str, table: ClassTable = FUNDUS) -> str | None:
+    """Code of the class with the name that is spelled most like a label; None where all are spelled otherwise."""
     names = class_names(table)
-    return names[get_close_matches(label_key(label), names, n=1, cutoff=0.0)[0]]
+    return next((names[name] for name in get_close_matches(label_key(label), names, n=1, cutoff=0.55)), None)
