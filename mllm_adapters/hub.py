@@ -14,16 +14,15 @@ from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError
 
 RUNS = Path("runs")
-
-
 DEMO = "demo"
-
-
 _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 #: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
 _WEIGHTS = (".safetensors", ".bin", ".pt")
 _COPIES = r"^consolidated|^training_args|[._-](fp16|bf16|fp32|non_ema|ema)\b|^(optimizer|scheduler|rng_state)"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "qwen.tiktoken")
+#: What LLaVA's own repository trains in full beside an adapter, always as a pickle.
+_BESIDE_LORA = "non_lora_trainables.bin"
+_ADAPTERS = ("adapter_model.bin", "adapter_model.safetensors", "mm_projector.bin")
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -65,10 +64,14 @@ def add_trust_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
-    """Find the folders of a host's further checkpoints, given as `NAME=DIR_OR_HUB_ID` on the command line.
+def resolve_parts(host: Host, named: Sequence[str], checkpoint: Path, own_tower: bool = True) -> dict[str, Path]:
+    """Find the folders of all that a checkpoint leaves out: where the user says, else where the checkpoint or the family says.
 
-    A part that is not named is left out: the published checkpoint may hold it, and the host says so if it does not.
+    Args:
+        host: the family.
+        named: parts in the form `NAME=DIR_OR_HUB_ID`.
+        checkpoint: folder of the checkpoint.
+        own_tower: whether the host's own tower is needed; a graft that throws it away does without.
 
     Raises:
         HostError: if an argument does not have that form, names a part that the host does not have, or cannot be downloaded.
@@ -80,11 +83,17 @@ def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
             known = ", ".join(f"{part} (such as {hub})" for part, hub in host.parts.items()) or "none"
             raise HostError(f"--part {item}: give NAME=DIR_OR_HUB_ID; parts of {host.title}: {known}")
         path = Path(where)
-        found[name] = path if path.exists() else _from_hub(host, where, tokenizer=False)
+        found[name] = path if path.exists() else _from_hub(host, where, tokenizer=False, part=name)
+    while lacking := {n: w for n, w in host.left_out(checkpoint, found, own_tower).items() if n not in found}:
+        name, where = next(iter(lacking.items()))  # one at a time: the base of an adapter may hold the tower
+        print(f"{checkpoint} leaves its {name} out: taken from {where} (--part {name}=DIR_OR_HUB_ID takes another)")
+        found[name] = Path(where) if Path(where).is_dir() else _from_hub(host, where, tokenizer=False, part=name)
+    for name in host.left_out(checkpoint, found, own_tower=True).keys() - found.keys():
+        print(f"{checkpoint} leaves its own tower ({name}) out, which is not needed: the donor takes its place")
     return found
 
 
-def _from_hub(host: Host, name: str, tokenizer: bool) -> Path:
+def _from_hub(host: Host, name: str, tokenizer: bool, part: str | None = None) -> Path:
     """The folder of a repository in the hub's cache; what is missing there is downloaded. Parts need no tokenizer."""
     found, cached = "is neither in the cache nor", _cached(name)
     if cached:
@@ -98,6 +107,11 @@ def _from_hub(host: Host, name: str, tokenizer: bool) -> Path:
         reason = f"what it has is not whole: {lacking}"
     except (OSError, ValueError, CachedRepoTreeNotFoundError) as error:  # what the hub's client raises
         reason = str(error).strip().splitlines()[0]
+    if part:
+        raise HostError(
+            f"{name}, the {part} that the checkpoint leaves out, {found} to be had from the hub ({reason}); give the folder that"
+            f" you have, --part {part}=DIR, or where there is network: hf download {name}"
+        )
     raise HostError(
         f"{name} {found} to be had from the hub ({reason}).\n"
         "Type one of these:\n"
@@ -134,12 +148,13 @@ def files_to_download(listed: Sequence[str]) -> list[str]:
     small = [name for name in listed if any(fnmatch(name, pattern) for pattern in _SMALL)]
     own = [name for name in listed if "/" not in name and not re.search(_COPIES, name)]
     weights = next((w for ending in _WEIGHTS if (w := [name for name in own if name.endswith(ending)])), [])
-    return small + weights
+    return small + weights + [name for name in own if name == _BESIDE_LORA and name not in weights]
 
 
 def _lacks(directory: Path, tokenizer: bool) -> str:
     """What a folder lacks to be a checkpoint, its weights or a tokenizer; empty where it lacks neither."""
-    if any(directory.glob("*.pt")) or any((directory / name).is_file() for name in _OPEN_CLIP):
+    alone = _OPEN_CLIP if any(directory.glob("*.index.json")) else (*_OPEN_CLIP, *_ADAPTERS)
+    if any(directory.glob("*.pt")) or any((directory / name).is_file() for name in alone):
         return ""  # such weights are all that their makers publish
     try:
         read_checkpoint(directory)

@@ -148,8 +148,9 @@ def _host(out: Path, entry: HostEntry) -> Path:
             from mllm_adapters.demo.tiny_hosts import build_tiny_host, tiny_sha256
 
             return stage(path, {"tiny": tiny_sha256()}, lambda: build_tiny_host(entry.host, path))
-        host, parts = get_host(entry.host), resolve_parts(get_host(entry.host), entry.parts)
+        host = get_host(entry.host)
         directory, named = resolve_checkpoint(host, entry.checkpoint)
+        parts = resolve_parts(host, entry.parts, directory)
         made = {folder.name: _listing(folder) for folder in (directory, *parts.values())}
         return stage(path, made, lambda: convert_host(host, directory, path, named=named, parts=parts))
 

@@ -64,6 +64,8 @@ class Host(ABC):
         stock_towers: `model_type` of the towers that transformers' own class builds and reads correctly; a graft of such a tower's
             grid loads in plain transformers.
         parts: further checkpoints that the published one leaves out: hub ids by the name that `--part` gives them.
+        tower_part: name in `parts` of the host's own tower, which a graft needs only if it is warm.
+        makers_types: values of `model_type` in the makers' own layout, where the family is published in that too.
         first_linear: name of the connector's linear layer that is the first to read the tower's tokens; a warm graft multiplies its
             map into this layer. None: the connector starts with something else.
         bridges: True where a grafted tower can hold the map of a warm graft behind the donor (`TowerSpec.bridge`).
@@ -89,6 +91,8 @@ class Host(ABC):
     geometry: tuple[str, str, str]
     stock_towers: tuple[str, ...] = ()
     parts: Mapping[str, str] = MappingProxyType({})
+    tower_part: str | None = None
+    makers_types: tuple[str, ...] = ()
     first_linear: str | None = None
     bridges: bool = False
     position_axes: int = 1
@@ -152,6 +156,23 @@ class Host(ABC):
             HostError: if it is of another family, or needs a part that is not given.
         """
         return self.read_native(directory)
+
+    def in_makers_layout(self, config: Json) -> bool:
+        """Whether a config.json is of the makers' own layout, which only `open` reads, and not of the one that is written."""
+        return config.get("model_type") in self.makers_types
+
+    def left_out(self, directory: Path, parts: Mapping[str, Path], own_tower: bool) -> Mapping[str, str]:
+        """What a checkpoint leaves out: hub ids or folders by their names in `Host.parts`. Default: nothing.
+
+        Args:
+            directory: the checkpoint.
+            parts: the parts that are already found; one may say what else is left out.
+            own_tower: whether the weights of its own tower are needed.
+
+        Raises:
+            FormatError: if the checkpoint is damaged or incomplete.
+        """
+        return {}
 
     def read_native(self, directory: Path) -> Source:
         """Read a checkpoint in the layout that is written: files and names stay as they are.

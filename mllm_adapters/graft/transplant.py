@@ -15,7 +15,7 @@ from mllm_adapters.contract.graft_record import GRAFT, Donor, Graft, WarmStart
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, Source, fields_of
 from mllm_adapters.graft.folder import _check_out, write_files
-from mllm_adapters.graft.source import open_source, take_apart
+from mllm_adapters.graft.source import check_whole, open_source, take_apart
 from mllm_adapters.graft.validation import check_count, check_processor
 from mllm_adapters.graft.weights import write_kept, write_weights
 
@@ -110,6 +110,7 @@ def convert_host(
     """
     directory, out = Path(directory), Path(out)
     source = open_source(host, directory, parts, follow_links, verify)
+    check_whole(host, source)
     with fields_of(directory):
         features = host.features(source.files)
         check_count(features, host.placeholders(source.files))
@@ -138,6 +139,7 @@ def _fit(
 ) -> "tuple[dict[str, Tensor], WarmStart]":
     from mllm_adapters.graft.warm import fit  # imports torch, which a graft without `warm` may not need
 
+    check_whole(host, source)
     return fit(host, source, encoder, plan, images)
 
 

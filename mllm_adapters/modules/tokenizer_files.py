@@ -17,6 +17,11 @@ from mllm_adapters.checkpoints.json_files import Json
 CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
 
 
+def has_tokenizer(directory: Path) -> bool:
+    """Whether a folder holds a tokenizer that `read_tokenizer` reads."""
+    return any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+
+
 def read_tokenizer(directory: Path) -> Any:
     """Read the tokenizer of a Llama-like checkpoint from its `tokenizer.json`, or else from sentencepiece's model.
 
