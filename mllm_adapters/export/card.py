@@ -1,6 +1,7 @@
 """The README.md of an exported folder: what the model is, what it was made of, how it is loaded, and what it is not for."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def write_readme(out: Path, host: Host, facts: dict[str, Any], loads: Sequence[s
     )
     lines = ["---", data.to_yaml(), "---", "", f"# {title(host, facts)}", "", f"**{NOTICE}**", ""]
     lines += [f"- {line}" for line in sentences(host, facts)]
-    lines += ["- licence: that of the host and of the data on which tower and questions were trained", ""]
+    lines += ["- licence: that of the host and of the data on which tower and questions were trained"]
+    lines += [f"- tried with transformers {version('transformers')}", ""]
     lines += ["```python", *loads, "```", ""]
     lines += [f"- {remark}" for remark in remarks] + [""] * bool(remarks)
     lines.append("`export.json` says all of this for programs. Written by MGLL-graft.")

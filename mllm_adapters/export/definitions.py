@@ -181,7 +181,7 @@ def _written(module: Module) -> str:
         *(_text(module, node) for _, node in sorted(tops.items())),
         *(_function(module, name) for name in sorted(module.needed & module.methods.keys())),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n\n".join(part for part in parts if part) + "\n"
 
 
 def _import_line(node: ast.Import | ast.ImportFrom, name: str) -> str:

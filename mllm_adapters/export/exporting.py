@@ -93,6 +93,8 @@ def export_model(
         remarks = _remarks(loaded, code)
         if form == "peft":
             config = write_adapter(directory, layers, loaded.model, folder / ADAPTER)
+            if not code:
+                remarks.append(_served(config.r))
             if config.use_dora:
                 remarks.append(
                     "the adapter is DoRA, which PEFT reads and neither vLLM nor SGLang does: for them export without --form peft"
@@ -160,6 +162,13 @@ def _remarks(loaded: LoadedHost, code: list[str]) -> list[str]:
             "give transformers' processor one question at a time: it pads a batch of them otherwise than this model expects"
         )
     return remarks
+
+
+def _served(rank: int) -> str:
+    return (
+        f"`vllm serve FOLDER/base --enable-lora --max-lora-rank {rank} --lora-modules tuned=FOLDER/adapter`, or"
+        " `python -m sglang.launch_server --model-path FOLDER/base --enable-lora --lora-paths tuned=FOLDER/adapter`"
+    )
 
 
 def _lines(form: Form, code: bool) -> list[str]:

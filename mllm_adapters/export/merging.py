@@ -1,4 +1,4 @@
-"""What a fine-tuning trained, put into the model's own weights: LoRA added up in float32, the connector in the place of the old one."""
+"""What fine-tuning trained, put into the model's own weights: LoRA added up in float32, the connector in the old one's place."""
 
 import json
 import math

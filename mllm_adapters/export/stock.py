@@ -1,5 +1,6 @@
 """Grafts that transformers' own class can hold after all: the donor in the host's configuration, under the class's own names."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -13,6 +14,9 @@ from mllm_adapters.loading.classes import model_class
 
 #: Largest difference between features of an image, in units of the largest of them, at which two towers are the same.
 SAME = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+#: What a configuration says of the tower and of how it is read, and what a processor has to know of it.
+NAMES = ("vision_config", "vision_feature_layer", "vision_feature_select_strategy")
+COUNTS = ("num_additional_image_tokens", "vision_feature_select_strategy")
 
 
 def make_stock(loaded: LoadedHost, spec: TowerSpec) -> bool:
@@ -22,33 +26,34 @@ def make_stock(loaded: LoadedHost, spec: TowerSpec) -> bool:
     tried on an image. Otherwise nothing changes.
     """
     model, processor, name = loaded.model, loaded.processor, loaded.host.tower
-    config, grafted = model.config, model.get_submodule(name)
     reading = _reading(spec)
-    if reading is None or ":" in loaded.host.model_class or not hasattr(config, "vision_feature_select_strategy"):
+    can_say = all(hasattr(model.config, key) for key in NAMES) and all(hasattr(processor, key) for key in COUNTS)
+    if reading is None or ":" in loaded.host.model_class or not can_say:
         return False
-    stock = model_class(loaded.host)
-    told = deepcopy(config)
-    told.vision_config, told.vision_feature_layer, told.vision_feature_select_strategy = grafted.donor.config, *reading
-    if not _builds(stock, told, name, grafted.donor):
+    stock, grafted = model_class(loaded.host), model.get_submodule(name)
+    told = dict(zip(NAMES, (grafted.donor.config, *reading), strict=True))
+    if not _builds(stock, _changed(deepcopy(model.config), told), name, grafted.donor):
         return False
-    before = _features(model, spec)
-    old = {
-        key: getattr(config, key) for key in ("vision_config", "vision_feature_layer", "vision_feature_select_strategy")
-    }
-    for key in old:
-        setattr(config, key, getattr(told, key))
+    before, old = _features(model, spec), {key: getattr(model.config, key) for key in NAMES}
+    _changed(model.config, told)
     model.set_submodule(name, grafted.donor)
     after = _features(model, spec)
     if before.shape != after.shape or (before - after).abs().max() > SAME[before.dtype] * before.abs().max():
-        for key, value in old.items():
-            setattr(config, key, value)
+        _changed(model.config, old)
         model.set_submodule(name, grafted)
         return False
     model.__class__ = stock
-    dropped = reading[1] == "default"
-    processor.num_additional_image_tokens += dropped - (processor.vision_feature_select_strategy == "default")
+    # the processor counts a class token that is dropped again
+    dropped, did_drop = reading[1] == "default", processor.vision_feature_select_strategy == "default"
+    processor.num_additional_image_tokens += dropped - did_drop
     processor.vision_feature_select_strategy = reading[1]
     return True
+
+
+def _changed(config: Any, values: Mapping[str, Any]) -> Any:
+    for key, value in values.items():
+        setattr(config, key, value)
+    return config
 
 
 def _reading(spec: TowerSpec) -> tuple[int, str] | None:
@@ -61,10 +66,10 @@ def _reading(spec: TowerSpec) -> tuple[int, str] | None:
 
 
 def _builds(stock: Any, config: Any, name: str, donor: nn.Module) -> bool:
-    """Whether the stock class builds, of this configuration, the donor's class with the donor's tensors."""
+    """Whether the stock class builds a tower like the donor of this configuration, once that was written to a file and read."""
     try:
         with torch.device("meta"):
-            tower = stock(config).get_submodule(name)
+            tower = stock(type(config).from_dict(config.to_dict())).get_submodule(name)
     except UNBUILDABLE:
         return False
     return type(tower) is type(donor) and _shapes(tower) == _shapes(donor)
