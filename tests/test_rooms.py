@@ -32,7 +32,7 @@ FLOORS = {
         "modules prompting",
         "hosts",
         "loading demo",
-        "graft finetuning hub ask",
+        "graft finetuning hub ask export",
         "swap convert encoder_check host_cost",
     ),
     "benchmark": (
