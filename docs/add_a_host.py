@@ -21,6 +21,7 @@ class MedGemma(LastHiddenStateHost):
 
     name = "medgemma"
     title = "MedGemma"
+    family = "Gemma"
     checkpoint = "google/medgemma-4b-it"
     model_type = "gemma3"
     model_class = "Gemma3ForConditionalGeneration"

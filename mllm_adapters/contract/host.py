@@ -52,6 +52,7 @@ class Host(ABC):
     Attributes:
         name: name of the family in the registry and in commands.
         title: name of the family in messages and reports.
+        family: name under which `swap --list` shows it together with its relatives.
         checkpoint: hub id of the checkpoint that is grafted when the user names none.
         model_type: `model_type` in the config.json that is written.
         model_class: name of the model's class in transformers, or `module:class` of a class in this project.
@@ -79,6 +80,7 @@ class Host(ABC):
 
     name: str
     title: str
+    family: str
     checkpoint: str
     model_type: str
     model_class: str

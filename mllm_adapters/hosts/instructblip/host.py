@@ -28,6 +28,7 @@ class InstructBlip(LastHiddenStateHost):
 
     name = "instructblip"
     title = "InstructBLIP"
+    family = "BLIP"
     checkpoint = "Salesforce/instructblip-vicuna-7b"
     model_type = "instructblip"
     model_class = "InstructBlipForConditionalGeneration"

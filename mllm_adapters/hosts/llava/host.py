@@ -42,6 +42,7 @@ class Llava(HiddenStatesHost):
 
     name = "llava"
     title = "LLaVA-1.5"
+    family: str = "LLaVA"
     checkpoint = "llava-hf/llava-1.5-7b-hf"
     model_type = "llava"
     model_class = "LlavaForConditionalGeneration"
