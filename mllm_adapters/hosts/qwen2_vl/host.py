@@ -143,7 +143,7 @@ class Qwen2VL(Host):
     def _new_tensors(
         self, source: Source, spec: TowerSpec, block: int, settings: GraftSettings
     ) -> tuple[NewTensor, ...]:
-        """The whole merger where the widths differ or with `--connector new`; its norm has a bias in Qwen2-VL, none in Qwen2.5-VL."""
+        """The whole merger where the widths differ or with `--connector new`; Qwen2.5-VL's norm has no bias."""
         found = merger_shapes(source, MERGER, ("ln_q.weight", "mlp.0.weight", "mlp.2.weight"))
         width = spec.width
         if found["ln_q.weight"] == (width,) and settings.connector == "keep":

@@ -1,9 +1,9 @@
 """Qwen3-VL: a Qwen2-VL whose language model is given features of three more blocks of the tower (DeepStack).
 
-A merger each turns the states behind blocks 8, 16 and 24 of 27 into vectors that are added to the image tokens behind the first three
-layers of the language model. A graft reads the donor at the same fractions of its depth, with mergers of its width that start at
-zero where they are new: the language model first sees what a plain merger gives it, and learns how much of the rest to add. A donor that
-hands on one state alone (a convolutional trunk, the pooled feature) has no deeper ones; such a graft has no DeepStack.
+A merger each turns the states behind blocks 8, 16 and 24 of 27 into vectors that are added to the image tokens behind the first
+three layers of the language model. A graft reads the donor at the same fractions of its depth, with mergers of its width that start
+at zero where they are new: the language model first sees what a plain merger gives it, and learns how much of the rest to add. A
+donor that hands on one state alone (a convolutional trunk, the pooled feature) has no others; such a graft has no DeepStack.
 """
 
 from dataclasses import replace
@@ -87,7 +87,7 @@ class Qwen3VL(Qwen2VL):
     def _new_tensors(
         self, source: Source, spec: TowerSpec, block: int, settings: GraftSettings
     ) -> tuple[NewTensor, ...]:
-        """All mergers where the widths differ or with `--connector new`; those of DeepStack then add nothing before they are trained."""
+        """All mergers where the widths differ or with `--connector new`; new ones of DeepStack start at zero."""
         found = merger_shapes(source, MERGER, ("norm.weight", "linear_fc1.weight", "linear_fc2.weight"))
         if found["norm.weight"] == (spec.width,) and settings.connector == "keep":
             return ()

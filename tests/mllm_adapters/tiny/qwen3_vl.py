@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tiny.qwen2_vl import PATCH, VISION, image_processor, places, save, text_config, tokenizer_with_places
+from tiny.qwen2_vl import VISION, image_processor, places, save, text_config, tokenizer_with_places
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
 
