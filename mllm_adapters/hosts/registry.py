@@ -11,6 +11,8 @@ from mllm_adapters.contract.terms import HostError
 HOSTS = {
     "llava": "mllm_adapters.hosts.llava.host:Llava",
     "llava-med": "mllm_adapters.hosts.llava_med:LlavaMed",
+    "llava-next": "mllm_adapters.hosts.llava_next:LlavaNext",
+    "llava-onevision": "mllm_adapters.hosts.llava_onevision:LlavaOnevision",
     "internvl": "mllm_adapters.hosts.internvl:InternVL",
     "janus-pro": "mllm_adapters.hosts.janus_pro:JanusPro",
     "instructblip": "mllm_adapters.hosts.instructblip.host:InstructBlip",
