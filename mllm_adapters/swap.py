@@ -78,15 +78,20 @@ def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None
 
 
 def list_hosts() -> str:
-    """A table of all hosts: hub id, tower, connector, image tokens, and what loads a graft."""
-    rows = [("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")]
+    """A table of all hosts by family: hub id, tower, connector, image tokens, and what loads a graft."""
+    head = ("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")
+    families: dict[str, list[tuple[str, ...]]] = {}
     for host in map(get_host, HOSTS):
         loads = "plain transformers" if host.stock_towers else "mllm_adapters.load"
-        rows.append((host.name, host.checkpoint, *host.geometry, loads))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+        families.setdefault(host.family, []).append((f"  {host.name}", host.checkpoint, *host.geometry, loads))
+    rows = [head, *(row for family in families.values() for row in family)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+
+    def line(row: tuple[str, ...]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+    shown = [text for family, hosts in families.items() for text in (family, *map(line, hosts))]
+    return "\n".join([line(head), *shown])
 
 
 def describe(host: Host, named: str, dry: DryRun, copy: bool) -> str:

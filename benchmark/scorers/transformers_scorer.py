@@ -15,8 +15,8 @@ from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
-from mllm_adapters.prompting.rows import replies, row_log_probs
-from mllm_adapters.prompting.tree import tree_log_probs
+from mllm_adapters.prompting.log_probs import log_probs
+from mllm_adapters.prompting.rows import replies
 
 #: Files that decide what a model answers; cards and training logs do not.
 _DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
@@ -28,7 +28,7 @@ class TransformersScorer:
     Letter view: a log-softmax over the whole vocabulary at the last position of the prompt, taken at the four letter tokens and
     renormalised over them; without text view `Score.text` is the most probable token there. Option view: the mean log-likelihood a
     token of the option's text in that place. All orders of a question share one forward pass (`mllm_adapters.prompting.tree`),
-    unless the host's image tokens depend on the prompt. Text view: the greedy reply, at most `REPLY_TOKENS` long.
+    unless the host allows no shared start (`Host.whole_prompts`). Text view: the greedy reply, at most `REPLY_TOKENS` long.
     """
 
     views: tuple[View, ...] = VIEWS
@@ -54,7 +54,6 @@ class TransformersScorer:
             ]
             for ask, case in zip(asks, encoded, strict=True)
         ]
-        log_probs = row_log_probs if loaded.host.second_text else tree_log_probs
         found = log_probs(loaded, encoded, continuations)
         said = replies(loaded, encoded, REPLY_TOKENS) if "text" in views else None
         return [

@@ -26,6 +26,7 @@ class InternVL(LastHiddenStateHost):
 
     name = "internvl"
     title = "InternVL"
+    family = "InternVL"
     checkpoint = "OpenGVLab/InternVL3-8B-hf"
     model_type = "internvl"
     model_class = "InternVLForConditionalGeneration"

@@ -21,6 +21,7 @@ class JanusPro(LastHiddenStateHost):
 
     name = "janus-pro"
     title = "Janus-Pro"
+    family = "Janus"
     checkpoint = "deepseek-community/Janus-Pro-7B"
     model_type = "janus"
     model_class = "JanusForConditionalGeneration"

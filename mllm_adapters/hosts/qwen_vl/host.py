@@ -27,6 +27,7 @@ class QwenVL(Host):
 
     name = "qwen-vl"
     title = "Qwen-VL"
+    family = "Qwen"
     checkpoint = "Qwen/Qwen-VL-Chat"
     model_type = "mgll_qwen_vl"
     model_class = "mllm_adapters.hosts.qwen_vl.model:QwenVLForConditionalGeneration"
