@@ -15,6 +15,7 @@ from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.encoding import encode_prompts
+from mllm_adapters.settings import DTYPES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,10 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--image", required=True, help="image file")
     parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
     parser.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="precision of the weights (default %(default)s)"
+    )
+    parser.add_argument(
         "--max-new-tokens", type=int, default=128, help="longest answer, in tokens (default %(default)s)"
     )
     options = parser.parse_args(arguments)
-    loaded = load(options.directory, options.device)
+    loaded = load(options.directory, options.device, options.dtype)
+    if loaded.note:
+        print(loaded.note, file=sys.stderr)
     print(ask(loaded, options.image, options.question, options.max_new_tokens))
     print("(research use only, not for diagnosis)", file=sys.stderr)
     return 0

@@ -67,7 +67,7 @@ class MgllGraft(lmms):
     Args:
         pretrained: the directory.
         device: torch device; default the one that accelerate gives to this process.
-        dtype: of the weights; default that of the checkpoint.
+        dtype: of the weights, as `mllm_adapters.load` takes it.
         batch_size: questions a forward pass.
         max_batch_size: not used; lmms-eval offers it to every model.
     """

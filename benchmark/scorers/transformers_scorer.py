@@ -15,8 +15,14 @@ from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
+<<<<<<< HEAD
 from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies
+=======
+from mllm_adapters.prompting.rows import replies, row_log_probs
+from mllm_adapters.prompting.tree import tree_log_probs
+from mllm_adapters.settings import Dtype
+>>>>>>> half
 
 #: Files that decide what a model answers; cards and training logs do not.
 _DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
@@ -33,11 +39,18 @@ class TransformersScorer:
 
     views: tuple[View, ...] = VIEWS
 
-    def __init__(self, directory: str | os.PathLike[str], device: str = "cpu", name: str | None = None) -> None:
-        self._loaded = load(directory, device=device)
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        device: str = "cpu",
+        name: str | None = None,
+        dtype: Dtype = "auto",
+    ) -> None:
+        self._loaded = load(directory, device, dtype)
         self.name = name or Path(directory).resolve().name
         self.fingerprint = directory_fingerprint(directory)
         self.device = torch.device(device)
+        self.dtype, self.note = self._loaded.dtype, self._loaded.note
         self.host = self._loaded.host.name  # tells the report which published figures belong beside
         self._letters: tuple[int, ...] | None = None
         self._options: dict[tuple[str, str], list[int]] = {}

@@ -246,9 +246,13 @@ class LoadedHost:
         processor: the processor of the directory.
         host: the family.
         directory: the directory from which the model was loaded.
+        dtype: name of the dtype in which most of its weights are.
+        note: a sentence for the user where this was chosen, and is not the checkpoint's.
     """
 
     model: Any
     processor: Any
     host: Host
     directory: Path
+    dtype: str = "float32"
+    note: str = ""
