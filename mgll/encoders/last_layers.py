@@ -18,7 +18,7 @@ def train_last(model: PreTrainedModel, count: int, what: str) -> None:
     Raises:
         ValueError: if the encoder has fewer layers.
     """
-    layers = _layers(model)
+    layers = layers_of(model)
     if not 1 <= count <= len(layers):
         raise ValueError(f"{what} {count}: the encoder has {len(layers)} layers; give 1 to {len(layers)}, or `full`")
     first = next(layers[-count].parameters())
@@ -26,7 +26,8 @@ def train_last(model: PreTrainedModel, count: int, what: str) -> None:
         parameter.requires_grad_(False)
 
 
-def _layers(model: PreTrainedModel) -> Sequence[nn.Module]:
+def layers_of(model: PreTrainedModel) -> Sequence[nn.Module]:
+    """The blocks of a ViT, or the stages of a convolutional trunk of timm, in their order; empty where none are known."""
     trunk = getattr(model, "timm_model", None)
     if trunk is not None:
         return list(getattr(trunk, "blocks", getattr(trunk, "stages", ())))

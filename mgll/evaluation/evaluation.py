@@ -167,6 +167,27 @@ def evaluate(tower: Tower, records: Sequence[Record], settings: EvaluationSettin
     return Evaluation(tower.name, tower.digest, by_name, found, strength, tuple(skipped))
 
 
+def fitted_probe(
+    tower: Tower, records: Sequence[Record], settings: EvaluationSettings | None = None
+) -> tuple[Probe, tuple[str, ...]]:
+    """The probe that `evaluate` reads by, and the class of each of its columns; raises what `evaluate` does."""
+    settings = settings or EvaluationSettings()
+    parts = _parts(tower, records, settings, [])
+    classes = _readable(parts, settings)[0]
+    return _fit(classes, parts.train, parts.validation, settings)[0], classes
+
+
+def _readable(parts: _Parts, settings: EvaluationSettings) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The classes that are read, and of all others why not."""
+    classes, left_out = readable(parts.train.classes, parts.read.classes, settings.min_train, settings.min_read)
+    if not classes:
+        raise NothingToReadError(
+            f"no class has {settings.min_train} training images and {settings.min_read} of split {settings.split!r}, which a"
+            " probe asks for (min_train, min_read)"
+        )
+    return classes, left_out
+
+
 def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings, skipped: list[str]) -> _Parts:
     """The labelled images of each split with their features."""
     labelled = [record for record in records if record.labels]
@@ -187,12 +208,7 @@ def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings
 def _readings(parts: _Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:
     """The readings by probe and neighbours; the first is that of the probe."""
     train, read = parts.train, parts.read
-    classes, left_out = readable(train.classes, read.classes, settings.min_train, settings.min_read)
-    if not classes:
-        raise NothingToReadError(
-            f"no class has {settings.min_train} training images and {settings.min_read} of split {settings.split!r}, which a"
-            " probe asks for (min_train, min_read)"
-        )
+    classes, left_out = _readable(parts, settings)
     whole = _probe_reading(PROBE, classes, left_out, train, parts, settings)
     if settings.split == "val":
         whole = replace(whole, notes=(*whole.notes, "the strength was chosen on the very images that are read"))

@@ -277,6 +277,12 @@ def _trunk(model: PreTrainedModel) -> Any:
     return getattr(model, "timm_model", None)
 
 
+def is_vit(model: PreTrainedModel) -> bool:
+    """Whether a tower is a stack of blocks over tokens that all attend to each other; a convolutional trunk is none."""
+    trunk = _trunk(model)
+    return trunk is None or _is_vit(trunk)
+
+
 def _is_vit(trunk: Any) -> bool:
     """Whether a trunk of timm is a ViT: a stack of blocks over tokens that can hand on its tokens behind any of them."""
     takes = inspect.signature(trunk.forward_intermediates).parameters
