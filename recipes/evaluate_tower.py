@@ -21,8 +21,8 @@ from typing import get_args
 from benchmark.leaderboard.content import build_board
 from benchmark.leaderboard.writing import write_board
 from mgll.ending import ends_in_one_line
-from mgll.evaluation.evaluation import Evaluation, EvaluationSettings, evaluate
-from mgll.evaluation.features import Precision, features_of
+from mgll.evaluation.evaluation import Blocks, Evaluation, EvaluationSettings, evaluate
+from mgll.evaluation.features import Precision, features_of, grids_of
 from mgll.evaluation.named_towers import NamedEncoders, find_tower
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.towers import Tower
@@ -33,6 +33,9 @@ from mgll.stage import stage
 
 #: Settings that change where features lie and how fast they come, not what is read.
 _ASIDE = ("cache", "batch_size")
+_DEFAULT = EvaluationSettings()
+#: Settings that are no part of an evaluation that was not asked for them.
+_EXTRA = ("attentive", "fine_tune", "fine_tune_epochs", "prompt_learning")
 
 
 @ends_in_one_line
@@ -56,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     for tower in towers:
         for records in manifests.values():
             images = [record.image for record in records if record.labels]
-            features_of(tower, images, settings.cache, settings.precision, settings.batch_size, together=True)
+            for outputs in (features_of, grids_of) if settings.attentive else (features_of,):
+                outputs(tower, images, settings.cache, settings.precision, settings.batch_size, together=True)
     with first_process() as is_first:
         if is_first:
             with locked(out):
@@ -74,6 +78,7 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
         for tower in towers:
             path = out / "evaluations" / f"{name}-{tower.digest[:16]}-{tower.pooling}.npz"
             own = {key: value for key, value in asdict(settings).items() if key not in _ASIDE}
+            own = {key: value for key, value in own.items() if key not in _EXTRA or value != getattr(_DEFAULT, key)}
             made_of = {"tower": tower.digest, "images": state, "records": _digest(records), "settings": own}
             stage(path, made_of, partial(_evaluate, tower, records, settings, path))
             runs[name].setdefault(tower.name, []).append(load_evaluation(path))
@@ -97,6 +102,12 @@ def _called(manifest: str) -> str:
     return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
 
 
+def _blocks(said: str) -> Blocks:
+    if said != "full" and not (said.isdecimal() and int(said)):
+        raise argparse.ArgumentTypeError(f"{said!r}: give a number of blocks, 1 or more, or `full`")
+    return "full" if said == "full" else int(said)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("towers", nargs="+", metavar="TOWER", help="[NAME=]tower, see above")
@@ -116,6 +127,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--leave_source_out", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--left_out_images", default=default.left_out_images, choices=["split", "all"])
     parser.add_argument("--zero_shot", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--attentive", action="store_true", help="also an attentive probe of the grid (keeps grids in the cache)"
+    )
+    parser.add_argument(
+        "--fine_tune", nargs="*", type=_blocks, default=(), metavar="N", help="also tune the last N blocks, or `full`"
+    )
+    parser.add_argument("--fine_tune_epochs", type=int, default=default.fine_tune_epochs, help="most epochs of each")
+    parser.add_argument("--prompt_learning", action="store_true", help="also CoOp and KgCoOp with few labels")
     parser.add_argument("--text_encoder", help="folder of the towers' text encoder, where it has moved")
     parser.add_argument("--precision", default=default.precision, choices=get_args(Precision))
     parser.add_argument("--batch_size", type=int, default=default.batch_size)

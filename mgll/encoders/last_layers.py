@@ -34,3 +34,18 @@ def layers_of(model: PreTrainedModel) -> Sequence[nn.Module]:
     depth = getattr(model.config, "num_hidden_layers", 0)
     stacks = (m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
     return list(next(stacks, ()))
+
+
+def block_numbers(names: Sequence[str], blocks: Sequence[str]) -> dict[str, int]:
+    """The number of the block of every parameter: -1 in front of the blocks, their number behind them.
+
+    Args:
+        names: names of parameters, in the model's own order.
+        blocks: names of the blocks.
+    """
+    numbers, reached = {}, -1
+    for name in names:
+        own = next((number for number, block in enumerate(blocks) if name.startswith(f"{block}.")), None)
+        numbers[name] = len(blocks) if own is None and reached >= 0 else -1 if own is None else own
+        reached = max(reached, numbers[name])
+    return numbers

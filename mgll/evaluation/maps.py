@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from mgll.encoders.last_layers import layers_of
 from mgll.tower.config import Pooling
-from mgll.tower.model import hidden_state, image_feature, is_vit, last_norm, normed, prefix_tokens
+from mgll.tower.model import grid_features, image_feature, is_vit, last_norm, prefix_tokens
 from mgll.tower.text_side import TextSide
 
 MapName = Literal["Grad-CAM", "attention rollout", "text similarity"]
@@ -123,7 +123,7 @@ def text_similarity(view: TowerView, pixels: Tensor, side: TextSide, texts: Tens
     """
     if view.pooling == "head" and is_vit(view.model):
         raise NoMapError("its head makes the feature; a place alone is no point of the shared space")
-    tokens = normed(view.model, hidden_state(view.model, pixels)[:, prefix_tokens(view.model) :])
+    tokens = grid_features(view.model, pixels)
     points = side.image_features(tokens.flatten(0, 1))
     found = points @ normalize(texts.mean(dim=0), dim=0)
     return np.asarray(found.view(len(pixels), view.grid, view.grid).cpu().numpy())
