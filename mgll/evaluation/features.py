@@ -1,8 +1,8 @@
 """Features that are computed once: rows of a file, found again by tower, image and preprocessing.
 
 In a cache every tower with one way of preparing images has a folder of its own: `features.json` says whose features they are, and
-each process that computed some has a pair of files, `features-0.f32` with one row after another (`features-0.f16` where a row is the
-whole grid of an image) and `images-0.txt` with a line for each row that says whose it is. Both only grow: a killed run loses the
+each process that computed some has a pair of files, `features-0.f32` with one row after another (`features-0.f16` for whole
+grids of images) and `images-0.txt` with a line for each row that says whose it is. Both only grow: a killed run loses the
 batch it was at, and manifests share what they have in common. An image is known by its path and its file's size and time of change,
 so one that has changed is computed again.
 """

@@ -107,7 +107,7 @@ def fine_tuned_scores(
         train_last(model.model, blocks, "fine_tune")
     model.to(device)
     epoch = _epochs(model, images[0], truths[0], seed, epochs, device)
-    best, reached = train_until_best(
+    _, reached = train_until_best(
         model,
         epoch,
         lambda: judged_auc(truths[1], model.scores(images[1], device)),

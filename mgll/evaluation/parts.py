@@ -21,10 +21,12 @@ class Part:
     classes: Sequence[set[str]]
 
     def where(self, kept: Sequence[bool] | np.ndarray) -> "Part":
+        """The images of these rows alone, of a mask [n]."""
         rows = np.flatnonzero(kept).tolist()
         return Part([self.records[i] for i in rows], self.features[rows], [self.classes[i] for i in rows])
 
     def truth(self, classes: Sequence[str]) -> np.ndarray:
+        """Whether each image has each class [n, classes], bool."""
         return truth_of(classes, self.classes)
 
 

@@ -1,4 +1,4 @@
-"""What the readings that train have in common: a loss in which both kinds of images weigh alike, and the end that validation sets."""
+"""What readings that train have in common: a loss in which both kinds of images weigh alike, and the end that validation sets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Attentive probe and fine-tuning: what they start from, what they find that a linear probe can't, and that validation ends them."""
+"""Attentive probe and fine-tuning: what they start from, what they find that a linear probe can't, and what ends them."""
 
 from dataclasses import replace
 
