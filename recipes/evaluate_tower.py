@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mgll.ending import ends_in_one_line
-from mgll.evaluation.evaluation import Evaluation, EvaluationSettings, evaluate
-from mgll.evaluation.features import Precision, features_of
+from mgll.evaluation.evaluation import Blocks, Evaluation, EvaluationSettings, evaluate
+from mgll.evaluation.features import Precision, features_of, grids_of
 from mgll.evaluation.named_towers import NamedEncoders, find_tower
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.towers import Tower
@@ -32,6 +32,9 @@ from mgll.stage import stage
 
 #: Settings that change where features lie and how fast they come, not what is read.
 _ASIDE = ("cache", "batch_size")
+_DEFAULT = EvaluationSettings()
+#: Settings that are no part of an evaluation that was not asked for them.
+_EXTRA = ("attentive", "fine_tune", "fine_tune_epochs", "prompt_learning")
 
 
 @ends_in_one_line
@@ -55,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     for tower in towers:
         for records in manifests.values():
             images = [record.image for record in records if record.labels]
-            features_of(tower, images, settings.cache, settings.precision, settings.batch_size, together=True)
+            for outputs in (features_of, grids_of) if settings.attentive else (features_of,):
+                outputs(tower, images, settings.cache, settings.precision, settings.batch_size, together=True)
     with first_process() as is_first:
         if is_first:
             with locked(out):
@@ -73,6 +77,7 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
         for tower in towers:
             path = out / "evaluations" / f"{name}-{tower.digest[:16]}-{tower.pooling}.npz"
             own = {key: value for key, value in asdict(settings).items() if key not in _ASIDE}
+            own = {key: value for key, value in own.items() if key not in _EXTRA or value != getattr(_DEFAULT, key)}
             made_of = {"tower": tower.digest, "images": state, "records": _digest(records), "settings": own}
             stage(path, made_of, partial(_evaluate, tower, records, settings, path))
             runs[name].setdefault(tower.name, []).append(load_evaluation(path))
@@ -98,6 +103,12 @@ def _called(manifest: str) -> str:
     """A manifest's name: that of its file, or of its folder where the file is called `manifest`."""
     path = Path(manifest)
     return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
+
+
+def _blocks(said: str) -> Blocks:
+    if said != "full" and not (said.isdecimal() and int(said)):
+        raise argparse.ArgumentTypeError(f"{said!r}: give a number of blocks, 1 or more, or `full`")
+    return "full" if said == "full" else int(said)
 
 
 def _parser() -> CommandParser:
@@ -134,6 +145,13 @@ def _parser() -> CommandParser:
         help="images of the left-out source that are read (default %(default)s)",
     )
     parser.add_argument("--zero-shot", **yes_or_no, help="read towers that have a text side without any training")
+    parser.add_argument("--attentive", action="store_true", help="also an attentive probe (keeps grids in the cache)")
+    parser.add_argument(
+        "--fine-tune", nargs="*", type=_blocks, default=(), metavar="N", help="also tune the last N blocks, or `full`"
+    )
+    epochs = "most epochs of each fine-tuning (default %(default)s)"
+    parser.add_argument("--fine-tune-epochs", type=int, default=default.fine_tune_epochs, help=epochs)
+    parser.add_argument("--prompt-learning", action="store_true", help="also CoOp and KgCoOp with few labels")
     parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     precision = "numbers in which features are computed (default %(default)s)"
     parser.add_argument("--precision", default=default.precision, choices=get_args(Precision), help=precision)

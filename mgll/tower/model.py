@@ -246,6 +246,11 @@ def image_feature(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> T
     return normed(model, tokens[:, :1] if pooling == "cls" else tokens[:, prefix:]).mean(dim=1)
 
 
+def grid_features(model: PreTrainedModel, pixels: Tensor) -> Tensor:
+    """The patches or cells behind the last norm, row by row: [B, grid ** 2, width] of pixels [B, 3, size, size]."""
+    return normed(model, hidden_state(model, pixels)[:, prefix_tokens(model) :])
+
+
 @torch.no_grad()
 def check_pooling(model: PreTrainedModel, geometry: Geometry, pooling: Pooling) -> None:
     """Raise `ValueError` unless the model has the output that `pooling` names, with as many channels as its tokens."""
@@ -286,6 +291,12 @@ def freeze_unused(model: PreTrainedModel, size: int, pooling: Pooling) -> None:
 def _trunk(model: PreTrainedModel) -> Any:
     """The timm model inside a `TimmWrapperModel`; None for one of transformers' own models."""
     return getattr(model, "timm_model", None)
+
+
+def is_vit(model: PreTrainedModel) -> bool:
+    """Whether a tower is a stack of blocks over tokens that all attend to each other; a convolutional trunk is none."""
+    trunk = _trunk(model)
+    return trunk is None or _is_vit(trunk)
 
 
 def _is_vit(trunk: Any) -> bool:
