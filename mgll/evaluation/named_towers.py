@@ -63,7 +63,9 @@ def find_tower(said: str, folder: Path, encoders: NamedEncoders | None = None) -
         return tower_file(what, name)
     encoders = encoders or NamedEncoders()
     out = folder / ("".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in what) + ".ckpt")
-    if kind in LAYOUTS and inside:
+    if (
+        kind in LAYOUTS and inside and (kind != "timm" or Path(inside).exists())
+    ):  # timm is both a layout and a library of names
         from mgll.published.conversion import convert
 
         settings = {} if encoders.image_size is None else {"size": encoders.image_size}
