@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mgll.ending import ends_in_one_line
+from mgll.evaluation.about import about_towers
+from mgll.evaluation.embedding import Embedding, embed, load_embedding, save_embedding
 from mgll.evaluation.evaluation import Blocks, Evaluation, EvaluationSettings, evaluate
 from mgll.evaluation.features import Precision, features_of, grids_of
 from mgll.evaluation.named_towers import NamedEncoders, find_tower
@@ -29,6 +31,7 @@ from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import Records, read_manifest
 from mgll.run_folder import locked
 from mgll.stage import stage
+from mgll.tower.curve import Curve, curve_of
 
 #: Settings that change where features lie and how fast they come, not what is read.
 _ASIDE = ("cache", "batch_size")
@@ -83,15 +86,47 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
             runs[name].setdefault(tower.name, []).append(load_evaluation(path))
     # here, because pandas takes a second to import
     from benchmark.leaderboard.content import build_board
+    from benchmark.leaderboard.pictures import Pictures
     from benchmark.leaderboard.writing import write_board
 
-    page = write_board(out, build_board(runs))
+    pictures = Pictures(_embeddings(out, towers, manifests, settings), _curves(towers))
+    page = write_board(out, build_board(runs), pictures, about_towers(towers))
     print(f"\n{(out / 'leaderboard.md').read_text(encoding='utf-8')}\npage: {page}")
 
 
 def _evaluate(tower: Tower, records: Records, settings: EvaluationSettings, path: Path) -> None:
     print(f"{tower.name}: {path.name}", flush=True)
     save_evaluation(path, evaluate(tower, records, settings))
+
+
+def _embeddings(
+    out: Path, towers: list[Tower], manifests: dict[str, Records], settings: EvaluationSettings
+) -> dict[str, dict[str, Embedding]]:
+    """Manifest -> method -> where images lie under its first tower; drawn once."""
+    found: dict[str, dict[str, Embedding]] = {name: {} for name in manifests}
+    for name, records in manifests.items():
+        for tower in towers:
+            if tower.name in found[name]:
+                continue
+            path = out / "embeddings" / f"{name}-{tower.digest[:16]}-{tower.pooling}.npz"
+            made_of = {"tower": tower.digest, "images": images_identity(records), "records": _digest(records)}
+            made_of |= {"split": settings.split, "grades": settings.grades, "precision": settings.precision}
+            stage(
+                path,
+                made_of,
+                lambda tower=tower, path=path, own=records: save_embedding(path, embed(tower, own, settings)),
+            )
+            found[name][tower.name] = load_embedding(path)
+    return found
+
+
+def _curves(towers: list[Tower]) -> dict[str, list[Curve]]:
+    """Method -> the training curves that travel with its towers."""
+    found: dict[str, list[Curve]] = {}
+    for tower in towers:
+        if tower.path and (curve := curve_of(tower.path)):
+            found.setdefault(tower.name, []).append(curve)
+    return found
 
 
 def _digest(records: Records) -> str:

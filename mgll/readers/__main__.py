@@ -1,6 +1,7 @@
 """The readers by name: `python -m mgll.readers folder-csv FOLDER ...`, or `mgll read folder-csv FOLDER ...`.
 
-Readers of other packages stand in the same list; see `mgll.plugins`.
+`--list` says what there is to download, where and under which licence. Readers of other packages stand in the same list; see
+`mgll.plugins`.
 """
 
 import sys
@@ -10,6 +11,7 @@ from importlib import import_module
 from mgll.ending import ends_in_one_line
 from mgll.flags import did_you_mean, hyphens
 from mgll.plugins import load_plugin, plugins
+from mgll.readers.downloads import SETS, downloads_told
 
 #: Name -> module, and what it reads.
 READERS: Mapping[str, tuple[str, str]] = {
@@ -19,6 +21,13 @@ READERS: Mapping[str, tuple[str, str]] = {
     "midrc-xray": ("mgll.readers.midrc_xray", "DICOM radiographs of MIDRC"),
     "mimic-cxr": ("mgll.readers.mimic_cxr", "MIMIC-CXR-JPG with its reports"),
     "webdataset-shards": ("mgll.readers.webdataset_shards", "tar files of images and their texts"),
+    **{
+        hyphens(own.download.reader): (
+            f"mgll.readers.{own.download.reader}",
+            f"{own.download.name}, {own.download.what}",
+        )
+        for own in SETS
+    },
 }
 
 
@@ -26,6 +35,9 @@ READERS: Mapping[str, tuple[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the reader that is named first; the words after it are its own."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if words == ["--list"]:
+        print("\n".join(downloads_told()))
+        return 0
     others = plugins("readers")
     if not words or words[0] in ("-h", "--help"):
         lines = ["usage: mgll read READER ...   (mgll read READER --help says what it takes)", ""]
@@ -39,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: there is no reader {words[0]}{did_you_mean(name, known)} (mgll read --help)", file=sys.stderr)
         return 2
     sys.argv = [f"mgll read {name}", *words[1:]]
-    read = load_plugin(others[name]) if name not in READERS else import_module(READERS[name][0])._main
+    read = load_plugin(others[name]) if name not in READERS else import_module(READERS[name][0]).main
     return int(read() or 0)
 
 

@@ -237,7 +237,8 @@ def _parser() -> CommandParser:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = _parser()
     options = parser.parse_args(arguments)
     form = TableForm(parse_delimiter(options.delimiter), options.sheet, options.encoding)
@@ -262,4 +263,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

@@ -101,7 +101,8 @@ def _record(folder: Path, row: dict[str, str], labels: list[str]) -> Record:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = CommandParser(prog="python -m mgll.readers.fundus_folder", description=__doc__)
     parser.add_argument("folder", help="holds labels.csv and the images that it names")
     parser.add_argument("--out", required=True, help="manifest to write")
@@ -117,4 +118,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

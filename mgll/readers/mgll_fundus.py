@@ -149,7 +149,8 @@ def _image(folder: Path, file: Path, image: str, fundus: bool) -> tuple[Path, st
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = CommandParser(prog="python -m mgll.readers.mgll_fundus", description=__doc__)
     parser.add_argument("folder", help="the data set as published")
     parser.add_argument("--list", default="2level_multi_disease_list", help="name of the lists (default: %(default)s)")
@@ -165,4 +166,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

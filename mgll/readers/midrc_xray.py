@@ -276,7 +276,8 @@ def read_salt(path: str | os.PathLike[str]) -> bytes:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = CommandParser(prog="python -m mgll.readers.midrc_xray", description=__doc__)
     parser.add_argument("folder", help="searched for DICOM files, whatever their names")
     parser.add_argument("--out", required=True, help="manifest to write")
@@ -314,4 +315,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

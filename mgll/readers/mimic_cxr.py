@@ -141,7 +141,8 @@ def _sections(report: Path) -> tuple[tuple[str, ...], bool]:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = CommandParser(prog="python -m mgll.readers.mimic_cxr", description=__doc__)
     parser.add_argument("folder", help="folder of MIMIC-CXR-JPG")
     parser.add_argument("--reports", help="folder that holds files/p10/... with the reports (default: the same)")
@@ -166,4 +167,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

@@ -102,7 +102,8 @@ def _text(value: Any) -> str:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = CommandParser(prog="python -m mgll.readers.webdataset_shards", description=__doc__)
     parser.add_argument("shards", nargs="+", help="tar files, in any order")
     parser.add_argument("--out", required=True, help="manifest to write")
@@ -116,4 +117,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

@@ -8,7 +8,7 @@ from openpyxl import Workbook
 from PIL import Image
 
 from mgll.manifest.records import read_manifest
-from mgll.readers.folder_csv import _main
+from mgll.readers.folder_csv import main
 
 FLAGS = ("--image", "Bild", "--group", "Patient", "--labels", "Diagnose")
 GERMAN = "Bild;Patient;Diagnose;Größe\na.jpg;Müller;Katarakt;1,5\nb.jpg;Schäfer;o.B.;2,0\n"
@@ -27,7 +27,7 @@ def read(folder, text, *flags, name="t.csv"):
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     out = folder / "m.jsonl"
     out.unlink(missing_ok=True)
-    code = _main([str(folder), "--table", str(folder / name), "--out", str(out), *flags])
+    code = main([str(folder), "--table", str(folder / name), "--out", str(out), *flags])
     return list(read_manifest(out)) if code == 0 else code
 
 
@@ -195,11 +195,11 @@ def guessed(folder, capsys, text, name="t.csv"):
     """What --guess says of a table, and the records that its command reads."""
     if text is not None:
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert _main([str(folder), "--table", str(folder / name), "--guess", "--out", str(folder / "m.jsonl")]) == 0
+    assert main([str(folder), "--table", str(folder / name), "--guess", "--out", str(folder / "m.jsonl")]) == 0
     said = capsys.readouterr().out
     words = shlex.split(said.splitlines()[0])
     assert words[:3] == ["python", "-m", "mgll.readers.folder_csv"]
-    assert _main(words[3:]) == 0
+    assert main(words[3:]) == 0
     return said, list(read_manifest(folder / "m.jsonl"))
 
 
@@ -250,10 +250,10 @@ def test_guess_knows_columns_of_1_and_0_grades_and_chest_radiographs(folder, cap
 
 
 def test_guess_says_what_is_missing_where_nothing_fits(folder, capsys):
-    assert _main([str(folder / "nothing"), "--table", str(folder / "t.csv"), "--guess"]) == 1
+    assert main([str(folder / "nothing"), "--table", str(folder / "t.csv"), "--guess"]) == 1
     assert "no such folder" in capsys.readouterr().err
     (folder / "t.csv").write_text("x,y\n1,2\n")
-    assert _main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 1
+    assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 1
     assert "no column names its 6 images (such as " in capsys.readouterr().err
     names = ("a.jpg", "b.jpg", "left/1.jpg", "right/1.jpg")
     rows = "".join(f"{name},This is what is seen in {name}\n" for name in names)

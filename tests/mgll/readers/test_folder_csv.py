@@ -10,7 +10,7 @@ from openpyxl import Workbook
 from PIL import Image
 
 from mgll.manifest.records import read_manifest
-from mgll.readers.folder_csv import _main
+from mgll.readers.folder_csv import main
 from mgll.readers.splits import split_of_group
 
 TABLE = """file,patient,part,finding,grade,report,set
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 def read(folder, *flags, table="t.csv"):
     out = folder / "m.jsonl"
-    code = _main([str(folder), "--table", str(folder / table), "--image", "file", "--out", str(out), *flags])
+    code = main([str(folder), "--table", str(folder / table), "--image", "file", "--out", str(out), *flags])
     return list(read_manifest(out)) if code == 0 else code
 
 
