@@ -18,7 +18,7 @@ from mgll.images.preprocessing import open_image
 from mgll.manifest.__main__ import _main as manifest_command
 from mgll.manifest.records import SCHEMA, read_manifest
 from mgll.manifest.shards import MAX_HEADER_BYTES, read_shard
-from mgll.readers.webdataset_shards import _main as reader_command
+from mgll.readers.webdataset_shards import main as reader_command
 
 BOMB = 900_000_000
 HEADER = json.dumps({"schema": SCHEMA})
@@ -100,7 +100,7 @@ def peak(code: str, *arguments: str) -> tuple[int, str, int]:
     measured = (
         "import re, sys\n"
         "from pathlib import Path\n"
-        "from mgll.readers.webdataset_shards import _main\n"
+        "from mgll.readers.webdataset_shards import main\n"
         "from mgll.manifest.__main__ import _main as manifest\n"
         "from mgll.manifest.shards import _main as pack\n"
         "from mgll.readers.tables import read_table\n"
