@@ -8,7 +8,6 @@ rotation, from which the rest can be made again), report.html, report.md, per_cl
 A run that was killed goes on where it was.
 """
 
-import argparse
 import json
 import os
 import re
@@ -29,8 +28,10 @@ from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 from benchmark.scorers.scorer import VIEWS, Scorer, dummy
 from mgll.ending import ends_in_one_line
 from mgll.files import sha256, write_text
+from mgll.flags import CommandParser
 from mgll.formats import FormatError, read_header
 from mgll.provenance import provenance
+from mllm_adapters.settings import DTYPES, Dtype
 
 if TYPE_CHECKING:
     from benchmark.report.content import Report
@@ -73,6 +74,7 @@ def run(
     any_prompt: bool = False,
     processes: Processes | None = None,
     endpoint: str | None = None,
+    dtype: Dtype = "auto",
 ) -> "Report | None":
     """Score a model and write its report; returns it, or None in all processes but the first.
 
@@ -93,6 +95,7 @@ def run(
         any_prompt: compare hosts even if they wrap the question in different templates.
         processes: this process among those that share the work.
         endpoint: address of the server that an `openai:` model is behind.
+        dtype: precision of the weights of a directory.
 
     Raises:
         FormatError: if a file is not what it should be.
@@ -117,7 +120,9 @@ def run(
     others = _finished_runs(given, asked)
     learned = read_cases(training) if training else None
     check_published(paper)  # before hours of scoring, not after
-    scorer = load_scorer(model, device, name, endpoint)
+    scorer = load_scorer(model, device, name, endpoint, dtype)
+    if not processes.index and (note := getattr(scorer, "note", "")):
+        print(f"{scorer.name}: {note}", file=sys.stderr)
     out = Path(out or default_out(scorer.name, asking.images))
     header = describing_header(cases, scorer)
     result = score_cases(asked, scorer, out, asking, header, processes)
@@ -163,10 +168,10 @@ def _finished_runs(given: Mapping[str, str | os.PathLike[str] | None], asked: Se
 
 
 def describing_header(cases: str | os.PathLike[str], scorer: Scorer) -> dict[str, Any]:
-    """Entries of the predictions' header that describe a run but do not identify it: how options were drawn, versions, the host."""
+    """Entries of the predictions' header that describe a run: how options were drawn, versions, the host, its precision."""
     header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": provenance()}
-    host = getattr(scorer, "host", None)
-    return {**header, "host": host} if host else header
+    own = {name: getattr(scorer, name, None) for name in ("host", "dtype")}
+    return header | {name: value for name, value in own.items() if value}
 
 
 def _write_record(
@@ -179,22 +184,34 @@ def _write_record(
 ) -> None:
     """Write run.json: resolved settings, hashes of all inputs, versions."""
     settings = {**settings, "name": scorer.name, "device": getattr(scorer, "device", "none")}
+    settings |= {"dtype": getattr(scorer, "dtype", "none")}
     inputs = {"model": scorer.fingerprint, "cases": cases_hash}
     inputs |= {role: run.header["model_sha256"] for role, run in others.items()}
     record = {"settings": settings, "inputs_sha256": inputs, "provenance": versions}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def load_scorer(model: str, device: str | None = None, name: str | None = None, endpoint: str | None = None) -> Scorer:
+def load_scorer(
+    model: str,
+    device: str | None = None,
+    name: str | None = None,
+    endpoint: str | None = None,
+    dtype: Dtype = "auto",
+) -> Scorer:
     """The scorer that a `--model` value names.
 
     Raises:
         FormatError: if there is no such directory, or it holds no model.
-        ValueError: for a dummy that there is not, or a model that cannot be had.
+        ValueError: for a dummy that there is not, or a model that cannot be had, or has a precision of its own.
     """
-    if scorer := dummy(model):
-        return scorer
     kind, _, spec = model.partition(":")
+    scorer = dummy(model)
+    if dtype != "auto" and (scorer or kind in ("openai", "lmms-eval")):
+        raise ValueError(
+            f"--dtype is for directories; {model} has its own (lmms-eval takes dtype=... among its arguments)"
+        )
+    if scorer:
+        return scorer
     if kind == "openai":
         return EndpointScorer(spec, endpoint, name)
     if kind != "lmms-eval" and not Path(model).is_dir():
@@ -210,7 +227,7 @@ def load_scorer(model: str, device: str | None = None, name: str | None = None, 
         return LmmsEvalScorer(spec, device, name)
     from benchmark.scorers.transformers_scorer import TransformersScorer
 
-    return TransformersScorer(model, device, name)
+    return TransformersScorer(model, device, name, dtype)
 
 
 def launched_processes() -> Processes:
@@ -240,10 +257,8 @@ def default_out(model: str, images: Shown = "own") -> Path:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="run_mcq.py"
-    )
+def _parser() -> CommandParser:
+    parser = CommandParser(description=__doc__, prog="run_mcq.py")
     add = parser.add_argument
     add(
         "--model",
@@ -299,6 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--paper", metavar="HOST", help="published figures to set beside (default: those of the model's host, if any)")
     add("--batch-size", type=int, default=8, metavar="N", help="cases at a time (default %(default)s)")
     add("--device", help="torch device (default: a GPU where there is one)")
+    add("--dtype", choices=DTYPES, default="auto", help="precision of the weights (default: by checkpoint and device)")
     add("--name", help="what reports call the model (default: the directory's name)")
     add("--any-prompt", action="store_true", help="compare hosts although their prompt templates differ")
     return parser

@@ -1,9 +1,9 @@
 """Put a vision tower into a multimodal LLM: writes a new checkpoint directory, the old one stays as it is."""
 
-import argparse
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.tower.file import read_header
 from mllm_adapters.contract.graft_record import Graft
 from mllm_adapters.contract.host import Host
@@ -80,15 +80,20 @@ def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None
 
 
 def list_hosts() -> str:
-    """A table of all hosts: hub id, tower, connector, image tokens, and what loads a graft."""
-    rows = [("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")]
+    """A table of all hosts by family: hub id, tower, connector, image tokens, and what loads a graft."""
+    head = ("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")
+    families: dict[str, list[tuple[str, ...]]] = {}
     for host in map(get_host, HOSTS):
         loads = "plain transformers" if host.stock_towers else "mllm_adapters.load"
-        rows.append((host.name, host.checkpoint, *host.geometry, loads))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+        families.setdefault(host.family, []).append((f"  {host.name}", host.checkpoint, *host.geometry, loads))
+    rows = [head, *(row for family in families.values() for row in family)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+
+    def line(row: tuple[str, ...]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+    shown = [text for family, hosts in families.items() for text in (family, *map(line, hosts))]
+    return "\n".join([line(head), *shown])
 
 
 def describe(host: Host, named: str, dry: DryRun, copy: bool) -> str:
@@ -163,8 +168,8 @@ def _check_encoder(encoder: Path) -> None:
     read_header(encoder)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.swap", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m mllm_adapters.swap", description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the hosts that there are")
     parser.add_argument("--model", choices=list(HOSTS), help="the host's family")
     parser.add_argument("--encoder", type=Path, help="tower file (mgll.ckpt)")

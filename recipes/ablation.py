@@ -10,14 +10,15 @@ tells of all that are.
 Research use only, not for diagnosis.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
+from mgll.configs import find_config
 from mgll.ending import ends_in_one_line
 from mgll.files import write_text
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.linear_probe import macro_auc, probe_tower
 from mgll.manifest.image_identity import images_identity
@@ -32,12 +33,12 @@ PROBE = "probe.txt"
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> None:
     """Parse the flags and run the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", help="a file of recipes/configs/ablations/")
+    parser = CommandParser(description=__doc__)
+    parser.add_argument("table", help="a file of recipes/configs/ablations/, or a table of your own")
     parser.add_argument("--only", action="append", metavar="ROW", help="may be given several times; default: all rows")
     options, flags = parser.parse_known_args(arguments)
     shared = parse_settings(PretrainSettings, "", flags)
-    table = read_table(options.table)
+    table = read_table(find_config(options.table))
     if unknown := set(options.only or ()) - table.rows.keys():
         raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
     if shared.manifest is None:

@@ -5,10 +5,11 @@ as random (`benchmark.stats.seeds`); with one, only patients are, and the differ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import nan
 
 import numpy as np
+from scipy.stats import studentized_range
 
 from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.seeds import OverSeeds, corrected, difference_over_seeds, number_over_seeds
@@ -16,6 +17,7 @@ from mgll.evaluation.comparing import Side, mean_of, side_of
 from mgll.evaluation.evaluation import FEW, LEFT_OUT, Evaluation
 from mgll.evaluation.metrics import Summary
 from mgll.evaluation.reading import Reading
+from mgll.evaluation.zero_shot import Retrieval
 
 #: What is averaged over all left-out sources.
 ALL_SOURCES = f"{LEFT_OUT}, mean over sources"
@@ -73,6 +75,7 @@ class Board:
         said: what was skipped or noted, a sentence each.
         digests: method -> SHA-256 of each tower.
         strengths: manifest -> method -> the probe's strength of each run.
+        found_by_text: manifest -> method -> level -> retrieval, a mean over runs; of towers that bring their text side.
     """
 
     entries: tuple[Entry, ...]
@@ -82,6 +85,7 @@ class Board:
     said: tuple[str, ...]
     digests: Mapping[str, tuple[str, ...]]
     strengths: Mapping[str, Mapping[str, tuple[float, ...]]]
+    found_by_text: Mapping[str, Mapping[str, Mapping[str, Retrieval]]]
 
     def of(self, manifest: str, reading: str) -> list[Entry]:
         """The entries of one manifest and reading, the best first."""
@@ -123,6 +127,33 @@ def build_board(runs: Runs) -> Board:
             manifest: {method: tuple(run.strength for run in towers) for method, towers in own.items()}
             for manifest, own in runs.items()
         },
+        {
+            manifest: {method: found for method, towers in own.items() if (found := _retrieval(towers))}
+            for manifest, own in runs.items()
+        },
+    )
+
+
+def _retrieval(runs: Sequence[Evaluation]) -> dict[str, Retrieval]:
+    """Level -> the mean over runs of what retrieval found; of levels that every run has."""
+    levels = [level for level in runs[0].retrieval if all(level in run.retrieval for run in runs)]
+    return {level: _mean_retrieval([run.retrieval[level] for run in runs]) for level in levels}
+
+
+def _mean_retrieval(runs: Sequence[Retrieval]) -> Retrieval:
+    first = runs[0]
+    shares = [
+        {k: float(np.mean([getattr(run, name)[k] for run in runs])) for k in getattr(first, name)}
+        for name in ("image_to_text", "text_to_image")
+    ]
+    image_rank, text_rank = np.mean([run.median_ranks for run in runs], axis=0).tolist()
+    return replace(first, image_to_text=shares[0], text_to_image=shares[1], median_ranks=(image_rank, text_rank))
+
+
+def critical_difference(methods: int, sets: int) -> float:
+    """How far the mean ranks of two methods over independent data sets must lie apart to differ at 5 % (Nemenyi; Demsar 2006)."""
+    return float(
+        studentized_range.ppf(0.95, methods, np.inf) / np.sqrt(2) * np.sqrt(methods * (methods + 1) / (6 * sets))
     )
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
-from benchmark.leaderboard.content import ALL_SOURCES, BESIDE, Board
+from benchmark.leaderboard.content import ALL_SOURCES, BESIDE, Board, critical_difference
 from benchmark.report.number_format import disease_name, interval, p_number, percent, points, points_interval
 from benchmark.report.tables import Cell, Table
 from benchmark.stats.bootstrap import Estimate
@@ -108,10 +109,59 @@ def class_table(board: Board, manifest: str, reading: str = PROBE) -> Table:
     return Table(("Class", "Images", *methods), tuple(rows))
 
 
+def retrieval_table(board: Board, manifest: str) -> Table | None:
+    """Method and level of texts by what is found; None where no tower brings its text side."""
+    own = board.found_by_text.get(manifest, {})
+    rows = []
+    for method, levels in own.items():
+        for level, found in levels.items():
+            shares = [*found.image_to_text.values(), *found.text_to_image.values()]
+            ranks = [f"{rank:,.1f}".removesuffix(".0") for rank in found.median_ranks]
+            cells = [*map(percent, shares[: len(found.image_to_text)]), ranks[0]]
+            cells += [*map(percent, shares[len(found.image_to_text) :]), ranks[1]]
+            counts = f"{found.images:,} images, {found.texts:,} texts"
+            rows.append((Cell(method), Cell(level, counts), *map(Cell, cells)))
+    if not rows:
+        return None
+    first = next(iter(next(iter(own.values())).values()))
+    sides = [("Text", first.image_to_text), ("Image", first.text_to_image)]
+    columns = [name for side, shares in sides for name in (*(f"{side} in {k}" for k in shares), f"{side}'s rank")]
+    return Table(("Method", "Texts", *columns), tuple(rows), labels=2)
+
+
 def rank_table(board: Board) -> Table:
-    """Mean rank of each method over all manifests and readings."""
-    order = sorted(board.ranks, key=lambda method: board.ranks[method])
-    return Table(("Method", "Mean rank"), tuple((Cell(method), Cell(f"{board.ranks[method]:.2f}")) for method in order))
+    """Rank of each method by the probe on each manifest, the mean over manifests, and that over all ways of reading too."""
+    names = manifests(board)
+    ranks = {(entry.manifest, entry.method): entry.rank for entry in board.entries if entry.reading == PROBE}
+    probe = {m: float(np.mean([ranks[n, m] for n in names if (n, m) in ranks])) for m in board.ranks}
+    rows = tuple(
+        (
+            Cell(method),
+            *(Cell(str(ranks.get((name, method), "–"))) for name in names),
+            Cell(f"{probe[method]:.2f}"),
+            Cell(f"{board.ranks[method]:.2f}"),
+        )
+        for method in sorted(board.ranks, key=lambda method: (probe[method], board.ranks[method]))
+    )
+    return Table(("Method", *names, "Mean of probe", "Mean of all readings"), rows)
+
+
+def rank_note(board: Board) -> str:
+    """How far ranks must lie apart, in words."""
+    sets, methods = len(manifests(board)), len(board.ranks)
+    if methods < 2:
+        return "One method has no rank."
+    apart = critical_difference(methods, sets)
+    told = (
+        f"Over {sets} set{'s' * (sets > 1)} the mean ranks of {methods} methods differ at 5 % from {apart:.2f} on"
+        " (Nemenyi, Demšar 2006)"
+    )
+    if apart > methods - 1:
+        told += ", which is more than ranks can differ: with so few sets they are no test"
+    return (
+        f"{told}. The test takes sets as independent, so it counts the probe on each set once; other readings of the same"
+        " images are no further sets. Intervals and p above, which count patients and seeds, say more."
+    )
 
 
 def entry_frame(board: Board) -> pd.DataFrame:

@@ -1,12 +1,14 @@
 """Write a leaderboard: one page, Markdown, LaTeX, two tables of numbers, and a card for each method."""
 
 import os
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from benchmark.cases.markdown_text import markdown_code, markdown_text
 from benchmark.leaderboard.content import Board
+from benchmark.leaderboard.pictures import Pictures, curve_panel, panels
 from benchmark.leaderboard.tables import (
     class_frame,
     class_table,
@@ -15,7 +17,9 @@ from benchmark.leaderboard.tables import (
     main_table,
     manifests,
     numbers_table,
+    rank_note,
     rank_table,
+    retrieval_table,
     source_table,
 )
 from benchmark.report.frames import write_table
@@ -47,6 +51,16 @@ METHOD = (
     ),
     ("Zero-shot", "Classes by their texts, with what the tower was trained against texts with; no label is used."),
     (
+        "Retrieval",
+        "Among all images that are read and all their different texts: how many images have one of their own texts among the"
+        " 1, 5 and 10 nearest, how many texts one of their own images, and the median ranks of the nearest own ones.",
+    ),
+    (
+        "Features seen from above",
+        "t-SNE (scikit-learn) of the features, at mean 0 and variance 1, of images that are read, the same for every tower. It"
+        " shows whether findings or cameras lie together and measures nothing; distances between clusters mean little.",
+    ),
+    (
         "Intervals",
         "An AUC is to first order a sum over patients (DeLong, Obuchowski). With several runs of a method seeds and patients are"
         " both random; with one run only patients are, and nothing is said of another seed.",
@@ -60,14 +74,28 @@ METHOD = (
 )
 
 
-def write_board(out: str | os.PathLike[str], board: Board) -> Path:
-    """Write `leaderboard.html`, `.md`, `.tex`, `results`, `classes` (`.csv`, `.parquet`) and `cards/`; returns the page's path."""
+def write_board(
+    out: str | os.PathLike[str],
+    board: Board,
+    pictures: Pictures | None = None,
+    about: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
+    """Write `leaderboard.html`, `.md`, `.tex`, `results`, `classes` (`.csv`, `.parquet`) and `cards/`; returns the page's path.
+
+    Args:
+        out: the folder.
+        board: what is said.
+        pictures: what is drawn on the page.
+        about: method -> what its towers' files say of them, a sentence each, for the cards.
+    """
     folder = Path(out)
     write_table(folder / "results", entry_frame(board))
     write_table(folder / "classes", class_frame(board))
     write_text(folder / "leaderboard.md", markdown(board))
     texs = [latex(main_table(board, name), f"{name}: macro AUC") for name in manifests(board)]
     texs += [latex(numbers_table(board, name), f"{name}: linear probe") for name in manifests(board)]
+    found = [(name, retrieval_table(board, name)) for name in manifests(board)]
+    texs += [latex(table, f"{name}: retrieval") for name, table in found if table]
     write_text(folder / "leaderboard.tex", "\n".join(texs))
     taken: set[str] = set()
     for method in board.ranks:
@@ -75,8 +103,8 @@ def write_board(out: str | os.PathLike[str], board: Board) -> Path:
         while safe.lower() in taken:  # two names that differ in other letters alone
             safe += "_"
         taken.add(safe.lower())
-        write_text(folder / "cards" / f"{safe}.md", card(board, method))
-    write_text(folder / "leaderboard.html", page(board))
+        write_text(folder / "cards" / f"{safe}.md", card(board, method, (about or {}).get(method, ())))
+    write_text(folder / "leaderboard.html", page(board, pictures or Pictures()))
     return folder / "leaderboard.html"
 
 
@@ -89,17 +117,18 @@ def markdown(board: Board) -> str:
             lines += [f"### {heading}", "", *table_lines(table), ""]
         if left := board.left_out.get(name):
             lines += ["Not read: " + "; ".join(f"{markdown_text(c)}: {why}" for c, why in left.items()) + ".", ""]
-    lines += ["## Ranks", "", *table_lines(rank_table(board)), ""]
+    lines += ["## Ranks", "", *table_lines(rank_table(board)), "", rank_note(board), ""]
     lines += ["## How the numbers are made", "", *(f"- **{term}.** {text}" for term, text in METHOD), ""]
     if board.said:
         lines += ["## What else there is to say", "", *(f"- {markdown_text(sentence)}" for sentence in board.said), ""]
     return "\n".join(lines)
 
 
-def card(board: Board, method: str) -> str:
-    """What is known of one method: its towers, and each of its numbers."""
+def card(board: Board, method: str, about: Sequence[str] = ()) -> str:
+    """What is known of one method: its towers, what their files say, and each of its numbers."""
     lines = [f"# {markdown_text(method)}", "", f"**{DISCLAIMER}**", "", "Towers, by the SHA-256 of their weights:", ""]
     lines += [f"- {markdown_code(digest)}" for digest in board.digests[method]]
+    lines += ["", *(f"- {markdown_text(sentence)}" for sentence in about)] if about else []
     for name in manifests(board):
         lines += [
             "",
@@ -117,18 +146,27 @@ def card(board: Board, method: str) -> str:
     return "\n".join([*lines, "", *(f"- {markdown_text(sentence)}" for sentence in own), ""])
 
 
-def page(board: Board) -> str:
+def page(board: Board, pictures: Pictures | None = None) -> str:
     """The board as one HTML page that loads nothing."""
     # here, because jinja2 takes a moment to import
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
     loader: Any = FunctionLoader(_own_file)
-    made = Environment(
+    environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template("leaderboard.html")
+    )
+    environment.filters["count_of"] = "{:,}".format
+    made = environment.get_template("leaderboard.html")
+    drawn = pictures or Pictures()
     sections = [
-        {"name": name, "tables": list(_tables(board, name)), "left_out": board.left_out.get(name, {})}
+        {
+            "name": name,
+            "tables": list(_tables(board, name)),
+            "left_out": board.left_out.get(name, {}),
+            "panels": panels(drawn.embeddings[name]) if drawn.embeddings.get(name) else (),
+            "images": next(((len(e.kinds), e.images) for e in drawn.embeddings.get(name, {}).values()), None),
+        }
         for name in manifests(board)
     ]
     return made.render(
@@ -138,6 +176,9 @@ def page(board: Board) -> str:
         star=STAR,
         sections=sections,
         ranks=rank_table(board),
+        rank_note=rank_note(board),
+        curves=curve_panel(drawn.curves) if drawn.curves else None,
+        without_curve=[method for method in board.ranks if method not in drawn.curves],
         method=METHOD,
         said=board.said,
     )
@@ -150,6 +191,8 @@ def _tables(board: Board, manifest: str) -> list[tuple[str, Table]]:
     ]
     if sources := source_table(board, manifest):
         tables.append(("Macro AUC on each source, fitted on all others", sources))
+    if found := retrieval_table(board, manifest):
+        tables.append(("Retrieval between images and texts", found))
     return [*tables, ("Linear probe, AUC by class", class_table(board, manifest))]
 
 

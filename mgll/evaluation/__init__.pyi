@@ -1,4 +1,6 @@
+from .about import about_towers
 from .comparing import Side, auc_influence, mean_of, side_of
+from .embedding import Embedding, embed, load_embedding, save_embedding
 from .evaluation import Evaluation, EvaluationSettings, NothingToReadError, evaluate
 from .features import features_of
 from .metrics import Summary, summarise
@@ -11,6 +13,7 @@ from .zero_shot import Retrieval, TextReader, text_reader
 
 __all__ = [
     "ClassScore",
+    "Embedding",
     "Evaluation",
     "EvaluationSettings",
     "NamedEncoders",
@@ -22,14 +25,18 @@ __all__ = [
     "Summary",
     "TextReader",
     "Tower",
+    "about_towers",
     "auc_influence",
+    "embed",
     "evaluate",
     "features_of",
     "find_tower",
     "fit_probe",
+    "load_embedding",
     "load_evaluation",
     "mean_of",
     "neighbour_scores",
+    "save_embedding",
     "save_evaluation",
     "side_of",
     "summarise",

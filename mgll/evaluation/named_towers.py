@@ -24,6 +24,8 @@ from mgll.stage import stage
 from mgll.tower.config import Pooling
 from mgll.tower.file import save_tower
 
+#: Layouts of files that are also what names of encoders begin with.
+_ENCODERS = ("timm", "open_clip")
 _IMAGENET: Any = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -63,7 +65,7 @@ def find_tower(said: str, folder: Path, encoders: NamedEncoders | None = None) -
         return tower_file(what, name)
     encoders = encoders or NamedEncoders()
     out = folder / ("".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in what) + ".ckpt")
-    if kind in LAYOUTS and inside:
+    if kind in LAYOUTS and inside and (kind not in _ENCODERS or Path(inside).is_file()):
         from mgll.published.conversion import convert
 
         settings = {} if encoders.image_size is None else {"size": encoders.image_size}

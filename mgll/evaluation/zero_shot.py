@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
+import scipy
 
 from mgll.evaluation.classes import Grades, classes_of
 from mgll.files import content_sha256
@@ -184,9 +184,13 @@ def _first_ranks(likeness: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def _one_against_rest(logits: np.ndarray) -> np.ndarray:
-    """Log odds [n, classes] of each class under the softmax over all."""
+    """Log odds [n, classes] of each class under the softmax over all; of a single class, which has no rest, its logits."""
+    if logits.shape[1] == 1:
+        return np.asarray(logits, dtype=float)
     columns = range(logits.shape[1])
-    others = np.stack([logsumexp(np.delete(logits, column, axis=1), axis=1) for column in columns], axis=1)
+    others = np.stack(
+        [scipy.special.logsumexp(np.delete(logits, column, axis=1), axis=1) for column in columns], axis=1
+    )
     return np.asarray(logits - others, dtype=float)
 
 

@@ -5,13 +5,14 @@ import os
 
 from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path
+from mgll.flags import CommandParser
 from mgll.vocabulary.diseases import benchmark_classes
 
 
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, 0 if all went well."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m mgll.synthetic",
         description="Draw fundus images of the 25 benchmark classes, with a manifest. For research on methods only.",
     )

@@ -1,3 +1,4 @@
+from .curve import Curve, curve_of
 from .features import tower_features
 from .file import (
     TowerHeader,
@@ -13,10 +14,12 @@ from .seen import SeenImages, read_seen
 from .text_side import TextFacts, TextSide
 
 __all__ = [
+    "Curve",
     "SeenImages",
     "TextFacts",
     "TextSide",
     "TowerHeader",
+    "curve_of",
     "load_text_side",
     "load_tower",
     "read_header",

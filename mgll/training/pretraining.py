@@ -23,6 +23,7 @@ from mgll.manifest.records import Record, read_manifest
 from mgll.provenance import provenance
 from mgll.run_folder import claim_folder, locked
 from mgll.settings import PretrainSettings
+from mgll.tower.curve import LOG, thinned
 from mgll.tower.file import save_tower
 from mgll.tower.seen import read_seen, rows_of, save_seen, seen_path
 from mgll.training.augmentation import settle_augmentation
@@ -153,6 +154,7 @@ def _pretrain(
             "objective": asdict(settings.resolved_objective),
             **in_provenance(made),
             "images_seen": None if rows is None else _remember(path, rows, settings),
+            "curve": thinned(out / LOG),
             **provenance(),
         }
         side = text_side_of(model, text_encoder, settings, levels)
@@ -236,7 +238,7 @@ def _train(
         done, bad = state["step"], set(state["bad_images"])
         accelerator.print(f"resuming after step {done}")
     total = settings.epochs * steps_per_epoch(len(images), settings.batch_size)
-    log = Path(settings.out) / "metrics.jsonl"
+    log = Path(settings.out) / LOG
     if accelerator.is_main_process:
         cut_log(log, done)
     accelerator.init_trackers("mgll")

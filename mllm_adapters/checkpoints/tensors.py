@@ -93,7 +93,12 @@ def torch_dtype(part: Part) -> Any:
     # here, because torch takes seconds to import
     import torch
 
-    return getattr(torch, _DTYPES[part.dtype])
+    return getattr(torch, dtype_name(part))
+
+
+def dtype_name(part: Part) -> str:
+    """The name by which torch calls a tensor's dtype, such as `float32`."""
+    return _DTYPES[part.dtype]
 
 
 def is_float(part: Part) -> bool:

@@ -52,6 +52,7 @@ class Host(ABC):
     Attributes:
         name: name of the family in the registry and in commands.
         title: name of the family in messages and reports.
+        family: name under which `swap --list` shows it together with its relatives.
         checkpoint: hub id of the checkpoint that is grafted when the user names none.
         model_type: `model_type` in the config.json that is written.
         model_class: name of the model's class in transformers, or `module:class` of a class in this project.
@@ -73,6 +74,9 @@ class Host(ABC):
             derives the positions itself and `own_positions` gives them.
         dynamic: True when the number of image tokens depends on the size of the image.
         second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
+        whole_prompts: True where prompts that begin alike cannot share the pass over their start: a token sees what stands
+            behind it, or the model knows no mask of trees.
+        after_prompt: what inputs as long as the text hold for tokens behind the prompt, by the input's name; 0 for those not named.
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
         marker: the part of `prompt` that stands for the image; a question without an image is asked without it. Empty: the family
             answers questions about images only.
@@ -81,6 +85,7 @@ class Host(ABC):
 
     name: str
     title: str
+    family: str
     checkpoint: str
     model_type: str
     model_class: str
@@ -98,6 +103,8 @@ class Host(ABC):
     position_axes: int = 1
     dynamic: bool = False
     second_text: tuple[str, ...] = ()
+    whole_prompts: bool = False
+    after_prompt: Mapping[str, int] = MappingProxyType({})
     ends_with_eos: bool = True
     marker: str = ""
     preamble: str = ""
@@ -239,9 +246,13 @@ class LoadedHost:
         processor: the processor of the directory.
         host: the family.
         directory: the directory from which the model was loaded.
+        dtype: name of the dtype in which most of its weights are.
+        note: a sentence for the user where this was chosen, and is not the checkpoint's.
     """
 
     model: Any
     processor: Any
     host: Host
     directory: Path
+    dtype: str = "float32"
+    note: str = ""

@@ -29,6 +29,7 @@ class InternVL(LastHiddenStateHost):
 
     name = "internvl"
     title = "InternVL"
+    family = "InternVL"
     checkpoint = "OpenGVLab/InternVL3-8B-hf"
     model_type = "internvl"
     makers_types = (MODEL_TYPE,)

@@ -24,6 +24,7 @@ class JanusPro(LastHiddenStateHost):
 
     name = "janus-pro"
     title = "Janus-Pro"
+    family = "Janus"
     checkpoint = "deepseek-community/Janus-Pro-7B"
     model_type = "janus"
     makers_types = (MODEL_TYPE,)

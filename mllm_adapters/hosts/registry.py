@@ -11,12 +11,16 @@ from mllm_adapters.contract.terms import HostError
 HOSTS = {
     "llava": "mllm_adapters.hosts.llava.host:Llava",
     "llava-med": "mllm_adapters.hosts.llava_med:LlavaMed",
+    "llava-next": "mllm_adapters.hosts.llava_next:LlavaNext",
+    "llava-onevision": "mllm_adapters.hosts.llava_onevision:LlavaOnevision",
     "internvl": "mllm_adapters.hosts.internvl:InternVL",
     "janus-pro": "mllm_adapters.hosts.janus_pro:JanusPro",
     "instructblip": "mllm_adapters.hosts.instructblip.host:InstructBlip",
     "qwen-vl": "mllm_adapters.hosts.qwen_vl.host:QwenVL",
     "qwen2-vl": "mllm_adapters.hosts.qwen2_vl.host:Qwen2VL",
     "qwen2.5-vl": "mllm_adapters.hosts.qwen2_5_vl:Qwen25VL",
+    "qwen3-vl": "mllm_adapters.hosts.qwen3_vl.host:Qwen3VL",
+    "gemma3": "mllm_adapters.hosts.gemma3:Gemma3",
     "med-flamingo": "mllm_adapters.hosts.med_flamingo.host:MedFlamingo",
     "mini-gemini": "mllm_adapters.hosts.mini_gemini.host:MiniGemini",
 }

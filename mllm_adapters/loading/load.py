@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,15 @@ from mgll.files import sha256
 from mgll.formats import FormatError
 from mgll.weights.model_folder import check_entries, read_json
 from mllm_adapters.checkpoints.json_files import Json
-from mllm_adapters.checkpoints.tensors import check_finite, read_checkpoint
-from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
+from mllm_adapters.checkpoints.tensors import Part, check_finite, read_checkpoint
+from mllm_adapters.contract.finetune_record import FINETUNE, FinetuneRecord, read_finetune
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.hosts.registry import get_host, host_of
 from mllm_adapters.loading.classes import model_class
+from mllm_adapters.loading.precision import settle_dtype
 from mllm_adapters.loading.quantisation import quantisation
 
 if TYPE_CHECKING:
@@ -33,25 +35,31 @@ def load(
     follow_links: bool = False,
     verify: bool = False,
     quantize: str = "no",
+    tuned: bool = False,
 ) -> LoadedHost:
     """Load a host, a graft, or a directory that `mllm_adapters.finetuning.finetune` wrote.
 
     Args:
         directory: the model's folder.
         device: where to put it.
-        dtype: dtype of the weights; `auto` keeps the checkpoint's.
+        dtype: dtype of the weights; `auto` goes by checkpoint and device (`mllm_adapters.loading.precision.settle_dtype`).
         follow_links: open files to which symbolic links in the directory lead, even outside of it.
         verify: look for NaN and infinity in every byte of the weights, not only in samples of large tensors.
         quantize: load the language model of a host or graft in 4 bits (`nf4`) or 8 (`int8`).
+        tuned: whether the model is going to be trained, by which `auto` goes too.
 
     Raises:
         FormatError: if the directory is incomplete, its tensors are not exactly those of the model, some are no numbers, or links
             lead out of it.
         HostError: if the model's family is not known.
+        ValueError: if there is no such dtype.
     """
     directory = Path(directory)
     if (directory / FINETUNE).is_file():
-        return _load_finetuned(directory, device, dtype, follow_links, verify)
+        record = read_finetune(directory)
+        base = _base_of(directory, record, follow_links)
+        loaded = load(base, device, dtype, follow_links, verify, quantize, tuned)
+        return _with_trained(directory, record, loaded, device)
     if (directory / "config.json").is_file():
         host_in(directory)  # says what to type for a layout that has to be converted first
     if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
@@ -61,16 +69,18 @@ def load(
     check_entries(directory, follow_links)
     config = read_json(directory / "config.json")
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
-    host = host_in(directory)
+    host, tensors = host_in(directory), read_checkpoint(directory)
+    settled, note = settle_dtype(dtype, tensors, device, tuned)
     bits = quantisation(quantize, host)
-    more = {"quantization_config": bits, "device_map": {"": device}} if bits else {}
-    model = _load_exactly(host, directory, config, dtype, graft.tower if graft else None, verify, more)
+    # straight to a device: converted on the way through main memory, whole models would lie there once for each process
+    more = {} if str(device) == "cpu" and not bits else {"device_map": {"": device}}
+    more |= {"quantization_config": bits} if bits else {}
+    model = _load_exactly(host, directory, config, tensors, settled, graft.tower if graft else None, verify, more)
     with fields_of(directory):
         processor = host.processor(directory)
     if not bits:
-        model = model.to(device)
         lay_out_alike(model)
-    return LoadedHost(model.eval(), processor, host, directory)
+    return LoadedHost(model.eval(), processor, host, directory, settled, note)
 
 
 def host_in(directory: str | os.PathLike[str]) -> Host:
@@ -108,7 +118,8 @@ def _load_exactly(
     host: Host,
     directory: Path,
     config: Json,
-    dtype: Any,
+    tensors: Mapping[str, Part],
+    dtype: str,
     tower: TowerSpec | None,
     verify: bool,
     more: Mapping[str, Any],
@@ -117,7 +128,6 @@ def _load_exactly(
     from mgll.tower.model import UNREADABLE, said_by
     from mllm_adapters.loading.empty_model import check_loaded, empty_model
 
-    tensors = read_checkpoint(directory)
     empty_model(host, directory, config, tensors, tower)  # before memory is spent on a model that it does not fill
     check_finite(tensors, directory, verify)
     try:
@@ -135,10 +145,8 @@ def _load_exactly(
     return model
 
 
-def _load_finetuned(directory: Path, device: Any, dtype: Any, follow_links: bool, verify: bool) -> LoadedHost:
-    from mllm_adapters.loading.lora import load_trained
-
-    record = read_finetune(directory)
+def _base_of(directory: Path, record: FinetuneRecord, follow_links: bool) -> Path:
+    """The base of a fine-tuned directory, which has the weights that it was trained on."""
     check_entries(directory, follow_links)
     base = directory / record.base
     if not base.is_dir():
@@ -153,8 +161,14 @@ def _load_finetuned(directory: Path, device: Any, dtype: Any, follow_links: bool
         raise FormatError(
             directory, None, f"its base {base.resolve()} has other weights than it was trained on: {', '.join(odd[:6])}"
         )
-    loaded = load(base, device, dtype, follow_links, verify)
+    return base
+
+
+def _with_trained(directory: Path, record: FinetuneRecord, loaded: LoadedHost, device: Any) -> LoadedHost:
+    """A loaded base with what a fine-tuned directory holds."""
+    from mllm_adapters.loading.lora import load_trained
+
     if loaded.host.name != record.host:
         raise HostError(f"{directory} was trained on {record.host}, its base is {loaded.host.name}")
     load_trained(loaded.model, loaded.host, directory, record.run)
-    return LoadedHost(loaded.model.to(device).eval(), loaded.processor, loaded.host, directory)
+    return replace(loaded, model=loaded.model.to(device).eval(), directory=directory)

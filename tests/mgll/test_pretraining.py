@@ -19,6 +19,7 @@ from mgll.files import sha256
 from mgll.formats import FormatError
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.settings import ObjectiveSettings, PretrainSettings
+from mgll.tower.curve import curve_of
 from mgll.tower.file import load_tower, read_header
 from mgll.tower.seen import read_seen, seen_path
 from mgll.tower.standardise import standardise_tower
@@ -78,6 +79,10 @@ def test_training_writes_a_tower_and_its_loss_falls(settings):
     losses = [line["loss"] for line in metrics(settings.out)]
     assert len(losses) == 24
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+    curve = curve_of(Path(settings.out) / "mgll.ckpt")
+    assert curve is not None
+    assert curve.terms["loss"] == pytest.approx(losses, rel=1e-4)
+    assert read_header(Path(settings.out) / "mgll.ckpt").origin["curve"].startswith("step loss")
 
 
 @pytest.mark.slow_except("4-frozen")

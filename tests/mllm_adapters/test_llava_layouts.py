@@ -322,7 +322,7 @@ def test_adapters_that_are_refused(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"image_aspect_ratio": "anyres"}, "a LLaVA-NeXT, .* such as llava-hf/llava-v1.6-vicuna-7b-hf"),
+        ({"image_aspect_ratio": "anyres"}, "a LLaVA-NeXT, .* take --model llava-next with llava-hf/llava-v1.6-mistral"),
         ({"mm_projector_type": "linear"}, "take liuhaotian/llava-v1.5-7b or llava-hf/llava-1.5-7b-hf"),
         (
             {"mm_vision_tower": "/data/towers/clip"},

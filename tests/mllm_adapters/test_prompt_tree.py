@@ -19,6 +19,7 @@ from mllm_adapters.loading.load import load
 from mllm_adapters.prompting import rows
 from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
+from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies, row_log_probs
 from mllm_adapters.prompting.tree import PromptTree, tree_log_probs
 
@@ -53,7 +54,6 @@ def test_letters_are_those_of_each_prompt_alone(loaded: LoadedHost, asks: list[A
     encoded = [encode_prompts(loaded, a.image, [host.prompt(text) for text in a.texts]) for a in asks]
     if not host.second_text:
         assert all(0 < case.shared < len(case.ids[0]) for case in encoded)
-    log_probs = row_log_probs if host.second_text else tree_log_probs
     with torch.inference_mode():
         found = log_probs(loaded, encoded, [[[] for _ in case.prompts] for case in encoded])
     for a, case, prompts in zip(asks, encoded, found, strict=True):
@@ -74,7 +74,6 @@ def test_options_are_scored_token_by_token(loaded: LoadedHost, asks: list[Ask]) 
     tokenizer = loaded.processor.tokenizer
     ids = continuation_ids(tokenizer, case.prompts[0], [host.answer(option) for option in OPTIONS])
     assert len({len(option) for option in ids}) > 1
-    log_probs = row_log_probs if host.second_text else tree_log_probs
     with torch.inference_mode():
         found = log_probs(loaded, [case], [[ids] * 4])[0]
     last_prompt = found[3]
@@ -88,8 +87,8 @@ def test_options_are_scored_token_by_token(loaded: LoadedHost, asks: list[Ask]) 
 
 
 def test_rows_give_what_the_tree_gives(loaded: LoadedHost, asks: list[Ask]) -> None:
-    if loaded.host.second_text:
-        pytest.skip("its image tokens depend on the prompt, so there is no common start")
+    if loaded.host.whole_prompts:
+        pytest.skip("its prompts share no pass")
     host, tokenizer = loaded.host, loaded.processor.tokenizer
     encoded = [encode_prompts(loaded, a.image, [host.prompt(text) for text in a.texts[:2]]) for a in asks]
     ids = continuation_ids(tokenizer, encoded[0].prompts[0], [host.answer(option) for option in OPTIONS])
@@ -103,8 +102,8 @@ def test_rows_give_what_the_tree_gives(loaded: LoadedHost, asks: list[Ask]) -> N
 
 
 def test_limb_by_limb_is_the_masked_attention(loaded: LoadedHost, asks: list[Ask]) -> None:
-    if loaded.host.second_text:
-        pytest.skip("its image tokens depend on the prompt, so there is no common start")
+    if loaded.host.whole_prompts:
+        pytest.skip("its prompts share no pass")
     encoded = [encode_prompts(loaded, a.image, [loaded.host.prompt(text) for text in a.texts]) for a in asks]
     assert len({case.shared for case in encoded}) > 1, "trees of one length would pad nothing"
     wanted = [[[[1, 2, 3], [4]] for _ in case.prompts] for case in encoded]

@@ -82,10 +82,16 @@ def test_wrong_arguments(
     assert match in capsys.readouterr().err
 
 
-def test_list_names_every_host_with_its_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_every_host_with_its_checkpoint_under_its_family(capsys: pytest.CaptureFixture[str]) -> None:
     assert swap.main(["--list"]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
-    assert list(lines) == list(HOSTS)
+    shown = capsys.readouterr().out.splitlines()[1:]
+    lines = {line.split()[0]: line for line in shown if line.startswith(" ")}
+    assert sorted(lines) == sorted(HOSTS)
+    families = [line for line in shown if not line.startswith(" ")]
+    assert len(families) == len(set(families))
+    assert set(families) == {get_host(name).family for name in HOSTS}
+    after = shown[shown.index("Qwen") + 1 :]
+    assert [line.split()[0] for line in after if line.startswith(" ")][:2] == ["qwen-vl", "qwen2-vl"]
     assert "llava-hf/llava-1.5-7b-hf" in lines["llava"]
     assert "plain transformers" in lines["llava"]
     assert "mllm_adapters.load" in lines["internvl"]

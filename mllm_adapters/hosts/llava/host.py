@@ -47,6 +47,7 @@ class Llava(HiddenStatesHost):
 
     name = "llava"
     title = "LLaVA-1.5"
+    family: str = "LLaVA"
     checkpoint = "llava-hf/llava-1.5-7b-hf"
     model_type = "llava"
     model_class = "LlavaForConditionalGeneration"
@@ -111,7 +112,9 @@ class Llava(HiddenStatesHost):
             features=features,
             tower=tower,
             positions=seen.grid if seen.size != donor.geometry.size else None,
-            new=_new_tensors(source, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings),
+            new=projector_tensors(
+                source, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings
+            ),
             unchanged_behaviour=tower is None and self._behaviour(source.files) == self._behaviour(files),
         )
 
@@ -243,7 +246,12 @@ def _layer(donor: TowerHeader, settings: GraftSettings, old: Json) -> int | list
     return feature_layer(donor, settings, layer)
 
 
-def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
+def projector_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
+    """What is new of the two-layer MLP for tokens of this width.
+
+    Raises:
+        HostError: if the checkpoint has no such MLP.
+    """
     shapes = {name: part.shape for name, part in source.tensors.items()}
     suffix = "multi_modal_projector.linear_1.weight"
     weight = next((shape for name, shape in shapes.items() if name.endswith(suffix)), None)

@@ -26,6 +26,7 @@ class MedFlamingo(HiddenStatesHost):
 
     name = "med-flamingo"
     title = "Med-Flamingo"
+    family = "Flamingo"
     checkpoint = "med-flamingo/med-flamingo"
     model_type = "mgll_med_flamingo"
     model_class = "mllm_adapters.hosts.med_flamingo.model:MedFlamingoForConditionalGeneration"

@@ -27,6 +27,7 @@ class QwenVL(Host):
 
     name = "qwen-vl"
     title = "Qwen-VL"
+    family = "Qwen"
     checkpoint = "Qwen/Qwen-VL-Chat"
     model_type = "mgll_qwen_vl"
     makers_types = ("qwen",)

@@ -1,14 +1,19 @@
 """The recipe from towers and a manifest to page and tables, again without doing anything twice, and its errors in one line."""
 
+import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from small_towers import save_small_tower
 
+from mgll.evaluation.embedding import embed, load_embedding
+from mgll.evaluation.evaluation import EvaluationSettings
 from mgll.evaluation.named_towers import NamedEncoders, find_tower, split_name
 from mgll.evaluation.saving import load_evaluation
+from mgll.evaluation.towers import tower_file
 from mgll.formats import FormatError
 from mgll.tower.file import load_tower, read_header
 from recipes.evaluate_tower import main
@@ -21,6 +26,10 @@ def runs(tmp_path_factory):
     """Two methods, one of two seeds, and an encoder by name."""
     folder = tmp_path_factory.mktemp("towers")
     paths = [save_small_tower(folder / name / "mgll.ckpt", seed) for seed, name in enumerate(("a", "b", "c"))]
+    for path in paths[:2]:  # these runs' logs still lie beside them
+        losses = (3.0, 2.0, 1.5, 1.0, 0.8, 0.5)
+        lines = [{"step": step, "epoch": 0, "loss": loss, "sclip": loss / 2} for step, loss in enumerate(losses, 1)]
+        path.with_name("metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return [f"first={paths[0]}", f"first={paths[1]}", f"<b>&second={paths[2]}", "vit-nano-16"]
 
 
@@ -82,6 +91,10 @@ def test_what_is_wrong_is_said_in_one_line(runs, manifest, tmp_path, capsys):
     for towers, message in (
         (["nowhere/mgll.ckpt"], "no such tower file"),
         (["no-such-encoder"], "unknown encoder 'no-such-encoder'"),
+        (
+            ["timm:no-such-model"],
+            "timm has no model called 'no-such-model'",
+        ),  # though a layout of files is called timm too
         ([f"hf:{tmp_path}/nothing"], "no config.json in it"),
         ([runs[0], runs[0]], "copies of a tower are no further seeds"),
     ):
@@ -103,6 +116,43 @@ def test_names_of_towers_and_methods():
     assert split_name("timm:resnet50") == ("timm:resnet50", "timm:resnet50")
 
 
+def test_the_page_shows_features_by_class_and_source_and_the_curves_that_towers_carry(out):
+    page = (out / "leaderboard.html").read_text()
+    for heading in ("Features seen from above, by class", "Features seen from above, by source"):
+        section = page.partition(heading)[2].partition("</div>")[0]
+        assert section.count("<figure>") == 3
+        points = sum(path.count("h0") for path in re.findall(r'<path class="dots c\d" d="([^"]*)"', section))
+        assert points == 3 * 60  # a quarter of the 240 images is read, by three methods
+    assert all(f"<span>{word}</span>" in page for word in ("Glaucoma", "several of these", "east", "west"))
+    assert "No curve travels with" in page
+    training = page.partition('id="training"')[2]
+    assert training.count("<figure>") == 1
+    assert "6 steps; loss 3 to 0.5; 3 to 0.5" in training
+    ranks = page.partition('id="ranks"')[2]
+    assert "Over 1 set the mean ranks of 3 methods differ at 5 % from 3.31 on" in ranks
+    assert "with so few sets they are no test" in ranks
+    card = (out / "cards" / "first.md").read_text()
+    assert "images of 32 pixels a side" in card
+
+
+def test_images_lie_where_scikit_learn_puts_them_and_travel_in_a_file(out, records, tmp_path):
+    found = [load_embedding(path) for path in sorted((out / "embeddings").glob("*.npz"))]
+    assert len(found) >= 3
+    assert all(own.points.min() == 0 and own.points.max() == 1 for own in found)
+    assert len({own.kinds for own in found}) == 1
+    again = embed(
+        tower_file(next((out / "towers").glob("*.ckpt"))), records, EvaluationSettings(cache=str(out / "features"))
+    )
+    assert any(np.array_equal(again.points, own.points) for own in found)
+    few = embed(
+        tower_file(next((out / "towers").glob("*.ckpt"))), records, EvaluationSettings(cache=str(out / "features")), 4
+    )
+    assert (few.points.shape, few.images) == ((4, 2), 60)
+    (tmp_path / "cut.npz").write_bytes(next((out / "embeddings").glob("*.npz")).read_bytes()[:100])
+    with pytest.raises(FormatError, match="not places of images"):
+        load_embedding(tmp_path / "cut.npz")
+
+
 def test_an_encoder_by_name_takes_its_weights_from_a_file(runs, tmp_path):
     weights = runs[0].removeprefix("first=")
     tower = find_tower(f"vit-nano-16@{weights}", tmp_path, NamedEncoders(32, "pad", "mean"))
@@ -110,3 +160,8 @@ def test_an_encoder_by_name_takes_its_weights_from_a_file(runs, tmp_path):
     assert (header.pooling, header.preprocessing.size, header.preprocessing.resize) == ("mean", 32, "pad")
     given, taken = load_tower(weights)[0].state_dict(), load_tower(tower.path)[0].state_dict()
     assert all(torch.equal(taken[name], tensor) for name, tensor in given.items())
+
+
+def test_an_encoder_of_timm_is_no_file_of_a_layout_of_that_name(tmp_path):
+    tower = find_tower("timm:test_vit", tmp_path, NamedEncoders(32))
+    assert read_header(tower.path).config["architecture"] == "test_vit"
