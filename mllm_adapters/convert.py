@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out or RUNS / options.model
     host = get_host(options.model)
     source, named = resolve_checkpoint(host, options.checkpoint)
-    parts = resolve_parts(host, options.part, source)
+    parts = resolve_parts(host, options.part, source, follow_links=options.follow_links)
     record = convert_host(
         host, source, out, options.copy, named, parts, follow_links=options.follow_links, verify=options.verify
     )

@@ -2,19 +2,21 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
 from mgll.formats import FormatError
+from mgll.weights.model_folder import check_entries
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
-from mllm_adapters.contract.terms import HostError
+from mllm_adapters.contract.terms import HostError, fields_of
 
 RUNS = Path("runs")
 DEMO = "demo"
+_HUB_ID = r"[\w.-]+/[\w.-]+"
 _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 #: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
 _WEIGHTS = (".safetensors", ".bin", ".pt")
@@ -45,7 +47,7 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
         if host.name != "llava":
             raise HostError(f"the embedded demo host is a LLaVA; --model {host.name} needs --checkpoint DIR")
         return demo_checkpoint(RUNS), named
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", named) or named.startswith((".", "/")):
+    if not re.fullmatch(_HUB_ID, named) or named.startswith((".", "/")):
         raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
     return _from_hub(host, named, tokenizer=True), named
 
@@ -64,7 +66,9 @@ def add_trust_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def resolve_parts(host: Host, named: Sequence[str], checkpoint: Path, own_tower: bool = True) -> dict[str, Path]:
+def resolve_parts(
+    host: Host, named: Sequence[str], checkpoint: Path, own_tower: bool = True, follow_links: bool = False
+) -> dict[str, Path]:
     """Find the folders of all that a checkpoint leaves out: where the user says, else where the checkpoint or the family says.
 
     Args:
@@ -72,8 +76,10 @@ def resolve_parts(host: Host, named: Sequence[str], checkpoint: Path, own_tower:
         named: parts in the form `NAME=DIR_OR_HUB_ID`.
         checkpoint: folder of the checkpoint.
         own_tower: whether the host's own tower is needed; a graft that throws it away does without.
+        follow_links: open files to which symbolic links in these folders lead, even outside of them.
 
     Raises:
+        FormatError: if checkpoint or parts are damaged, incomplete, or have links that lead out of them.
         HostError: if an argument does not have that form, names a part that the host does not have, or cannot be downloaded.
     """
     found = {}
@@ -84,17 +90,34 @@ def resolve_parts(host: Host, named: Sequence[str], checkpoint: Path, own_tower:
             raise HostError(f"--part {item}: give NAME=DIR_OR_HUB_ID; parts of {host.title}: {known}")
         path = Path(where)
         found[name] = path if path.exists() else _from_hub(host, where, tokenizer=False, part=name)
-    while lacking := {n: w for n, w in host.left_out(checkpoint, found, own_tower).items() if n not in found}:
+    for folder in (checkpoint, *found.values()):
+        check_entries(folder, follow_links)
+    while lacking := _lacking(host, checkpoint, found, own_tower):
         name, where = next(iter(lacking.items()))  # one at a time: the base of an adapter may hold the tower
         print(f"{checkpoint} leaves its {name} out: taken from {where} (--part {name}=DIR_OR_HUB_ID takes another)")
         found[name] = Path(where) if Path(where).is_dir() else _from_hub(host, where, tokenizer=False, part=name)
-    for name in host.left_out(checkpoint, found, own_tower=True).keys() - found.keys():
+        check_entries(found[name], follow_links)
+    with fields_of(checkpoint):
+        needed = host.left_out(checkpoint, found, own_tower=True)
+    for name in found.keys() - needed.keys():
+        print(f"--part {name}={found[name]} is not used: {checkpoint} leaves no {name} out")
+    for name in needed.keys() - found.keys():
         print(f"{checkpoint} leaves its own tower ({name}) out, which is not needed: the donor takes its place")
     return found
 
 
+def _lacking(host: Host, checkpoint: Path, found: Mapping[str, Path], own_tower: bool) -> dict[str, str]:
+    with fields_of(checkpoint):
+        return {n: where for n, where in host.left_out(checkpoint, found, own_tower).items() if n not in found}
+
+
 def _from_hub(host: Host, name: str, tokenizer: bool, part: str | None = None) -> Path:
     """The folder of a repository in the hub's cache; what is missing there is downloaded. Parts need no tokenizer."""
+    if part and not re.fullmatch(_HUB_ID, name):
+        raise HostError(
+            f"the checkpoint leaves its {part} out and names it {name!r}, which is no folder here; add --part"
+            f" {part}=DIR_OR_HUB_ID (such as {host.parts[part]})"
+        )
     found, cached = "is neither in the cache nor", _cached(name)
     if cached:
         if not (lacking := _lacks(cached, tokenizer)):

@@ -37,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     host = get_host(options.model)
     _check_encoder(options.encoder)
     source, named = resolve_checkpoint(host, options.checkpoint)
-    parts = resolve_parts(host, options.part, source, own_tower=options.warm is not None)
+    parts = resolve_parts(
+        host, options.part, source, own_tower=options.warm is not None, follow_links=options.follow_links
+    )
     if options.dry_run:
         dry = dry_run(host, source, options.encoder, settings, parts, options.follow_links, options.verify)
         print(describe(host, named, dry, options.copy))

@@ -73,7 +73,12 @@ def graft_tower(
         tensors = write_weights(opened, donor, plan, settings, temporary, copy, fitted)
         write_files(opened.source, plan.files, temporary)
         check_processor(host, temporary, out, plan.features)
-        facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
+        facts = [
+            f"host: {named or directory}",
+            *_taken(parts),
+            f"donor tower: {encoder}",
+            f"token policy: {settings.tokens}",
+        ]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
         empty_model(host, out, plan.files["config.json"], read_checkpoint(temporary), plan.tower)
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
@@ -121,7 +126,7 @@ def convert_host(
         write_index(temporary, written)
         write_files(source, source.files, temporary)
         check_processor(host, temporary, directory, features)
-        write_card(temporary, host.title, [f"converted from: {named or directory}"])
+        write_card(temporary, host.title, [f"converted from: {named or directory}", *_taken(parts)])
         return _write_record(
             temporary,
             host,
@@ -132,6 +137,11 @@ def convert_host(
             connector_needs_training=False,
             tensors=(),
         )
+
+
+def _taken(parts: Mapping[str, Path] | None) -> list[str]:
+    """What a checkpoint left out, for the model's card."""
+    return [f"{name}: {path}" for name, path in (parts or {}).items()]
 
 
 def _fit(

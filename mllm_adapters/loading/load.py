@@ -60,6 +60,8 @@ def load(
         base = _base_of(directory, record, follow_links)
         loaded = load(base, device, dtype, follow_links, verify, quantize, tuned)
         return _with_trained(directory, record, loaded, device)
+    if (directory / "config.json").is_file():
+        host_in(directory)  # says what to type for a layout that has to be converted first
     if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
         raise FormatError(
             directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"

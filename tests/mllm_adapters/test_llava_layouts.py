@@ -1,6 +1,7 @@
 """Checkpoints of LLaVA's own repository: without a tower, with one, as an adapter, as a projector; through all commands."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,18 +24,16 @@ from published_llava import (
     tower_shapes,
     value,
 )
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
 
-from benchmark.cases.building import build_cases
-from benchmark.cases.overlap import OverlapCheck
+from benchmark.run_mcq import main as run_mcq
 from mgll.images.preprocessing import open_image
-from mgll.synthetic import generate
-from mllm_adapters import convert, swap
-from mllm_adapters.ask import load
+from mllm_adapters import ask, convert, swap
 from mllm_adapters.contract.graft_record import read_graft
 from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.loading.load import load
 
 HOST = get_host("llava")
 TOWER = "model.vision_tower.vision_tower."
@@ -167,14 +166,6 @@ def encoder(make_tower: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cases")
-    manifest = generate(folder / "eyes", 24, seed=0, size=32)
-    build_cases(str(manifest), folder / "cases.jsonl", "train", OverlapCheck(), min_images=1, count=4)
-    return folder / "cases.jsonl"
-
-
-@pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
     """What LLaVA's LoRA training leaves, saved by PEFT itself, and the merged language model according to PEFT."""
     folder = tmp_path_factory.mktemp("lora") / "llava-v1.5-7b-task-lora"
@@ -266,3 +257,105 @@ def test_a_graft_needs_no_tower_only_to_throw_it_away(
             "openai/clip-vit-large-patch14-336, the clip that the checkpoint leaves out" in said or "no image" in said
         )
         assert said.count("\n") == 1
+
+
+def save_lora(folder: Path, clip: Path, **changes: object) -> Path:
+    """A LoRA folder by hand, of one layer, with the settings of PEFT changed."""
+    folder.mkdir()
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "lmsys/vicuna-7b-v1.5"}
+    (folder / "adapter_config.json").write_text(json.dumps(settings | changes))
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"mm_vision_tower": str(clip)}))
+    thin = {"lora_A": torch.ones(2, HIDDEN), "lora_B": torch.ones(HIDDEN, 2)}
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    save_file({f"{layer}.{name}.weight": tensor for name, tensor in thin.items()}, folder / "adapter_model.safetensors")
+    torch.save({f"base_model.model.{n}": t for n, t in projector().items()}, folder / "non_lora_trainables.bin")
+    return folder
+
+
+def test_the_scale_is_that_of_the_settings(vicuna: Path, clip: Path, tmp_path: Path) -> None:
+    old = language()["model.layers.0.self_attn.q_proj.weight"]
+    for name, settings, scale in (("plain", {}, 4 / 2), ("rs", {"use_rslora": True}, 4 / 2**0.5)):
+        source = save_lora(tmp_path / name, clip, **settings)
+        out = tmp_path / f"{name}-host"
+        of = ["--model", "llava", "--checkpoint", str(source), "--part", f"base={vicuna}"]
+        assert convert.main([*of, "--out", str(out)]) == 0
+        found = load(out).model.model.language_model.layers[0].self_attn.q_proj.weight
+        torch.testing.assert_close(found, old + scale * 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"use_dora": True}, "sets use_dora, which is not merged here: merge it with PEFT"),
+        ({"rank_pattern": {"q_proj": 4}}, "sets rank_pattern"),
+        ({"peft_type": "IA3"}, "sets peft_type IA3"),
+        ("no base", "lmsys/vicuna-7b-v1.5, the base that the checkpoint leaves out"),
+        ("no projector", "non_lora_trainables.bin: no such file"),
+        ("another layer", "changes model.layers.7.self_attn.q_proj.weight, which the base"),
+    ],
+)
+def test_adapters_that_are_refused(
+    change: dict[str, object] | str,
+    said: str,
+    vicuna: Path,
+    clip: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    source = save_lora(tmp_path / "lora", clip, **(change if isinstance(change, dict) else {}))
+    if change == "no projector":
+        (source / "non_lora_trainables.bin").unlink()
+    if change == "another layer":
+        tensors = load_file(source / "adapter_model.safetensors")
+        save_file({n.replace(".0.", ".7."): t for n, t in tensors.items()}, source / "adapter_model.safetensors")
+    base = [] if change == "no base" else ["--part", f"base={vicuna}"]
+    assert convert.main(["--model", "llava", "--checkpoint", str(source), *base, "--out", str(tmp_path / "never")]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_aspect_ratio": "anyres"}, "a LLaVA-NeXT, .* take --model llava-next with llava-hf/llava-v1.6-mistral"),
+        ({"mm_projector_type": "linear"}, "take liuhaotian/llava-v1.5-7b or llava-hf/llava-1.5-7b-hf"),
+        (
+            {"mm_vision_tower": "/data/towers/clip"},
+            r"names it '/data/towers/clip', .* --part clip=DIR_OR_HUB_ID \(such",
+        ),
+        ({"model_type": "llava_mistral"}, "LLaVA-Med v1.5; type --model llava-med"),
+    ],
+)
+def test_other_checkpoints_are_refused_with_what_works(
+    change: dict[str, str], said: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_published(tmp_path / "other", language() | projector(), CONFIG | change)
+    of = ["--model", "llava", "--checkpoint", str(tmp_path / "other"), "--out", str(tmp_path / "never")]
+    given = [] if "mm_vision_tower" in change else ["--part", f"clip={clip}"]
+    assert convert.main([*of, *given]) == 1
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert error.count("\n") == 1
+
+
+def test_a_part_that_is_not_used_is_named(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_published(tmp_path / "whole", language() | projector() | tower(), CONFIG)
+    of = ["--model", "llava", "--checkpoint", str(tmp_path / "whole"), "--part", f"clip={clip}"]
+    assert convert.main([*of, "--out", str(tmp_path / "host")]) == 0
+    assert "is not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["ask", "score"])
+def test_an_adapter_that_is_not_converted_is_refused_with_the_command(
+    command: str, clip: Path, cases: Path, photographs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(save_lora(tmp_path / "lora", clip))
+    ask_it = lambda: ask.main([source, "What?", "--image", str(photographs[0])])  # noqa: E731
+    score = lambda: run_mcq(["--model", source, "--cases", str(cases), "--out", str(tmp_path / "scores")])  # noqa: E731
+    assert {"ask": ask_it, "score": score}[command]() == 1
+    assert "python -m mllm_adapters.convert --model llava --checkpoint DIR" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from five_commands import five_commands
 from published_llava import (
     HIDDEN,
     LOW,
@@ -20,7 +21,7 @@ from published_llava import (
     tower_shapes,
     value,
 )
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoTokenizer,
@@ -247,6 +248,21 @@ def test_a_graft_loads_in_plain_transformers_with_every_tensor_right(grafted: Pa
 def test_its_own_tower_changes_no_logit(converted: Path, own_tower: Path, plain) -> None:
     assert not validate(own_tower).connector_needs_training
     assert torch.equal(plain[converted]["logits"], plain[own_tower]["logits"])
+
+
+@pytest.mark.slow
+def test_the_published_layout_without_its_tower_through_all_commands(
+    published: Path, converted: Path, encoder: Path, cases: Path, photographs: list[Path], tmp_path: Path
+) -> None:
+    clip, prefix = tmp_path / "clip", "model.vision_tower.vision_tower."
+    tensors = published_tensors()
+    clip.mkdir()
+    save_file({n.removeprefix(prefix): t for n, t in tensors.items() if prefix in n}, clip / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if prefix not in name}
+    save_published(tmp_path / "blind", kept, CONFIG | {"mm_vision_tower": str(clip)})
+    done = five_commands("llava-med", tmp_path / "blind", encoder, cases, photographs[0], tmp_path)
+    expected, found = load(converted).model.state_dict(), load(done.converted).model.state_dict()
+    assert [name for name in expected | found if not torch.equal(found[name], expected[name])] == []
 
 
 def test_the_published_folder_is_only_read(published: Path, encoder: Path, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_part_that_the_host_does_not_have(
 ) -> None:
     command = ["--model", "llava", "--encoder", str(make_tower()), "--checkpoint", str(host_directory)]
     assert swap.main([*command, "--part", "llama=somewhere"]) == 1
-    assert "parts of LLaVA-1.5: none" in capsys.readouterr().err
+    assert "parts of LLaVA-1.5: clip (such as openai/clip-vit-large-patch14-336), base" in capsys.readouterr().err
 
 
 def test_a_converted_host_is_the_host(host_directory: Path, host_model, tmp_path: Path) -> None:

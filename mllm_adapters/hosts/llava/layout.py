@@ -13,7 +13,7 @@ from mgll.formats import FormatError
 from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.renaming import NameTable, renamed
-from mllm_adapters.checkpoints.tensors import Held, Joined, Part, read_tensor, rows, torch_dtype
+from mllm_adapters.checkpoints.tensors import Held, Joined, Part, Stored, read_tensor, rows, torch_dtype
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.hosts.llava.tower_part import TOWER
 from mllm_adapters.modules.image_processor import image_processor_settings
@@ -119,8 +119,8 @@ def add_tokens(directory: Path, config: Json, tensors: dict[str, Part]) -> dict[
         part = tensors[name]
         lacking = len(tokenizer) - part.shape[0]
         if lacking > 0:
-            assert not isinstance(part, Joined)
-            tensors[name] = Joined((part, mean_rows(part, lacking)))
+            whole = part if isinstance(part, Stored | Held) else Held(read_tensor(part), part.shard)
+            tensors[name] = Joined((whole, mean_rows(whole, lacking)))
     rows = tensors[EMBEDDINGS[0]].shape[0]
     config |= {"image_token_index": image, "pad_token_id": pad}
     config["text_config"] |= {"vocab_size": rows, "pad_token_id": pad}

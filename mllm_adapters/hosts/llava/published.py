@@ -123,6 +123,6 @@ def _check_kind(old: Json) -> None:
     aspect, merge = str(old.get("image_aspect_ratio")), str(old.get("mm_patch_merge_type", "flat"))
     if aspect.startswith("anyres") or merge.startswith("spatial"):
         raise HostError(
-            f"image_aspect_ratio is {aspect!r}: a LLaVA-NeXT, which cuts the image into tiles and is another model; take it in"
-            " transformers' layout, such as llava-hf/llava-v1.6-vicuna-7b-hf, or LLaVA-1.5: liuhaotian/llava-v1.5-7b"
+            f"image_aspect_ratio is {aspect!r}: a LLaVA-NeXT, which cuts the image into tiles and is another model; take"
+            " --model llava-next with llava-hf/llava-v1.6-mistral-7b-hf, or LLaVA-1.5: liuhaotian/llava-v1.5-7b"
         )
