@@ -1,9 +1,9 @@
 """LLaVA-NeXT (1.6) on Mistral: CLIP ViT-L/14 at 336 px on the whole image and on its tiles, a two-layer MLP.
 
-The untouched host sees the whole image and up to four tiles of it, one after the other, each row of tiles ended by a vector of its
-own. A graft sees the photograph once, as its donor was trained: no text of its pretraining belongs to a quarter of an eye, and hosts
-with and without tiles stay comparable. In config.json this is a list of resolutions without any tile, `[[0, 0]]`, which the stock
-class reads as one view; its processor does not, so a graft loads with `mllm_adapters.load`.
+The untouched host sees the whole image and up to four tiles of it, one after the other, each row of tiles ended by a vector
+of its own. A graft sees the photograph once, as its donor was trained: no text of its pretraining belongs to a quarter of an
+eye, and hosts with and without tiles stay comparable. In config.json this is a list of resolutions without any tile, `[[0,
+0]]`, which the stock class reads as one view; its processor does not, so a graft loads with `mllm_adapters.load`.
 """
 
 import copy

@@ -21,6 +21,7 @@ HOSTS = {
     "qwen2.5-vl": "mllm_adapters.hosts.qwen2_5_vl:Qwen25VL",
     "qwen3-vl": "mllm_adapters.hosts.qwen3_vl.host:Qwen3VL",
     "gemma3": "mllm_adapters.hosts.gemma3:Gemma3",
+    "paligemma": "mllm_adapters.hosts.paligemma:PaliGemma",
     "med-flamingo": "mllm_adapters.hosts.med_flamingo.host:MedFlamingo",
     "mini-gemini": "mllm_adapters.hosts.mini_gemini.host:MiniGemini",
 }
