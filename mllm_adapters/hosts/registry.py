@@ -15,6 +15,8 @@ HOSTS = {
     "llava-onevision": "mllm_adapters.hosts.llava_onevision:LlavaOnevision",
     "internvl": "mllm_adapters.hosts.internvl:InternVL",
     "janus-pro": "mllm_adapters.hosts.janus_pro:JanusPro",
+    "idefics3": "mllm_adapters.hosts.idefics3.host:Idefics3",
+    "smolvlm": "mllm_adapters.hosts.smolvlm:SmolVLM",
     "instructblip": "mllm_adapters.hosts.instructblip.host:InstructBlip",
     "qwen-vl": "mllm_adapters.hosts.qwen_vl.host:QwenVL",
     "qwen2-vl": "mllm_adapters.hosts.qwen2_vl.host:Qwen2VL",
