@@ -63,6 +63,36 @@ def test_a_graft_sees_the_photograph_once_and_a_line_break(
     assert torch.equal(found[-1], inner.image_newline)
 
 
+@torch.inference_mode()
+def test_idefics_gives_the_stock_logits_and_its_kept_states_too(
+    hosts: Callable[[str], Path], images: list[Image.Image]
+) -> None:
+    loaded = load(hosts("idefics3"))
+    stock = transformers.Idefics3ForConditionalGeneration.from_pretrained(hosts("idefics3")).eval()
+    processor = transformers.AutoProcessor.from_pretrained(hosts("idefics3"))
+    options = {"text": [loaded.host.prompt("What?")] * 3, "padding": True, "padding_side": "left"}
+    ours = loaded.processor(images=images, **options, return_tensors="pt")
+    theirs = processor(images=images, **options, return_tensors="pt")
+    assert len(ours["pixel_values"]) > 3
+    assert ours["pixel_values"].shape[1] == 1
+    expected = stock(**theirs).logits
+    torch.testing.assert_close(loaded.model(**ours).logits, expected)
+    tower, config = loaded.model.get_submodule(loaded.host.tower), loaded.model.config
+    kept = loaded.host.encode(tower, config, dict(ours))
+    loaded.model.set_submodule(loaded.host.tower, loaded.host.replay(tower, config))
+    torch.testing.assert_close(loaded.model(**{**ours, "pixel_values": kept}).logits, expected)
+
+
+@pytest.mark.parametrize(("size", "block"), [(32, 2), (24, 1)])
+def test_the_block_of_the_shuffle_divides_the_grid(
+    size: int, block: int, hosts: Callable[[str], Path], make_tower: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder = make_tower(size=size, hidden_size=24)
+    features = graft_tower(get_host("smolvlm"), hosts("smolvlm"), encoder, tmp_path / "graft").features
+    assert features == (size // 8 // block) ** 2
+    assert load(tmp_path / "graft").model.config.scale_factor == block
+
+
 def test_another_language_model_is_refused(hosts: Callable[[str], Path], tmp_path: Path) -> None:
     other = shutil.copytree(hosts("llava-next"), tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
