@@ -17,6 +17,7 @@ from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.export.card import made_of, write_readme
+from mllm_adapters.export.chat_template import chat_template
 from mllm_adapters.export.definitions import is_own
 from mllm_adapters.export.merging import dtypes_of, is_finite, merge, write_adapter
 from mllm_adapters.export.remote_code import needs_code, write_code
@@ -85,6 +86,9 @@ def export_model(
     spec = graft.tower if graft else None
     if spec is not None and make_stock(loaded, spec):
         spec = None
+    if tuned or not getattr(loaded.processor, "chat_template", None):
+        template = chat_template(loaded.host, loaded.processor.tokenizer)
+        loaded.processor.chat_template = loaded.processor.tokenizer.chat_template = template
     facts = made_of(loaded.host, graft, tuned)
     with atomic_path(out) as folder:
         place = folder / BASE if form == "peft" else folder

@@ -79,7 +79,7 @@ def read(
     folder = tmp_path_factory.mktemp("read")
     image = torch.from_numpy(np.array(photograph))
     asked = {
-        name: (str(done.out), bool(done.code), get_host(name.split()[0]).prompt(QUESTION), image)
+        name: (str(done.out), bool(done.code), get_host(name.split()[0]).prompt(QUESTION), QUESTION, image)
         for name, (_, done) in exports.items()
     }
     torch.save(asked, folder / "questions.pt")
@@ -101,6 +101,8 @@ def test_plain_transformers_without_this_package_says_the_same(
     directory, done = exports[name]
     found = read[name]
     assert not found["wrong"]
+    # a server that fills in the template asks what the benchmark asks
+    assert found["chat"] is (None if name.startswith("instructblip") else True)
     torch.testing.assert_close(found["logits"], logits_of(directory, photograph), rtol=0, atol=1e-5)
     stock = name in STOCK
     assert bool(done.code) is not stock
