@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,10 +69,11 @@ def export_model(
 
     Raises:
         FormatError: if the directory is no whole model, or the merged weights are no numbers in this dtype.
-        HostError: if `out` holds anything but an earlier export, or there is no LoRA for an adapter.
+        HostError: if `out` holds anything but an earlier export, the size is none, or there is no LoRA for an adapter.
     """
     directory, out = Path(directory), Path(out)
     _check_out(out, directory)
+    _check_size(max_shard_size)
     tuned = read_finetune(directory) if (directory / FINETUNE).is_file() else None
     if form == "peft" and not (tuned and tuned.run.rank):
         raise HostError(f"{directory} has no LoRA that an adapter could hold; leave --form peft away")
@@ -95,6 +97,10 @@ def export_model(
         place.mkdir(parents=True)
         code = _write_model(loaded, spec, place, max_shard_size)
         remarks = _remarks(loaded, code)
+        if tuned and tuned.run.quantize != "no":
+            remarks.append(
+                f"trained over a language model in {tuned.run.quantize}, and added to its whole weights: answers differ a little"
+            )
         if form == "peft":
             config = write_adapter(directory, layers, loaded.model, folder / ADAPTER)
             if not code:
@@ -123,6 +129,11 @@ def _check_out(out: Path, directory: Path) -> None:
             raise HostError(
                 f"--out {out} holds files that no export wrote ({', '.join(foreign[:4])}); choose another folder"
             )
+
+
+def _check_size(max_shard_size: str) -> None:
+    if not (match := re.fullmatch(r"(\d+)(KB|MB|GB|TB)", max_shard_size)) or not int(match[1]):
+        raise HostError(f"--max_shard_size {max_shard_size}: give a number and KB, MB, GB or TB, such as 5GB")
 
 
 def _write_model(loaded: LoadedHost, spec: Any, out: Path, max_shard_size: str) -> list[str]:

@@ -44,10 +44,12 @@ def host_of(config: Json) -> Host:
     """The host whose checkpoints carry this config.json; where several share a `model_type`, the one that claims it.
 
     Raises:
-        HostError: if no host writes this `model_type`.
+        HostError: if no host writes this `model_type`, such as that of an export.
     """
     hosts = [get_host(name) for name in HOSTS]
     found = [host for host in hosts if host.model_type == config.get("model_type")]
+    if str(config.get("model_type")).startswith("grafted_"):
+        raise HostError("this is an export for others, with code of its own; take the directory that it was made of")
     if not found:
         known = ", ".join(sorted({repr(host.model_type) for host in hosts}))
         raise HostError(f"model_type is {config.get('model_type')!r}; hosts are known for {known}")

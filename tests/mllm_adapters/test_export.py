@@ -24,6 +24,7 @@ from test_hosts import QUESTION, donor, grafts, tuned  # noqa: F401 (fixtures)
 from tiny.any_host import store_as
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
+from mllm_adapters.contract.terms import HostError
 from mllm_adapters.export.__main__ import main
 from mllm_adapters.export.exporting import EXPORT, Exported, export_model
 from mllm_adapters.finetuning.finetune import finetune
@@ -118,6 +119,9 @@ def test_code_runs_only_where_it_is_trusted(name: str, exports) -> None:
         return
     with pytest.raises(ValueError, match="trust_remote_code"):
         AutoModelForImageTextToText.from_pretrained(done.out, trust_remote_code=False)
+    if done.model_class == "GraftedModel":
+        with pytest.raises(HostError, match="take the directory that it was made of"):
+            load(done.out)
     for file in done.code:
         assert not re.search(r"^\s*(from|import) (mgll|mllm_adapters)\b", (done.out / file).read_text(), re.MULTILINE)
 
@@ -162,6 +166,7 @@ def test_merged_or_as_an_adapter_it_says_the_same(
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["modules_to_save"] is None
     assert not config["use_rslora"]
+    assert config["target_modules"] == sorted(config["target_modules"])
     assert all(
         "language_model" in name and "lora_" in name for name in load_file(adapter / "adapter_model.safetensors")
     )
@@ -237,6 +242,7 @@ def test_what_is_refused(llava: Path, hosts, tmp_path: Path, capsys: pytest.Capt
     assert "never changed" in said(llava, "--out", llava)
     assert "no LoRA" in said(llava, "--out", out, "--form", "peft")
     assert "not a model directory" in said(tmp_path / "nothing", "--out", out)
+    assert "such as 5GB" in said(llava, "--out", out, "--max_shard_size", "0GB")
     assert "OWNER/NAME" in said(llava, "--out", out, "--push_to_hub", "name")
     assert not out.exists()
     out.mkdir()
