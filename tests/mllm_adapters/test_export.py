@@ -26,6 +26,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForCon
 
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.export.__main__ import main
+from mllm_adapters.export.definitions import files_with
 from mllm_adapters.export.exporting import EXPORT, Exported, export_model
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.transplant import convert_host, graft_tower
@@ -35,8 +36,9 @@ from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
 #: Hosts that are exported without a graft too.
 UNTOUCHED = ("internvl", "instructblip", "qwen-vl")
-#: What a class of transformers holds: a CLIP tower in a LLaVA, and hosts as their makers published them.
-STOCK = {"llava", "llava-med", "internvl untouched", "instructblip untouched"}
+#: What a class of transformers holds: a CLIP tower in a host that takes one, and hosts as their makers published them.
+STOCK = {name for name in HOSTS if "clip_vision_model" in get_host(name).stock_towers}
+STOCK |= {"internvl untouched", "instructblip untouched"}
 STEPS = FinetuneSettings(rank=2, steps=2, batch_size=2, learning_rate=0.05, connector_learning_rate=0.05)
 
 
@@ -229,6 +231,19 @@ def test_shards_and_no_word_of_the_machine(llava: Path, questions, photograph: I
     assert "Research use only, not for diagnosis." in card
     for fact in (record["made_of"]["tower"]["sha256"], record["made_of"]["questions"]["sha256"], "4 questions"):
         assert fact in card
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "reason"),
+    [
+        ("mllm_adapters.hosts.llava.host", "Llava.plan", "uses its self"),
+        ("mllm_adapters.checkpoints.tensors", "read_pickle", "is a module of ours"),
+        ("mgll.tower.config", "nothing", "does not define"),
+    ],
+)
+def test_code_that_cannot_be_cut_out_is_named(module: str, name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"{module.rpartition('.')[0]}.*{reason}|mgll.weights.reading {reason}"):
+        files_with([(module, name)])
 
 
 def test_what_is_refused(llava: Path, hosts, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
