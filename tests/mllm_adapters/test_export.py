@@ -142,7 +142,6 @@ def llava(hosts, donor: Path, tmp_path: Path) -> Path:  # noqa: F811
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({}, id="lora"),
         pytest.param({"rslora": True, "rank": 3}, id="rslora"),
         pytest.param({"dora": True}, id="dora"),
         pytest.param({"tower": "lora"}, id="tower-lora"),
