@@ -82,7 +82,7 @@ def sentences(host: Host, facts: dict[str, Any]) -> list[str]:
         lines.append("vision tower: the host's own")
     if "questions" in facts:
         questions, trained = facts["questions"], facts["trained"]
-        counts = ", ".join(f"{count:,} of the {part}" for part, count in trained.items() if count)
+        counts = ", ".join(f"{count:,} of the {part.replace('_', ' ')}" for part, count in trained.items() if count)
         lines.append(
             f"tuned on {questions['count']} questions, SHA-256 `{questions['sha256']}`; trained parameters: {counts}"
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.export.card import made_of, write_readme
+from mllm_adapters.export.chat_template import chat_template
 from mllm_adapters.export.definitions import is_own
 from mllm_adapters.export.merging import dtypes_of, is_finite, merge, write_adapter
 from mllm_adapters.export.remote_code import needs_code, write_code
@@ -67,10 +69,11 @@ def export_model(
 
     Raises:
         FormatError: if the directory is no whole model, or the merged weights are no numbers in this dtype.
-        HostError: if `out` holds anything but an earlier export, or there is no LoRA for an adapter.
+        HostError: if `out` holds anything but an earlier export, the size is none, or there is no LoRA for an adapter.
     """
     directory, out = Path(directory), Path(out)
     _check_out(out, directory)
+    _check_size(max_shard_size)
     tuned = read_finetune(directory) if (directory / FINETUNE).is_file() else None
     if form == "peft" and not (tuned and tuned.run.rank):
         raise HostError(f"{directory} has no LoRA that an adapter could hold; leave --form peft away")
@@ -85,12 +88,19 @@ def export_model(
     spec = graft.tower if graft else None
     if spec is not None and make_stock(loaded, spec):
         spec = None
+    if tuned or not getattr(loaded.processor, "chat_template", None):
+        template = chat_template(loaded.host, loaded.processor.tokenizer)
+        loaded.processor.chat_template = loaded.processor.tokenizer.chat_template = template
     facts = made_of(loaded.host, graft, tuned)
     with atomic_path(out) as folder:
         place = folder / BASE if form == "peft" else folder
         place.mkdir(parents=True)
         code = _write_model(loaded, spec, place, max_shard_size)
         remarks = _remarks(loaded, code)
+        if tuned and tuned.run.quantize != "no":
+            remarks.append(
+                f"trained over a language model in {tuned.run.quantize}, and added to its whole weights: answers differ a little"
+            )
         if form == "peft":
             config = write_adapter(directory, layers, loaded.model, folder / ADAPTER)
             if not code:
@@ -119,6 +129,11 @@ def _check_out(out: Path, directory: Path) -> None:
             raise HostError(
                 f"--out {out} holds files that no export wrote ({', '.join(foreign[:4])}); choose another folder"
             )
+
+
+def _check_size(max_shard_size: str) -> None:
+    if not (match := re.fullmatch(r"(\d+)(KB|MB|GB|TB)", max_shard_size)) or not int(match[1]):
+        raise HostError(f"--max_shard_size {max_shard_size}: give a number and KB, MB, GB or TB, such as 5GB")
 
 
 def _write_model(loaded: LoadedHost, spec: Any, out: Path, max_shard_size: str) -> list[str]:

@@ -42,7 +42,7 @@ def merge(model: nn.Module, host: Host, keep_lora: bool) -> list[str]:
             else:
                 dtype = layer.weight.dtype
                 layer.float()  # in half precision, what is smaller than 1/256 of a weight would be lost before it is rounded once
-                module.merge()  # type: ignore[operator]
+                module.merge()
                 layer.to(dtype)
             model.set_submodule(name, layer)
     vars(model).pop("peft_config", None)
@@ -80,7 +80,11 @@ def write_adapter(run: Path, layers: list[str], model: nn.Module, out: Path) -> 
     out.mkdir(parents=True)
     config.save_pretrained(str(out))
     path = out / "adapter_config.json"
-    path.write_text(json.dumps(read_json(path), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    written = read_json(path)
+    written["target_modules"].sort()  # PEFT keeps a set of them
+    if float(written["lora_alpha"]).is_integer():
+        written["lora_alpha"] = int(written["lora_alpha"])  # vLLM's is one
+    path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     save_file({name: tensor.contiguous() for name, tensor in found.items()}, out / ADAPTER, {"format": "pt"})
     return config
 

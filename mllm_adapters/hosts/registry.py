@@ -51,7 +51,8 @@ def host_of(config: Json) -> Host:
     """The host whose checkpoints carry this config.json; where several share a `model_type`, the one that claims it.
 
     Raises:
-        HostError: if no host writes this `model_type`, or it is of a family's own layout, which has to be converted first.
+        HostError: if no host writes this `model_type`, such as that of an export, or it is of a family's own layout, which has to be
+            converted first.
     """
     hosts = [get_host(name) for name in HOSTS]
     if makers := next((host for host in hosts if host.in_makers_layout(config)), None):
@@ -60,6 +61,8 @@ def host_of(config: Json) -> Host:
             f" loaded first: python -m mllm_adapters.convert --model {makers.name} --checkpoint DIR (or swap)"
         )
     found = [host for host in hosts if host.model_type == config.get("model_type")]
+    if str(config.get("model_type")).startswith("grafted_"):
+        raise HostError("this is an export for others, with code of its own; take the directory that it was made of")
     if not found:
         known = ", ".join(sorted({repr(host.model_type) for host in hosts}))
         raise HostError(f"model_type is {config.get('model_type')!r}; hosts are known for {known}")

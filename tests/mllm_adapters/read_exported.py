@@ -2,7 +2,8 @@
 
     python -S read_exported.py SITE_PACKAGES QUESTIONS RESULT
 
-`-S` keeps an editable installation of the package off the path. QUESTIONS holds folder, prompt and image for each model.
+`-S` keeps an editable installation of the package off the path. QUESTIONS holds for each model
+its folder, whether it has code, the prompt, the question in it, and an image.
 """
 
 import sys
@@ -18,15 +19,21 @@ from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E40
 assert not any(importlib.util.find_spec(name) for name in ("mgll", "mllm_adapters", "benchmark"))
 
 found = {}
-for name, (folder, code, prompt, image) in torch.load(sys.argv[2]).items():
+for name, (folder, code, prompt, question, image) in torch.load(sys.argv[2]).items():
     model, info = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=code, output_loading_info=True)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=code)
-    inputs = processor(images=[Image.fromarray(image.numpy())], text=[prompt], return_tensors="pt")
+    picture = Image.fromarray(image.numpy())
+    inputs = processor(images=[picture], text=[prompt], return_tensors="pt")
+    message = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}
+    chat = None
+    if processor.chat_template:  # transformers' processor of InstructBLIP takes none
+        chat = processor.apply_chat_template([message], tokenize=True, return_dict=True, return_tensors="pt")
+        chat = chat.keys() == inputs.keys() and all(torch.equal(chat[key], inputs[key]) for key in inputs)
     with torch.inference_mode():
         found[name] = {
             "class": type(model).__name__,
             "wrong": [str(names) for names in info.values() if names],
             "logits": model.eval()(**inputs).logits[:, -1].float(),
-            "inputs": dict(inputs),
+            "chat": chat,
         }
 torch.save(found, sys.argv[3])

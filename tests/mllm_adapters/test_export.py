@@ -24,7 +24,9 @@ from test_hosts import QUESTION, donor, grafts, tuned  # noqa: F401 (fixtures)
 from tiny.any_host import store_as
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
+from mllm_adapters.contract.terms import HostError
 from mllm_adapters.export.__main__ import main
+from mllm_adapters.export.definitions import files_with
 from mllm_adapters.export.exporting import EXPORT, Exported, export_model
 from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.transplant import convert_host, graft_tower
@@ -34,8 +36,9 @@ from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
 #: Hosts that are exported without a graft too.
 UNTOUCHED = ("internvl", "instructblip", "qwen-vl")
-#: What a class of transformers holds: a CLIP tower in a LLaVA, and hosts as their makers published them.
-STOCK = {"llava", "llava-med", "internvl untouched", "instructblip untouched"}
+#: What a class of transformers holds: a CLIP tower in a host that takes one, and hosts as their makers published them.
+STOCK = {name for name in HOSTS if "clip_vision_model" in get_host(name).stock_towers}
+STOCK |= {"internvl untouched", "instructblip untouched"}
 STEPS = FinetuneSettings(rank=2, steps=2, batch_size=2, learning_rate=0.05, connector_learning_rate=0.05)
 
 
@@ -79,7 +82,7 @@ def read(
     folder = tmp_path_factory.mktemp("read")
     image = torch.from_numpy(np.array(photograph))
     asked = {
-        name: (str(done.out), bool(done.code), get_host(name.split()[0]).prompt(QUESTION), image)
+        name: (str(done.out), bool(done.code), get_host(name.split()[0]).prompt(QUESTION), QUESTION, image)
         for name, (_, done) in exports.items()
     }
     torch.save(asked, folder / "questions.pt")
@@ -101,6 +104,8 @@ def test_plain_transformers_without_this_package_says_the_same(
     directory, done = exports[name]
     found = read[name]
     assert not found["wrong"]
+    # a server that fills in the template asks what the benchmark asks
+    assert found["chat"] is (None if name.startswith("instructblip") else True)
     torch.testing.assert_close(found["logits"], logits_of(directory, photograph), rtol=0, atol=1e-5)
     stock = name in STOCK
     assert bool(done.code) is not stock
@@ -116,6 +121,9 @@ def test_code_runs_only_where_it_is_trusted(name: str, exports) -> None:
         return
     with pytest.raises(ValueError, match="trust_remote_code"):
         AutoModelForImageTextToText.from_pretrained(done.out, trust_remote_code=False)
+    if done.model_class == "GraftedModel":
+        with pytest.raises(HostError, match="take the directory that it was made of"):
+            load(done.out)
     for file in done.code:
         assert not re.search(r"^\s*(from|import) (mgll|mllm_adapters)\b", (done.out / file).read_text(), re.MULTILINE)
 
@@ -134,7 +142,6 @@ def llava(hosts, donor: Path, tmp_path: Path) -> Path:  # noqa: F811
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({}, id="lora"),
         pytest.param({"rslora": True, "rank": 3}, id="rslora"),
         pytest.param({"dora": True}, id="dora"),
         pytest.param({"tower": "lora"}, id="tower-lora"),
@@ -160,6 +167,7 @@ def test_merged_or_as_an_adapter_it_says_the_same(
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["modules_to_save"] is None
     assert not config["use_rslora"]
+    assert config["target_modules"] == sorted(config["target_modules"])
     assert all(
         "language_model" in name and "lora_" in name for name in load_file(adapter / "adapter_model.safetensors")
     )
@@ -224,6 +232,19 @@ def test_shards_and_no_word_of_the_machine(llava: Path, questions, photograph: I
         assert fact in card
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "reason"),
+    [
+        ("mllm_adapters.hosts.llava.host", "Llava.plan", "uses its self"),
+        ("mllm_adapters.checkpoints.tensors", "read_pickle", "is a module of ours"),
+        ("mgll.tower.config", "nothing", "does not define"),
+    ],
+)
+def test_code_that_cannot_be_cut_out_is_named(module: str, name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"{module.rpartition('.')[0]}.*{reason}|mgll.weights.reading {reason}"):
+        files_with([(module, name)])
+
+
 def test_what_is_refused(llava: Path, hosts, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*arguments: str | Path) -> str:
         assert main([str(argument) for argument in arguments]) == 1
@@ -235,6 +256,7 @@ def test_what_is_refused(llava: Path, hosts, tmp_path: Path, capsys: pytest.Capt
     assert "never changed" in said(llava, "--out", llava)
     assert "no LoRA" in said(llava, "--out", out, "--form", "peft")
     assert "not a model directory" in said(tmp_path / "nothing", "--out", out)
+    assert "such as 5GB" in said(llava, "--out", out, "--max_shard_size", "0GB")
     assert "OWNER/NAME" in said(llava, "--out", out, "--push_to_hub", "name")
     assert not out.exists()
     out.mkdir()
