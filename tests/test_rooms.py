@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "mgll": (
         "files machine_errors vocabulary checking",
-        "formats provenance",
+        "formats provenance kept_hashes",
         "images weights commandline run_folder ending",
         "manifest settings tower stage cells",
         "encoders objective synthetic readers",
