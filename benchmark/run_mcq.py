@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.cases.case import SCHEMA, Case, read_cases
 from benchmark.cases.demo import demo_cases
@@ -31,7 +31,9 @@ from mgll.files import sha256, write_text
 from mgll.flags import CommandParser
 from mgll.formats import FormatError, read_header
 from mgll.provenance import provenance
-from mllm_adapters.settings import DTYPES, Dtype
+from mllm_adapters.loading.device_map import refuse_several
+from mllm_adapters.loading.options import USUAL, add_weight_options
+from mllm_adapters.settings import Dtype, Quantisation
 
 if TYPE_CHECKING:
     from benchmark.report.content import Report
@@ -75,6 +77,8 @@ def run(
     processes: Processes | None = None,
     endpoint: str | None = None,
     dtype: Dtype = "auto",
+    quantize: Quantisation = "no",
+    device_map: Literal["auto"] | None = None,
 ) -> "Report | None":
     """Score a model and write its report; returns it, or None in all processes but the first.
 
@@ -96,6 +100,8 @@ def run(
         processes: this process among those that share the work.
         endpoint: address of the server that an `openai:` model is behind.
         dtype: precision of the weights of a directory.
+        quantize: whether its language model is held in 4 or 8 bits.
+        device_map: whether it is spread over all cards.
 
     Raises:
         FormatError: if a file is not what it should be.
@@ -120,7 +126,9 @@ def run(
     others = _finished_runs(given, asked)
     learned = read_cases(training) if training else None
     check_published(paper)  # before hours of scoring, not after
-    scorer = load_scorer(model, device, name, endpoint, dtype)
+    if device_map:
+        refuse_several(processes.count)
+    scorer = load_scorer(model, device, name, endpoint, dtype=dtype, quantize=quantize, device_map=device_map)
     if not processes.index and (note := getattr(scorer, "note", "")):
         print(f"{scorer.name}: {note}", file=sys.stderr)
     out = Path(out or default_out(scorer.name, asking.images))
@@ -196,9 +204,16 @@ def load_scorer(
     device: str | None = None,
     name: str | None = None,
     endpoint: str | None = None,
-    dtype: Dtype = "auto",
+    **how: Any,
 ) -> Scorer:
     """The scorer that a `--model` value names.
+
+    Args:
+        model: a directory, a dummy, or another program's model.
+        device: torch device; default a GPU where there is one.
+        name: what reports call the model.
+        endpoint: address of the server that an `openai:` model is behind.
+        how: `dtype`, `quantize` and `device_map` of `mllm_adapters.load`.
 
     Raises:
         FormatError: if there is no such directory, or it holds no model.
@@ -206,10 +221,9 @@ def load_scorer(
     """
     kind, _, spec = model.partition(":")
     scorer = dummy(model)
-    if dtype != "auto" and (scorer or kind in ("openai", "lmms-eval")):
-        raise ValueError(
-            f"--dtype is for directories; {model} has its own (lmms-eval takes dtype=... among its arguments)"
-        )
+    given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value != USUAL[name]]
+    if given and (scorer or kind in ("openai", "lmms-eval")):
+        raise ValueError(f"{' and '.join(given)}: for directories only; {model} holds its weights in its own way")
     if scorer:
         return scorer
     if kind == "openai":
@@ -227,7 +241,7 @@ def load_scorer(
         return LmmsEvalScorer(spec, device, name)
     from benchmark.scorers.transformers_scorer import TransformersScorer
 
-    return TransformersScorer(model, device, name, dtype)
+    return TransformersScorer(model, device, name, **how)
 
 
 def launched_processes() -> Processes:
@@ -314,7 +328,7 @@ def _parser() -> CommandParser:
     add("--paper", metavar="HOST", help="published figures to set beside (default: those of the model's host, if any)")
     add("--batch-size", type=int, default=8, metavar="N", help="cases at a time (default %(default)s)")
     add("--device", help="torch device (default: a GPU where there is one)")
-    add("--dtype", choices=DTYPES, default="auto", help="precision of the weights (default: by checkpoint and device)")
+    add_weight_options(parser)
     add("--name", help="what reports call the model (default: the directory's name)")
     add("--any-prompt", action="store_true", help="compare hosts although their prompt templates differ")
     return parser

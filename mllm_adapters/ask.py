@@ -14,8 +14,8 @@ from mgll.flags import CommandParser
 from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.loading.load import load
+from mllm_adapters.loading.options import USUAL, add_weight_options
 from mllm_adapters.prompting.encoding import encode_prompts
-from mllm_adapters.settings import DTYPES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,14 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("question", help="the question alone; the model's own form of conversation is put around it")
     parser.add_argument("--image", required=True, help="image file")
     parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default="auto", help="precision of the weights (default %(default)s)"
-    )
+    add_weight_options(parser)
     parser.add_argument(
         "--max-new-tokens", type=int, default=128, help="longest answer, in tokens (default %(default)s)"
     )
     options = parser.parse_args(arguments)
-    loaded = load(options.directory, options.device, options.dtype)
+    how = {name: getattr(options, name) for name in USUAL}
+    loaded = load(options.directory, options.device, **how)
     if loaded.note:
         print(loaded.note, file=sys.stderr)
     print(ask(loaded, options.image, options.question, options.max_new_tokens))

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,6 +12,11 @@ LARGEST_SCALE = 1000
 #: In what the weights that are not trained are held: by checkpoint and device (`mllm_adapters.loading.precision`), or as named.
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+#: Bits of the language model's weights: as `Dtype` says, 4 (QLoRA's), or 8.
+Quantisation = Literal["no", "nf4", "int8"]
+#: Where the parts of a model lie: spread by `auto`, by module and device, or all on one device.
+DeviceMap = str | Mapping[str, str | int] | None
+QUANTISATIONS: tuple[Quantisation, ...] = get_args(Quantisation)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ class FinetuneSettings:
             overflow. What is trained is float32 in any case.
         mixed_precision: the setting of accelerate; use `no` on a CPU.
         gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
-        quantize: load the language model in 4 bits (`nf4`) or 8 (`int8`) with bitsandbytes, on a GPU.
+        quantize: load the language model in 4 bits (`nf4`) or 8 (`int8`) with bitsandbytes.
+        device_map: `auto` spreads a model that is larger than one card over all cards of one process.
         image_cache_gib: memory in GiB for the outputs of the frozen tower, so that it runs only once per image. Where they do not
             fit, the tower runs every time.
         feature_cache: folder in which the outputs of the frozen tower are kept, for this run and all others with the same tower,
@@ -135,7 +142,8 @@ class FinetuneSettings:
     dtype: Dtype = "auto"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
-    quantize: Literal["no", "nf4", "int8"] = "no"
+    quantize: Quantisation = "no"
+    device_map: Literal["auto"] | None = None
     image_cache_gib: float = 2.0
     feature_cache: str | None = None
     feature_cache_gib: float = 100.0
@@ -152,7 +160,16 @@ class FinetuneSettings:
 
 
 #: Settings that may have other values when a run is resumed, because its weights do not depend on them.
-MAY_CHANGE = ("feature_cache", "feature_cache_gib", "workers", "prefetch", "checkpoint_every", "log_every", "trackers")
+MAY_CHANGE = (
+    "device_map",
+    "feature_cache",
+    "feature_cache_gib",
+    "workers",
+    "prefetch",
+    "checkpoint_every",
+    "log_every",
+    "trackers",
+)
 #: Smallest and largest values of numbers.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "tower_layers": (1, math.inf),

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "mgll": (
         "files machine_errors vocabulary flags plugins",
-        "formats provenance checking",
+        "formats provenance checking kept_hashes",
         "ending",
         "images weights configs run_folder",
         "commandline",

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmark.scorers.scorer import REPLY_TOKENS, VIEWS, Ask, Four, Score, View
-from mgll.files import sha256
+from mgll.kept_hashes import kept_sha256
 from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
 from mllm_adapters.loading.load import load
@@ -17,7 +17,7 @@ from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
 from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies
-from mllm_adapters.settings import Dtype
+from mllm_adapters.settings import DeviceMap, Dtype, Quantisation
 
 #: Files that decide what a model answers; cards and training logs do not.
 _DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
@@ -40,12 +40,15 @@ class TransformersScorer:
         device: str = "cpu",
         name: str | None = None,
         dtype: Dtype = "auto",
+        quantize: Quantisation = "no",
+        device_map: DeviceMap = None,
     ) -> None:
-        self._loaded = load(directory, device, dtype)
+        self._loaded = load(directory, device, dtype, quantize=quantize, device_map=device_map)
         self.name = name or Path(directory).resolve().name
         self.fingerprint = directory_fingerprint(directory)
         self.device = torch.device(device)
-        self.dtype, self.note = self._loaded.dtype, self._loaded.note
+        self.dtype = self._loaded.dtype if quantize == "no" else f"{quantize}, {self._loaded.dtype}"
+        self.note = self._loaded.note
         self.host = self._loaded.host.name  # tells the report which published figures belong beside
         self._letters: tuple[int, ...] | None = None
         self._options: dict[tuple[str, str], list[int]] = {}
@@ -123,7 +126,7 @@ def directory_fingerprint(directory: str | os.PathLike[str]) -> str:
 def _deciding_content(path: Path) -> str:
     content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else None
     if not isinstance(content, dict):
-        return sha256(path)
+        return kept_sha256(path)
     if "provenance" in content:  # one of our own records, graft.json among them
         content = {"tower": content.get("tower")}
     names = ("_name_or_path", "base_model_name_or_path")

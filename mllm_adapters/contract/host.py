@@ -247,7 +247,7 @@ class LoadedHost:
         host: the family.
         directory: the directory from which the model was loaded.
         dtype: name of the dtype in which most of its weights are.
-        note: a sentence for the user where this was chosen, and is not the checkpoint's.
+        note: what to tell the user: a dtype that was chosen and is not the checkpoint's, parts that lie elsewhere.
     """
 
     model: Any

@@ -33,6 +33,7 @@ from mllm_adapters.finetuning.loop import Training, is_begun, train
 from mllm_adapters.finetuning.mixture import Mixture, mixture
 from mllm_adapters.finetuning.result import RUN, write_result
 from mllm_adapters.finetuning.texts import Example, Texts, single_turns
+from mllm_adapters.loading.device_map import refuse_several
 from mllm_adapters.loading.load import host_in, load
 from mllm_adapters.loading.lora import add_lora, keep_in_float32, start_from
 from mllm_adapters.loading.precision import settle_dtype
@@ -172,7 +173,9 @@ def _finetune(run: _Run, accumulation: int) -> Path:
         accelerator.free_memory()
     # what is split afterwards might not fit on one device as a whole
     device = "cpu" if splits_weights(accelerator) else accelerator.device
-    loaded = load(run.directory, device, run.dtype, quantize=settings.quantize)
+    loaded = load(
+        run.directory, device, run.dtype, quantize=settings.quantize, device_map=settings.device_map, tuned=True
+    )
     torch.manual_seed(settings.seed)
     model = add_lora(loaded.model, loaded.host, settings)
     if settings.align_epochs and not begun:
@@ -240,6 +243,8 @@ def _check_launch(settings: FinetuneSettings, accelerator: Accelerator, accumula
     if settings.dtype == "float16" and (split or accelerator.distributed_type == DistributedType.DEEPSPEED):
         raise ValueError(f"under {split or 'DeepSpeed'} dtype is `auto`, `float32` or `bfloat16`")
     refuse_quantisation(settings.quantize, accelerator.device.type, split)
+    if settings.device_map:
+        refuse_several(processes)
 
 
 def _check_data(settings: FinetuneSettings, data: Data) -> Mixture:

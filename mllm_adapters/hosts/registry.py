@@ -51,8 +51,8 @@ def host_of(config: Json) -> Host:
     """The host whose checkpoints carry this config.json; where several share a `model_type`, the one that claims it.
 
     Raises:
-        HostError: if no host writes this `model_type`, such as that of an export, or it is of a family's own layout, which has to be
-            converted first.
+        HostError: if no host writes this `model_type`, such as that of an export, or it is of a family's own layout, which has to
+            be converted first.
     """
     hosts = [get_host(name) for name in HOSTS]
     if makers := next((host for host in hosts if host.in_makers_layout(config)), None):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -10,14 +11,13 @@ from benchmark.scorers.scorer import Ask, Score
 from benchmark.scorers.transformers_scorer import TransformersScorer
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.prompting import answer_slot
-from mllm_adapters.settings import Dtype
 
 ORDER = ("one", "two", "three", "four")
 
 
-def letter_scores(directory: Path, *images: Image.Image, dtype: Dtype = "auto") -> list[Score]:
+def letter_scores(directory: Path, *images: Image.Image, **how: Any) -> list[Score]:
     asks = [Ask(image, "What is it?", (ORDER,)) for image in images]
-    return [scores[0] for scores in TransformersScorer(directory, dtype=dtype).score(asks, ["letter"])]
+    return [scores[0] for scores in TransformersScorer(directory, **how).score(asks, ["letter"])]
 
 
 @torch.inference_mode()
