@@ -244,7 +244,11 @@ def _trained(tower: Tower, parts: Parts, settings: EvaluationSettings, skipped: 
     images = [[record.image for record in part.records] for part in (train, chooses, parts.read)]
     if settings.attentive:
         try:
-            grids = [grids_of(tower, own, settings.cache, settings.precision, settings.batch_size) for own in images]
+            known = list(dict.fromkeys(image for own in images for image in own))
+            of = dict(
+                zip(known, grids_of(tower, known, settings.cache, settings.precision, settings.batch_size), strict=True)
+            )
+            grids = [[of[image] for image in own] for own in images]
             probe, said = fit_attentive(grids[0], truths[0], grids[1], truths[1], seed)
             yield _reading(ATTENTIVE, classes, parts.read, probe.scores(grids[2]), left_out, notes=(*notes, said))
         except ValueError as error:

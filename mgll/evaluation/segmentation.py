@@ -35,6 +35,9 @@ _SAMPLE = 256
 class Decoder(nn.Module):
     """Logits of structures on a grid four times as fine, of a frozen grid."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, mean: Tensor, deviation: Tensor, structures: int, texts: int) -> None:
         """Start at random weights.
 
@@ -96,7 +99,9 @@ def segment(
     if missing := [name for name, own in by_split.items() if not own]:
         raise ValueError(f"no image of split {missing[0]!r} has a mask")
     labels = sorted({label for record in by_split["train"] for label in masks[_key(record)]})
-    grids = {name: grids_of(tower, [r.image for r in own], cache, precision) for name, own in by_split.items()}
+    known = list({record.image: record for own in by_split.values() for record in own})
+    of = dict(zip(known, grids_of(tower, known, cache, precision), strict=True))
+    grids = {name: [of[record.image] for record in own] for name, own in by_split.items()}
     said_by_texts = _text_channels(tower, labels, text_encoder) if texts else None
     side = _FINER * round(grids["train"][0].shape[0] ** 0.5)
     truths = {name: _targets(tower, by_split[name], masks, labels, side) for name in ("train", "val")}

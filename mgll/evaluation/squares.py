@@ -35,7 +35,8 @@ def square_to_image(square: np.ndarray, preprocessing: Preprocessing, height: in
     short = min(height, width)
     top, left = (height - short) // 2, (width - short) // 2
     whole = np.zeros((height, width), dtype=np.float32)
-    whole[top : top + short, left : left + short] = picture.resize((short, short), Image.Resampling.BILINEAR)
+    seen = np.asarray(picture.resize((short, short), Image.Resampling.BILINEAR))
+    whole[top : top + short, left : left + short] = seen
     return whole
 
 
