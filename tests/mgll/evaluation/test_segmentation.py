@@ -27,7 +27,7 @@ from recipes.segment import main
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_dice_and_iou_equal_scikit_learn_and_torchmetrics(seed):
+def test_dice_and_iou_equal_scikit_learn_and_torchmetrics(seed, in_64_bits):
     from sklearn.metrics import f1_score, jaccard_score
 
     rng = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def test_dice_and_iou_equal_scikit_learn_and_torchmetrics(seed):
     tm = pytest.importorskip("torchmetrics").functional.classification
     for number, other in ((dice, tm.binary_f1_score), (intersection_over_union, tm.binary_jaccard_index)):
         expected = other(torch.from_numpy(drawn).int(), torch.from_numpy(truth).int())
-        assert number(truth, drawn) == pytest.approx(float(expected), rel=0, abs=1e-6)  # theirs is of 32 bits
+        assert number(truth, drawn) == pytest.approx(float(expected), rel=0, abs=1e-9)
     empty = np.zeros_like(truth)
     assert dice(empty, empty) == intersection_over_union(empty, empty) == 1
     assert dice(truth, empty) == intersection_over_union(truth, empty) == 0
