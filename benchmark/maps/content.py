@@ -84,6 +84,10 @@ def chosen_images(
         if not rows:
             known = ", ".join(sorted({name for has in own for name in has}))
             raise ValueError(f"no image of split {settings.split!r} has class {code!r}; it has {known or 'none'}")
+        if len(rows) < count:
+            print(
+                f"split {settings.split!r} has {len(rows)} photographs of {code or 'any class'}, {count} were asked for"
+            )
         drawn = sorted(rng.permutation(rows)[:count].tolist())
         found += [(split[row], code or min(own[row])) for row in drawn]
     return found

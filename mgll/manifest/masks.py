@@ -72,7 +72,7 @@ def open_mask(mask: Mask, height: int, width: int) -> np.ndarray:
         width: of that image.
 
     Raises:
-        ImageError: if the picture is missing, damaged, of another size, or holds none of the mask's values.
+        ImageError: if the picture is missing, damaged, or of another size.
     """
     if mask.mask is None:
         return np.zeros((height, width), dtype=bool)

@@ -137,7 +137,7 @@ def _main(arguments: list[str] | None = None) -> int:
 
     write_found(options.out, read, made_from=str(options.folder))
     beside = masks_beside(options.out)
-    write_masks(beside, _stored(masks, Path(options.out).resolve().parent))
+    write_masks(beside, _stored(masks, Path(options.out).absolute().parent))
     counts = Counter(mask.label for mask in masks if mask.mask)
     print(f"{beside}: masks of {', '.join(f'{label} {count}' for label, count in counts.items())}")
     return 0

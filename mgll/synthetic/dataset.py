@@ -85,10 +85,11 @@ def generate(
     manifest = out / "manifest.jsonl"
     header = {"generator": VERSION, "count": count, "seed": seed, "size": size, "power": power}
     plans = list(plan(count, seed, class_weights(power)))
-    if masks:
-        _write_masks(out, plans, size)
     if manifest.exists():
-        return _existing(manifest, header)
+        _existing(manifest, header)
+        if masks and not masks_beside(manifest).exists():
+            _write_masks(out, plans, size)
+        return manifest
     (out / "images").mkdir(parents=True, exist_ok=True)
     draw = partial(_draw, folder=out / "images", size=size)
     bar = partial(tqdm, total=count, desc="drawing eyes", unit="eye", disable=not progress)
@@ -99,6 +100,8 @@ def generate(
     else:
         records = list(bar(map(draw, plans)))
     write_manifest(manifest, records, **header)
+    if masks:
+        _write_masks(out, plans, size)
     return manifest
 
 

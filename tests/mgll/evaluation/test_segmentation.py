@@ -225,3 +225,24 @@ def test_idrid_as_published(tmp_path, capsys):
     assert "no picture of hard exudates: read as none in the image: 1 images" in capsys.readouterr().out
     assert read_set(["refuge", str(base), "--out", str(tmp_path / "no.jsonl")]) == 1
     assert "no image g0001.jpg" in capsys.readouterr().err
+
+
+def test_masks_of_drawn_eyes_can_come_later_but_not_into_another_data_set(tmp_path):
+    manifest = generate(tmp_path, 4, 0, 48, progress=False)
+    assert not masks_beside(manifest).exists()
+    generate(tmp_path, 4, 0, 48, progress=False, masks=True)
+    before = masks_beside(manifest).read_bytes()
+    with pytest.raises(FileExistsError):
+        generate(tmp_path, 4, 1, 48, progress=False, masks=True)
+    assert masks_beside(manifest).read_bytes() == before
+
+
+def test_masks_find_their_images_where_the_folder_is_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for name in ("g0001", "V0001", "T0001"):
+        save(tmp_path / "real" / "images" / f"{name}.jpg", np.zeros((8, 8, 3)))
+        save(tmp_path / "real" / "masks" / f"{name}.bmp", np.zeros((8, 8)))
+    out = tmp_path / "link" / "refuge.jsonl"
+    assert read_set(["refuge", str(tmp_path / "link"), "--out", str(out)]) == 0
+    assert {record.image for record in read_manifest(out)} == set(read_masks(masks_beside(out)))
