@@ -41,7 +41,7 @@ FLOORS = {
         "paper scorers",
         "predictions",
         "harnesses report calibrate_claims grid",
-        "run_mcq leaderboard maps",
+        "run_mcq leaderboard maps segmentation",
     ),
 }
 #: What an older release called otherwise and files or habits of users still name; each goes with the next release.

@@ -13,6 +13,7 @@ from mgll.evaluation.towers import Tower
 from mgll.evaluation.zero_shot import TextReader, class_prompts, text_reader
 from mgll.images.preprocessing import Preprocessing, open_image, preprocess, to_square
 from mgll.manifest.records import Record
+from mgll.tower.file import read_header
 
 Score = Literal["probe", "text"]
 #: Pixels along the side of a picture.
@@ -77,11 +78,16 @@ def chosen_images(
     split = [record for record in records if record.split == settings.split]
     own = [classes_of(record.labels, settings.grades) for record in split]
     rng, found = np.random.default_rng(seed), []
-    for code in classes or [None]:
+    asked: Sequence[str | None] = classes or [None]
+    for code in asked:
         rows = [row for row, has in enumerate(own) if (code in has if code else has)]
         if not rows:
             known = ", ".join(sorted({name for has in own for name in has}))
             raise ValueError(f"no image of split {settings.split!r} has class {code!r}; it has {known or 'none'}")
+        if len(rows) < count:
+            print(
+                f"split {settings.split!r} has {len(rows)} photographs of {code or 'any class'}, {count} were asked for"
+            )
         drawn = sorted(rng.permutation(rows)[:count].tolist())
         found += [(split[row], code or min(own[row])) for row in drawn]
     return found
@@ -185,8 +191,8 @@ def _maps_of(
 def _reader(tower: Tower, settings: EvaluationSettings) -> tuple[TextReader | None, str]:
     """The tower's text side, or why it has none."""
     try:
-        if tower.path is None:
-            return None, f"{tower.name} is no tower file and brings no text side"
+        if tower.path is None or read_header(tower.path).text_side is None:
+            return None, f"{tower.name} brings no text side"
         return text_reader(tower.path, settings.text_encoder), ""
     except (ValueError, OSError) as error:
         return None, str(error)

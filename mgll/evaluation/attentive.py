@@ -29,6 +29,9 @@ class AttentiveProbe(nn.Module):
     The query starts at zero, where all places weigh alike: training begins at the mean of the grid.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, mean: Tensor, deviation: Tensor, classes: int) -> None:
         """Start at even attention.
 

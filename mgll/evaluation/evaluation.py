@@ -10,6 +10,7 @@ A reading keeps its scores image by image, so that towers and seeds can be compa
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -141,6 +142,11 @@ def evaluate(tower: Tower, records: Sequence[Record], settings: EvaluationSettin
             readings += texts
         except (ValueError, OSError) as error:
             skipped.append(f"{ZERO_SHOT} and retrieval: {error}")
+    if settings.prompt_learning:
+        try:
+            readings += _learned_prompts(tower, parts, settings)
+        except (ValueError, OSError) as error:
+            skipped.append(f"prompt learning: {error}")
     strength = readings[0].strength
     assert strength is not None
     by_name = {reading.name: reading for reading in readings}
@@ -238,7 +244,11 @@ def _trained(tower: Tower, parts: Parts, settings: EvaluationSettings, skipped: 
     images = [[record.image for record in part.records] for part in (train, chooses, parts.read)]
     if settings.attentive:
         try:
-            grids = [grids_of(tower, own, settings.cache, settings.precision, settings.batch_size) for own in images]
+            known = list(dict.fromkeys(image for own in images for image in own))
+            of = dict(
+                zip(known, grids_of(tower, known, settings.cache, settings.precision, settings.batch_size), strict=True)
+            )
+            grids = [[of[image] for image in own] for own in images]
             probe, said = fit_attentive(grids[0], truths[0], grids[1], truths[1], seed)
             yield _reading(ATTENTIVE, classes, parts.read, probe.scores(grids[2]), left_out, notes=(*notes, said))
         except ValueError as error:
@@ -254,6 +264,26 @@ def _trained(tower: Tower, parts: Parts, settings: EvaluationSettings, skipped: 
             yield _reading(name, classes, parts.read, scores, left_out, notes=(*notes, said))
         except ValueError as error:
             skipped.append(f"{name}: {error}")
+
+
+def _learned_prompts(tower: Tower, parts: Parts, settings: EvaluationSettings) -> Iterator[Reading]:
+    """CoOp and KgCoOp with few labels, beside the probe that gets the same labels."""
+    if tower.path is None:
+        raise ValueError(f"{tower.name} is no tower file and brings no text side")
+    # here, because torch takes seconds to import
+    from mgll.evaluation.prompt_learning import METHODS, learn_prompts, prompt_scores
+
+    reader = text_reader(tower.path, settings.text_encoder)
+    classes, left_out = _readable(parts, settings)
+    for share in (share for share in settings.shares if share <= _FEW_FOR_PROMPTS):
+        for method, draw in product(METHODS, range(settings.draws)):
+            few = parts.train.where(drawn(parts.train.records, share, draw))
+            few, chooses, notes = choosers(classes, few, parts.validation)
+            own = few.features, few.truth(classes), chooses.features, chooses.truth(classes)
+            prompts, said = learn_prompts(method, reader, classes, *own, settings.grades)
+            scores = prompt_scores(prompts, reader, parts.read.features)
+            name = f"{FEW} {100 * share:.0f} %, {method}, draw {draw}"
+            yield _reading(name, classes, parts.read, scores, left_out, notes=(*notes, said))
 
 
 def _left_out(source: str, parts: Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:

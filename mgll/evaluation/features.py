@@ -180,7 +180,7 @@ def _compute(
         wait()
         if output == "grid" and todo and not process:
             size = len(todo) * _Row.of(folder).size / 1e9
-            print(f"{tower.name}: grids of {len(todo)} images take {size:.1f} GB of {folder}", flush=True)
+            print(f"{tower.name}: grids of {len(todo)} images take {size:.2g} GB of {folder}", flush=True)
         if model is not None:
             _append(tower, model, folder, process, own, batch_size, output)
         wait()
