@@ -192,7 +192,8 @@ class Host(ABC):
         found = files["config.json"].get("model_type")
         if found != self.model_type:
             raise HostError(
-                f"{directory} is a {found!r} checkpoint, {self.title} needs {self.model_type!r}; choose another --model"
+                f"{directory} is a {found!r} checkpoint, {self.title} needs {self.model_type!r}, such as {self.checkpoint}; choose"
+                " another --model or checkpoint"
             )
         return Source(directory, files, read_checkpoint(directory))
 

@@ -291,6 +291,7 @@ def test_the_scale_is_that_of_the_settings(vicuna: Path, clip: Path, tmp_path: P
         ({"peft_type": "IA3"}, "sets peft_type IA3"),
         ("no base", "lmsys/vicuna-7b-v1.5, the base that the checkpoint leaves out"),
         ("no projector", "non_lora_trainables.bin: no such file"),
+        ("a pickle with code", "non_lora_trainables.bin: damaged, or holds more than tensors; nothing in it was run"),
         ("another layer", "changes model.layers.7.self_attn.q_proj.weight, which the base"),
     ],
 )
@@ -308,6 +309,8 @@ def test_adapters_that_are_refused(
     source = save_lora(tmp_path / "lora", clip, **(change if isinstance(change, dict) else {}))
     if change == "no projector":
         (source / "non_lora_trainables.bin").unlink()
+    if change == "a pickle with code":
+        torch.save({"model.mm_projector.0.weight": Path("runs when it is loaded")}, source / "non_lora_trainables.bin")
     if change == "another layer":
         tensors = load_file(source / "adapter_model.safetensors")
         save_file({n.replace(".0.", ".7."): t for n, t in tensors.items()}, source / "adapter_model.safetensors")
