@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from benchmark.leaderboard.ablation import ablation_result, markdown, write_ablation
 from mgll.commandline import parse_settings, stopped_by_signals
@@ -29,7 +30,7 @@ from mgll.stage import begin_stage, finish_stage, is_made
 from mgll.training.ablation_tables import AblationTable, read_table, row_settings
 
 #: Splits in which a probe is read, in this order: a manifest may have no test split.
-_SPLITS = ("test", "val")
+_SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")
 
 
 @ends_in_one_line
