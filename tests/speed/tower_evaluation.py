@@ -2,8 +2,8 @@
 
     python tests/speed/tower_evaluation.py [--encoder vit-base-16] [--size 224] [--side 512] [--images 32] [--rounds 3]
 
-Photographs are noise as JPEG files of `--side` pixels a side, which decode more slowly than real ones. Rounds alternate, and medians
-are compared. On a CPU decoding and forward pass share the cores, so the ratio is that of their work; on a GPU other
+Photographs are noise as JPEG files of `--side` pixels a side, which decode more slowly than real ones. Rounds alternate, and
+medians are compared. On a CPU decoding and forward pass share the cores, so the ratio is that of their work; on a GPU other
 processes decode. The probe has as many images, classes and channels as that of a small ViT on 3,623 photographs.
 """
 
