@@ -1,10 +1,10 @@
 """Features against the tower's own forward pass on ready pixels, which is the limit; and the probe on ready features, in seconds.
 
-    python tests/speed/tower_evaluation.py [--encoder vit-base-16] [--size 224] [--side 512] [--images 32] [--rounds 3]
+    python tests/speed/tower_evaluation.py [--encoder vit-small-16] [--size 224] [--side 512] [--images 32] [--rounds 3]
 
-Photographs are noise as JPEG files of `--side` pixels a side, which decode more slowly than real ones. Rounds alternate, and
-medians are compared. On a CPU decoding and forward pass share the cores, so the ratio is that of their work; on a GPU other
-processes decode. The probe has as many images, classes and channels as that of a small ViT on 3,623 photographs.
+Photographs are soft blots as JPEG files of `--side` pixels a side. Rounds alternate, and medians are compared. On a CPU decoding
+and forward pass share the cores, so the ratio is that of their work; on a GPU other processes decode. The probe has as many images,
+classes and channels as that of a small ViT on 3,623 photographs.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mgll.tower.model import image_feature
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", default="vit-base-16")
+    parser.add_argument("--encoder", default="vit-small-16")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--images", type=int, default=32)
