@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m mgll.readers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--list", action="store_true", required=True, help="list data sets, by field")
+    parser.add_argument("--list", action="store_true", help="list data sets, by field; done in any case")
     parser.parse_args(arguments)
     print("\n".join(downloads_told()))
     return 0

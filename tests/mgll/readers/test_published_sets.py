@@ -183,6 +183,13 @@ def test_radiographs_and_organs_get_their_words(layout, tmp_path, capsys):
         assert record.group == (patient or record.group)
 
 
+def test_numbers_of_columns_with_empty_cells_are_grades_too(tmp_path):
+    layouts.aptos(tmp_path)
+    table = tmp_path / "train.csv"
+    table.write_text(table.read_text().replace(",2", ",2.0"))
+    assert named(read("aptos", tmp_path), "000c1434d8d7.png").labels == ("Moderate NPDR",)
+
+
 def test_every_data_set_has_a_test_and_is_listed_with_its_licence(capsys):
     modules = {own.download.reader.split()[0] for own in SETS}
     assert modules == {name.removesuffix("_cxr") for name in (FUNDUS | OTHERS)}
