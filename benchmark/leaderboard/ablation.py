@@ -99,9 +99,8 @@ def _notes(
 ) -> list[str]:
     said = []
     if done := next((own for own in readings.values() if own), None):
-        said.append(
-            f"Read on {len(done[0].images):,} images of {split}, {len(done[0].classes)} classes; paper: {table.data}."
-        )
+        classes = f"{len(done[0].classes)} class{'es' * (len(done[0].classes) != 1)}"
+        said.append(f"Read on {len(done[0].images):,} images of {split}, {classes}; paper: {table.data}.")
     if len(found) > 2:
         ours, theirs = ([value(name) for name in found] for value in _orders(table, found))
         tau = kendalltau(ours, theirs)
