@@ -1,11 +1,11 @@
 r"""Train the rows of one of the paper's ablation tables, probe each tower, and set the results beside the paper's.
 
-    accelerate launch recipes/ablation.py recipes/configs/ablations/table3_loss_terms.yaml \
+    accelerate launch recipes/ablation.py recipes/configs/ablations/table3_loss_terms.yaml --seeds 0 1 2 \\
         --config recipes/configs/paper_fundus.yaml --manifest fundus.jsonl --out runs/table3
 
-All flags of `pretrain_mgll.py` are taken; a row's settings go over them. `--only ROW` trains one row, so that rows can be shared
-out over machines. Started again, rows that are done are not trained again, unless what they were made of has changed. summary.md
-tells of all that are.
+All flags of `pretrain_mgll.py` are taken; a row's settings go over them. `--seeds` trains each row with each of them. `--only ROW`
+trains one row, so that rows can be shared out over machines. Started again, what is done is not done again, unless what it was made
+of has changed. summary.html, .md, .tex and .csv tell of all that is done, in the paper's layout beside the paper's numbers.
 
 Research use only, not for diagnosis.
 """
@@ -13,21 +13,25 @@ Research use only, not for diagnosis.
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+from benchmark.leaderboard.ablation import ablation_result, markdown, write_ablation
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.configs import find_config
 from mgll.ending import ends_in_one_line
-from mgll.files import write_text
+from mgll.evaluation.evaluation import PROBE, EvaluationSettings, NothingToReadError, evaluate
+from mgll.evaluation.reading import Reading
+from mgll.evaluation.saving import load_evaluation, save_evaluation
+from mgll.evaluation.towers import tower_file
 from mgll.flags import CommandParser
-from mgll.formats import FormatError
-from mgll.linear_probe import macro_auc, probe_tower
 from mgll.manifest.image_identity import images_identity
-from mgll.manifest.records import read_manifest
+from mgll.manifest.records import Records, read_manifest
 from mgll.settings import PretrainSettings
 from mgll.stage import begin_stage, finish_stage, is_made
-from mgll.training.ablation_tables import AblationTable, read_table, row_settings, summary
+from mgll.training.ablation_tables import AblationTable, read_table, row_settings
 
-PROBE = "probe.txt"
+#: Splits in which a probe is read, in this order: a manifest may have no test split.
+_SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")
 
 
 @ends_in_one_line
@@ -36,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = CommandParser(description=__doc__)
     parser.add_argument("table", help="a file of recipes/configs/ablations/, or a table of your own")
     parser.add_argument("--only", action="append", metavar="ROW", help="may be given several times; default: all rows")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of every row (default: the recipe's seed alone)")
     options, flags = parser.parse_known_args(arguments)
     shared = parse_settings(PretrainSettings, "", flags)
     table = read_table(find_config(options.table))
@@ -43,54 +48,92 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
     if shared.manifest is None:
         raise ValueError("name a manifest: --manifest FILE")
-    settings = {name: row_settings(table, name, flags) for name in table.rows}
+    seeds = list(dict.fromkeys(options.seeds)) if options.seeds else [None]
+    runs = {name: [row_settings(table, name, flags, seed) for seed in seeds] for name in table.rows}
     with stopped_by_signals(shared.out):
-        run(table, settings, options.only or list(settings), shared.manifest, Path(shared.out))
+        run(table, runs, options.only or list(runs), shared.manifest, Path(shared.out))
 
 
 def run(
-    table: AblationTable, settings: Mapping[str, PretrainSettings], rows: Sequence[str], manifest: str, out: Path
+    table: AblationTable,
+    runs: Mapping[str, Sequence[PretrainSettings]],
+    rows: Sequence[str],
+    manifest: str,
+    out: Path,
 ) -> None:
-    """Train and probe some rows, and write summary.md of all that are done."""
+    """Train and probe some rows, and write the page of all that are done."""
     # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
     from mgll.training.identity import made_of
     from mgll.training.pretraining import pretrain
 
-    images = images_identity(read_manifest(manifest))
-    made = {name: {**made_of(own), "images": images} for name, own in settings.items()}
-    folders = {name: Path(own.out) for name, own in settings.items()}
+    records = read_manifest(manifest)
+    images = images_identity(records)
+    made = {own.out: {**made_of(own), "images": images} for settings in runs.values() for own in settings}
     for name in rows:
-        with first_process() as is_first:
-            if is_first:
-                begin_stage(folders[name], made[name])
-        try:
-            tower = pretrain(settings[name])
-        except (ValueError, OSError) as error:
-            raise ValueError(f"row {name}: {error}") from error
-        with first_process() as is_first:
-            if is_first:
-                write_text(folders[name] / PROBE, _probe(tower, manifest))
-                finish_stage(folders[name])
+        for settings in runs[name]:
+            folder = Path(settings.out)
+            if is_made(folder, made[settings.out]):  # every process sees the same: nothing changes but by all of them
+                continue
+            with first_process() as is_first:
+                if is_first:
+                    begin_stage(folder, made[settings.out])
+            try:
+                tower = pretrain(settings)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"row {name}: {error}") from error
+            with first_process() as is_first:
+                if is_first:
+                    _probe(tower, records, folder, out / "features")
+                    finish_stage(folder)
     with first_process() as is_first:
         if is_first:
-            same = [name for name in settings if is_made(folders[name], made[name])]
-            measured = {name: (folders[name] / PROBE).read_text(encoding="utf-8") for name in same}
-            if others := [name for name in settings if name not in same and folders[name].exists()]:
-                print(f"left out, because they were made of something else or are not done: {', '.join(others)}")
-            write_text(out / "summary.md", summary(table, measured))
-            print(f"\n{summary(table, measured)}\n{out / 'summary.md'}")
+            done = {
+                name: [own for own in map(Path, _folders(runs[name])) if is_made(own, made[str(own)])] for name in runs
+            }
+            _tell_others(runs, done)
+            _write(out, table, done)
 
 
-def _probe(tower: Path, manifest: str) -> str:
-    """What a linear probe finds on the test split, or the validation split of a manifest that has no other."""
-    for split in ("test", "val"):
+def _folders(settings: Sequence[PretrainSettings]) -> list[str]:
+    return [own.out for own in settings]
+
+
+def _probe(tower: Path, records: Records, folder: Path, cache: Path) -> None:
+    """Read the tower on the test split, or the validation split of a manifest that has no other; nothing where no class can be."""
+    for split in _SPLITS:
+        settings = EvaluationSettings(cache=str(cache), split=split, shares=(), leave_source_out=False, zero_shot=False)
         try:
-            results = probe_tower(tower, manifest, split)
-        except FormatError:
+            save_evaluation(folder / f"probe-{split}.npz", evaluate(tower_file(tower), records, settings))
+        except NothingToReadError as error:
+            print(f"{folder.name}, {split}: {error}")
             continue
-        return f"macro AUC {macro_auc(results):.3f} over {len(results)} classes of {split}"
-    return "no class to probe for"
+        return
+
+
+def _tell_others(runs: Mapping[str, Sequence[PretrainSettings]], done: Mapping[str, Sequence[Path]]) -> None:
+    kept = {str(folder) for folders in done.values() for folder in folders}
+    others = [
+        own.out for settings in runs.values() for own in settings if own.out not in kept and Path(own.out).exists()
+    ]
+    if others:
+        print(f"left out, because they were made of something else or are not done: {', '.join(others)}")
+
+
+def _write(out: Path, table: AblationTable, done: Mapping[str, Sequence[Path]]) -> None:
+    """Write the page of the first split in which anything was read."""
+    for split in _SPLITS:
+        readings: dict[str, list[Reading]] = {
+            name: [
+                load_evaluation(path)[PROBE] for folder in folders if (path := folder / f"probe-{split}.npz").is_file()
+            ]
+            for name, folders in done.items()
+        }
+        if any(readings.values()) or split == _SPLITS[-1]:
+            result = ablation_result(table, readings, split)
+            page = write_ablation(out, result)
+            print(f"\n{markdown(result)}\npage: {page}")
+            return
 
 
 if __name__ == "__main__":

@@ -114,10 +114,14 @@ def _embeddings(
             stage(
                 path,
                 made_of,
-                lambda tower=tower, path=path, own=records: save_embedding(path, embed(tower, own, settings)),
+                partial(_embed, tower, records, settings, path),
             )
             found[name][tower.name] = load_embedding(path)
     return found
+
+
+def _embed(tower: Tower, records: Records, settings: EvaluationSettings, path: Path) -> None:
+    save_embedding(path, embed(tower, records, settings))
 
 
 def _curves(towers: list[Tower]) -> dict[str, list[Curve]]:

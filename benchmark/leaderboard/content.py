@@ -64,6 +64,15 @@ class ClassEntry:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What was skipped or noted on one manifest, and the methods of which it is said."""
+
+    manifest: str
+    methods: tuple[str, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Board:
     """All of it.
 
@@ -72,7 +81,7 @@ class Board:
         classes: by manifest, reading, class and method, for readings that are not means of others.
         ranks: method -> mean rank over all manifests and readings.
         left_out: manifest -> class code -> why the probe did not read it.
-        said: what was skipped or noted, a sentence each.
+        said: what was skipped or noted.
         digests: method -> SHA-256 of each tower.
         strengths: manifest -> method -> the probe's strength of each run.
         found_by_text: manifest -> method -> level -> retrieval, a mean over runs; of towers that bring their text side.
@@ -82,7 +91,7 @@ class Board:
     classes: tuple[ClassEntry, ...]
     ranks: Mapping[str, float]
     left_out: Mapping[str, Mapping[str, str]]
-    said: tuple[str, ...]
+    said: tuple[Note, ...]
     digests: Mapping[str, tuple[str, ...]]
     strengths: Mapping[str, Mapping[str, tuple[float, ...]]]
     found_by_text: Mapping[str, Mapping[str, Mapping[str, Retrieval]]]
@@ -111,17 +120,16 @@ def build_board(runs: Runs) -> Board:
     every = [
         (manifest, method, run) for manifest, own in runs.items() for method, towers in own.items() for run in towers
     ]
-    said = dict.fromkeys(
-        f"{manifest}, {method}: {sentence}"
-        for manifest, method, run in every
-        for sentence in (*run.skipped, *(f"{r.name}: {note}" for r in run.readings.values() for note in r.notes))
-    )
+    said: dict[tuple[str, str], dict[str, None]] = {}
+    for manifest, method, run in every:
+        for sentence in (*run.skipped, *(f"{r.name}: {note}" for r in run.readings.values() for note in r.notes)):
+            said.setdefault((manifest, sentence), {})[method] = None
     return Board(
         entries,
         tuple(entry for manifest, own in runs.items() for entry in _class_entries(manifest, own)),
         ranks,
         {manifest: dict(run["probe"].left_out) for manifest, _, run in reversed(every)},
-        tuple(said),
+        tuple(Note(manifest, tuple(own), sentence) for (manifest, sentence), own in said.items()),
         {method: tuple(dict.fromkeys(run.digest for _, own, run in every if own == method)) for method in methods},
         {
             manifest: {method: tuple(run.strength for run in towers) for method, towers in own.items()}

@@ -93,7 +93,7 @@ def _called(word: str) -> str:
 def _points(points: np.ndarray, words: Sequence[str], numbers: Mapping[str, int], label: str) -> Markup:
     places = np.round(points * (_SIDE - 8) + 4, 1)
     parts = [f'<svg viewBox="0 0 {_SIDE} {_SIDE}" role="img" aria-label="{escape(label)}">']
-    for word in reversed(numbers):  # the grey ones lie below
+    for word in reversed(list(numbers)):  # the grey ones lie below
         own = [place for place, one in zip(places, words, strict=True) if one == word]
         if own:
             parts.append(f'<path class="dots c{numbers[word]}" d="{"".join(f"M{x:g} {y:g}h0" for x, y in own)}"/>')

@@ -125,8 +125,18 @@ def retrieval_table(board: Board, manifest: str) -> Table | None:
         return None
     first = next(iter(next(iter(own.values())).values()))
     sides = [("Text", first.image_to_text), ("Image", first.text_to_image)]
-    columns = [name for side, shares in sides for name in (*(f"{side} in {k}" for k in shares), f"{side}'s rank")]
+    columns = [name for side, shares in sides for name in (*(f"{side} R@{k}" for k in shares), f"{side}, median rank")]
     return Table(("Method", "Texts", *columns), tuple(rows), labels=2)
+
+
+def sentences(board: Board) -> list[str]:
+    """What was skipped or noted: of which set, and of which methods where it is not said of all."""
+    return [
+        f"{note.manifest}: {note.sentence}"
+        if len(note.methods) == len(board.strengths[note.manifest])
+        else f"{note.manifest}, {', '.join(note.methods)}: {note.sentence}"
+        for note in board.said
+    ]
 
 
 def rank_table(board: Board) -> Table:

@@ -20,6 +20,7 @@ from benchmark.leaderboard.tables import (
     rank_note,
     rank_table,
     retrieval_table,
+    sentences,
     source_table,
 )
 from benchmark.report.frames import write_table
@@ -57,8 +58,8 @@ METHOD = (
     ("Zero-shot", "Classes by their texts, with what the tower was trained against texts with; no label is used."),
     (
         "Retrieval",
-        "Among all images that are read and all their different texts: how many images have one of their own texts among the"
-        " 1, 5 and 10 nearest, how many texts one of their own images, and the median ranks of the nearest own ones.",
+        "Among all images that are read and all their different texts. Text R@5: images with one of their own texts among the five"
+        " nearest; image R@5: texts with one of their own images there; median ranks of the nearest own ones. A mean over runs.",
     ),
     (
         "Features seen from above",
@@ -125,7 +126,12 @@ def markdown(board: Board) -> str:
     lines += ["## Ranks", "", *table_lines(rank_table(board)), "", rank_note(board), ""]
     lines += ["## How the numbers are made", "", *(f"- **{term}.** {text}" for term, text in METHOD), ""]
     if board.said:
-        lines += ["## What else there is to say", "", *(f"- {markdown_text(sentence)}" for sentence in board.said), ""]
+        lines += [
+            "## What else there is to say",
+            "",
+            *(f"- {markdown_text(sentence)}" for sentence in sentences(board)),
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -147,7 +153,7 @@ def card(board: Board, method: str, about: Sequence[str] = ()) -> str:
             for entry in board.entries
             if (entry.manifest, entry.method) == (name, method)
         ]
-    own = [sentence for sentence in board.said if f", {method}: " in sentence]
+    own = [f"{note.manifest}: {note.sentence}" for note in board.said if method in note.methods]
     return "\n".join([*lines, "", *(f"- {markdown_text(sentence)}" for sentence in own), ""])
 
 
@@ -185,7 +191,7 @@ def page(board: Board, pictures: Pictures | None = None) -> str:
         curves=curve_panel(drawn.curves) if drawn.curves else None,
         without_curve=[method for method in board.ranks if method not in drawn.curves],
         method=METHOD,
-        said=board.said,
+        said=sentences(board),
     )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -88,9 +89,9 @@ def _sources(records: Sequence[Record]) -> tuple[str, ...]:
 
 def save_embedding(path: str | os.PathLike[str], found: Embedding) -> None:
     """Write it atomically as an `.npz` without pickles."""
-    words = {"kinds": np.array(found.kinds), "sources": np.array(found.sources)}
+    kinds, sources = np.array(found.kinds), np.array(found.sources)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, points=found.points, images=np.array(found.images), **words)
+        np.savez(file, points=found.points, images=np.array(found.images), kinds=kinds, sources=sources)
 
 
 def load_embedding(path: str | os.PathLike[str]) -> Embedding:
@@ -103,7 +104,7 @@ def load_embedding(path: str | os.PathLike[str]) -> Embedding:
         with np.load(Path(path), allow_pickle=False) as file:
             kinds, sources = (tuple(map(str, file[name])) for name in ("kinds", "sources"))
             return Embedding(file["points"], kinds, sources, int(file["images"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise FormatError(
             path, None, f"not places of images as recipes/evaluate_tower.py writes them ({error})"
         ) from None

@@ -32,7 +32,7 @@ def _listed(folder: Path, notes: Counter[str]) -> Iterator[Listed]:
         if row[_GRADABLE].partition(".")[0] != "1":
             notes["left out: not gradable"] += 1
             continue
-        cells = {_GRADE: grade.removesuffix(".0"), _EDEMA: row[_EDEMA].removesuffix(".0")}
+        cells = {_GRADE: grade, _EDEMA: row[_EDEMA]}
         key = name.lower()
         yield Listed(images.get(key, place / name), cells, None, examinations.get(key, ""))
 

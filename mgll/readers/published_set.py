@@ -6,6 +6,7 @@ reader says so.
 """
 
 import argparse
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from mgll.readers.writing import Found, write_found
 from mgll.vocabulary.label_texts import DISEASE, describe_labels
 
 Field = Literal["fundus photographs", "radiographs", "CT"]
+#: A whole number as programs write it whose column has empty cells.
+_WHOLE = re.compile(r"^(-?\d+)\.0$")
 _SPLIT, _GROUP = "official split", "group of images"
 
 
@@ -125,7 +128,8 @@ def read_published_set(data_set: PublishedSet, folder: Path, choices: Choices | 
     listed = list(_once(data_set.listed(folder, notes), notes))
     records = []
     for item, group, split in _grouped(listed, folder, data_set, choices, notes):
-        row = defaultdict(str, item.cells) | {_GROUP: group, _SPLIT: split}
+        cells = {name: _WHOLE.sub(r"\1", cell) for name, cell in item.cells.items()}
+        row = defaultdict(str, cells) | {_GROUP: group, _SPLIT: split}
         try:
             record = columns.record(row, str(item.image), met, notes)
         except ValueError as error:

@@ -5,7 +5,7 @@ A row holds a few settings, which replace those of a recipe, and the results tha
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,35 +63,20 @@ def read_table(path: str | os.PathLike[str]) -> AblationTable:
         raise FormatError(path, None, describe_errors(error)) from None
 
 
-def row_settings(table: AblationTable, name: str, flags: Sequence[str]) -> PretrainSettings:
+def row_settings(table: AblationTable, name: str, flags: Sequence[str], seed: int | None = None) -> PretrainSettings:
     """The settings for the run of one row: the row's settings replace those of the flags, which may name a recipe by `--config`.
 
     The run gets a folder of its own inside the `out` of the flags. Exits with a message if a setting is wrong.
+
+    Args:
+        table: the ablation table.
+        name: name of the row.
+        flags: flags of `recipes/pretrain_mgll.py`.
+        seed: a seed in the place of the flags'; it then has a part in the folder's name.
     """
     row = yaml.safe_dump(table.rows[name].settings)
     settings = parse_settings(PretrainSettings, "", [*flags, "--config", row])
     folder = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    if seed is not None:
+        settings, folder = replace(settings, seed=seed), f"{folder}-seed-{seed}"
     return replace(settings, out=str(Path(settings.out) / folder))
-
-
-def summary(table: AblationTable, measured: Mapping[str, str]) -> str:
-    """A Markdown table of what was measured for each row, beside what the paper reports for it.
-
-    Args:
-        table: the ablation table.
-        measured: name of the row -> what its linear probe gave; a row that is not in it shows a dash.
-    """
-    lines = [
-        f"# {table.title.capitalize()} ({table.paper} of the paper)",
-        "",
-        f"| row | linear probe here | paper, linear probe on {table.data}: AUC, ACC, mAP | paper, fine-tuned |",
-        "|---|---|---|---|",
-    ]
-    for name, row in table.rows.items():
-        probe, tuned = (", ".join(f"{value:.2f}" for value in reported) for reported in (row.probe, row.tuned))
-        lines.append(f"| {name} | {measured.get(name, '-')} | {probe} | {tuned} |")
-    lines += [
-        "",
-        "Other data, other numbers: what can be compared is the order of the rows. Research use only, not for diagnosis.",
-    ]
-    return "\n".join([*lines, ""])

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import launches
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_text_models
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from benchmark.leaderboard.ablation import ablation_result, write_ablation
 from mgll.commandline import parse_settings
+from mgll.evaluation.reading import Reading
 from mgll.files import sha256
 from mgll.formats import FormatError
 from mgll.manifest.records import Record, read_manifest, write_manifest
@@ -20,7 +23,7 @@ from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
 from mgll.tower.features import tower_features
 from mgll.tower.file import read_header
-from mgll.training.ablation_tables import read_table, row_settings, summary
+from mgll.training.ablation_tables import read_table, row_settings
 from mgll.training.data import text_levels
 from mgll.training.pretraining import pretrain
 
@@ -225,15 +228,26 @@ def test_the_recipe_runs_rows_and_tells_of_all_that_are_done(tmp_path, monkeypat
     size = {"manifest": manifest, "out": tmp_path, "encoder": "vit-nano-16", "image_size": 32}
     size |= {"batch_size": 20, "epochs": 1, "feature_width": 8}
     flags = [part for name, value in size.items() for part in (f"--{name}", str(value))]
-    for row, setting in (("Error", "wrong_texts"), ("Missing", "missing_texts")):
-        main([table, "--only", row, *flags])
-        assert json.loads((tmp_path / row.lower() / "settings.json").read_text())[setting] == 0.2
+    main([table, "--only", "Error", "--seeds", "0", "1", *flags])
+    main([table, "--only", "Missing", "--seeds", "0", *flags])
     said = (tmp_path / "summary.md").read_text()
     assert said in capsys.readouterr().out
-    for row in ("Error", "Missing"):
-        assert f"| {row} | macro AUC 0." in said
-    assert said.count("over 2 classes of val") == 2
-    assert "| Standard | - | 83.86, 89.06, 30.62 | 99.75, 98.80, 89.87 |" in said
+    for row, setting, seed in (("error", "wrong_texts", 1), ("missing", "missing_texts", 0)):
+        settings = json.loads((tmp_path / f"{row}-seed-{seed}" / "settings.json").read_text())
+        assert (settings[setting], settings["seed"]) == (0.2, seed)
+    results = pd.read_csv(tmp_path / "summary.csv").set_index("row")
+    assert results.seeds.to_dict() == {"Error": 1, "Missing": 1}  # the last call was about one seed
+    before = (tmp_path / "error-seed-0" / "mgll.ckpt").stat().st_mtime_ns
+    main([table, "--only", "Error", "--seeds", "0", "1", *flags])
+    assert (tmp_path / "error-seed-0" / "mgll.ckpt").stat().st_mtime_ns == before
+    results = pd.read_csv(tmp_path / "summary.csv").set_index("row")
+    assert results.seeds.to_dict() == {"Error": 2, "Missing": 1}
+    assert results.loc["Error", "macro_auc"] == pytest.approx(
+        np.mean([float(v) for v in results.by_seed["Error"].split()]), abs=1e-4
+    )
+    said = (tmp_path / "summary.md").read_text()
+    assert "Read on 40 images of val, 2 classes; paper: MIDRC-XR-Portable." in said
+    assert "| Standard | – | – | – | – | – | 83.86 | 89.06 | 30.62 | 99.75 | 98.80 | 89.87 |" in said
     for arguments, message in (
         (["no.yaml"], "no such file"),
         ([table, "--only", "Errors", *flags], "no row Errors; there are: CLIP; Error; Missing; Standard"),
@@ -255,7 +269,7 @@ def test_rows_follow_each_other_on_two_processes(manifest, tmp_path, text_models
         process.join(300)
         assert process.exitcode == 0, (tmp_path / "errors.txt").read_text()
     said = (tmp_path / "said.txt").read_text()
-    assert said.count("no class to probe for") == 2
+    assert said.count("no image of split 'test' has a label") + said.count("images have it") >= 2
     for row in ("Error", "Missing"):
         one = load_file(pretrain(replace(row_settings(table, row, flags), out=str(tmp_path / row))))
         two = load_file(tmp_path / "two" / row.lower() / "mgll.ckpt")
@@ -274,9 +288,46 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
             read_table(tmp_path / "t.yaml")
 
 
-def test_a_summary_sets_what_was_measured_beside_the_paper():
+def reading(seed: int, signal: float) -> Reading:
+    """The probe's reading of 60 patients, whose scores follow the truth the more, the greater the signal."""
+    random = np.random.default_rng(7)
+    truth = random.random((60, 2)) < 0.5
+    scores = signal * truth + np.random.default_rng(seed).normal(size=(60, 2))
+    images = tuple(f"{n}.png" for n in range(60))
+    return Reading("probe", ("DR", "Drusen"), images, tuple(("", name) for name in images), truth, scores)
+
+
+def test_a_page_sets_rows_over_their_seeds_beside_the_paper(tmp_path):
     table = read_table(TABLES["table36_temperature"])
-    said = summary(table, {"MGLL, 0.05": "macro AUC 0.700"}).splitlines()
-    assert said[0] == "# Temperature (Table 36 of the paper)"
-    assert "| MGLL, 0.05 | macro AUC 0.700 | 83.55, 88.91, 30.49 | 99.60, 98.67, 89.71 |" in said
-    assert sum(line.startswith("| ") for line in said) == 1 + 5
+    signals = dict(zip(table.rows, (0.2, 2.0, 1.0, 0.6, 3.0), strict=True))
+    readings = {name: [reading(seed, signal) for seed in (1, 2, 3)] for name, signal in signals.items()}
+    result = ablation_result(table, readings, "test")
+    page = write_ablation(tmp_path, result).read_text()
+    assert "Temperature (Table 36 of the paper)" in page
+    assert page.count('<td class="paper">') == 5 * 6
+    assert "Read on 60 images of test, 2 classes; paper: MIDRC-XR-Portable." in page
+    assert "Kendall&#39;s tau 1.00, p 0.017" in page
+    frame = pd.read_csv(tmp_path / "summary.csv").set_index("row")
+    expected = np.mean([own.summary().auc for own in readings["MGLL, 0.05"]])
+    assert frame.loc["MGLL, 0.05", "macro_auc"] == pytest.approx(expected, abs=1e-5)
+    assert frame.loc["MGLL, 0.05", "paper_map"] == 30.49
+    assert result.rows["CLIP, 0.07"].behind is None
+    behind = result.rows["MGLL, 0.07"].behind
+    assert behind is not None
+    assert behind.estimate.low > 0
+    assert behind.runs == (3, 3)
+    markdown = (tmp_path / "summary.md").read_text()
+    assert "AUC fine-tuned, paper" in markdown
+    assert "| 99.75 | 98.80 | 89.87 |" in markdown
+    assert r"\toprule" in (tmp_path / "summary.tex").read_text()
+
+
+def test_a_page_of_some_rows_says_what_is_missing(tmp_path):
+    table = read_table(TABLES["table36_temperature"])
+    result = ablation_result(table, {"MGLL, 0.20": [reading(1, 1.0)]}, "val")
+    assert result.rows["MGLL, 0.20"].behind is None
+    said = " ".join(result.notes)
+    assert "Not done, or nothing could be read: CLIP, 0.07; MGLL, 0.05; MGLL, 0.50; MGLL, 0.07." in said
+    assert "With one seed a row is one set of weights" in said
+    assert "Kendall" not in said
+    assert "–" in write_ablation(tmp_path, ablation_result(table, {}, "val")).read_text()

@@ -112,6 +112,18 @@ def refuge(folder: Path) -> None:
     )
 
 
+def refuge_of_2018(folder: Path) -> None:
+    images(folder / "Training400/Glaucoma", "g0001.jpg")
+    images(folder / "Training400/Non-Glaucoma", "n0001.jpg")
+    images(folder / "REFUGE-Validation400", "V0001.jpg")
+    images(folder / "REFUGE-Test400", "T0001.jpg")
+    for place, name, label in (
+        ("REFUGE-Validation400-GT", "Fovea_locations.xlsx", "Glaucoma Label"),
+        ("REFUGE-Test-GT", "Glaucoma_label_and_Fovea_location.xlsx", "Label(Glaucoma=1)"),
+    ):
+        table(folder / place / name, ("ID", "ImgName", label), (1, f"{place[7]}0001.jpg", 1))
+
+
 def rim_one(folder: Path) -> None:
     for partition in ("partitioned_randomly", "partitioned_by_hospital"):
         root = folder / "RIM-ONE_DL_images" / partition
@@ -182,6 +194,13 @@ def rfmid(folder: Path) -> None:
         sick = [("1", {"Disease_Risk", "DR", "MH"}), ("2", set()), ("3", {"Disease_Risk", "CRVO"})]
         rows = [(number, *(int(column in own) for column in _RFMID[1:])) for number, own in sick]
         table(folder / place / place / f"RFMiD_{name}_Labels.csv", _RFMID, *rows)
+
+
+def rfmid_of_the_challenge(folder: Path) -> None:
+    for letter, name in (("a", "Training"), ("b", "Validation"), ("c", "Testing")):
+        images(folder / "1. Original Images" / f"{letter}. {name} Set", "1.png")
+        row = (1, *(int(column in ("Disease_Risk", "DN")) for column in _RFMID[1:]))
+        table(folder / "2. Groundtruths" / f"{letter}. RFMiD_{name}_Labels.csv", _RFMID, row)
 
 
 def odir(folder: Path) -> None:

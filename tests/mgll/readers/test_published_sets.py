@@ -183,6 +183,13 @@ def test_radiographs_and_organs_get_their_words(layout, tmp_path, capsys):
         assert record.group == (patient or record.group)
 
 
+def test_numbers_of_columns_with_empty_cells_are_grades_too(tmp_path):
+    layouts.aptos(tmp_path)
+    table = tmp_path / "train.csv"
+    table.write_text(table.read_text().replace(",2", ",2.0"))
+    assert named(read("aptos", tmp_path), "000c1434d8d7.png").labels == ("Moderate NPDR",)
+
+
 def test_every_data_set_has_a_test_and_is_listed_with_its_licence(capsys):
     modules = {own.download.reader.split()[0] for own in SETS}
     assert modules == {name.removesuffix("_cxr") for name in (FUNDUS | OTHERS)}
@@ -197,11 +204,24 @@ def test_every_data_set_has_a_test_and_is_listed_with_its_licence(capsys):
 
 
 def test_older_archives_are_read_too(tmp_path):
-    for name in ("palm", "adam"):
+    for name in ("palm", "adam", "refuge", "rfmid"):
         (tmp_path / name).mkdir()
     palm = read("palm_of_2019", tmp_path / "palm")
     assert [named(palm, f"{letter}0001.jpg").labels for letter in "PHNV"] == [("Myopia",), *3 * [("Health",)]]
     assert {record.split for record in palm.values()} == {"train", "val"}
+    refuge = read("refuge_of_2018", tmp_path / "refuge")
+    assert [
+        (named(refuge, f"{letter}0001.jpg").split, named(refuge, f"{letter}0001.jpg").labels) for letter in "gnVT"
+    ] == [
+        ("train", ("Glaucoma",)),
+        ("train", ("No Glaucoma",)),
+        ("val", ("Glaucoma",)),
+        ("test", ("Glaucoma",)),
+    ]
+    rfmid = read("rfmid_of_the_challenge", tmp_path / "rfmid")
+    assert [(record.split, record.labels) for record in rfmid.values()] == [
+        (split, ("Drusen",)) for split in ("train", "val", "test")
+    ]
     adam = read("adam_of_2018", tmp_path / "adam", "--validation", "0.4")
     assert 4 < Counter(record.split for record in adam.values())["val"] < 28  # 40 draws of 0.4
     kept = read("adam_of_2018", tmp_path / "adam", "--validation", "0")
