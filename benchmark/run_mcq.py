@@ -100,6 +100,7 @@ def run(
         ImageError: naming the case whose image is missing, damaged or another one.
         ValueError: if the model cannot be asked like this.
     """
+    check_model(model)
     # here, because torch takes seconds to import
     from benchmark.report.content import build_report, check_published
     from benchmark.report.writing import write_report
@@ -185,6 +186,22 @@ def _write_record(
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+def check_model(model: str) -> None:
+    """Refuse a `--model` value that names nothing, before anything that takes time.
+
+    Raises:
+        FormatError: if there is no such directory.
+        ValueError: for a dummy that there is not.
+    """
+    if dummy(model) or model.partition(":")[0] in ("openai", "lmms-eval") or Path(model).is_dir():
+        return
+    raise FormatError(
+        model,
+        None,
+        "no such directory; give a host, a graft or a LoRA directory, constant:A, lmms-eval:MODEL:ARGS or openai:MODEL",
+    )
+
+
 def load_scorer(model: str, device: str | None = None, name: str | None = None, endpoint: str | None = None) -> Scorer:
     """The scorer that a `--model` value names.
 
@@ -192,17 +209,12 @@ def load_scorer(model: str, device: str | None = None, name: str | None = None, 
         FormatError: if there is no such directory, or it holds no model.
         ValueError: for a dummy that there is not, or a model that cannot be had.
     """
+    check_model(model)
     if scorer := dummy(model):
         return scorer
     kind, _, spec = model.partition(":")
     if kind == "openai":
         return EndpointScorer(spec, endpoint, name)
-    if kind != "lmms-eval" and not Path(model).is_dir():
-        raise FormatError(
-            model,
-            None,
-            "no such directory; give a host, a graft or a LoRA directory, constant:A, lmms-eval:MODEL:ARGS or openai:MODEL",
-        )
     import torch
 
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")

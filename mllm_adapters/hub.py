@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
+from tqdm import tqdm
 
 from mgll.formats import FormatError
 from mllm_adapters.checkpoints.tensors import read_checkpoint
@@ -121,9 +122,10 @@ def _cached(name: str) -> Path | None:
 def _download(name: str) -> Path:
     from huggingface_hub import get_cached_repo_tree, snapshot_download
 
+    # a bar of its own: the hub's are silenced with those that every loading of weights shows (`mgll.quiet`)
     snapshot_download(name, allow_patterns=_SMALL)
     listed = [file.path for file in get_cached_repo_tree(name)]
-    return Path(snapshot_download(name, allow_patterns=files_to_download(listed)))
+    return Path(snapshot_download(name, allow_patterns=files_to_download(listed), tqdm_class=tqdm))
 
 
 def files_to_download(listed: Sequence[str]) -> list[str]:

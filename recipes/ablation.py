@@ -19,10 +19,11 @@ from mgll.configs import find_config
 from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.flags import CommandParser
-from mgll.formats import FormatError
+from mgll.formats import FormatError, check_there
 from mgll.linear_probe import macro_auc, probe_tower
 from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import read_manifest
+from mgll.progress import overall
 from mgll.settings import PretrainSettings
 from mgll.stage import begin_stage, finish_stage, is_made
 from mgll.training.ablation_tables import AblationTable, read_table, row_settings, summary
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
     if shared.manifest is None:
         raise ValueError("name a manifest: --manifest FILE")
+    check_there(shared.manifest, shared.start_weights)
     settings = {name: row_settings(table, name, flags) for name in table.rows}
     with stopped_by_signals(shared.out):
         run(table, settings, options.only or list(settings), shared.manifest, Path(shared.out))
@@ -60,9 +62,11 @@ def run(
     images = images_identity(read_manifest(manifest))
     made = {name: {**made_of(own), "images": images} for name, own in settings.items()}
     folders = {name: Path(own.out) for name, own in settings.items()}
+    say = overall(len(rows))
     for name in rows:
         with first_process() as is_first:
             if is_first:
+                say(name)
                 begin_stage(folders[name], made[name])
         try:
             tower = pretrain(settings[name])

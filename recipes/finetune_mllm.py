@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from benchmark.cases.training import training_questions
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
+from mgll.formats import check_there
 from mllm_adapters.settings import FinetuneSettings
 
 
@@ -44,6 +45,7 @@ class Run(FinetuneSettings):
 def main() -> None:
     """Parse the settings, turn cases into questions, train."""
     run = parse_settings(Run, __doc__ or "")
+    check_there(run.model, run.cases, run.held_out_cases, run.captions, run.chats, run.chat_images)
     # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
     from mllm_adapters.finetuning.conversations import captions, read_conversations

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.ending import ends_in_one_line
+from mgll.formats import check_there
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
 
@@ -23,6 +24,7 @@ EMBEDDED_IMAGES = 640
 def main() -> None:
     """Parse the settings and train."""
     settings = parse_settings(PretrainSettings, __doc__ or "")
+    check_there(settings.manifest, settings.start_weights)
     with stopped_by_signals(settings.out):
         train(settings)
 
