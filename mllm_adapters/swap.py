@@ -11,7 +11,7 @@ from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.contract.token_policy import POLICIES
 from mllm_adapters.graft.dry_run import DryRun, dry_run
 from mllm_adapters.graft.transplant import graft_tower
-from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.hosts.registry import HOSTS, all_hosts, get_host
 from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
 
 
@@ -80,7 +80,7 @@ def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None
 def list_hosts() -> str:
     """A table of all hosts: hub id, tower, connector, image tokens, and what loads a graft."""
     rows = [("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")]
-    for host in map(get_host, HOSTS):
+    for host in all_hosts():
         loads = "plain transformers" if host.stock_towers else "mllm_adapters.load"
         rows.append((host.name, host.checkpoint, *host.geometry, loads))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

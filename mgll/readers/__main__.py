@@ -26,11 +26,11 @@ READERS: Mapping[str, tuple[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the reader that is named first; the words after it are its own."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    others = plugins("readers")
+    others = plugins("readers", READERS)
     if not words or words[0] in ("-h", "--help"):
         lines = ["usage: mgll read READER ...   (mgll read READER --help says what it takes)", ""]
         lines += [f"  {name:20s}{what}" for name, (_, what) in READERS.items()]
-        lines += [f"  {name:20s}plug-in, {entry.value}" for name, entry in others.items() if name not in READERS]
+        lines += [f"  {name:20s}plug-in, {entry.value}" for name, entry in others.items()]
         print("\n".join(lines))
         return 0
     name = words[0] if words[0] in others else hyphens(words[0])
