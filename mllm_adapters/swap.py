@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mgll.ending import ends_in_one_line
 from mgll.flags import CommandParser, next_command
-from mgll.tower.file import read_header
+from mgll.published.recognition import tower_of
 from mllm_adapters.contract.graft_record import Graft
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import GraftSettings
@@ -35,11 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
         warm=options.warm is not None,
     )
     host = get_host(options.model)
-    _check_encoder(options.encoder)
+    encoder = tower_of(options.encoder, RUNS / "towers")
     source, named = resolve_checkpoint(host, options.checkpoint)
     parts = resolve_parts(host, options.part)
     if options.dry_run:
-        dry = dry_run(host, source, options.encoder, settings, parts, options.follow_links, options.verify)
+        dry = dry_run(host, source, encoder, settings, parts, options.follow_links, options.verify)
         print(describe(host, named, dry, options.copy))
         return 0
     warm = warm_images(options.warm, options.warm_limit, options.seed)
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         record = graft_tower(
             host,
             source,
-            options.encoder,
+            encoder,
             out,
             settings,
             copy=options.copy,
@@ -158,16 +158,16 @@ def _why_ours(host: Host, record: Graft) -> str:
     return f"transformers' {host.model_class} cannot build another tower than its own"
 
 
-def _check_encoder(encoder: Path) -> None:
-    """Read the header of the tower file, so that a bad file is reported before gigabytes of a checkpoint are downloaded."""
-    read_header(encoder)
-
-
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m mllm_adapters.swap", description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the hosts that there are")
     parser.add_argument("--model", choices=list(HOSTS), help="the host's family")
-    parser.add_argument("--encoder", type=Path, help="tower file (mgll.ckpt)")
+    parser.add_argument(
+        "--encoder",
+        metavar="TOWER",
+        help="tower file (mgll.ckpt), or a published encoder: a file, a folder of transformers, open_clip or timm, or LAYOUT:FILE;"
+        f" it is converted once, into {RUNS}/towers, and what was assumed is printed",
+    )
     parser.add_argument(
         "--checkpoint", help="folder, hub id, or `demo` for the embedded tiny host (default: the family's hub id)"
     )

@@ -101,7 +101,7 @@ def test_a_scorer_is_named_by_its_entry_point_or_as_a_function(
     for wrong in ("nowhere:score", "our-servers:B", "no.where:score", "ours.inner:score"):
         with pytest.raises(FormatError, match=f"{wrong}: no such directory; give a host"):
             load_scorer(wrong)
-    with pytest.raises(ValueError, match="ours:no_such.* cannot be imported"):
+    with pytest.raises(ValueError, match=r"ours:no_such.* cannot be imported"):
         load_scorer("ours:no_such")
 
 
