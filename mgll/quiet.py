@@ -42,9 +42,14 @@ def quiet() -> None:
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
+    logging.getLogger("DeepSpeed").addFilter(_is_error)  # it sets its own level when it is imported
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.formatwarning = _one_line
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:

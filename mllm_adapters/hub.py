@@ -25,6 +25,8 @@ _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 _WEIGHTS = (".safetensors", ".bin", ".pt")
 _COPIES = r"^consolidated|^training_args|[._-](fp16|bf16|fp32|non_ema|ema)\b|^(optimizer|scheduler|rng_state)"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "qwen.tiktoken")
+#: OWNER/NAME; a path may look the same, and is looked for first.
+_HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -47,7 +49,7 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
         if host.name != "llava":
             raise HostError(f"the embedded demo host is a LLaVA; --model {host.name} needs --checkpoint DIR")
         return demo_checkpoint(RUNS), named
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", named) or named.startswith((".", "/")):
+    if not re.fullmatch(_HUB_ID, named):
         raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
     return _from_hub(host, named, tokenizer=True), named
 
@@ -87,6 +89,29 @@ def resolve_parts(host: Host, named: Sequence[str]) -> dict[str, Path]:
 
 def _from_hub(host: Host, name: str, tokenizer: bool) -> Path:
     """The folder of a repository in the hub's cache; what is missing there is downloaded. Parts need no tokenizer."""
+    try:
+        return _repository(name, tokenizer)
+    except HostError as error:
+        raise HostError(
+            f"{error}.\n"
+            "Type one of these:\n"
+            f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint DIR   (a folder you have)\n"
+            f"  python -m mllm_adapters.swap --model llava --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"
+            f"  hf download {name}   (huggingface-cli download in old versions; where there is network; then swap again)"
+        ) from None
+
+
+def resolve_encoder(named: str) -> str:
+    """The encoder that the user names: as it is, or the folder in the hub's cache of an id that is no path; downloaded if need be.
+
+    Raises:
+        HostError: if the hub has no such id, or cannot be reached.
+    """
+    is_path = Path(named).exists() or Path(named).suffix in (".ckpt", ".safetensors", *_WEIGHTS, ".pth")
+    return named if is_path or not re.fullmatch(_HUB_ID, named) else str(_repository(named, tokenizer=False))
+
+
+def _repository(name: str, tokenizer: bool) -> Path:
     found, cached = "is neither in the cache nor", _cached(name)
     if cached:
         if not (lacking := _lacks(cached, tokenizer)):
@@ -99,13 +124,7 @@ def _from_hub(host: Host, name: str, tokenizer: bool) -> Path:
         reason = f"what it has is not whole: {lacking}"
     except (OSError, ValueError, CachedRepoTreeNotFoundError) as error:  # what the hub's client raises
         reason = str(error).strip().splitlines()[0]
-    raise HostError(
-        f"{name} {found} to be had from the hub ({reason}).\n"
-        "Type one of these:\n"
-        f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint DIR   (a folder you have)\n"
-        f"  python -m mllm_adapters.swap --model llava --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"
-        f"  hf download {name}   (huggingface-cli download in old versions; where there is network; then swap again)"
-    )
+    raise HostError(f"{name} {found} to be had from the hub ({reason})")
 
 
 def _cached(name: str) -> Path | None:

@@ -12,7 +12,7 @@ from mllm_adapters.contract.token_policy import POLICIES
 from mllm_adapters.graft.dry_run import DryRun, dry_run
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.hosts.registry import HOSTS, all_hosts, get_host
-from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
+from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_encoder, resolve_parts
 
 
 @ends_in_one_line
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         warm=options.warm is not None,
     )
     host = get_host(options.model)
-    encoder = tower_of(options.encoder, RUNS / "towers")
+    encoder = tower_of(resolve_encoder(options.encoder), RUNS / "towers")
     source, named = resolve_checkpoint(host, options.checkpoint)
     parts = resolve_parts(host, options.part)
     if options.dry_run:
@@ -165,8 +165,8 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--encoder",
         metavar="TOWER",
-        help="tower file (mgll.ckpt), or a published encoder: a file, a folder of transformers, open_clip or timm, or LAYOUT:FILE;"
-        f" it is converted once, into {RUNS}/towers, and what was assumed is printed",
+        help="tower file (mgll.ckpt), or a published encoder: a file, a folder of transformers, open_clip or timm, LAYOUT:FILE, or"
+        f" a hub id; it is converted once, into {RUNS}/towers, and what was assumed is printed",
     )
     parser.add_argument(
         "--checkpoint", help="folder, hub id, or `demo` for the embedded tiny host (default: the family's hub id)"

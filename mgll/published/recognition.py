@@ -23,6 +23,8 @@ _BY_HAND = (
 )
 #: Entries of a file that many training scripts use.
 _USUAL = ("", "model", "state_dict")
+#: Layouts of a library, whose name in a file's tells nothing of what is in it.
+_GENERIC = ("openai", "open_clip", "open_clip-timm", "timm", "transformers")
 #: What transformers' own heads read: SigLIP's by attention, the others' the class token.
 _POOLED_BY_HEAD = ("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model")
 
@@ -81,12 +83,12 @@ def recognise(source: Path) -> tuple[str, dict[str, Any]]:
     path = file_in(source) if source.is_dir() else source
     content = read_content(path)
     scripted = is_pickle(path) and is_torchscript(path)
-    fits: dict[str, tuple[bool, int]] = {}
+    fits: dict[str, tuple[bool, int, int]] = {}
     for name, layout in LAYOUTS.items():
         unused = _unused_patterns(path, content, layout)
-        named = _plain(name) in _plain(source.name) or (scripted and name == "openai")
+        named = (name not in _GENERIC and _plain(name) in _plain(source.name)) or (scripted and name == "openai")
         if unused is not None and (named or _is_telling(content, layout)):
-            fits[name] = (not named, unused)
+            fits[name] = (not named, -len(layout.prefix), unused)
     best = [name for name, rank in fits.items() if rank == min(fits.values())]
     if len(best) != 1:
         found = (
