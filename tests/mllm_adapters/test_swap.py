@@ -265,7 +265,7 @@ def test_a_published_encoder_is_taken_as_it_is(
     out = capsys.readouterr().out
     assert "clip: recognised as transformers" in out
     assert "std (0.2, 0.2, 0.2); feature: cls" in out
-    assert validate(Path("graft")).tower.width == 24
+    assert validate(Path("graft")).features == 9
     (tower,) = Path("runs/towers").glob("*.ckpt")
     assert swap.main([*command[:3], str(tower), *command[4:], "--dry-run"]) == 0
 
