@@ -12,9 +12,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,10 +28,12 @@ from benchmark.predictions.scoring import Asking, Processes, score_cases
 from benchmark.scorers.endpoint_scorer import EndpointScorer
 from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 from benchmark.scorers.scorer import VIEWS, Scorer, dummy
+from mgll.device import usual_device
 from mgll.ending import ends_in_one_line
 from mgll.files import sha256, write_text
 from mgll.flags import CommandParser
 from mgll.formats import FormatError, read_header
+from mgll.plugins import load_plugin, plugins
 from mgll.provenance import provenance
 from mllm_adapters.loading.device_map import refuse_several
 from mllm_adapters.loading.options import USUAL, add_weight_options
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from benchmark.report.content import Report
 
 DEMO = "demo"
+#: What stands before a colon in `--model` besides plug-ins.
+_KINDS = ("constant", "openai", "lmms-eval")
 RUNS = Path("runs") / "mcq"
 
 EXPLANATION = """\
@@ -109,6 +115,7 @@ def run(
         ImageError: naming the case whose image is missing, damaged or another one.
         ValueError: if the model cannot be asked like this.
     """
+    check_model(model)
     # here, because torch takes seconds to import
     from benchmark.report.content import build_report, check_published
     from benchmark.report.writing import write_report
@@ -199,6 +206,44 @@ def _write_record(
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+def check_model(model: str) -> None:
+    """Refuse a `--model` value that names nothing, before anything that takes time.
+
+    Raises:
+        FormatError: if there is no such directory.
+        ValueError: for a dummy that there is not.
+    """
+    if dummy(model) or model.partition(":")[0] in _KINDS or Path(model).is_dir() or _plugged(model):
+        return
+    raise FormatError(
+        model,
+        None,
+        "no such directory; give a host, a graft or a LoRA directory, constant:A, lmms-eval:MODEL:ARGS, openai:MODEL, or a"
+        " scorer of your own as PACKAGE.MODULE:FUNCTION (docs/plug_ins.md)",
+    )
+
+
+def _plugged(model: str) -> tuple[Callable[..., Scorer], str] | None:
+    """The scorer of another package that a `--model` value names: what makes it, and what it is given; None for anything else.
+
+    Raises:
+        ValueError: if there is such a plug-in, module or package, and it cannot be imported or lacks what is named.
+    """
+    kind, colon, spec = model.partition(":")
+    if not colon:
+        return None
+    if entry := plugins("scorers", _KINDS).get(kind):
+        return load_plugin(entry), spec
+    if not all(part.isidentifier() for part in (*kind.split("."), spec)):
+        return None
+    try:
+        if find_spec(kind) is None:
+            return None
+    except ModuleNotFoundError:
+        return None
+    return load_plugin(EntryPoint(model, model, "mgll_graft.scorers")), ""
+
+
 def load_scorer(
     model: str,
     device: str | None = None,
@@ -219,6 +264,7 @@ def load_scorer(
         FormatError: if there is no such directory, or it holds no model.
         ValueError: for a dummy that there is not, or a model that cannot be had, or has a precision of its own.
     """
+    check_model(model)
     kind, _, spec = model.partition(":")
     scorer = dummy(model)
     given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value != USUAL[name]]
@@ -228,15 +274,10 @@ def load_scorer(
         return scorer
     if kind == "openai":
         return EndpointScorer(spec, endpoint, name)
-    if kind != "lmms-eval" and not Path(model).is_dir():
-        raise FormatError(
-            model,
-            None,
-            "no such directory; give a host, a graft or a LoRA directory, constant:A, lmms-eval:MODEL:ARGS or openai:MODEL",
-        )
-    import torch
-
-    device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
+    if plugged := None if Path(model).is_dir() else _plugged(model):
+        make, given = plugged
+        return make(given, device, name)
+    device = device or usual_device()
     if kind == "lmms-eval":
         return LmmsEvalScorer(spec, device, name)
     from benchmark.scorers.transformers_scorer import TransformersScorer
@@ -277,7 +318,7 @@ def _parser() -> CommandParser:
     add(
         "--model",
         metavar="DIR",
-        help="host, graft or LoRA directory; lmms-eval:MODEL:key=value,...; openai:MODEL; or constant:A to D",
+        help="host, graft or LoRA directory; lmms-eval:MODEL:key=value,...; openai:MODEL; constant:A to D; or a plug-in",
     )
     add(
         "--endpoint",
@@ -327,7 +368,7 @@ def _parser() -> CommandParser:
     )
     add("--paper", metavar="HOST", help="published figures to set beside (default: those of the model's host, if any)")
     add("--batch-size", type=int, default=8, metavar="N", help="cases at a time (default %(default)s)")
-    add("--device", help="torch device (default: a GPU where there is one)")
+    add("--device", help="torch device (default: a GPU where there is one, Apple's too)")
     add_weight_options(parser)
     add("--name", help="what reports call the model (default: the directory's name)")
     add("--any-prompt", action="store_true", help="compare hosts although their prompt templates differ")

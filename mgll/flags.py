@@ -82,6 +82,11 @@ def typed_as() -> str | None:
     return sys.argv[0] if sys.argv and sys.argv[0].startswith("mgll ") else None
 
 
+def next_command(name: str, script: str) -> str:
+    """How to type a command after this one: `mgll NAME` where this one was typed so, else `python SCRIPT`."""
+    return f"mgll {name}" if typed_as() else f"python {script}"
+
+
 def hyphens(flag: str) -> str:
     """The flag as it is shown: `--min-images` for `--min_images`."""
     return flag.replace("_", "-")

@@ -8,26 +8,27 @@ A distribution names them in its pyproject.toml:
 `docs/plug_ins.md` says what each kind must be.
 """
 
+import warnings
+from collections.abc import Collection
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 Kind = Literal["hosts", "readers", "scorers", "encoders"]
 
 
-def plugins(kind: Kind) -> dict[str, EntryPoint]:
+def plugins(kind: Kind, own: Collection[str] = ()) -> dict[str, EntryPoint]:
     """The installed plug-ins of one kind by name, none of them imported yet.
 
-    Raises:
-        ValueError: if two distributions have one of the same name.
+    A name that is `own`, or that another distribution has taken, is left out with a warning.
     """
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=f"mgll_graft.{kind}"):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise ValueError(
-                f"two plug-ins in mgll_graft.{kind} are called {entry.name!r}, of {_origin(other)} and of {_origin(entry)};"
-                " uninstall one"
+        if entry.name in own:
+            warnings.warn(
+                f"{_said(entry)} is left out: the package has a {kind[:-1]} of that name itself", stacklevel=2
             )
+        elif (other := found.setdefault(entry.name, entry)).value != entry.value:
+            warnings.warn(f"{_said(entry)} is left out: {_said(other)} has that name too", stacklevel=2)
     return found
 
 
@@ -40,10 +41,8 @@ def load_plugin(entry: EntryPoint) -> Any:
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"the plug-in {entry.name} of {_origin(entry)} ({entry.value}) cannot be imported: {error}"
-        ) from error
+        raise ValueError(f"{_said(entry)} cannot be imported: {error}") from error
 
 
-def _origin(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else entry.value.partition(":")[0]
+def _said(entry: EntryPoint) -> str:
+    return f"the plug-in {entry.name} of {entry.dist.name if entry.dist else 'an unknown package'} ({entry.value})"

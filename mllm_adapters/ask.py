@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mgll.ending import ends_in_one_line
 from mgll.flags import CommandParser
+from mgll.formats import check_there
 from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.loading.load import load
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--max-new-tokens", type=int, default=128, help="longest answer, in tokens (default %(default)s)"
     )
     options = parser.parse_args(arguments)
+    check_there(options.directory, options.image)
     how = {name: getattr(options, name) for name in USUAL}
     loaded = load(options.directory, options.device, **how)
     if loaded.note:

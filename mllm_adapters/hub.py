@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
+from tqdm import tqdm
 
 from mgll.formats import FormatError
 from mgll.weights.model_folder import check_entries
@@ -16,7 +17,6 @@ from mllm_adapters.contract.terms import HostError, fields_of
 
 RUNS = Path("runs")
 DEMO = "demo"
-_HUB_ID = r"[\w.-]+/[\w.-]+"
 _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 #: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
 _WEIGHTS = (".safetensors", ".bin", ".pt")
@@ -25,6 +25,8 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model"
 #: What LLaVA's own repository trains in full beside an adapter, always as a pickle.
 _BESIDE_LORA = "non_lora_trainables.bin"
 _ADAPTERS = ("adapter_model.bin", "adapter_model.safetensors", "mm_projector.bin")
+#: OWNER/NAME; a path may look the same, and is looked for first.
+_HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -47,7 +49,7 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
         if host.name != "llava":
             raise HostError(f"the embedded demo host is a LLaVA; --model {host.name} needs --checkpoint DIR")
         return demo_checkpoint(RUNS), named
-    if not re.fullmatch(_HUB_ID, named) or named.startswith((".", "/")):
+    if not re.fullmatch(_HUB_ID, named):
         raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
     return _from_hub(host, named, tokenizer=True), named
 
@@ -118,6 +120,34 @@ def _from_hub(host: Host, name: str, tokenizer: bool, part: str | None = None) -
             f"the checkpoint leaves its {part} out and names it {name!r}, which is no folder here; add --part"
             f" {part}=DIR_OR_HUB_ID (such as {host.parts[part]})"
         )
+    try:
+        return _repository(name, tokenizer)
+    except HostError as error:
+        if part:
+            raise HostError(
+                f"{error}: it is the {part} that the checkpoint leaves out; give the folder that you have, --part {part}=DIR, or"
+                f" where there is network: hf download {name}"
+            ) from None
+        raise HostError(
+            f"{error}.\n"
+            "Type one of these:\n"
+            f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint DIR   (a folder you have)\n"
+            f"  python -m mllm_adapters.swap --model llava --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"
+            f"  hf download {name}   (huggingface-cli download in old versions; where there is network; then swap again)"
+        ) from None
+
+
+def resolve_encoder(named: str) -> str:
+    """The encoder that the user names: as it is, or the folder in the hub's cache of an id that is no path; downloaded if need be.
+
+    Raises:
+        HostError: if the hub has no such id, or cannot be reached.
+    """
+    is_path = Path(named).exists() or Path(named).suffix in (".ckpt", ".safetensors", *_WEIGHTS, ".pth")
+    return named if is_path or not re.fullmatch(_HUB_ID, named) else str(_repository(named, tokenizer=False))
+
+
+def _repository(name: str, tokenizer: bool) -> Path:
     found, cached = "is neither in the cache nor", _cached(name)
     if cached:
         if not (lacking := _lacks(cached, tokenizer)):
@@ -130,18 +160,7 @@ def _from_hub(host: Host, name: str, tokenizer: bool, part: str | None = None) -
         reason = f"what it has is not whole: {lacking}"
     except (OSError, ValueError, CachedRepoTreeNotFoundError) as error:  # what the hub's client raises
         reason = str(error).strip().splitlines()[0]
-    if part:
-        raise HostError(
-            f"{name}, the {part} that the checkpoint leaves out, {found} to be had from the hub ({reason}); give the folder that"
-            f" you have, --part {part}=DIR, or where there is network: hf download {name}"
-        )
-    raise HostError(
-        f"{name} {found} to be had from the hub ({reason}).\n"
-        "Type one of these:\n"
-        f"  python -m mllm_adapters.swap --model {host.name} --encoder ENCODER --checkpoint DIR   (a folder you have)\n"
-        f"  python -m mllm_adapters.swap --model llava --encoder ENCODER --checkpoint demo  (the embedded tiny host)\n"
-        f"  hf download {name}   (huggingface-cli download in old versions; where there is network; then swap again)"
-    )
+    raise HostError(f"{name} {found} to be had from the hub ({reason})")
 
 
 def _cached(name: str) -> Path | None:
@@ -158,9 +177,10 @@ def _cached(name: str) -> Path | None:
 def _download(name: str) -> Path:
     from huggingface_hub import get_cached_repo_tree, snapshot_download
 
+    # a bar of its own: the hub's are silenced with those that every loading of weights shows (`mgll.quiet`)
     snapshot_download(name, allow_patterns=_SMALL)
     listed = [file.path for file in get_cached_repo_tree(name)]
-    return Path(snapshot_download(name, allow_patterns=files_to_download(listed)))
+    return Path(snapshot_download(name, allow_patterns=files_to_download(listed), tqdm_class=tqdm))
 
 
 def files_to_download(listed: Sequence[str]) -> list[str]:

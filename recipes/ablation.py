@@ -24,8 +24,10 @@ from mgll.evaluation.reading import Reading
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.towers import tower_file
 from mgll.flags import CommandParser
+from mgll.formats import check_there
 from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import Records, read_manifest
+from mgll.progress import overall
 from mgll.settings import PretrainSettings
 from mgll.stage import begin_stage, finish_stage, is_made
 from mgll.training.ablation_tables import AblationTable, read_table, row_settings
@@ -48,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
     if shared.manifest is None:
         raise ValueError("name a manifest: --manifest FILE")
+    check_there(shared.manifest, shared.start_weights)
     seeds = list(dict.fromkeys(options.seeds)) if options.seeds else [None]
     runs = {name: [row_settings(table, name, flags, seed) for seed in seeds] for name in table.rows}
     with stopped_by_signals(shared.out):
@@ -70,6 +73,7 @@ def run(
     records = read_manifest(manifest)
     images = images_identity(records)
     made = {own.out: {**made_of(own), "images": images} for settings in runs.values() for own in settings}
+    say = overall(sum(len(runs[name]) for name in rows))
     for name in rows:
         for settings in runs[name]:
             folder = Path(settings.out)
@@ -77,6 +81,7 @@ def run(
                 continue
             with first_process() as is_first:
                 if is_first:
+                    say(name)
                     begin_stage(folder, made[settings.out])
             try:
                 tower = pretrain(settings)

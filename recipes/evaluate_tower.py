@@ -29,6 +29,7 @@ from mgll.evaluation.towers import Tower
 from mgll.flags import CommandParser, hyphens
 from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import Records, read_manifest
+from mgll.progress import overall
 from mgll.run_folder import locked
 from mgll.stage import stage
 from mgll.tower.curve import Curve, curve_of
@@ -75,9 +76,11 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
     seen = {(tower.name, tower.digest) for tower in towers}
     if len(seen) < len(towers):
         raise ValueError("a tower stands twice under one name: copies of a tower are no further seeds; name each once")
+    say = overall(len(manifests) * len(towers))
     for name, records in manifests.items():
         state = images_identity(records)
         for tower in towers:
+            say(f"{name}: {tower.name}")
             path = out / "evaluations" / f"{name}-{tower.digest[:16]}-{tower.pooling}.npz"
             own = {key: value for key, value in asdict(settings).items() if key not in _ASIDE}
             own = {key: value for key, value in own.items() if key not in _EXTRA or value != getattr(_DEFAULT, key)}
@@ -95,7 +98,6 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
 
 
 def _evaluate(tower: Tower, records: Records, settings: EvaluationSettings, path: Path) -> None:
-    print(f"{tower.name}: {path.name}", flush=True)
     save_evaluation(path, evaluate(tower, records, settings))
 
 

@@ -129,3 +129,44 @@ def test_both_spellings_of_a_flag_are_taken(tmp_path: Path) -> None:
         out = str(tmp_path / spelling)
         said, _ = run_all([["cases", "build", "--manifest", "none.jsonl", "--out", out, spelling, "7"]])
         assert next(iter(said.values())) == [1, "", "error: none.jsonl: no such file\n"]
+
+
+def test_a_wrong_path_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    there = tmp_path / "there.jsonl"
+    there.write_text('{"schema": "mgll.manifest/1"}\n', encoding="utf-8")
+    image, none, out = str(tmp_path / "none.png"), str(tmp_path / "none"), str(tmp_path / "out")
+    commands = {
+        "manifest": [
+            ["pretrain", "--manifest", none, "--out", out],
+            ["probe", none, "--manifest", str(there)],
+            ["evaluate", none, "--manifest", none, "--out", out],
+            ["compare-towers", "--manifest", none, "--out", out],
+            ["ablation", "ablations/table3_loss_terms.yaml", "--manifest", none, "--out", out],
+            ["objective-study", "--config", "objective_study.yaml", "--manifest", none, "--out", out],
+            ["table2", "--config", "table2_toy.yaml", "--manifest", none, "--out", out],
+            ["questions", "--manifest", none, "--out", out],
+            ["check-encoders", "--manifest", none, "--out", out],
+        ],
+        "model": [
+            ["finetune", "--model", none, "--cases", str(there), "--out", out],
+            ["score", "--model", none, "--cases", "demo", "--out", out],
+            ["ask", none, "--image", image, "what?"],
+            ["swap", "--model", "llava", "--encoder", none, "--checkpoint", "demo", "--out", out],
+        ],
+        "other files": [
+            ["pretrain", "--manifest", str(there), "--start-weights", none, "--out", out],
+            ["finetune", "--model", str(tmp_path), "--cases", none, "--out", out],
+            ["ask", str(tmp_path), "--image", none, "what?"],
+            ["score", "--model", "constant:A", "--cases", none, "--out", out],
+            ["report", "--after", none, "--cases", none, "--out", out],
+        ],
+    }
+    said, modules = run_all([command for group in commands.values() for command in group])
+    for command, (status, text, error) in said.items():
+        assert (status, text) == (1, ""), command
+        assert f"error: {none}" in error.splitlines()[-1], command
+        assert len([line for line in error.splitlines() if "comes with the package" not in line]) == 1, command
+    assert "torch" not in modules
+    assert not Path(out).exists() or not [
+        path for path in Path(out).rglob("*") if path.is_file() and path.suffix != ".lock"
+    ]

@@ -94,7 +94,7 @@ class TransformersScorer:
             top if said is None else said,
             prompt,
             _four(torch.stack([tokens.mean() for tokens in options])) if options else None,
-            min(1.0, float(found.double().exp().sum())) if "letter" in views else None,
+            min(1.0, float(found.cpu().double().exp().sum())) if "letter" in views else None,
         )
 
     def _letter_ids(self, prompt: str) -> tuple[int, ...]:

@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--list"]:
         print("\n".join(downloads_told()))
         return 0
-    others = plugins("readers")
+    others = plugins("readers", READERS)
     if not words or words[0] in ("-h", "--help"):
         lines = ["usage: mgll read READER ...   (mgll read READER --help says what it takes)", ""]
         lines += [f"  {name:20s}{what}" for name, (_, what) in READERS.items()]
-        lines += [f"  {name:20s}plug-in, {entry.value}" for name, entry in others.items() if name not in READERS]
+        lines += [f"  {name:20s}plug-in, {entry.value}" for name, entry in others.items()]
         print("\n".join(lines))
         return 0
     name = words[0] if words[0] in others else hyphens(words[0])

@@ -3,6 +3,7 @@
 import json
 import math
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -285,5 +286,6 @@ class _Speed:
         if device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(device)
         else:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            unit = 1 if sys.platform == "darwin" else 1024
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return {"questions_per_second": rate, "memory_gib": round(memory / GIB, 3)}

@@ -1,14 +1,17 @@
-"""The hosts by name. A new host is one file with a subclass of `Host`, and one line here."""
+"""The hosts by name. A new host is one file with a subclass of `Host`, and one line here; or a plug-in of another package."""
 
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
+from mgll.plugins import plugins
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError
 
 #: `module:class` by name. Of several families that write the same `model_type`, the plain one stands first (see `Host.owns`).
-HOSTS = {
+OWN_HOSTS = {
     "llava": "mllm_adapters.hosts.llava.host:Llava",
     "llava-med": "mllm_adapters.hosts.llava_med:LlavaMed",
     "llava-next": "mllm_adapters.hosts.llava_next:LlavaNext",
@@ -27,17 +30,24 @@ HOSTS = {
     "med-flamingo": "mllm_adapters.hosts.med_flamingo.host:MedFlamingo",
     "mini-gemini": "mllm_adapters.hosts.mini_gemini.host:MiniGemini",
 }
+#: The same with the plug-ins of `mgll_graft.hosts`, after our own.
+HOSTS = OWN_HOSTS | {name: entry.value for name, entry in plugins("hosts", OWN_HOSTS).items()}
 
 
 def get_host(name: str) -> Host:
     """The host of this name, the same instance at every call; its file is imported at the first one.
 
     Raises:
-        HostError: if no host has this name.
+        HostError: if no host has this name, or it is a plug-in that cannot be imported.
     """
     if name not in HOSTS:
         raise HostError(f"no host is called {name!r}; known: {', '.join(HOSTS)}")
-    return _instance(HOSTS[name])
+    try:
+        return _instance(HOSTS[name])
+    except (ImportError, AttributeError) as error:
+        if name in OWN_HOSTS:
+            raise
+        raise HostError(f"the plug-in {name} ({HOSTS[name]}) cannot be imported: {error}") from error
 
 
 @cache
@@ -47,6 +57,15 @@ def _instance(place: str) -> Host:
     return host
 
 
+def all_hosts() -> Iterator[Host]:
+    """Every host; a plug-in that cannot be imported is left out with a warning."""
+    for name in HOSTS:
+        try:
+            yield get_host(name)
+        except HostError as error:
+            warnings.warn(f"{error}; it is left out", stacklevel=2)
+
+
 def host_of(config: Json) -> Host:
     """The host whose checkpoints carry this config.json; where several share a `model_type`, the one that claims it.
 
@@ -54,7 +73,7 @@ def host_of(config: Json) -> Host:
         HostError: if no host writes this `model_type`, such as that of an export, or it is of a family's own layout, which has to
             be converted first.
     """
-    hosts = [get_host(name) for name in HOSTS]
+    hosts = list(all_hosts())
     if makers := next((host for host in hosts if host.in_makers_layout(config)), None):
         raise HostError(
             f"model_type is {config.get('model_type')!r}: a {makers.title} in its makers' own layout. Write it in the one that is"
