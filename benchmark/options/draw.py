@@ -41,6 +41,10 @@ Classes = Sequence[str] | Literal["present", "table14"] | None
 Names = Literal["classes", "all"]
 
 
+class TooFewImagesError(ValueError):
+    """The images that there are do not give four classes that can stand beside one another."""
+
+
 class Design(TypedDict, total=False):
     """How questions are drawn: the arguments of `draw` after the label sets.
 
@@ -158,7 +162,8 @@ def draw(
     explains the rest.
 
     Raises:
-        ValueError: if fewer than four classes remain, or no set of four is answerable; says why classes were left out.
+        TooFewImagesError: if fewer than four classes remain, or no set of four is answerable; says why classes were left out.
+        ValueError: for arguments that do not go together.
         ShortageError: if images are missing for `table14`; says how many each class has and needs.
     """
     if table is not FUNDUS and (table14 or classes == "table14" or names == "all"):
@@ -183,7 +188,7 @@ def draw(
     pool = used if kind == "balanced" else list(dict.fromkeys([*classes, *(paper_names() if names == "all" else ())]))
     if len(pool) < 4 or not used:
         reasons = "; ".join(f"{code}: {reason}" for code, reason in left_out.items()) or "nothing"
-        raise ValueError(
+        raise TooFewImagesError(
             f"four classes are needed, {len(pool)} remain ({', '.join(pool) or 'none'}). Left out: {reasons}"
         )
     if count is not None and count < 1:
@@ -226,11 +231,11 @@ def _draw_within_sources(
     for source in members:
         try:
             whole[source] = one(source, None)
-        except ValueError as error:
+        except TooFewImagesError as error:
             reasons[source] = str(error)
     if not whole:
         listed = "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in reasons.items())
-        raise ValueError(
+        raise TooFewImagesError(
             "no source has four classes that can stand beside one another; add images, lower min_images, or draw over all sources"
             f" at once (any_source), where recognising a source pays. {listed}"
         )
@@ -327,7 +332,7 @@ def _draw_balanced(
     sets = sets[images.answerable(sets, minimum)]
     reason = f"in no option set where each class has {minimum} images for which no other option holds"
     if not len(sets):
-        raise ValueError(f"{', '.join(codes)}: {reason}; add images or classes, or lower min_images")
+        raise TooFewImagesError(f"{', '.join(codes)}: {reason}; add images or classes, or lower min_images")
     reachable = np.unique(sets)
     shares = np.zeros(len(codes))
     shares[reachable] = 1 / len(reachable) if equal else capped_shares(images.member[:, reachable].sum(axis=0))
