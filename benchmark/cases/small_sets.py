@@ -94,8 +94,8 @@ def cross_fit(
         check: photographs that stand in two folds under two patients are refused, as for splits.
         train_count: number of training questions of each fold; default one for every image and class of it.
         contradictory: as of `build_cases`.
-        design: as of `benchmark.options.draw`; `count` and `seed` are those of the questions. Without a count there are as many as ask
-            about every image that can be asked, some more than once.
+        design: as of `benchmark.options.draw`; `count` and `seed` are those of the questions. Without a count there are as many
+            as ask about every image that can be asked, some more than once.
 
     Raises:
         OverlapError: if a photograph stands in two folds and the check's rule is `refuse`.
