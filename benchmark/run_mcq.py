@@ -275,8 +275,8 @@ def load_scorer(
     if kind == "openai":
         return EndpointScorer(spec, endpoint, name)
     if plugged := None if Path(model).is_dir() else _plugged(model):
-        make, given = plugged
-        return make(given, device, name)
+        make, spec = plugged
+        return make(spec, device, name)
     device = device or usual_device()
     if kind == "lmms-eval":
         return LmmsEvalScorer(spec, device, name)

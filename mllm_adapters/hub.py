@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from tqdm import tqdm
@@ -180,7 +181,8 @@ def _download(name: str) -> Path:
     # a bar of its own: the hub's are silenced with those that every loading of weights shows (`mgll.quiet`)
     snapshot_download(name, allow_patterns=_SMALL)
     listed = [file.path for file in get_cached_repo_tree(name)]
-    return Path(snapshot_download(name, allow_patterns=files_to_download(listed), tqdm_class=tqdm))
+    bar: Any = tqdm
+    return Path(snapshot_download(name, allow_patterns=files_to_download(listed), tqdm_class=bar))
 
 
 def files_to_download(listed: Sequence[str]) -> list[str]:

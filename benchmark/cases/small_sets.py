@@ -111,11 +111,12 @@ def cross_fit(
             "--overlap drop would leave images out of every fold: merge the patients instead"
             f" (python -m mgll.manifest group {manifest} --out NEW)"
         )
-    design = {**design, "count": design.get("count") or _enough(records, contradictory, design)}  # type: ignore[assignment]
+    design = {**design, "count": design.get("count") or _enough(records, contradictory, design)}
     cases, _ = build_cases(manifest, out / "test.jsonl", None, check, contradictory, **design)
     header = {key: value for key, value in read_header(out / "test.jsonl", "mgll.cases/1").items() if key != "schema"}
     fold_of = dict(zip((record.image for record in records), _folds(records, folds, seed), strict=True))
     asked = {os.path.realpath(case.image) for case in cases}
+    trained_on: Design = {**design, "count": train_count}
     made = []
     for number in range(folds):
         folder = out / f"fold-{number}"
@@ -139,7 +140,7 @@ def cross_fit(
                 "train",
                 None,
                 contradictory,
-                **{**design, "count": train_count},
+                **trained_on,
             )
         except TooFewImagesError as error:
             raise ValueError(

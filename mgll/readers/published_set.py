@@ -158,10 +158,10 @@ def _columns(data_set: PublishedSet, choices: Choices) -> Columns:
         one_hot={data_set.level: one_hot} if one_hot else {},
         group=_GROUP,
         split=_SPLIT,
-        labels=data_set.also_named if data_set.also_named in written else None,
+        labels=(data_set.also_named,) if data_set.also_named in written else (),
         source=data_set.download.name,
         licence=data_set.download.licence,
-        separators=dict.fromkeys((data_set.level, "labels"), data_set.separator) if data_set.separator else {},
+        separators=dict.fromkeys((data_set.level, "labels"), (data_set.separator,)) if data_set.separator else {},
         vocabulary=vocabulary,
         uncertain_is_positive=choices.uncertain_is_positive,
     )

@@ -165,7 +165,10 @@ def _finetune(run: _Run, accumulation: int) -> Path:
     run = replace(run, dtype=_dtype(run, begun))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        beside = {"provenance": provenance(), "may_change": {name: getattr(settings, name) for name in MAY_CHANGE}}
+        beside: dict[str, Any] = {
+            "provenance": provenance(),
+            "may_change": {name: getattr(settings, name) for name in MAY_CHANGE},
+        }
         beside |= {"dtype": run.dtype}
         claim_folder(out, RUN, run.made_of, begun, "another run", beside)
     if settings.align_epochs and not begun:

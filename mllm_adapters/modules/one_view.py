@@ -42,7 +42,7 @@ def load_with_one_view(processor_class: Any, directory: Path) -> Any:
 
 
 def _of_graft(processor_class: Any) -> Any:
-    class OfGraft(processor_class):  # type: ignore[misc]
+    class OfGraft(processor_class):
         images_kwargs = ImagesKwargs()  # the stock class's would pad what the donor may not have padded
 
         def replace_image_token(self, *_: Any, **__: Any) -> str:
@@ -52,7 +52,7 @@ def _of_graft(processor_class: Any) -> Any:
 
 
 def _in_a_row(processor_class: Any) -> Any:
-    class InARow(processor_class):  # type: ignore[misc]
+    class InARow(processor_class):
         def __call__(self, *arguments: Any, **options: Any) -> BatchFeature:
             found = super().__call__(*arguments, **options)
             tiles = found.get("pixel_values")

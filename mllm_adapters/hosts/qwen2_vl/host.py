@@ -37,7 +37,7 @@ class Qwen2VL(Host):
     model_class = "Qwen2VLForConditionalGeneration"
     tower = "model.visual"
     tower_keys = r"(?:model\.)?visual\.(?!merger\.)"
-    connector = ("visual.merger",)
+    connector: tuple[str, ...] = ("visual.merger",)
     lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
     marker = "<|vision_start|><|image_pad|><|vision_end|>"
     preamble = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>"
