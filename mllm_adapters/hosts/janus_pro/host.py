@@ -15,7 +15,7 @@ from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import tower_spec
-from mllm_adapters.hosts.janus_original import MODEL_TYPE, read_published
+from mllm_adapters.hosts.janus_pro.layout import MODEL_TYPE, read_published
 from mllm_adapters.modules.last_hidden_state import LastHiddenStateHost
 
 

@@ -1,1 +1,0 @@
-"""InternVL in its makers' own layout."""
