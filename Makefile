@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # uv where the machine has it, else uv from PyPI in a small environment of its own.
 UV     := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
-.PHONY: help install demo check test lint speed lock clean
+.PHONY: help install demo check test lint speed docs lock licences clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test    run all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make speed   side-by-side timings, printed as ratios"
+	@echo "make docs    the site of docs/, in build/site"
 
 install: $(STAMP)
 
@@ -49,6 +50,14 @@ lint: $(STAMP)
 
 speed: $(STAMP)
 	for script in tests/speed/*.py; do $(BIN)/python $$script || exit 1; done
+
+# Offline; a warning is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/jupytext --quiet --to notebook --output-dir build/site/tutorials docs/tutorials/*.md
+
+licences: $(STAMP)
+	$(BIN)/python docs/licences.py
 
 lock: pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

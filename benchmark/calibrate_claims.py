@@ -9,7 +9,6 @@ in their liking for names of classes; they scatter somewhat more than eight runs
 difference; should be 5 %) and its coverage (how often the 95 % interval holds the truth; should be 95 %).
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from benchmark.stats.seeds import corrected, method_difference, method_number
 from benchmark.stats.significance import sign_flip
 from mgll.ending import ends_in_one_line
 from mgll.files import write_text
+from mgll.flags import CommandParser
 from mgll.vocabulary.diseases import TEN_CLASSES
 
 _RARE = ("ERM", "MNF", "VD", "HR", "Laser Scars")
@@ -217,10 +217,9 @@ def table(tallies: Sequence[Tally]) -> str:
 @ends_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate and print the table."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m benchmark.calibrate_claims",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--studies", type=int, default=1000, help="simulated studies (default %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 8], help="runs of each method")

@@ -8,16 +8,17 @@ rotation, from which the rest can be made again), report.html, report.md, per_cl
 A run that was killed goes on where it was.
 """
 
-import argparse
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.cases.case import SCHEMA, Case, read_cases
 from benchmark.cases.demo import demo_cases
@@ -27,15 +28,23 @@ from benchmark.predictions.scoring import Asking, Processes, score_cases
 from benchmark.scorers.endpoint_scorer import EndpointScorer
 from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
 from benchmark.scorers.scorer import VIEWS, Scorer, dummy
+from mgll.device import usual_device
 from mgll.ending import ends_in_one_line
 from mgll.files import sha256, write_text
+from mgll.flags import CommandParser
 from mgll.formats import FormatError, read_header
+from mgll.plugins import load_plugin, plugins
 from mgll.provenance import provenance
+from mllm_adapters.loading.device_map import refuse_several
+from mllm_adapters.loading.options import USUAL, add_weight_options
+from mllm_adapters.settings import Dtype, Quantisation
 
 if TYPE_CHECKING:
     from benchmark.report.content import Report
 
 DEMO = "demo"
+#: What stands before a colon in `--model` besides plug-ins.
+_KINDS = ("constant", "openai", "lmms-eval")
 RUNS = Path("runs") / "mcq"
 
 EXPLANATION = """\
@@ -73,6 +82,9 @@ def run(
     any_prompt: bool = False,
     processes: Processes | None = None,
     endpoint: str | None = None,
+    dtype: Dtype = "auto",
+    quantize: Quantisation = "no",
+    device_map: Literal["auto"] | None = None,
 ) -> "Report | None":
     """Score a model and write its report; returns it, or None in all processes but the first.
 
@@ -93,6 +105,9 @@ def run(
         any_prompt: compare hosts even if they wrap the question in different templates.
         processes: this process among those that share the work.
         endpoint: address of the server that an `openai:` model is behind.
+        dtype: precision of the weights of a directory.
+        quantize: whether its language model is held in 4 or 8 bits.
+        device_map: whether it is spread over all cards.
 
     Raises:
         FormatError: if a file is not what it should be.
@@ -100,6 +115,7 @@ def run(
         ImageError: naming the case whose image is missing, damaged or another one.
         ValueError: if the model cannot be asked like this.
     """
+    check_model(model)
     # here, because torch takes seconds to import
     from benchmark.report.content import build_report, check_published
     from benchmark.report.writing import write_report
@@ -117,7 +133,11 @@ def run(
     others = _finished_runs(given, asked)
     learned = read_cases(training) if training else None
     check_published(paper)  # before hours of scoring, not after
-    scorer = load_scorer(model, device, name, endpoint)
+    if device_map:
+        refuse_several(processes.count)
+    scorer = load_scorer(model, device, name, endpoint, dtype=dtype, quantize=quantize, device_map=device_map)
+    if not processes.index and (note := getattr(scorer, "note", "")):
+        print(f"{scorer.name}: {note}", file=sys.stderr)
     out = Path(out or default_out(scorer.name, asking.images))
     header = describing_header(cases, scorer)
     result = score_cases(asked, scorer, out, asking, header, processes)
@@ -163,10 +183,10 @@ def _finished_runs(given: Mapping[str, str | os.PathLike[str] | None], asked: Se
 
 
 def describing_header(cases: str | os.PathLike[str], scorer: Scorer) -> dict[str, Any]:
-    """Entries of the predictions' header that describe a run but do not identify it: how options were drawn, versions, the host."""
+    """Entries of the predictions' header that describe a run: how options were drawn, versions, the host, its precision."""
     header = {"options": read_header(cases, SCHEMA).get("options", "not stated"), "versions": provenance()}
-    host = getattr(scorer, "host", None)
-    return {**header, "host": host} if host else header
+    own = {name: getattr(scorer, name, None) for name in ("host", "dtype")}
+    return header | {name: value for name, value in own.items() if value}
 
 
 def _write_record(
@@ -179,38 +199,90 @@ def _write_record(
 ) -> None:
     """Write run.json: resolved settings, hashes of all inputs, versions."""
     settings = {**settings, "name": scorer.name, "device": getattr(scorer, "device", "none")}
+    settings |= {"dtype": getattr(scorer, "dtype", "none")}
     inputs = {"model": scorer.fingerprint, "cases": cases_hash}
     inputs |= {role: run.header["model_sha256"] for role, run in others.items()}
     record = {"settings": settings, "inputs_sha256": inputs, "provenance": versions}
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def load_scorer(model: str, device: str | None = None, name: str | None = None, endpoint: str | None = None) -> Scorer:
+def check_model(model: str) -> None:
+    """Refuse a `--model` value that names nothing, before anything that takes time.
+
+    Raises:
+        FormatError: if there is no such directory.
+        ValueError: for a dummy that there is not.
+    """
+    if dummy(model) or model.partition(":")[0] in _KINDS or Path(model).is_dir() or _plugged(model):
+        return
+    raise FormatError(
+        model,
+        None,
+        "no such directory; give a host, a graft or a LoRA directory, constant:A, lmms-eval:MODEL:ARGS, openai:MODEL, or a"
+        " scorer of your own as PACKAGE.MODULE:FUNCTION (docs/plug_ins.md)",
+    )
+
+
+def _plugged(model: str) -> tuple[Callable[..., Scorer], str] | None:
+    """The scorer of another package that a `--model` value names: what makes it, and what it is given; None for anything else.
+
+    Raises:
+        ValueError: if there is such a plug-in, module or package, and it cannot be imported or lacks what is named.
+    """
+    kind, colon, spec = model.partition(":")
+    if not colon:
+        return None
+    if entry := plugins("scorers", _KINDS).get(kind):
+        return load_plugin(entry), spec
+    if not all(part.isidentifier() for part in (*kind.split("."), spec)):
+        return None
+    try:
+        if find_spec(kind) is None:
+            return None
+    except ModuleNotFoundError:
+        return None
+    return load_plugin(EntryPoint(model, model, "mgll_graft.scorers")), ""
+
+
+def load_scorer(
+    model: str,
+    device: str | None = None,
+    name: str | None = None,
+    endpoint: str | None = None,
+    **how: Any,
+) -> Scorer:
     """The scorer that a `--model` value names.
+
+    Args:
+        model: a directory, a dummy, or another program's model.
+        device: torch device; default a GPU where there is one.
+        name: what reports call the model.
+        endpoint: address of the server that an `openai:` model is behind.
+        how: `dtype`, `quantize` and `device_map` of `mllm_adapters.load`.
 
     Raises:
         FormatError: if there is no such directory, or it holds no model.
-        ValueError: for a dummy that there is not, or a model that cannot be had.
+        ValueError: for a dummy that there is not, or a model that cannot be had, or has a precision of its own.
     """
-    if scorer := dummy(model):
-        return scorer
+    check_model(model)
     kind, _, spec = model.partition(":")
+    scorer = dummy(model)
+    given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value != USUAL[name]]
+    if given and (scorer or kind in ("openai", "lmms-eval")):
+        raise ValueError(f"{' and '.join(given)}: for directories only; {model} holds its weights in its own way")
+    if scorer:
+        return scorer
     if kind == "openai":
         return EndpointScorer(spec, endpoint, name)
-    if kind != "lmms-eval" and not Path(model).is_dir():
-        raise FormatError(
-            model,
-            None,
-            "no such directory; give a host, a graft or a LoRA directory, constant:A, lmms-eval:MODEL:ARGS or openai:MODEL",
-        )
-    import torch
-
-    device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
+    if plugged := None if Path(model).is_dir() else _plugged(model):
+        make, given = plugged
+        return make(given, device, name)
+    device = device or usual_device()
     if kind == "lmms-eval":
         return LmmsEvalScorer(spec, device, name)
     from benchmark.scorers.transformers_scorer import TransformersScorer
 
-    return TransformersScorer(model, device, name)
+    return TransformersScorer(model, device, name, **how)
 
 
 def launched_processes() -> Processes:
@@ -240,15 +312,13 @@ def default_out(model: str, images: Shown = "own") -> Path:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="run_mcq.py"
-    )
+def _parser() -> CommandParser:
+    parser = CommandParser(description=__doc__, prog="run_mcq.py")
     add = parser.add_argument
     add(
         "--model",
         metavar="DIR",
-        help="host, graft or LoRA directory; lmms-eval:MODEL:key=value,...; openai:MODEL; or constant:A to D",
+        help="host, graft or LoRA directory; lmms-eval:MODEL:key=value,...; openai:MODEL; constant:A to D; or a plug-in",
     )
     add(
         "--endpoint",
@@ -298,7 +368,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--paper", metavar="HOST", help="published figures to set beside (default: those of the model's host, if any)")
     add("--batch-size", type=int, default=8, metavar="N", help="cases at a time (default %(default)s)")
-    add("--device", help="torch device (default: a GPU where there is one)")
+    add("--device", help="torch device (default: a GPU where there is one, Apple's too)")
+    add_weight_options(parser)
     add("--name", help="what reports call the model (default: the directory's name)")
     add("--any-prompt", action="store_true", help="compare hosts although their prompt templates differ")
     return parser

@@ -1,8 +1,9 @@
 """The commands that check one of the files between the stages: `python -m mgll.manifest validate FILE` and the like."""
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+
+from mgll.flags import CommandParser
 
 
 def check_command(
@@ -29,8 +30,8 @@ def check_command(
     Returns:
         Exit status 0. What `check` raises goes on to the command, which says it (`mgll.ending`).
     """
-    parser = argparse.ArgumentParser(prog=name, description=description)
-    parser.add_argument("command", choices=verbs)
+    parser = CommandParser(prog=name, description=description)
+    parser.add_argument("command", choices=verbs, help="what is done with it")
     parser.add_argument("path", help=what)
     for flag, meaning in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=meaning)

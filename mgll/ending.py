@@ -9,6 +9,7 @@ from functools import wraps
 from typing import ParamSpec
 
 from mgll.formats import one_line
+from mgll.quiet import quiet
 
 Arguments = ParamSpec("Arguments")
 
@@ -27,6 +28,7 @@ def ends_in_one_line(main: Callable[Arguments, int | None]) -> Callable[Argument
 
     @wraps(main)
     def command(*arguments: Arguments.args, **options: Arguments.kwargs) -> int:
+        quiet()
         try:
             return main(*arguments, **options) or 0
         except KeyboardInterrupt:

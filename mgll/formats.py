@@ -93,6 +93,17 @@ def parse_row(path: str | os.PathLike[str], number: int, line: str, row_type: ty
         raise FormatError(path, number, describe_errors(error)) from None
 
 
+def check_there(*paths: str | os.PathLike[str] | None) -> None:
+    """Refuse what is not there, before anything that takes time. None names nothing.
+
+    Raises:
+        FormatError: naming the first path that is neither a file nor a folder.
+    """
+    for path in paths:
+        if path is not None and not Path(path).exists():
+            raise FormatError(path, None, "no such file")
+
+
 def _open(path: str | os.PathLike[str]) -> IO[bytes]:
     if not Path(path).is_file():
         raise FormatError(path, None, "no such file")

@@ -5,7 +5,6 @@ python -m mgll.linear_probe mgll.ckpt --manifest manifest.jsonl
 The probe is that of `mgll.evaluation`; `recipes/evaluate_tower.py` has the other readings.
 """
 
-import argparse
 import math
 import os
 import tempfile
@@ -17,6 +16,7 @@ from mgll.ending import ends_in_one_line
 from mgll.evaluation.evaluation import PROBE, EvaluationSettings, NothingToReadError, evaluate
 from mgll.evaluation.reading import ClassScore, Reading
 from mgll.evaluation.towers import tower_file
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import read_manifest
 
@@ -76,10 +76,12 @@ def probe_reading(
 
 @ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.linear_probe", description=__doc__)
-    parser.add_argument("tower")
-    parser.add_argument("--manifest", required=True)
-    parser.add_argument("--split", default="test", choices=["val", "test"])
+    parser = CommandParser(prog="python -m mgll.linear_probe", description=__doc__)
+    parser.add_argument("tower", help="tower file (mgll.ckpt)")
+    parser.add_argument("--manifest", required=True, help="manifest with labels and official splits")
+    parser.add_argument(
+        "--split", default="test", choices=["val", "test"], help="images that are read (default %(default)s)"
+    )
     parser.add_argument("--cache", help="folder in which features are kept, so that they are computed once")
     options = parser.parse_args(arguments)
     reading = probe_reading(options.tower, options.manifest, options.split, options.cache)

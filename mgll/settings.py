@@ -128,7 +128,7 @@ class PretrainSettings:
         remember_images: write digests of the training images beside the tower (`mgll.seen`), by which images asked about are found
             again without the manifest. It costs one look at every image, at the end.
         verify_images: a resumed run compares the bytes of all image files with those that it began with, for which it reads them
-            once; without it, their sizes and times of change.
+            once; without it, it does so where they are at most 4 GiB together, and else compares sizes and times of change.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
         trackers: trackers that also get the metrics, through accelerate (`tensorboard`, `wandb`).

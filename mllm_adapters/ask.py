@@ -5,15 +5,17 @@ python -m mllm_adapters.ask DIR --image eye.jpg "What does this fundus photograp
 From Python: `loaded = load(DIR)`, then `ask(loaded, "eye.jpg", "What ...?")`.
 """
 
-import argparse
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
+from mgll.formats import check_there
 from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.loading.load import load
+from mllm_adapters.loading.options import USUAL, add_weight_options
 from mllm_adapters.prompting.encoding import encode_prompts
 
 if TYPE_CHECKING:
@@ -50,14 +52,21 @@ def ask(loaded: LoadedHost, image: "Image | str | os.PathLike[str]", question: s
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 on success and 1 after an error that was explained."""
-    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.ask", description=__doc__)
+    parser = CommandParser(prog="python -m mllm_adapters.ask", description=__doc__)
     parser.add_argument("directory", help="a host, a graft, or what fine-tuning wrote")
-    parser.add_argument("question")
-    parser.add_argument("--image", required=True)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("question", help="the question alone; the model's own form of conversation is put around it")
+    parser.add_argument("--image", required=True, help="image file")
+    parser.add_argument("--device", default="cpu", help="torch device (default %(default)s)")
+    add_weight_options(parser)
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=128, help="longest answer, in tokens (default %(default)s)"
+    )
     options = parser.parse_args(arguments)
-    loaded = load(options.directory, options.device)
+    check_there(options.directory, options.image)
+    how = {name: getattr(options, name) for name in USUAL}
+    loaded = load(options.directory, options.device, **how)
+    if loaded.note:
+        print(loaded.note, file=sys.stderr)
     print(ask(loaded, options.image, options.question, options.max_new_tokens))
     print("(research use only, not for diagnosis)", file=sys.stderr)
     return 0

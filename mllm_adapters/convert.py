@@ -3,10 +3,10 @@
 python -m mllm_adapters.convert --model qwen-vl --checkpoint DIR_OR_HUB_ID
 """
 
-import argparse
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mllm_adapters.graft.transplant import convert_host
 from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
@@ -15,7 +15,7 @@ from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resol
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 on success and 1 after an error that was explained."""
-    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.convert", description=__doc__)
+    parser = CommandParser(prog="python -m mllm_adapters.convert", description=__doc__)
     parser.add_argument("--model", required=True, choices=list(HOSTS), help="the host's family")
     parser.add_argument("--checkpoint", help="folder or hub id (default: the family's hub id)")
     parser.add_argument("--part", action="append", default=[], metavar="NAME=DIR_OR_HUB_ID", help="as for swap")
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out or RUNS / options.model
     host = get_host(options.model)
     source, named = resolve_checkpoint(host, options.checkpoint)
-    parts = resolve_parts(host, options.part)
+    parts = resolve_parts(host, options.part, source, follow_links=options.follow_links)
     record = convert_host(
         host, source, out, options.copy, named, parts, follow_links=options.follow_links, verify=options.verify
     )

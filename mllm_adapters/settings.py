@@ -2,12 +2,21 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 #: Published recipes scale by 0.25 to 32; beyond this the language model would hear nothing but LoRA.
 LARGEST_SCALE = 1000
+#: In what the weights that are not trained are held: by checkpoint and device (`mllm_adapters.loading.precision`), or as named.
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+#: Bits of the language model's weights: as `Dtype` says, 4 (QLoRA's), or 8.
+Quantisation = Literal["no", "nf4", "int8"]
+#: Where the parts of a model lie: spread by `auto`, by module and device, or all on one device.
+DeviceMap = str | Mapping[str, str | int] | None
+QUANTISATIONS: tuple[Quantisation, ...] = get_args(Quantisation)
 
 
 @dataclass(frozen=True)
@@ -81,11 +90,13 @@ class FinetuneSettings:
         views: number of augmented views of an image, shown in turn, so that a frozen tower's outputs can be kept; None shows a new
             one in each epoch.
         seed: seed of LoRA's initial weights, of the order of questions, and of dropout.
-        dtype: dtype of the weights; `auto` keeps the checkpoint's, but turns float16, which cannot be trained, into float32. What
-            is trained is float32 in any case.
+        dtype: dtype of the weights that stay as they are. `auto` keeps float32, and turns half precision into bfloat16 where the
+            device is good at it, into float32 elsewhere. Under float16 the loss is scaled, so that gradients neither vanish nor
+            overflow. What is trained is float32 in any case.
         mixed_precision: the setting of accelerate; use `no` on a CPU.
         gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
-        quantize: load the language model in 4 bits (`nf4`) or 8 (`int8`) with bitsandbytes, on a GPU.
+        quantize: load the language model in 4 bits (`nf4`) or 8 (`int8`) with bitsandbytes.
+        device_map: `auto` spreads a model that is larger than one card over all cards of one process.
         image_cache_gib: memory in GiB for the outputs of the frozen tower, so that it runs only once per image. Where they do not
             fit, the tower runs every time.
         feature_cache: folder in which the outputs of the frozen tower are kept, for this run and all others with the same tower,
@@ -128,10 +139,11 @@ class FinetuneSettings:
     colour_jitter: float = 0.0
     views: int | None = None
     seed: int = 0
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Dtype = "auto"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
-    quantize: Literal["no", "nf4", "int8"] = "no"
+    quantize: Quantisation = "no"
+    device_map: Literal["auto"] | None = None
     image_cache_gib: float = 2.0
     feature_cache: str | None = None
     feature_cache_gib: float = 100.0
@@ -148,7 +160,16 @@ class FinetuneSettings:
 
 
 #: Settings that may have other values when a run is resumed, because its weights do not depend on them.
-MAY_CHANGE = ("feature_cache", "feature_cache_gib", "workers", "prefetch", "checkpoint_every", "log_every", "trackers")
+MAY_CHANGE = (
+    "device_map",
+    "feature_cache",
+    "feature_cache_gib",
+    "workers",
+    "prefetch",
+    "checkpoint_every",
+    "log_every",
+    "trackers",
+)
 #: Smallest and largest values of numbers.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "tower_layers": (1, math.inf),

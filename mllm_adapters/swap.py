@@ -1,18 +1,18 @@
 """Put a vision tower into a multimodal LLM: writes a new checkpoint directory, the old one stays as it is."""
 
-import argparse
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
-from mgll.tower.file import read_header
+from mgll.flags import CommandParser, next_command
+from mgll.published.recognition import tower_of
 from mllm_adapters.contract.graft_record import Graft
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.contract.token_policy import POLICIES
 from mllm_adapters.graft.dry_run import DryRun, dry_run
 from mllm_adapters.graft.transplant import graft_tower
-from mllm_adapters.hosts.registry import HOSTS, get_host
-from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
+from mllm_adapters.hosts.registry import HOSTS, all_hosts, get_host
+from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_encoder, resolve_parts
 
 
 @ends_in_one_line
@@ -35,11 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
         warm=options.warm is not None,
     )
     host = get_host(options.model)
-    _check_encoder(options.encoder)
+    encoder = tower_of(resolve_encoder(options.encoder), RUNS / "towers")
     source, named = resolve_checkpoint(host, options.checkpoint)
-    parts = resolve_parts(host, options.part)
+    parts = resolve_parts(
+        host, options.part, source, own_tower=options.warm is not None, follow_links=options.follow_links
+    )
     if options.dry_run:
-        dry = dry_run(host, source, options.encoder, settings, parts, options.follow_links, options.verify)
+        dry = dry_run(host, source, encoder, settings, parts, options.follow_links, options.verify)
         print(describe(host, named, dry, options.copy))
         return 0
     warm = warm_images(options.warm, options.warm_limit, options.seed)
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         record = graft_tower(
             host,
             source,
-            options.encoder,
+            encoder,
             out,
             settings,
             copy=options.copy,
@@ -78,15 +80,20 @@ def warm_images(folder: Path | None, limit: int, seed: int) -> list[Path] | None
 
 
 def list_hosts() -> str:
-    """A table of all hosts: hub id, tower, connector, image tokens, and what loads a graft."""
-    rows = [("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")]
-    for host in map(get_host, HOSTS):
+    """A table of all hosts by family: hub id, tower, connector, image tokens, and what loads a graft."""
+    head = ("host", "default checkpoint", "its tower", "connector", "image tokens", "a graft loads in")
+    families: dict[str, list[tuple[str, ...]]] = {}
+    for host in all_hosts():
         loads = "plain transformers" if host.stock_towers else "mllm_adapters.load"
-        rows.append((host.name, host.checkpoint, *host.geometry, loads))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+        families.setdefault(host.family, []).append((f"  {host.name}", host.checkpoint, *host.geometry, loads))
+    rows = [head, *(row for family in families.values() for row in family)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+
+    def line(row: tuple[str, ...]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+    shown = [text for family, hosts in families.items() for text in (family, *map(line, hosts))]
+    return "\n".join([line(head), *shown])
 
 
 def describe(host: Host, named: str, dry: DryRun, copy: bool) -> str:
@@ -141,7 +148,9 @@ def report(host: Host, record: Graft, out: Path) -> str:
         lines.append(f"  The connector {why}: train it before you judge the tower.")
     else:
         lines.append("  The donor is the host's own tower: nothing changed, the connector needs no training.")
-    command = f"python recipes/finetune_mllm.py --model {out} --cases CASES.jsonl --out {out}-tuned"
+    command = (
+        f"{next_command('finetune', 'recipes/finetune_mllm.py')} --model {out} --cases CASES.jsonl --out {out}-tuned"
+    )
     return "\n".join([*lines, f"next: {command}"])
 
 
@@ -156,16 +165,16 @@ def _why_ours(host: Host, record: Graft) -> str:
     return f"transformers' {host.model_class} cannot build another tower than its own"
 
 
-def _check_encoder(encoder: Path) -> None:
-    """Read the header of the tower file, so that a bad file is reported before gigabytes of a checkpoint are downloaded."""
-    read_header(encoder)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.swap", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m mllm_adapters.swap", description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the hosts that there are")
     parser.add_argument("--model", choices=list(HOSTS), help="the host's family")
-    parser.add_argument("--encoder", type=Path, help="tower file (mgll.ckpt)")
+    parser.add_argument(
+        "--encoder",
+        metavar="TOWER",
+        help="tower file (mgll.ckpt), or a published encoder: a file, a folder of transformers, open_clip or timm, LAYOUT:FILE, or"
+        f" a hub id; it is converted once, into {RUNS}/towers, and what was assumed is printed",
+    )
     parser.add_argument(
         "--checkpoint", help="folder, hub id, or `demo` for the embedded tiny host (default: the family's hub id)"
     )

@@ -10,7 +10,6 @@ of has changed. summary.html, .md, .tex and .csv tell of all that is done, in th
 Research use only, not for diagnosis.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +17,17 @@ from typing import Literal
 
 from benchmark.leaderboard.ablation import ablation_result, markdown, write_ablation
 from mgll.commandline import parse_settings, stopped_by_signals
+from mgll.configs import find_config
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.evaluation import PROBE, EvaluationSettings, NothingToReadError, evaluate
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.towers import tower_file
+from mgll.flags import CommandParser
+from mgll.formats import check_there
 from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import Records, read_manifest
+from mgll.progress import overall
 from mgll.settings import PretrainSettings
 from mgll.stage import begin_stage, finish_stage, is_made
 from mgll.training.ablation_tables import AblationTable, read_table, row_settings
@@ -36,17 +39,18 @@ _SPLITS: tuple[Literal["test", "val"], ...] = ("test", "val")
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> None:
     """Parse the flags and run the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", help="a file of recipes/configs/ablations/")
+    parser = CommandParser(description=__doc__)
+    parser.add_argument("table", help="a file of recipes/configs/ablations/, or a table of your own")
     parser.add_argument("--only", action="append", metavar="ROW", help="may be given several times; default: all rows")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds of every row (default: the recipe's seed alone)")
     options, flags = parser.parse_known_args(arguments)
     shared = parse_settings(PretrainSettings, "", flags)
-    table = read_table(options.table)
+    table = read_table(find_config(options.table))
     if unknown := set(options.only or ()) - table.rows.keys():
         raise ValueError(f"--only: no row {', '.join(unknown)}; there are: {'; '.join(table.rows)}")
     if shared.manifest is None:
         raise ValueError("name a manifest: --manifest FILE")
+    check_there(shared.manifest, shared.start_weights)
     seeds = list(dict.fromkeys(options.seeds)) if options.seeds else [None]
     runs = {name: [row_settings(table, name, flags, seed) for seed in seeds] for name in table.rows}
     with stopped_by_signals(shared.out):
@@ -69,6 +73,7 @@ def run(
     records = read_manifest(manifest)
     images = images_identity(records)
     made = {own.out: {**made_of(own), "images": images} for settings in runs.values() for own in settings}
+    say = overall(sum(len(runs[name]) for name in rows))
     for name in rows:
         for settings in runs[name]:
             folder = Path(settings.out)
@@ -76,6 +81,7 @@ def run(
                 continue
             with first_process() as is_first:
                 if is_first:
+                    say(name)
                     begin_stage(folder, made[settings.out])
             try:
                 tower = pretrain(settings)

@@ -22,6 +22,8 @@ from typing import Any
 
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
+from mgll.formats import check_there
+from mgll.progress import overall
 from mgll.settings import PretrainSettings, TextPooling, TextTraining
 from mllm_adapters.encoder_check import EncoderCheck, check_encoder
 
@@ -82,14 +84,16 @@ class CheckSettings:
 def main() -> int:
     """Check all combinations; 1 if one of them fell short."""
     settings = parse_settings(CheckSettings, __doc__ or "")
+    check_there(settings.manifest)
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
     lines = [_line(COLUMNS), "|---" * len(COLUMNS) + "|"]
     print("\n".join(lines), flush=True)
-    combinations = product(
-        settings.encoders, settings.image_sizes, settings.text_encoders, settings.text_trainings, settings.text_poolings
-    )
+    sides = (settings.text_encoders, settings.text_trainings, settings.text_poolings)
+    combinations = list(product(settings.encoders, settings.image_sizes, *sides))
+    say = overall(len(combinations))
     for encoder, size, text_encoder, training, pooling in combinations:
+        say(f"{encoder}, {size} px, {text_encoder}")
         with tempfile.TemporaryDirectory(dir=out) as folder, _one_process() as process:
             run = PretrainSettings(
                 manifest=settings.manifest,

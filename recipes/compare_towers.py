@@ -27,9 +27,11 @@ from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.files import write_text
+from mgll.formats import check_there
 from mgll.linear_probe import macro_auc, probe_tower
 from mgll.manifest.image_identity import data_identity
 from mgll.manifest.records import Split, read_manifest
+from mgll.progress import overall
 from mgll.run_folder import locked
 from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.stage import stage
@@ -91,6 +93,7 @@ class CompareSettings:
 def main() -> None:
     """Parse the settings and run."""
     settings = parse_settings(CompareSettings, __doc__ or "")
+    check_there(settings.manifest, settings.pretrain.start_weights)
     with locked(settings.out):
         compare(settings)
 
@@ -101,18 +104,24 @@ def compare(settings: CompareSettings) -> Path:
     cases = _questions(settings, "test", out / "test.jsonl")
     probes: dict[Arm, list[str]] = {name: [] for name in settings.arms}
     last = settings.arms[-1]
+    say = overall(1 + len(settings.seeds) * (3 + len(settings.arms)))
     for seed in settings.seeds:
         folder = out / f"seed-{seed}"
         learned = _questions(settings, "train", folder / "train.jsonl", seed)
+        say(f"seed {seed}: towers")
         towers = _towers(settings, folder, seed)
+        say(f"seed {seed}: what the towers are worth alone")
         for name, tower in towers.items():
             probes[name].append(_probe(settings, tower, folder / f"{name}-probe.txt"))
         towers = _standardised(settings, folder, towers)
         for name, model in _grafts(settings, folder, towers).items():
+            say(f"seed {seed}: the model with the {name} tower")
             tuned = _finetune(settings, model, learned, folder / f"{name}-tuned", seed)
             _score(tuned, cases, folder / f"{name}-scores", name)
+        say(f"seed {seed}: the same with the finding hidden")
         _score(folder / f"{last}-tuned", cases, folder / f"{last}-{BLIND}", last, shown="blank")
         _score(folder / f"{last}-tuned", cases, folder / f"{last}-{HIDDEN}", last, shown="source")
+    say("report")
     report = _report(settings, cases)
     summary = _summary(settings, cases, probes)
     write_text(out / "summary.md", summary)

@@ -24,8 +24,10 @@ from benchmark.stats.rotations import expected_correct
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, write_text
+from mgll.formats import check_there
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
+from mgll.progress import overall
 from mgll.run_folder import locked
 from mgll.stage import stage
 from mllm_adapters.contract.terms import GraftSettings
@@ -79,6 +81,7 @@ class WarmComparison:
 def main() -> None:
     """Parse the settings and run."""
     settings = parse_settings(WarmComparison, __doc__ or "")
+    check_there(settings.manifest, settings.train, settings.host_tower, settings.donor_tower)
     with locked(settings.out):
         print(compare(settings).read_text(encoding="utf-8"))
 
@@ -86,11 +89,15 @@ def main() -> None:
 def compare(settings: WarmComparison) -> Path:
     """Run the comparison; returns the path of summary.md."""
     out, questions = Path(settings.out), training_questions(settings.train)
+    say = overall(2 + 3 * len(settings.budgets))
+    say("the host")
     host = _trained_host(settings, questions)
     curves = {"host, its own tower": {0: _score(host, settings, out / "host.json")}}
+    say("grafts")
     for name, folder in _grafts(settings, host).items():
         curves[name] = {0: _score(folder, settings, out / f"{folder.name}-0.json")}
         for steps in settings.budgets:
+            say(f"{name}, {steps} steps")
             own = replace(settings.finetune, steps=steps)
             tuned = _finetune(folder, settings.train, questions, out / f"{folder.name}-{steps}", own)
             curves[name][steps] = _score(tuned, settings, out / f"{folder.name}-{steps}.json")

@@ -12,12 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from compare_towers import CompareSettings, compare
-
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.stage import stage
 from mgll.synthetic.dataset import VERSION, generate
+from recipes.compare_towers import CompareSettings, compare
 
 IMAGES, PIXELS, SEED = 1600, 128, 0
 OUT = Path("runs") / "demo"
@@ -27,6 +27,7 @@ CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 @ends_in_one_line
 def main() -> None:
     """Draw the photographs, compare the towers, say where everything is."""
+    CommandParser(description=__doc__).parse_args()
     started = time.monotonic()
     print(__doc__)
     eyes = OUT / "eyes"

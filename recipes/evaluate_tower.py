@@ -2,7 +2,7 @@ r"""What are these towers worth alone? Any number of towers on any number of man
 
     python recipes/evaluate_tower.py runs/mgll/mgll.ckpt runs/clip/mgll.ckpt --manifest fundus.jsonl
     python recipes/evaluate_tower.py clip=clip-0/mgll.ckpt clip=clip-1/mgll.ckpt mgll=mgll-0/mgll.ckpt mgll=mgll-1/mgll.ckpt \
-        dinov2=hf:models/dinov2-small timm:resnet50 --manifest fundus.jsonl --manifest others.jsonl --image_size 126
+        dinov2=hf:models/dinov2-small timm:resnet50 --manifest fundus.jsonl --manifest others.jsonl --image-size 126
 
 `NAME=TOWER` names a method; towers of one name are its seeds, and both seeds and patients are then taken as random. A tower is a
 file, `hf:FOLDER`, `LAYOUT:FILE` of a published encoder, or an encoder by name (`timm:NAME`, with `@FILE` for its weights). Features
@@ -16,27 +16,29 @@ import sys
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from benchmark.leaderboard.content import build_board
-from benchmark.leaderboard.pictures import Pictures
-from benchmark.leaderboard.writing import write_board
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.about import about_towers
 from mgll.evaluation.embedding import Embedding, embed, load_embedding, save_embedding
-from mgll.evaluation.evaluation import Evaluation, EvaluationSettings, evaluate
-from mgll.evaluation.features import Precision, features_of
+from mgll.evaluation.evaluation import Blocks, Evaluation, EvaluationSettings, evaluate
+from mgll.evaluation.features import Precision, features_of, grids_of
 from mgll.evaluation.named_towers import NamedEncoders, find_tower
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.towers import Tower
+from mgll.flags import CommandParser, hyphens
 from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import Records, read_manifest
+from mgll.progress import overall
 from mgll.run_folder import locked
 from mgll.stage import stage
 from mgll.tower.curve import Curve, curve_of
 
 #: Settings that change where features lie and how fast they come, not what is read.
 _ASIDE = ("cache", "batch_size")
+_DEFAULT = EvaluationSettings()
+#: Settings that are no part of an evaluation that was not asked for them.
+_EXTRA = ("attentive", "fine_tune", "fine_tune_epochs", "prompt_learning")
 
 
 @ends_in_one_line
@@ -60,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     for tower in towers:
         for records in manifests.values():
             images = [record.image for record in records if record.labels]
-            features_of(tower, images, settings.cache, settings.precision, settings.batch_size, together=True)
+            for outputs in (features_of, grids_of) if settings.attentive else (features_of,):
+                outputs(tower, images, settings.cache, settings.precision, settings.batch_size, together=True)
     with first_process() as is_first:
         if is_first:
             with locked(out):
@@ -73,21 +76,28 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
     seen = {(tower.name, tower.digest) for tower in towers}
     if len(seen) < len(towers):
         raise ValueError("a tower stands twice under one name: copies of a tower are no further seeds; name each once")
+    say = overall(len(manifests) * len(towers))
     for name, records in manifests.items():
         state = images_identity(records)
         for tower in towers:
+            say(f"{name}: {tower.name}")
             path = out / "evaluations" / f"{name}-{tower.digest[:16]}-{tower.pooling}.npz"
             own = {key: value for key, value in asdict(settings).items() if key not in _ASIDE}
+            own = {key: value for key, value in own.items() if key not in _EXTRA or value != getattr(_DEFAULT, key)}
             made_of = {"tower": tower.digest, "images": state, "records": _digest(records), "settings": own}
             stage(path, made_of, partial(_evaluate, tower, records, settings, path))
             runs[name].setdefault(tower.name, []).append(load_evaluation(path))
+    # here, because pandas takes a second to import
+    from benchmark.leaderboard.content import build_board
+    from benchmark.leaderboard.pictures import Pictures
+    from benchmark.leaderboard.writing import write_board
+
     pictures = Pictures(_embeddings(out, towers, manifests, settings), _curves(towers))
     page = write_board(out, build_board(runs), pictures, about_towers(towers))
     print(f"\n{(out / 'leaderboard.md').read_text(encoding='utf-8')}\npage: {page}")
 
 
 def _evaluate(tower: Tower, records: Records, settings: EvaluationSettings, path: Path) -> None:
-    print(f"{tower.name}: {path.name}", flush=True)
     save_evaluation(path, evaluate(tower, records, settings))
 
 
@@ -136,28 +146,59 @@ def _called(manifest: str) -> str:
     return path.parent.name if path.stem == "manifest" and path.parent.name else path.stem
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _blocks(said: str) -> Blocks:
+    if said != "full" and not (said.isdecimal() and int(said)):
+        raise argparse.ArgumentTypeError(f"{said!r}: give a number of blocks, 1 or more, or `full`")
+    return "full" if said == "full" else int(said)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(description=__doc__)
     parser.add_argument("towers", nargs="+", metavar="TOWER", help="[NAME=]tower, see above")
     parser.add_argument("--manifest", action="append", required=True, help="manifest with official splits; repeatable")
     parser.add_argument("--out", default="runs/towers", help="folder of everything")
     parser.add_argument("--cache", help="folder of the features' cache; OUT/features if not given")
-    parser.add_argument("--image_size", type=int, help="side in pixels for encoders that bring no tower file")
+    parser.add_argument("--image-size", type=int, help="side in pixels for encoders that bring no tower file")
     parser.add_argument("--resize", default="squash", choices=["pad", "squash", "crop"], help="for the same")
     parser.add_argument("--pooling", choices=["cls", "mean", "head"], help="for the same")
     default = EvaluationSettings()
     parser.add_argument("--split", default=default.split, choices=["val", "test"], help="images that are read")
     parser.add_argument("--grades", default=default.grades, choices=["fold", "keep"], help="grades of a disease")
-    for name, kind in (("min_train", int), ("min_read", int), ("neighbours", int), ("draws", int), ("rare", int)):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(default, name))
-    for name in ("strengths", "shares"):
-        parser.add_argument(f"--{name}", type=float, nargs="*", default=getattr(default, name))
-    parser.add_argument("--leave_source_out", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--left_out_images", default=default.left_out_images, choices=["split", "all"])
-    parser.add_argument("--zero_shot", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--text_encoder", help="folder of the towers' text encoder, where it has moved")
-    parser.add_argument("--precision", default=default.precision, choices=get_args(Precision))
-    parser.add_argument("--batch_size", type=int, default=default.batch_size)
+    numbers = {
+        "min_train": (int, "training images that a class must have"),
+        "min_read": (int, "images of the split that a class must have"),
+        "neighbours": (int, "neighbours of the nearest-neighbour reading"),
+        "draws": (int, "draws of the few-labels reading and of the intervals"),
+        "rare": (int, "a class with fewer training images is rare"),
+    }
+    for name, (kind, meaning) in numbers.items():
+        shown = f"{meaning} (default %(default)s)"
+        parser.add_argument(f"--{hyphens(name)}", type=kind, default=getattr(default, name), help=shown)
+    for name, meaning in {"strengths": "grid of the probe's C", "shares": "shares of the labels to learn from"}.items():
+        shown = f"{meaning} (default %(default)s)"
+        parser.add_argument(f"--{name}", type=float, nargs="*", default=getattr(default, name), help=shown)
+    yes_or_no: dict[str, Any] = {"action": argparse.BooleanOptionalAction, "default": True}
+    parser.add_argument("--leave-source-out", **yes_or_no, help="read each source by a probe that never saw it")
+    parser.add_argument(
+        "--left-out-images",
+        default=default.left_out_images,
+        choices=["split", "all"],
+        help="images of the left-out source that are read (default %(default)s)",
+    )
+    parser.add_argument("--zero-shot", **yes_or_no, help="read towers that have a text side without any training")
+    parser.add_argument("--attentive", action="store_true", help="also an attentive probe (keeps grids in the cache)")
+    parser.add_argument(
+        "--fine-tune", nargs="*", type=_blocks, default=(), metavar="N", help="also tune the last N blocks, or `full`"
+    )
+    epochs = "most epochs of each fine-tuning (default %(default)s)"
+    parser.add_argument("--fine-tune-epochs", type=int, default=default.fine_tune_epochs, help=epochs)
+    parser.add_argument("--prompt-learning", action="store_true", help="also CoOp and KgCoOp with few labels")
+    parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
+    precision = "numbers in which features are computed (default %(default)s)"
+    parser.add_argument("--precision", default=default.precision, choices=get_args(Precision), help=precision)
+    parser.add_argument(
+        "--batch-size", type=int, default=default.batch_size, help="images at once (default %(default)s)"
+    )
     return parser
 
 

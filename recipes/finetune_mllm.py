@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields
 from benchmark.cases.training import training_questions
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
+from mgll.flags import next_command
+from mgll.formats import check_there
 from mllm_adapters.settings import FinetuneSettings
 
 
@@ -44,6 +46,7 @@ class Run(FinetuneSettings):
 def main() -> None:
     """Parse the settings, turn cases into questions, train."""
     run = parse_settings(Run, __doc__ or "")
+    check_there(run.model, run.cases, run.held_out_cases, run.captions, run.chats, run.chat_images)
     # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
     from mllm_adapters.finetuning.conversations import captions, read_conversations
@@ -64,7 +67,8 @@ def main() -> None:
         if is_first:
             for reason, count in left_out.items():
                 print(f"{run.chats}: {count} conversations were left out: {reason}")
-            print(f"{out}\nnext: python benchmark/run_mcq.py --model {out} --cases TEST_CASES.jsonl --out {out}-scores")
+            score = next_command("score", "benchmark/run_mcq.py")
+            print(f"{out}\nnext: {score} --model {out} --cases TEST_CASES.jsonl --out {out}-scores")
 
 
 if __name__ == "__main__":

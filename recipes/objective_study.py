@@ -38,8 +38,10 @@ from mgll.evaluation.reading import Reading
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.towers import tower_file
 from mgll.files import write_text
+from mgll.formats import check_there
 from mgll.manifest.image_identity import data_identity
 from mgll.manifest.records import Record, read_manifest, write_manifest
+from mgll.progress import overall
 from mgll.run_folder import locked
 from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.stage import stage
@@ -134,6 +136,7 @@ class Run:
 def main() -> None:
     """Parse the settings and run what is not done yet."""
     settings = parse_settings(StudySettings, __doc__ or "")
+    check_there(settings.manifest, settings.pretrain.start_weights)
     with locked(settings.out):
         study(settings)
 
@@ -141,8 +144,9 @@ def main() -> None:
 def study(settings: StudySettings) -> Path:
     """Run every cell that is not done yet, and write the summary after each; returns its path."""
     runs = [run for run in _runs(settings) if settings.only is None or run.arm in settings.only]
-    for number, run in enumerate(runs):
-        print(f"run {number + 1} of {len(runs)}: {run.condition}, {run.arm}, seed {run.seed}", flush=True)
+    say = overall(len(runs))
+    for run in runs:
+        say(f"{run.condition}, {run.arm}, seed {run.seed}")
         _read(settings, run, _tower(settings, run))
         _summarise(settings)
     print((Path(settings.out) / "summary.md").read_text(encoding="utf-8"))

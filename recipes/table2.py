@@ -45,6 +45,7 @@ from benchmark.run_mcq import describing_header, load_scorer
 from mgll.cells import failure, own_turn, run_cells
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
+from mgll.formats import check_there
 from mgll.manifest.image_identity import data_identity
 from mgll.manifest.records import Split, read_manifest
 from mgll.stage import is_finished, stage
@@ -72,6 +73,7 @@ def main() -> int:
     if settings.table:
         return int(write_table(settings, grid))
     chosen = range(len(grid)) if settings.cell is None else numbers_in(settings.cell, len(grid))
+    check_there(settings.pretrain.start_weights)
     read_manifest(settings.manifest)  # what is wrong with it would be wrong in every cell
     run_cells(
         [Path(settings.out) / grid[number].path for number in chosen],
@@ -148,8 +150,9 @@ def _host(out: Path, entry: HostEntry) -> Path:
             from mllm_adapters.demo.tiny_hosts import build_tiny_host, tiny_sha256
 
             return stage(path, {"tiny": tiny_sha256()}, lambda: build_tiny_host(entry.host, path))
-        host, parts = get_host(entry.host), resolve_parts(get_host(entry.host), entry.parts)
+        host = get_host(entry.host)
         directory, named = resolve_checkpoint(host, entry.checkpoint)
+        parts = resolve_parts(host, entry.parts, directory)
         made = {folder.name: _listing(folder) for folder in (directory, *parts.values())}
         return stage(path, made, lambda: convert_host(host, directory, path, named=named, parts=parts))
 

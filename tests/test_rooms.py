@@ -14,14 +14,17 @@ ROOT = Path(__file__).parents[1]
 #: package and in the packages named before it; a floor of several rooms is one on which they do not know each other.
 FLOORS = {
     "mgll": (
-        "files machine_errors vocabulary checking",
-        "formats provenance",
-        "images weights commandline run_folder ending",
+        "files machine_errors vocabulary flags plugins quiet progress device",
+        "formats provenance checking kept_hashes",
+        "ending",
+        "images weights configs run_folder",
+        "commandline",
         "manifest settings tower stage cells",
         "encoders objective synthetic readers",
         "naive_objective published training",
         "training_cost evaluation",
         "linear_probe",
+        "__main__",
     ),
     "mllm_adapters": (
         "settings checkpoints",
@@ -29,7 +32,7 @@ FLOORS = {
         "modules prompting",
         "hosts",
         "loading demo",
-        "graft finetuning hub ask",
+        "graft finetuning hub ask export",
         "swap convert encoder_check host_cost",
     ),
     "benchmark": (
@@ -38,7 +41,7 @@ FLOORS = {
         "paper scorers",
         "predictions",
         "harnesses report calibrate_claims grid",
-        "run_mcq leaderboard",
+        "run_mcq leaderboard maps segmentation",
     ),
 }
 #: What an older release called otherwise and files or habits of users still name; each goes with the next release.

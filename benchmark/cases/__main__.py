@@ -7,19 +7,22 @@ from benchmark.cases.case import check_images, describe, position_test, read_cas
 from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import RULES, THRESHOLD, OverlapCheck, report_overlaps
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 
 
 @ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.cases", description=__doc__)
+    parser = CommandParser(prog="python -m benchmark.cases", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="draw cases from a manifest")
-    build.add_argument("--manifest", required=True)
+    build.add_argument("--manifest", required=True, help="manifest with labels and official splits")
     build.add_argument("--out", required=True, help="file of cases to write")
-    build.add_argument("--split", choices=["train", "val", "test", "all"], default="test")
+    build.add_argument(
+        "--split", choices=["train", "val", "test", "all"], default="test", help="images that are asked about"
+    )
     build.add_argument("--options", choices=["balanced", "paper"], default="balanced", help="how the options are drawn")
     build.add_argument("--count", type=int, help="number of cases (default: one for every image and class of it)")
-    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--seed", type=int, default=0, help="seed of the draw (default %(default)s)")
     build.add_argument(
         "--classes", help="present, table14, or codes separated by commas (default: present; table14 for paper options)"
     )
@@ -72,7 +75,7 @@ def _main(arguments: list[str] | None = None) -> int:
         help="images whose labels contradict each other (Health beside a disease): leave them out and count them, or keep them",
     )
     validate = commands.add_parser("validate", help="check a file of cases, its images, and what the pretraining saw")
-    validate.add_argument("file")
+    validate.add_argument("file", help="file of cases")
     validate.add_argument(
         "--pretraining", metavar="MANIFEST_OR_TOWER", help="manifest or tower of a pretraining that must not hold them"
     )

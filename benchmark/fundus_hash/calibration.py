@@ -7,7 +7,6 @@ the same anatomy and camera and is never the same photograph. Compared as they a
 listed, because most of them are one patient under two names.
 """
 
-import argparse
 import io
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.images.fundus_hash import CROPS, MIRRORED_CROPS, THRESHOLD, distances, fundus_hashes
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
@@ -95,8 +95,8 @@ def stranger_bits(hashes: np.ndarray, groups: Sequence[str], mirrored: bool = Tr
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> None:
     """Print the shares of copies found, the near strangers, and the pairs to look at."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifest")
+    parser = CommandParser(description=__doc__)
+    parser.add_argument("manifest", help="manifest of photographs of known patients")
     parser.add_argument("--copies", type=int, default=300, help="photographs that are altered")
     parser.add_argument("--strangers", type=int, default=4000, help="photographs that are compared with each other")
     options = parser.parse_args(arguments)

@@ -19,8 +19,8 @@ from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import continuation_ids
 from mllm_adapters.prompting.encoding import encode_prompts, encode_text
-from mllm_adapters.prompting.rows import replies, row_log_probs
-from mllm_adapters.prompting.tree import tree_log_probs
+from mllm_adapters.prompting.log_probs import log_probs
+from mllm_adapters.prompting.rows import replies
 
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
@@ -67,7 +67,7 @@ class MgllGraft(lmms):
     Args:
         pretrained: the directory.
         device: torch device; default the one that accelerate gives to this process.
-        dtype: of the weights; default that of the checkpoint.
+        dtype: of the weights, as `mllm_adapters.load` takes it.
         batch_size: questions a forward pass.
         max_batch_size: not used; lmms-eval offers it to every model.
     """
@@ -121,7 +121,6 @@ class MgllGraft(lmms):
             ValueError: as `generate_until`.
         """
         host, tokenizer = self._loaded.host, self._loaded.processor.tokenizer
-        log_probs = row_log_probs if host.second_text else tree_log_probs
         questions = [list(same) for _, same in groupby(requests, key=lambda r: (r.args[0], *r.args[3:]))]
         losses: list[GenerationResult] = []
         for batch, encoded in self._encoded(questions, "likelihoods"):

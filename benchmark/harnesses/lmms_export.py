@@ -7,7 +7,6 @@
 writes. The folder needs no network; images stay where they are, under their absolute paths. Research use only, not for diagnosis.
 """
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from benchmark.predictions.file import cases_sha256, questions_sha256
 from benchmark.scorers.scorer import REPLY_TOKENS
 from mgll.ending import ends_in_one_line
 from mgll.files import write_text
+from mgll.flags import CommandParser
 from mgll.vocabulary.questions import LETTERS
 
 DATA = "cases.jsonl"
@@ -96,10 +96,9 @@ def _function(function: Callable[..., Any]) -> _Function:
 @ends_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where all went well."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m benchmark.harnesses.lmms_export",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("cases", help="file of cases")
     parser.add_argument("--out", required=True, help="folder to write, for lmms-eval's --include_path")

@@ -7,7 +7,6 @@ Its `category` is the class of the answer and its `l2-category` the data set, so
 its own way and scores generated text only: its numbers are not to be mixed with those of `run_mcq`.
 """
 
-import argparse
 import base64
 import csv
 import io
@@ -21,6 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from benchmark.cases.case import SCHEMA, Case, check_images, read_cases
 from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path
+from mgll.flags import CommandParser
 from mgll.formats import read_header
 from mgll.images.preprocessing import open_image
 from mgll.vocabulary.questions import LETTERS
@@ -117,14 +117,18 @@ def _check_reading(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
 
 @ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m benchmark.harnesses.vlmevalkit",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("cases")
+    parser.add_argument("cases", help="file of cases")
     parser.add_argument("--out", required=True, help="TSV to write; VLMEvalKit looks for it in $LMUData")
-    parser.add_argument("--images", choices=["embedded", "paths"], default="embedded")
+    parser.add_argument(
+        "--images",
+        choices=["embedded", "paths"],
+        default="embedded",
+        help="images inside the table (default), or beside it",
+    )
     options = parser.parse_args(arguments)
     count = write_tsv(options.cases, options.out, options.images)
     print(f"{options.out}: {count} questions")

@@ -50,6 +50,11 @@ METHOD = (
         "Unseen sources",
         "Fitted on all sources but one and read on that one, a mean over them: a tower that knows cameras apart loses here.",
     ),
+    (
+        "Attentive probe, fine-tuned, CoOp and KgCoOp",
+        "Where they were asked for: one learned query over the frozen grid; the tower trained from its probe on; a learned context"
+        " in front of class names with few labels. Other patients' images end each of them.",
+    ),
     ("Zero-shot", "Classes by their texts, with what the tower was trained against texts with; no label is used."),
     (
         "Retrieval",

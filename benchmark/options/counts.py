@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
+import scipy
 
 from mgll.vocabulary.diseases import benchmark_classes
 
@@ -75,9 +74,9 @@ def assign_images(member: np.ndarray, need: Sequence[int], rng: np.random.Genera
     columns = [order[candidates] for candidates in wanted]
     starts = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
     edges = np.ones(starts[-1], dtype=np.int8)
-    graph = csr_array((edges, np.concatenate(columns), starts), shape=(total, len(member)))
+    graph = scipy.sparse.csr_array((edges, np.concatenate(columns), starts), shape=(total, len(member)))
     graph.sort_indices()
-    matched = maximum_bipartite_matching(graph, perm_type="column")
+    matched = scipy.sparse.csgraph.maximum_bipartite_matching(graph, perm_type="column")
     image_of = np.argsort(order)
     ends = np.cumsum(need)
     return [image_of[part[part >= 0]] for part in np.split(matched, ends[:-1])]

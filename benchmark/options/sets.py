@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import logsumexp
+import scipy
 
 
 def capped_shares(counts: Sequence[int], cap: float = 0.25) -> np.ndarray:
@@ -38,14 +37,16 @@ def set_design(sets: np.ndarray, inclusion: np.ndarray) -> np.ndarray:
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         scores = theta[sets].sum(axis=1)
-        norm = float(logsumexp(scores))
+        norm = float(scipy.special.logsumexp(scores))
         reached = inclusion_of(sets, np.exp(scores - norm), len(theta))
         return norm - inclusion @ theta + ridge / 2 * theta @ theta, reached - inclusion + ridge * theta
 
     start = np.log(np.maximum(inclusion, 1e-6))
-    theta = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-8}).x
+    theta = scipy.optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-8}
+    ).x
     scores = theta[sets].sum(axis=1)
-    return np.exp(scores - logsumexp(scores))
+    return np.exp(scores - scipy.special.logsumexp(scores))
 
 
 def inclusion_of(sets: np.ndarray, probability: np.ndarray, classes: int) -> np.ndarray:

@@ -1,10 +1,9 @@
 """Print the paper's own results with intervals."""
 
-import argparse
-
 from benchmark.paper.rows import PAPER_HOSTS, misprints, paper_change, paper_floor, paper_rows, summarise_row
 from benchmark.stats.significance import Estimate
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 
 
 @ends_in_one_line
@@ -14,7 +13,7 @@ def _main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    parser = argparse.ArgumentParser(prog="python -m benchmark.paper", description=__doc__.splitlines()[0])
+    parser = CommandParser(prog="python -m benchmark.paper", description=__doc__.splitlines()[0])
     parser.parse_args(arguments)
     console = Console()
 

@@ -146,7 +146,10 @@ def _own_rows(path: Path, header: Mapping[str, Any]) -> tuple[Prediction, ...]:
 
 
 def _other_identity(run: Run, header: Mapping[str, Any]) -> list[str]:
-    return [key.removesuffix("_sha256") for key in IDENTITY if run.header[key] != header[key]]
+    names = [key.removesuffix("_sha256") for key in IDENTITY if run.header[key] != header[key]]
+    # dummies have no precision, nor had files before it was written down
+    said = [entries.get("dtype") for entries in (run.header, header)]
+    return [*names, "dtype"] if all(said) and said[0] != said[1] else names
 
 
 def _check_views(asking: Asking, scorer: Scorer) -> None:
@@ -205,8 +208,8 @@ class _Batches:
                 shown = ", ".join(f"{value:.4g}" for value in values)
                 raise ValueError(
                     f"{self._scorer.name}, case {case.id}, rotation {rotation}: the log-probabilities of the {what} are not finite"
-                    f" ({shown}). The weights hold NaN or infinity, or overflow in their dtype: check the checkpoint, or save it as"
-                    " float32 or bfloat16, and start again"
+                    f" ({shown}). The weights hold NaN or infinity, or overflow in their dtype: check the checkpoint, or take"
+                    " --dtype float32 or bfloat16, and start again"
                 )
 
 

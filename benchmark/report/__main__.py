@@ -1,18 +1,16 @@
 """Make a report again from finished runs."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.report.terminal import print_report
-from benchmark.report.writing import report_runs
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 
 
 @ends_in_one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 where all went well."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.report", description=__doc__)
+    parser = CommandParser(prog="python -m benchmark.report", description=__doc__)
     parser.add_argument(
         "--after",
         required=True,
@@ -35,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="where the page and the tables go")
     parser.add_argument("--any-prompt", action="store_true", help="compare hosts with different prompt templates")
     options = vars(parser.parse_args(arguments))
+    # here, because pandas takes a second to import
+    from benchmark.report.terminal import print_report
+    from benchmark.report.writing import report_runs
+
     report = report_runs(**options)
     print_report(report)
     print(f"wrote {Path(options['out']) / 'report.html'}, report.md, and per_class and per_case as .csv and .parquet")

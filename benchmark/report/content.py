@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tqdm import tqdm
+
 from benchmark.cases.case import Case
 from benchmark.cases.floor import Floors, floors, questions_of
 from benchmark.cases.images import Shown
@@ -152,16 +154,27 @@ def build_report(
     questions = questions_of(asked)
     sides = [[second, *(answers_of(run, second.cases) for run in afters[1:])]]
     sides.append([answers["before"], *(answers_of(run, second.cases) for run in befores[1:])] if befores else [])
-    earlier = summarise(answers["before"], questions, drawn) if befores else None
-    change = compare(answers["before"], second, questions, drawn) if befores else None
+    with tqdm(total=3 + len(controls), desc="intervals", unit="part", leave=False, disable=None) as bar:
+        earlier = summarise(answers["before"], questions, drawn) if befores else None
+        change = compare(answers["before"], second, questions, drawn) if befores else None
+        bar.update()
+        now = summarise_runs(summarise(second, questions, drawn), sides[0], questions)
+        bar.update()
+        then = summarise_runs(earlier, sides[1], questions) if earlier else None
+        changed = compare_runs(change, sides[1], sides[0], questions) if change else None
+        bar.update()
+        hidden = {}
+        for role in controls:
+            hidden[role] = _control(answers[role], second, questions, drawn)
+            bar.update()
     return Report(
         cases=asked,
         answers=answers,
         questions=questions,
-        after=summarise_runs(summarise(second, questions, drawn), sides[0], questions),
-        before=summarise_runs(earlier, sides[1], questions) if earlier else None,
-        change=compare_runs(change, sides[1], sides[0], questions) if change else None,
-        controls={role: _control(answers[role], second, questions, drawn) for role in controls},
+        after=now,
+        before=then,
+        change=changed,
+        controls=hidden,
         confusions={role: _confusion(asked, answers[role]) for role in given if role not in controls},
         floors=floors(asked, training),
         headers={role: run.header for role, run in given.items()},

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 
 from benchmark.scorers.scorer import REPLY_TOKENS, VIEWS, Ask, Four, Score, View
-from mgll.files import sha256
+from mgll.kept_hashes import kept_sha256
 from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
-from mllm_adapters.prompting.rows import replies, row_log_probs
-from mllm_adapters.prompting.tree import tree_log_probs
+from mllm_adapters.prompting.log_probs import log_probs
+from mllm_adapters.prompting.rows import replies
+from mllm_adapters.settings import DeviceMap, Dtype, Quantisation
 
 #: Files that decide what a model answers; cards and training logs do not.
 _DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
@@ -28,16 +29,26 @@ class TransformersScorer:
     Letter view: a log-softmax over the whole vocabulary at the last position of the prompt, taken at the four letter tokens and
     renormalised over them; without text view `Score.text` is the most probable token there. Option view: the mean log-likelihood a
     token of the option's text in that place. All orders of a question share one forward pass (`mllm_adapters.prompting.tree`),
-    unless the host's image tokens depend on the prompt. Text view: the greedy reply, at most `REPLY_TOKENS` long.
+    unless the host allows no shared start (`Host.whole_prompts`). Text view: the greedy reply, at most `REPLY_TOKENS` long.
     """
 
     views: tuple[View, ...] = VIEWS
 
-    def __init__(self, directory: str | os.PathLike[str], device: str = "cpu", name: str | None = None) -> None:
-        self._loaded = load(directory, device=device)
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        device: str = "cpu",
+        name: str | None = None,
+        dtype: Dtype = "auto",
+        quantize: Quantisation = "no",
+        device_map: DeviceMap = None,
+    ) -> None:
+        self._loaded = load(directory, device, dtype, quantize=quantize, device_map=device_map)
         self.name = name or Path(directory).resolve().name
         self.fingerprint = directory_fingerprint(directory)
         self.device = torch.device(device)
+        self.dtype = self._loaded.dtype if quantize == "no" else f"{quantize}, {self._loaded.dtype}"
+        self.note = self._loaded.note
         self.host = self._loaded.host.name  # tells the report which published figures belong beside
         self._letters: tuple[int, ...] | None = None
         self._options: dict[tuple[str, str], list[int]] = {}
@@ -54,7 +65,6 @@ class TransformersScorer:
             ]
             for ask, case in zip(asks, encoded, strict=True)
         ]
-        log_probs = row_log_probs if loaded.host.second_text else tree_log_probs
         found = log_probs(loaded, encoded, continuations)
         said = replies(loaded, encoded, REPLY_TOKENS) if "text" in views else None
         return [
@@ -84,7 +94,7 @@ class TransformersScorer:
             top if said is None else said,
             prompt,
             _four(torch.stack([tokens.mean() for tokens in options])) if options else None,
-            min(1.0, float(found.double().exp().sum())) if "letter" in views else None,
+            min(1.0, float(found.cpu().double().exp().sum())) if "letter" in views else None,
         )
 
     def _letter_ids(self, prompt: str) -> tuple[int, ...]:
@@ -116,7 +126,7 @@ def directory_fingerprint(directory: str | os.PathLike[str]) -> str:
 def _deciding_content(path: Path) -> str:
     content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else None
     if not isinstance(content, dict):
-        return sha256(path)
+        return kept_sha256(path)
     if "provenance" in content:  # one of our own records, graft.json among them
         content = {"tower": content.get("tower")}
     names = ("_name_or_path", "base_model_name_or_path")

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import sparse
+
+from benchmark.stats.first_seen import first_seen
 
 DRAWS = 10_000
 _CHUNK = 500  # draws at a time: what is drawn at once stays at a few MB
@@ -41,9 +42,8 @@ class Resampling:
         draws: int = DRAWS,
         seed: int = 0,
     ) -> None:
-        # Numbered in order of first appearance: the draws then do not depend on how the groups are called.
-        self._group, names = pd.factorize(np.asarray(groups))
-        self._class, classes = pd.factorize(np.asarray(codes) if codes is not None else np.zeros(len(self._group)))
+        self._group, names = first_seen(groups)
+        self._class, classes = first_seen(codes if codes is not None else np.zeros(len(self._group)))
         self.groups, self.classes = len(names), [str(code) for code in classes]
         self._draws, self._seed = draws, seed
         self._kept = list(self._drawn()) if self.groups * draws <= _KEPT else None
@@ -84,7 +84,7 @@ class Resampling:
         scores = np.asarray(values, dtype=np.float32)
         if scores.shape != self._group.shape:
             raise ValueError(f"one entry a case is needed, found shapes {scores.shape} and {self._group.shape}")
-        by_column = sparse.csr_matrix((scores, (columns, self._group)), (columns.max(initial=0) + 1, self.groups))
+        by_column = scipy.sparse.csr_matrix((scores, (columns, self._group)), (columns.max(initial=0) + 1, self.groups))
         drawn = self._drawn() if self._kept is None else self._kept
         return np.concatenate([by_column @ times for times in drawn], axis=1).astype(float)
 

@@ -22,14 +22,17 @@ Bins stay those of the whole set in every draw.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from benchmark.stats.bootstrap import Resampling
 from benchmark.stats.rotations import expected_correct
 from benchmark.stats.significance import DRAWS, Estimate, wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BINS = 10
 _CHANCE_BRIER = 0.75  # of 25 % each: 0.75^2 + 3 * 0.25^2
@@ -59,7 +62,7 @@ class Calibration:
     ece: Estimate
     ece_equal_width: Estimate
     ece_if_calibrated: Estimate
-    reliability: pd.DataFrame
+    reliability: "pd.DataFrame"
 
 
 def calibrate(
@@ -108,7 +111,7 @@ def brier_scores(probabilities: ArrayLike, answers: ArrayLike) -> np.ndarray:
 
 def reliability_table(
     probabilities: ArrayLike, answers: ArrayLike, bins: int = BINS, equal_mass: bool = True
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """The table behind a reliability plot: confidence and accuracy by bin.
 
     A tie for the most probable option counts as its expectation, as in `rotations.expected_correct`.
@@ -116,6 +119,8 @@ def reliability_table(
     Returns:
         Table by bin, the least confident first, empty bins left out: bin, n, confidence (mean), accuracy, low, high (Wilson 95 %).
     """
+    import pandas as pd  # here, because it takes a second to import
+
     values, true = _checked(probabilities, answers)
     confidence = values.max(axis=1)
     number = equal_mass_bins(confidence, bins) if equal_mass else equal_width_bins(confidence, bins)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
+from benchmark.stats.first_seen import first_seen
 from mgll.vocabulary.diseases import TEN_CLASSES
 
 
@@ -76,17 +76,19 @@ class Questions:
     @cached_property
     def codes(self) -> list[str]:
         """Classes that are the answer of a question, the most frequent first."""
+        import pandas as pd  # here, because it takes a second to import
+
         return [str(code) for code in pd.Series(self._true_codes).value_counts(sort=True).index]
 
     @cached_property
     def group_numbers(self) -> np.ndarray:
         """[cases] number of the group, in order of first appearance."""
-        return np.asarray(pd.factorize(np.asarray(self.groups))[0])
+        return first_seen(self.groups)[0]
 
     @cached_property
     def _numbered(self) -> tuple[np.ndarray, dict[str, int]]:
         """[cases, 4] number of each option's class, and the number of each class: faster to compare than names."""
-        numbers, names = pd.factorize(np.asarray(self.options, dtype=object).ravel())
+        numbers, names = first_seen(np.asarray(self.options, dtype=object).ravel())
         return numbers.reshape(-1, 4), {str(name): number for number, name in enumerate(names)}
 
     @cached_property

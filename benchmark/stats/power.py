@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.stats import binom
 
+from benchmark.stats.first_seen import first_seen
 from benchmark.stats.significance import mcnemar
 
 #: Which of the two p-values of `significance.mcnemar` is held against the level.
@@ -72,8 +71,10 @@ def mcnemar_power(n: int, discordant: float, difference: float, level: float = 0
     disagree = np.arange(n + 1)
     most = _rejected_up_to(disagree, level, test)
     better = (discordant + abs(difference)) / (2 * discordant)
-    rejected = binom.cdf(most, disagree, better) + binom.sf(disagree - most - 1, disagree, better)
-    return float((binom.pmf(disagree, n, discordant) * rejected).sum())
+    rejected = scipy.stats.binom.cdf(most, disagree, better) + scipy.stats.binom.sf(
+        disagree - most - 1, disagree, better
+    )
+    return float((scipy.stats.binom.pmf(disagree, n, discordant) * rejected).sum())
 
 
 def detectable_difference(
@@ -100,7 +101,7 @@ def detectable_difference(
     def excess(difference: float) -> float:
         return mcnemar_power(n, max(discordant, difference), difference, level, test) - power
 
-    return float(brentq(excess, 0, 1, xtol=1e-6)) if excess(1) >= 0 else float("nan")
+    return float(scipy.optimize.brentq(excess, 0, 1, xtol=1e-6)) if excess(1) >= 0 else float("nan")
 
 
 def design_effect(values: ArrayLike, groups: Sequence[str] | ArrayLike) -> float:
@@ -124,7 +125,7 @@ def design_effect(values: ArrayLike, groups: Sequence[str] | ArrayLike) -> float
         raise ValueError(f"one entry a case is needed in both, found shapes {scores.shape} and {names.shape}")
     residuals = scores - scores.mean()
     independent = float((residuals**2).sum())
-    totals = np.bincount(pd.factorize(names)[0], weights=residuals)
+    totals = np.bincount(first_seen(names)[0], weights=residuals)
     return float((totals**2).sum() / independent) if independent else 1.0
 
 
@@ -155,10 +156,12 @@ def _rejected_up_to(disagree: np.ndarray, level: float, test: Test) -> np.ndarra
     """For each number of discordant cases: the largest smaller count that the test rejects, -1 where it rejects none."""
 
     def p(smaller: np.ndarray) -> np.ndarray:
-        half = 0.5 * binom.pmf(smaller, disagree, 0.5) if test == "mid-p" else 0.0
-        return np.asarray(2 * (binom.cdf(smaller, disagree, 0.5) - half))
+        half = 0.5 * scipy.stats.binom.pmf(smaller, disagree, 0.5) if test == "mid-p" else 0.0
+        return np.asarray(2 * (scipy.stats.binom.cdf(smaller, disagree, 0.5) - half))
 
-    most = np.asarray(binom.ppf(level / 2, disagree, 0.5)) + 1  # never too small; the right one is at most two below
+    most = (
+        np.asarray(scipy.stats.binom.ppf(level / 2, disagree, 0.5)) + 1
+    )  # never too small; the right one is at most two below
     for _ in range(3):
         most = np.where(p(most) > level, most - 1, most)
     return most

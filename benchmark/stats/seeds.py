@@ -20,10 +20,8 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite, nan, sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.stats import nct, t
-from statsmodels.stats.multitest import multipletests
 
 from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.numbers import Number, Questions
@@ -65,7 +63,9 @@ class OverSeeds:
         if variance == 0:
             return float(difference != 0)
         degrees = _satterthwaite(variance, runs, 2 * (seeds - 1), inf)
-        return float(nct.sf(t.ppf(1 - level / 2, degrees), degrees, abs(difference) / sqrt(variance)))
+        return float(
+            scipy.stats.nct.sf(scipy.stats.t.ppf(1 - level / 2, degrees), degrees, abs(difference) / sqrt(variance))
+        )
 
     def detectable(self, seeds: int, power: float = 0.8) -> float:
         """Smallest difference found with probability `power` when each of two methods has so many seeds; NaN with one."""
@@ -74,7 +74,9 @@ class OverSeeds:
         largest = 1000 * sqrt(2 * self.between_runs**2 + self.from_patients)
         if largest == 0:
             return 0.0
-        return float(brentq(lambda difference: self.power(seeds, difference) - power, 0, largest, xtol=1e-5))
+        return float(
+            scipy.optimize.brentq(lambda difference: self.power(seeds, difference) - power, 0, largest, xtol=1e-5)
+        )
 
     def seeds_needed(self, difference: float, power: float = 0.8) -> int | None:
         """Seeds that each method would need for a true difference of this size; None if these patients are too few for any."""
@@ -158,6 +160,8 @@ def corrected(p: ArrayLike) -> np.ndarray:
     known = ~np.isnan(values)
     result = np.full(len(values), nan)
     if known.any():
+        from statsmodels.stats.multitest import multipletests  # here, because it takes a second to import
+
         result[known] = multipletests(values[known], method="holm")[1]
     return result
 
@@ -201,11 +205,11 @@ def _assemble(
     degrees = _satterthwaite(
         variance, runs, _degrees_of_runs(scatter, counts), max(groups - 1, 1), beyond if is_difference else patients
     )
-    half = float(t.ppf(0.975, degrees)) * sqrt(variance) if variance else 0.0
+    half = float(scipy.stats.t.ppf(0.975, degrees)) * sqrt(variance) if variance else 0.0
     if not is_difference:
         p = nan
     elif variance:
-        p = float(2 * t.sf(abs(value) / sqrt(variance), degrees))
+        p = float(2 * scipy.stats.t.sf(abs(value) / sqrt(variance), degrees))
     else:
         p = 1.0 if value == 0 else nan
     known = [entry for entry, count in zip(scatter, counts, strict=True) if count > 1]

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import binom, norm, permutation_test, t
-from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
-from statsmodels.stats.proportion import proportion_confint
 
 from benchmark.stats.bootstrap import DRAWS, Estimate, Resampling
+from benchmark.stats.first_seen import first_seen
 
 _BATCH = 500  # permutations at a time: keeps their matrix at a few MB
 
@@ -47,8 +45,8 @@ def wilson(correct: float, n: int) -> Estimate:
         return Estimate(np.nan, np.nan, np.nan)
     if not 0 <= correct <= n:
         raise ValueError(f"{correct} correct of {n} cases")
-    low, high = proportion_confint(correct, n, method="wilson")
-    return Estimate(correct / n, float(low), float(high))
+    low, high = _wilson(correct, n)
+    return Estimate(correct / n, low, high)
 
 
 def clustered_share(values: ArrayLike, groups: Sequence[str] | ArrayLike) -> Estimate:
@@ -67,13 +65,13 @@ def clustered_share(values: ArrayLike, groups: Sequence[str] | ArrayLike) -> Est
     if not n:
         return wilson(0, 0)
     share = float(scores.mean())
-    totals = np.bincount(_codes(clusters), weights=scores - share)
+    totals = np.bincount(first_seen(clusters)[0], weights=scores - share)
     variance = float((totals**2).sum()) / n**2 * count / max(count - 1, 1)
     effective = min(share * (1 - share) / variance, n) if variance > 0 and count > 1 else float(count)
     # Few patients tell little of their scatter: Student's t instead of the normal.
-    effective *= float((norm.ppf(0.975) / t.ppf(0.975, max(count - 1, 1))) ** 2)
-    low, high = proportion_confint(share * effective, effective, method="wilson")
-    return Estimate(share, max(float(low), 0.0), min(float(high), 1.0))
+    effective *= float((scipy.stats.norm.ppf(0.975) / scipy.stats.t.ppf(0.975, max(count - 1, 1))) ** 2)
+    low, high = _wilson(share * effective, effective)
+    return Estimate(share, max(low, 0.0), min(high, 1.0))
 
 
 def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
@@ -82,10 +80,12 @@ def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
     if not (_is_binary(first) and _is_binary(second)):
         raise ValueError("McNemar's test takes 0/1; for means over seeds use sign_flip")
     only_before, only_after = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
-    p = _mcnemar([[0, only_before], [only_after, 0]], exact=True).pvalue if only_before + only_after else 1.0
+    from statsmodels.stats.contingency_tables import mcnemar as exact_test  # here, because it takes a second to import
+
+    p = exact_test([[0, only_before], [only_after, 0]], exact=True).pvalue if only_before + only_after else 1.0
     smaller, discordant = min(only_before, only_after), only_before + only_after
-    observed = binom.pmf(smaller, discordant, 0.5)
-    mid_p = 2 * binom.cdf(smaller, discordant, 0.5) - observed
+    observed = scipy.stats.binom.pmf(smaller, discordant, 0.5)
+    mid_p = 2 * scipy.stats.binom.cdf(smaller, discordant, 0.5) - observed
     if (
         only_before == only_after
     ):  # then no other outcome is as extreme, and half of this one is left out, not the whole
@@ -99,11 +99,11 @@ def sign_flip(difference: ArrayLike, groups: Sequence[str] | ArrayLike, draws: i
     The permutation test that swaps before and after for whole groups; exact where 2^groups <= `draws`.
     """
     values, clusters = _same_length(difference, groups)
-    sums = np.bincount(_codes(clusters), weights=values)
+    sums = np.bincount(first_seen(clusters)[0], weights=values)
     sums = sums[sums != 0]
     if len(sums) < 2:  # both signs of a single sum are equally extreme
         return 1.0
-    result = permutation_test(
+    result = scipy.stats.permutation_test(
         (sums,),
         lambda sample, axis: np.sum(sample, axis=axis),
         permutation_type="samples",
@@ -127,9 +127,11 @@ def bootstrap(
     return resampling.mean(values) if codes is None else resampling.class_mean(values)
 
 
-def _codes(names: np.ndarray) -> np.ndarray:
-    # In order of first appearance: the draws then do not depend on how the groups are called.
-    return np.asarray(pd.factorize(names)[0])
+def _wilson(correct: float, n: float) -> tuple[float, float]:
+    from statsmodels.stats.proportion import proportion_confint  # here, because it takes a second to import
+
+    low, high = proportion_confint(correct, n, method="wilson")
+    return float(low), float(high)
 
 
 def _same_length(values: ArrayLike, others: Sequence[str] | ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ def train_last(model: PreTrainedModel, count: int, what: str) -> None:
     Raises:
         ValueError: if the encoder has fewer layers.
     """
-    layers = _layers(model)
+    layers = layers_of(model)
     if not 1 <= count <= len(layers):
         raise ValueError(f"{what} {count}: the encoder has {len(layers)} layers; give 1 to {len(layers)}, or `full`")
     first = next(layers[-count].parameters())
@@ -26,10 +26,26 @@ def train_last(model: PreTrainedModel, count: int, what: str) -> None:
         parameter.requires_grad_(False)
 
 
-def _layers(model: PreTrainedModel) -> Sequence[nn.Module]:
+def layers_of(model: PreTrainedModel) -> Sequence[nn.Module]:
+    """The blocks of a ViT, or the stages of a convolutional trunk of timm, in their order; empty where none are known."""
     trunk = getattr(model, "timm_model", None)
     if trunk is not None:
         return list(getattr(trunk, "blocks", getattr(trunk, "stages", ())))
     depth = getattr(model.config, "num_hidden_layers", 0)
     stacks = (m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
     return list(next(stacks, ()))
+
+
+def block_numbers(names: Sequence[str], blocks: Sequence[str]) -> dict[str, int]:
+    """The number of the block of every parameter: -1 in front of the blocks, their number behind them.
+
+    Args:
+        names: names of parameters, in the model's own order.
+        blocks: names of the blocks.
+    """
+    numbers, reached = {}, -1
+    for name in names:
+        own = next((number for number, block in enumerate(blocks) if name.startswith(f"{block}.")), None)
+        numbers[name] = len(blocks) if own is None and reached >= 0 else -1 if own is None else own
+        reached = max(reached, numbers[name])
+    return numbers

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import CLIPVisionConfig
 
+from mgll.plugins import load_plugin, plugins
 from mgll.tower.config import CLIP, TIMM, at_size
 
 #: name -> width, depth, heads, patch size in pixels
@@ -38,8 +39,11 @@ def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = 
         return open_clip_config(inside, image_size, options)
     if name in CONVNEXTS:
         return timm_config(CONVNEXTS[name], image_size, options)
+    others = plugins("encoders", (*VITS, *CONVNEXTS))
+    if name in others:
+        return at_size(load_plugin(others[name])(image_size, options), image_size)
     if name not in VITS:
-        known = [*VITS, *CONVNEXTS, "timm:NAME", "open_clip:NAME", "hf:FOLDER"]
+        known = [*others, *VITS, *CONVNEXTS, "timm:NAME", "open_clip:NAME", "hf:FOLDER"]
         raise ValueError(f"unknown encoder {name!r}{_like(name, known)}; known: {', '.join(known)}")
     width, depth, heads, patch = VITS[name]
     shape = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads, "patch_size": patch}

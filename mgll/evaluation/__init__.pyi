@@ -1,13 +1,15 @@
 from .about import about_towers
-from .comparing import Side, auc_influence, mean_of, side_of
+from .comparing import Side, auc_influence, mean_of, side_of, side_of_means
+from .drawn_areas import Segmentation, dice, intersection_over_union
 from .embedding import Embedding, embed, load_embedding, save_embedding
-from .evaluation import Evaluation, EvaluationSettings, NothingToReadError, evaluate
-from .features import features_of
+from .evaluation import Evaluation, EvaluationSettings, NothingToReadError, evaluate, fitted_probe
+from .features import features_of, grids_of
 from .metrics import Summary, summarise
 from .named_towers import NamedEncoders, find_tower
 from .probe import Probe, fit_probe, neighbour_scores
 from .reading import ClassScore, Reading
-from .saving import load_evaluation, save_evaluation
+from .saving import load_evaluation, load_segmentation, save_evaluation, save_segmentation
+from .segmentation import segment
 from .towers import Tower, tower_file
 from .zero_shot import Retrieval, TextReader, text_reader
 
@@ -21,24 +23,33 @@ __all__ = [
     "Probe",
     "Reading",
     "Retrieval",
+    "Segmentation",
     "Side",
     "Summary",
     "TextReader",
     "Tower",
     "about_towers",
     "auc_influence",
+    "dice",
     "embed",
     "evaluate",
     "features_of",
     "find_tower",
     "fit_probe",
+    "fitted_probe",
+    "grids_of",
+    "intersection_over_union",
     "load_embedding",
     "load_evaluation",
+    "load_segmentation",
     "mean_of",
     "neighbour_scores",
     "save_embedding",
     "save_evaluation",
+    "save_segmentation",
+    "segment",
     "side_of",
+    "side_of_means",
     "summarise",
     "text_reader",
     "tower_file",

@@ -84,6 +84,21 @@ def side_of(readings: Sequence[Reading]) -> Side:
     return Side(values.mean(axis=1), influence.mean(axis=1))
 
 
+def side_of_means(values: np.ndarray, patients: Sequence[tuple[str, str]]) -> Side:
+    """The mean over images of a number that every image has by itself, such as its Dice.
+
+    Args:
+        values: of each run on the same images [runs, images].
+        patients: who is seen on each image.
+    """
+    number = {patient: row for row, patient in enumerate(dict.fromkeys(patients))}
+    rows = np.array([number[patient] for patient in patients])
+    means, met = values.mean(axis=1), len(number)
+    scale = np.sqrt(met / max(met - 1, 1)) / values.shape[1]
+    gaps = (values - means[:, None]) * scale
+    return Side(means, np.stack([np.bincount(rows, weights=own, minlength=met) for own in gaps]))
+
+
 def mean_of(sides: Sequence[Side]) -> Side:
     """The unweighted mean of several numbers of the same runs on different patients, such as of all left-out sources."""
     influence = np.concatenate([side.influence for side in sides], axis=1) / len(sides)

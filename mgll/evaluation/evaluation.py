@@ -10,17 +10,22 @@ A reading keeps its scores image by image, so that towers and seeds can be compa
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 import numpy as np
 
-from mgll.evaluation.classes import Grades, classes_of, readable, truth_of
-from mgll.evaluation.features import Precision, features_of
+from mgll.evaluation.classes import Grades, classes_of, readable
+from mgll.evaluation.features import Precision, features_of, grids_of
+from mgll.evaluation.parts import Part, Parts, choosers, drawn
 from mgll.evaluation.probe import STRENGTHS, Probe, fit_probe, neighbour_scores
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.towers import Tower
 from mgll.evaluation.zero_shot import Retrieval, retrieval, text_reader, zero_shot_scores
 from mgll.manifest.records import Record, levels
+
+#: Blocks of a tower that are fine-tuned, counted from the last; `full` is all of the tower.
+Blocks = int | Literal["full"]
 
 
 class NothingToReadError(ValueError):
@@ -28,9 +33,10 @@ class NothingToReadError(ValueError):
 
 
 PROBE, NEIGHBOURS, MULTI_LABEL, RARE = "probe", "k-NN", "probe, multi-label images", "probe, rare classes"
+ATTENTIVE, FINE_TUNED = "attentive probe", "fine-tuned"
 LEFT_OUT, FEW, ZERO_SHOT = "left out", "few labels", "zero-shot"
-#: Share of the training patients by whom the strength is chosen where the manifest has no validation split.
-_HELD_OUT = 0.2
+#: Largest share of the training patients with which prompts are learned; with more labels a probe is the better reader.
+_FEW_FOR_PROMPTS = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,10 @@ class EvaluationSettings:
         rare: a class with fewer training images is rare.
         zero_shot: also read by class names, where the tower brings its text side.
         text_encoder: folder of that text encoder, where it has moved since.
+        attentive: also read the grid by an attentive probe.
+        fine_tune: also fine-tune so many of the last blocks, each number a reading; `full` is all of the tower.
+        fine_tune_epochs: most epochs of each; validation ends it earlier.
+        prompt_learning: also learn prompts (CoOp, KgCoOp) with few labels, where the tower brings its text side.
         precision: see `mgll.evaluation.features.features_of`.
         batch_size: images at once.
     """
@@ -70,6 +80,10 @@ class EvaluationSettings:
     rare: int = 150
     zero_shot: bool = True
     text_encoder: str | None = None
+    attentive: bool = False
+    fine_tune: tuple[Blocks, ...] = ()
+    fine_tune_epochs: int = 20
+    prompt_learning: bool = False
     precision: Precision = "auto"
     batch_size: int = 64
 
@@ -82,7 +96,8 @@ class Evaluation:
         tower: its name.
         digest: hex SHA-256 of its weights.
         readings: by name: `probe`, `k-NN`, `probe, multi-label images`, `probe, rare classes`, `left out SOURCE`,
-            `few labels 1 %, draw 0` and `zero-shot, LEVEL`.
+            `few labels 1 %, draw 0` and `zero-shot, LEVEL`; where asked for, `attentive probe`, `fine-tuned, all blocks`,
+            `fine-tuned, last 2 blocks` and `few labels 1 %, CoOp, draw 0`.
         retrieval: by granularity, where the tower brings its text side.
         strength: inverse strength C of the probe.
         skipped: what could not be read, a sentence each.
@@ -103,40 +118,6 @@ class Evaluation:
         return tuple(reading for name, reading in self.readings.items() if name.startswith(beginning))
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Images with their features [n, width] and classes."""
-
-    records: Sequence[Record]
-    features: np.ndarray
-    classes: Sequence[set[str]]
-
-    def where(self, kept: Sequence[bool] | np.ndarray) -> "_Part":
-        rows = np.flatnonzero(kept).tolist()
-        return _Part([self.records[i] for i in rows], self.features[rows], [self.classes[i] for i in rows])
-
-    def truth(self, classes: Sequence[str]) -> np.ndarray:
-        return truth_of(classes, self.classes)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The images that are fitted on, those that choose, and those that are read."""
-
-    train: _Part
-    validation: _Part
-    read: _Part
-    whole: _Part
-
-    def without(self, source: str, all_of_it: bool) -> "_Parts":
-        """Fitted and chosen on all other sources, and read on this one."""
-        train, validation = (
-            part.where([record.source != source for record in part.records]) for part in (self.train, self.validation)
-        )
-        read = self.whole if all_of_it else self.read
-        return _Parts(train, validation, read.where([record.source == source for record in read.records]), self.whole)
-
-
 def evaluate(tower: Tower, records: Sequence[Record], settings: EvaluationSettings | None = None) -> Evaluation:
     """Every reading of a tower's frozen features on the images of a manifest.
 
@@ -152,7 +133,7 @@ def evaluate(tower: Tower, records: Sequence[Record], settings: EvaluationSettin
     settings = settings or EvaluationSettings()
     skipped: list[str] = []
     parts = _parts(tower, records, settings, skipped)
-    readings = [*_readings(parts, settings, skipped)]
+    readings = [*_readings(parts, settings, skipped), *_trained(tower, parts, settings, skipped)]
     found: dict[str, Retrieval] = {}
     if settings.zero_shot:
         classes, left_out = readings[0].classes, readings[0].left_out
@@ -161,13 +142,39 @@ def evaluate(tower: Tower, records: Sequence[Record], settings: EvaluationSettin
             readings += texts
         except (ValueError, OSError) as error:
             skipped.append(f"{ZERO_SHOT} and retrieval: {error}")
+    if settings.prompt_learning:
+        try:
+            readings += _learned_prompts(tower, parts, settings)
+        except (ValueError, OSError) as error:
+            skipped.append(f"prompt learning: {error}")
     strength = readings[0].strength
     assert strength is not None
     by_name = {reading.name: reading for reading in readings}
     return Evaluation(tower.name, tower.digest, by_name, found, strength, tuple(skipped))
 
 
-def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings, skipped: list[str]) -> _Parts:
+def fitted_probe(
+    tower: Tower, records: Sequence[Record], settings: EvaluationSettings | None = None
+) -> tuple[Probe, tuple[str, ...]]:
+    """The probe that `evaluate` reads by, and the class of each of its columns; raises what `evaluate` does."""
+    settings = settings or EvaluationSettings()
+    parts = _parts(tower, records, settings, [])
+    classes = _readable(parts, settings)[0]
+    return _fit(classes, parts.train, parts.validation, settings)[0], classes
+
+
+def _readable(parts: Parts, settings: EvaluationSettings) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The classes that are read, and of all others why not."""
+    classes, left_out = readable(parts.train.classes, parts.read.classes, settings.min_train, settings.min_read)
+    if not classes:
+        raise NothingToReadError(
+            f"no class has {settings.min_train} training images and {settings.min_read} of split {settings.split!r}, which a"
+            " probe asks for (min_train, min_read)"
+        )
+    return classes, left_out
+
+
+def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings, skipped: list[str]) -> Parts:
     """The labelled images of each split with their features."""
     labelled = [record for record in records if record.labels]
     for split in ("train", settings.split):
@@ -179,20 +186,15 @@ def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings
         skipped.append(f"{len(records) - len(labelled)} images without a label")
     images = [record.image for record in labelled]
     features = features_of(tower, images, settings.cache, settings.precision, settings.batch_size)
-    whole = _Part(labelled, features, [classes_of(record.labels, settings.grades) for record in labelled])
+    whole = Part(labelled, features, [classes_of(record.labels, settings.grades) for record in labelled])
     parts = {name: whole.where([record.split == name for record in labelled]) for name in ("train", "val", "test")}
-    return _Parts(parts["train"], parts["val"], parts[settings.split], whole)
+    return Parts(parts["train"], parts["val"], parts[settings.split], whole)
 
 
-def _readings(parts: _Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:
+def _readings(parts: Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:
     """The readings by probe and neighbours; the first is that of the probe."""
     train, read = parts.train, parts.read
-    classes, left_out = readable(train.classes, read.classes, settings.min_train, settings.min_read)
-    if not classes:
-        raise NothingToReadError(
-            f"no class has {settings.min_train} training images and {settings.min_read} of split {settings.split!r}, which a"
-            " probe asks for (min_train, min_read)"
-        )
+    classes, left_out = _readable(parts, settings)
     whole = _probe_reading(PROBE, classes, left_out, train, parts, settings)
     if settings.split == "val":
         whole = replace(whole, notes=(*whole.notes, "the strength was chosen on the very images that are read"))
@@ -225,7 +227,66 @@ def _readings(parts: _Parts, settings: EvaluationSettings, skipped: list[str]) -
             yield from _left_out(source, parts, settings, skipped)
 
 
-def _left_out(source: str, parts: _Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:
+def _trained(tower: Tower, parts: Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:
+    """The readings that train more than a linear probe.
+
+    A tower's own digest seeds them, so that the runs of a method differ in that too.
+    """
+    if not settings.attentive and not settings.fine_tune:
+        return
+    # here, because torch takes seconds to import
+    from mgll.evaluation.attentive import fit_attentive
+    from mgll.evaluation.fine_tuning import fine_tuned_scores
+
+    classes, left_out = _readable(parts, settings)
+    train, chooses, notes = choosers(classes, parts.train, parts.validation)
+    truths, seed = [part.truth(classes) for part in (train, chooses)], int(tower.digest[:8], 16)
+    images = [[record.image for record in part.records] for part in (train, chooses, parts.read)]
+    if settings.attentive:
+        try:
+            known = list(dict.fromkeys(image for own in images for image in own))
+            of = dict(
+                zip(known, grids_of(tower, known, settings.cache, settings.precision, settings.batch_size), strict=True)
+            )
+            grids = [[of[image] for image in own] for own in images]
+            probe, said = fit_attentive(grids[0], truths[0], grids[1], truths[1], seed)
+            yield _reading(ATTENTIVE, classes, parts.read, probe.scores(grids[2]), left_out, notes=(*notes, said))
+        except ValueError as error:
+            skipped.append(f"{ATTENTIVE}: {error}")
+    if settings.fine_tune:
+        start, _ = _fit(classes, train, chooses, settings)
+    for blocks in settings.fine_tune:
+        name = f"{FINE_TUNED}, {'all blocks' if blocks == 'full' else f'last {blocks} blocks'}".replace(
+            " 1 blocks", " block"
+        )
+        try:
+            scores, said = fine_tuned_scores(tower, images, truths, start, blocks, seed, settings.fine_tune_epochs)
+            yield _reading(name, classes, parts.read, scores, left_out, notes=(*notes, said))
+        except ValueError as error:
+            skipped.append(f"{name}: {error}")
+
+
+def _learned_prompts(tower: Tower, parts: Parts, settings: EvaluationSettings) -> Iterator[Reading]:
+    """CoOp and KgCoOp with few labels, beside the probe that gets the same labels."""
+    if tower.path is None:
+        raise ValueError(f"{tower.name} is no tower file and brings no text side")
+    # here, because torch takes seconds to import
+    from mgll.evaluation.prompt_learning import METHODS, learn_prompts, prompt_scores
+
+    reader = text_reader(tower.path, settings.text_encoder)
+    classes, left_out = _readable(parts, settings)
+    for share in (share for share in settings.shares if share <= _FEW_FOR_PROMPTS):
+        for method, draw in product(METHODS, range(settings.draws)):
+            few = parts.train.where(drawn(parts.train.records, share, draw))
+            few, chooses, notes = choosers(classes, few, parts.validation)
+            own = few.features, few.truth(classes), chooses.features, chooses.truth(classes)
+            prompts, said = learn_prompts(method, reader, classes, *own, settings.grades)
+            scores = prompt_scores(prompts, reader, parts.read.features)
+            name = f"{FEW} {100 * share:.0f} %, {method}, draw {draw}"
+            yield _reading(name, classes, parts.read, scores, left_out, notes=(*notes, said))
+
+
+def _left_out(source: str, parts: Parts, settings: EvaluationSettings, skipped: list[str]) -> Iterator[Reading]:
     others = parts.without(source, settings.left_out_images == "all")
     classes, left_out = readable(others.train.classes, others.read.classes, settings.min_train, settings.min_read)
     name = f"{LEFT_OUT} {source or 'without a name'}"
@@ -242,8 +303,8 @@ def _probe_reading(
     name: str,
     classes: tuple[str, ...],
     left_out: Mapping[str, str],
-    train: _Part,
-    parts: _Parts,
+    train: Part,
+    parts: Parts,
     settings: EvaluationSettings,
 ) -> Reading:
     """Fit on some training images with the strength that validation chooses, and read."""
@@ -255,34 +316,22 @@ def _probe_reading(
 
 
 def _fit(
-    classes: tuple[str, ...], train: _Part, validation: _Part, settings: EvaluationSettings
+    classes: tuple[str, ...], train: Part, validation: Part, settings: EvaluationSettings
 ) -> tuple[Probe, tuple[str, ...]]:
     truth, judges = train.truth(classes), validation.truth(classes)
     if len(settings.strengths) == 1 or any(0 < column.sum() < len(column) for column in judges.T):
         return fit_probe(train.features, truth, validation.features, judges, settings.strengths), ()
     # Patients of the training split choose, and the probe is then fitted on all of it.
-    apart = drawn(train.records, _HELD_OUT, seed=0)
-    fitted, chooses = train.where(~apart), train.where(apart)
-    if not any(0 < column.sum() < len(column) for column in chooses.truth(classes).T):
-        raise ValueError("split 'val' has no image by which a strength could be chosen; give a single one (strengths)")
+    fitted, chooses, notes = choosers(classes, train, validation)
     chosen = fit_probe(
         fitted.features, fitted.truth(classes), chooses.features, chooses.truth(classes), settings.strengths
     )
-    note = f"no image of split 'val': {int(apart.sum())} training images of other patients chose the strength"
     once = fit_probe(train.features, truth, validation.features, judges, [chosen.strength])
-    return replace(once, tried=chosen.tried), (note,)
-
-
-def drawn(records: Sequence[Record], share: float, seed: int) -> np.ndarray:
-    """Whether each record is of a patient who is drawn [n], bool; at least one is. A larger share of one seed holds the smaller."""
-    patients = list(dict.fromkeys(record.patient for record in records))
-    order = np.random.default_rng(seed).permutation(len(patients))
-    chosen = {patients[number] for number in order[: max(1, round(share * len(patients)))]}
-    return np.array([record.patient in chosen for record in records], dtype=bool)
+    return replace(once, tried=chosen.tried), notes
 
 
 def _with_texts(
-    tower: Tower, read: _Part, classes: tuple[str, ...], left_out: Mapping[str, str], settings: EvaluationSettings
+    tower: Tower, read: Part, classes: tuple[str, ...], left_out: Mapping[str, str], settings: EvaluationSettings
 ) -> tuple[list[Reading], dict[str, Retrieval]]:
     """Zero-shot readings and retrieval."""
     if tower.path is None:
@@ -299,7 +348,7 @@ def _with_texts(
 def _reading(
     name: str,
     classes: tuple[str, ...],
-    read: _Part,
+    read: Part,
     scores: np.ndarray,
     left_out: Mapping[str, str],
     strength: float | None = None,

@@ -7,9 +7,8 @@ any number of them (multi-label); `summarise` says which it took. The numbers eq
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.special import expit, softmax
-from scipy.stats import rankdata
 
 #: Specificity at which sensitivity is read.
 SPECIFICITY = 0.9
@@ -55,10 +54,10 @@ def placements(truth: ArrayLike, scores: ArrayLike) -> np.ndarray:
     negatives = len(is_true) - positives
     if not positives or not negatives:
         raise ValueError(f"an AUC needs both kinds of images, found {positives} positives and {negatives} negatives")
-    ranks = rankdata(values)
+    ranks = scipy.stats.rankdata(values)
     found = np.empty(len(values))
-    found[is_true] = (ranks[is_true] - rankdata(values[is_true])) / negatives
-    found[~is_true] = 1 - (ranks[~is_true] - rankdata(values[~is_true])) / positives
+    found[is_true] = (ranks[is_true] - scipy.stats.rankdata(values[is_true])) / negatives
+    found[~is_true] = 1 - (ranks[~is_true] - scipy.stats.rankdata(values[~is_true])) / positives
     return found
 
 
@@ -90,13 +89,13 @@ def summarise(truth: np.ndarray, scores: np.ndarray) -> Summary:
     columns = [(truth[:, column], scores[:, column]) for column in range(truth.shape[1])]
     multi_class = bool((truth.sum(axis=1) == 1).all())
     if multi_class:
-        probabilities = softmax(scores, axis=1)
+        probabilities = scipy.special.softmax(scores, axis=1)
         right = truth[np.arange(len(truth)), scores.argmax(axis=1)]
         accuracy = float(right.mean())
         class_accuracy = float(np.mean([right[is_true].mean() for is_true, _ in columns]))
         gap = calibration_error(right, probabilities.max(axis=1))
     else:
-        said, probabilities = scores >= 0, expit(scores)
+        said, probabilities = scores >= 0, scipy.special.expit(scores)
         accuracy = float((said == truth).mean())
         class_accuracy = float(
             np.mean([(said[t, c].mean() + 1 - said[~t, c].mean()) / 2 for c, (t, _) in enumerate(columns)])

@@ -4,6 +4,7 @@
 |---|---|
 | `runs/mgll/mgll.ckpt` | a tower file |
 | `LAYOUT:FILE` | a published encoder, `LAYOUT` as `python -m mgll.published --list` has it |
+| a published file or folder | recognised by `mgll.published.recognition` |
 | `hf:FOLDER` | the vision model in a folder of transformers |
 | `timm:NAME`, `open_clip:NAME`, `vit-base-16` | an encoder with random weights; `timm:NAME@FILE` with those of a file |
 
@@ -24,6 +25,8 @@ from mgll.stage import stage
 from mgll.tower.config import Pooling
 from mgll.tower.file import save_tower
 
+#: Layouts of files that are also what names of encoders begin with.
+_ENCODERS = ("timm", "open_clip")
 _IMAGENET: Any = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -59,13 +62,13 @@ def find_tower(said: str, folder: Path, encoders: NamedEncoders | None = None) -
     # here, because it takes seconds to import
     from mgll.published.layouts import LAYOUTS
 
-    if Path(what).is_file() or (not inside and "@" not in what and Path(what).suffix):
-        return tower_file(what, name)
+    if Path(what).exists() or (not inside and "@" not in what and Path(what).suffix):
+        from mgll.published.recognition import tower_of
+
+        return tower_file(tower_of(what, folder), name)
     encoders = encoders or NamedEncoders()
     out = folder / ("".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in what) + ".ckpt")
-    if (
-        kind in LAYOUTS and inside and (kind != "timm" or Path(inside).exists())
-    ):  # timm is both a layout and a library of names
+    if kind in LAYOUTS and inside and (kind not in _ENCODERS or Path(inside).is_file()):
         from mgll.published.conversion import convert
 
         settings = {} if encoders.image_size is None else {"size": encoders.image_size}

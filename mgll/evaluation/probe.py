@@ -79,8 +79,7 @@ def fit_probe(
     mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     deviation[deviation == 0] = 1
     scaled = np.ascontiguousarray((train - mean) / deviation, dtype=np.float32)
-    judged = _judged(validation_truth)
-    if len(strengths) > 1 and not judged:
+    if len(strengths) > 1 and not _judged(validation_truth):
         raise ValueError(
             "no class has images with it and without it in validation, by which a strength could be chosen"
         )
@@ -99,14 +98,23 @@ def fit_probe(
         probe = Probe(strength, tried, mean, deviation, weights, offsets, not_fitted)
         if len(strengths) == 1:
             return probe
-        read = probe.scores(validation)
-        tried[strength] = float(np.mean([auc(validation_truth[:, c], read[:, c]) for c in judged]))
+        tried[strength] = judged_auc(validation_truth, probe.scores(validation))
         if best is None or tried[strength] > tried[best.strength]:
             best = probe
         elif list(tried).index(best.strength) < len(tried) - _PATIENCE:
             break
     assert best is not None
     return best
+
+
+def judged_auc(truth: np.ndarray, scores: np.ndarray) -> float:
+    """The macro AUC by which settings are chosen: over the classes with enough images on both sides, if any class has them.
+
+    Args:
+        truth: whether a validation image has a class [M, classes]; one class at least has positives and negatives.
+        scores: [M, classes].
+    """
+    return float(np.mean([auc(truth[:, c], scores[:, c]) for c in _judged(truth)]))
 
 
 def _judged(truth: np.ndarray) -> list[int]:

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from mgll.evaluation.drawn_areas import Segmentation
 from mgll.evaluation.evaluation import Evaluation
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.zero_shot import Retrieval
@@ -16,6 +17,7 @@ from mgll.files import atomic_path
 from mgll.formats import FormatError
 
 _SCHEMA = "mgll.evaluation/1"
+_DRAWN = "mgll.segmentation/1"
 
 
 def save_evaluation(path: str | os.PathLike[str], evaluation: Evaluation) -> None:
@@ -48,6 +50,34 @@ def load_evaluation(path: str | os.PathLike[str]) -> Evaluation:
     retrieval = {own["level"]: _retrieval(own) for own in said.pop("retrieval")}
     said["skipped"] = tuple(said["skipped"])
     return Evaluation(**said, readings={reading.name: reading for reading in readings}, retrieval=retrieval)
+
+
+def save_segmentation(path: str | os.PathLike[str], found: Segmentation) -> None:
+    """Write a segmentation atomically, as `save_evaluation` writes an evaluation."""
+    said = {"schema": _DRAWN, **{key: value for key, value in vars(found).items() if key != "overlap"}}
+    arrays: dict[str, np.ndarray] = {f"overlap-{label}": numbers for label, numbers in found.overlap.items()}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, said=np.array(json.dumps(said)), **arrays)  # type: ignore[arg-type]  # its stub names one argument
+
+
+def load_segmentation(path: str | os.PathLike[str]) -> Segmentation:
+    """Read what `save_segmentation` wrote.
+
+    Raises:
+        FormatError: if the file is missing, cut short, or something else.
+    """
+    try:
+        with np.load(Path(path), allow_pickle=False) as file:
+            said = json.loads(str(file["said"]))
+            if said.pop("schema") != _DRAWN:
+                raise ValueError("of another schema")
+            overlap = {name.removeprefix("overlap-"): file[name] for name in file.files if name != "said"}
+        images = {label: tuple(own) for label, own in said.pop("images").items()}
+        patients = {label: tuple(map(tuple, own)) for label, own in said.pop("patients").items()}
+        without = {label: tuple(own) for label, own in said.pop("without").items()}
+        return Segmentation(**said, overlap=overlap, images=images, patients=patients, without=without)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise FormatError(path, None, f"not a segmentation as recipes/segment.py writes it ({error})") from None
 
 
 def _reading(said: dict[str, Any], file: Any, number: int) -> Reading:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
+import scipy
 
 from mgll.evaluation.classes import Grades, classes_of
 from mgll.files import content_sha256
@@ -119,17 +119,24 @@ def zero_shot_scores(
         classes: class codes, at least two.
         grades: whether grades count as what they grade.
     """
+    images = reader.image_points(features)
+    means = class_points(reader, classes, grades)
+    return {level: one_against_rest(images @ mean.T / reader.side.facts.temperature) for level, mean in means.items()}
+
+
+def class_points(reader: TextReader, classes: Sequence[str], grades: Grades = "fold") -> dict[str, np.ndarray]:
+    """Points of the classes' prompts in the shared space [classes, feature width], L2-normalised, by granularity."""
     prompts = {code: class_prompts(code, grades) for code in classes}
     texts = list(dict.fromkeys(text for own in prompts.values() for level in own.values() for text in level))
     where = {text: row for row, text in enumerate(texts)}
-    points, images = reader.points(texts), reader.image_points(features)
+    points = reader.points(texts)
     levels = list(dict.fromkeys(level for own in prompts.values() for level in own))
     means: dict[str, np.ndarray] = {}
     for level in levels:  # a class without this granularity is prompted by what it has
         rows = [own.get(level) or next(iter(own.values())) for own in prompts.values()]
         means[level] = np.stack([_unit(points[[where[text] for text in own]].mean(axis=0)) for own in rows])
     means[ENSEMBLE] = _unit(np.mean([means[level] for level in levels], axis=0))
-    return {level: _one_against_rest(images @ mean.T / reader.side.facts.temperature) for level, mean in means.items()}
+    return means
 
 
 @dataclass(frozen=True)
@@ -183,10 +190,14 @@ def _first_ranks(likeness: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.asarray(1 + (likeness > best).sum(axis=1) + ((likeness == best) & ~own).sum(axis=1) / 2)
 
 
-def _one_against_rest(logits: np.ndarray) -> np.ndarray:
-    """Log odds [n, classes] of each class under the softmax over all."""
+def one_against_rest(logits: np.ndarray) -> np.ndarray:
+    """Log odds [n, classes] of each class under the softmax over all; of a single class, which has no rest, its logits."""
+    if logits.shape[1] == 1:
+        return np.asarray(logits, dtype=float)
     columns = range(logits.shape[1])
-    others = np.stack([logsumexp(np.delete(logits, column, axis=1), axis=1) for column in columns], axis=1)
+    others = np.stack(
+        [scipy.special.logsumexp(np.delete(logits, column, axis=1), axis=1) for column in columns], axis=1
+    )
     return np.asarray(logits - others, dtype=float)
 
 

@@ -30,7 +30,8 @@ class Preprocessing(Row):
 
     Attributes:
         size: height and width of the tensor, in pixels.
-        mean, std: per-channel normalisation of values in 0..1 (CLIP's by default).
+        mean: per-channel mean that is taken off values in 0..1 (CLIP's by default).
+        std: per-channel standard deviation by which they are divided then.
         resize: `pad` to a square with the mean colour then resize, `squash` to a square, or `crop` the centre square.
     """
 

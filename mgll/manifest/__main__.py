@@ -3,6 +3,7 @@
 import argparse
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.images.files import image_exists
 from mgll.images.fundus_hash import THRESHOLD
@@ -12,7 +13,7 @@ from mgll.manifest.records import read_manifest
 
 @ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.manifest", description=__doc__)
+    parser = CommandParser(prog="python -m mgll.manifest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("validate", help="check every line, and that every image is there")
     commands.add_parser("describe", help="count images, groups, texts and classes as well")

@@ -1,14 +1,14 @@
 """Whether the image files of a manifest are still the same: by their bytes, or by sizes and times of change, which is quick."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mgll.files import sha256
 from mgll.images.files import tar_member
 from mgll.manifest.records import Record, read_manifest
 
-#: Bytes of image files that a stage reads to know them again: some seconds.
+#: Bytes of image files that a stage or a run reads to know them again: some seconds.
 READ_WHOLE = 4 * 2**30
 
 
@@ -32,15 +32,20 @@ def image_file(image: str) -> Path:
     return Path(member.shard if member else image)
 
 
-def images_identity(records: Iterable[Record]) -> str:
-    """Digest of all image files.
+def read_whole(records: Iterable[Record]) -> bool:
+    """Whether the image files have so few bytes, `READ_WHOLE`, that they are known by them.
 
-    It is made of their bytes where these are at most `READ_WHOLE`, so that a fresh copy of the same images makes nothing anew; else of
-    sizes and times of change, because reading a terabyte takes hours.
+    A fresh copy of the same images then is the same. More of them are known by sizes and times of change: reading a terabyte takes
+    hours.
     """
     files = dict.fromkeys(image_file(record.image) for record in records)
-    few = sum(file.stat().st_size for file in files if file.is_file()) <= READ_WHOLE
-    return hashlib.sha256("\n".join(file_state(file, by_bytes=few) for file in files).encode()).hexdigest()
+    return sum(file.stat().st_size for file in files if file.is_file()) <= READ_WHOLE
+
+
+def images_identity(records: Sequence[Record]) -> str:
+    """Digest of the states of all image files, by their bytes where `read_whole` allows it."""
+    states = image_states(records, read_whole(records))
+    return hashlib.sha256("\n".join(states.values()).encode()).hexdigest()
 
 
 def data_identity(manifest: str) -> dict[str, str]:

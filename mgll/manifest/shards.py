@@ -7,7 +7,6 @@ on any number of processes. Other WebDataset tools read them too. Only `tarfile`
     python -m mgll.manifest.shards manifest.jsonl --out shards/
 """
 
-import argparse
 import io
 import os
 import tarfile
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, sha256, write_text
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.images.files import ImageError, TarMember, opened
 from mgll.machine_errors import stop_if_of_the_machine
@@ -239,8 +239,8 @@ def _add_file(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
 
 @ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.manifest.shards", description=__doc__)
-    parser.add_argument("manifest")
+    parser = CommandParser(prog="python -m mgll.manifest.shards", description=__doc__)
+    parser.add_argument("manifest", help="the manifest to write as shards")
     parser.add_argument("--out", required=True, help="folder of the shards, which gets a manifest.jsonl")
     parser.add_argument("--images", type=int, default=1000, help="images a shard (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the images")

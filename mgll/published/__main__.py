@@ -1,8 +1,7 @@
 """Published vision encoders as tower files: the command."""
 
-import argparse
-
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.published.conversion import SETTINGS, convert
 from mgll.published.layouts import LAYOUTS
 
@@ -19,7 +18,7 @@ def list_layouts() -> str:
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mgll.published", description=__doc__.split("\n")[0])
+    parser = CommandParser(prog="python -m mgll.published", description=__doc__.split("\n")[0])
     parser.add_argument("source", nargs="?", help="published file or folder")
     parser.add_argument("--list", action="store_true", help="print the families that there are")
     parser.add_argument("--layout", choices=list(LAYOUTS), help="family of the file, see --list")
@@ -32,9 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
             metavar=("R", "G", "B"),
             help=f"{name} of each channel, for pixel values in 0..1",
         )
-    parser.add_argument("--resize", choices=["pad", "squash", "crop"])
+    parser.add_argument("--resize", choices=["pad", "squash", "crop"], help="how an image becomes a square")
     parser.add_argument("--size", type=int, help="side of the image in pixels; position embeddings are interpolated")
-    parser.add_argument("--pooling", choices=["cls", "mean", "head"])
+    parser.add_argument("--pooling", choices=["cls", "mean", "head"], help="what stands for the whole image")
     parser.add_argument("--hidden-act", choices=["gelu", "quick_gelu"], help="activation of a CLIP ViT")
     parser.add_argument("--architecture", help="name in timm")
     parser.add_argument("--head-width", type=int, help="channels of an attention head")

@@ -32,15 +32,20 @@ def is_positive(cell: str) -> bool | None:
     word = cell.strip().lower()
     if word in _TRUE | _FALSE:
         return word in _TRUE
-    number = float(word) if _is_number(word) else None
+    number = float(word.replace(",", ".")) if _is_number(word) else None
     if number not in (1.0, 0.0, -1.0):
         raise ValueError(f"expected 1, 0, -1 or nothing, found {cell!r}")
     return None if number == -1.0 else number == 1.0
 
 
+def whole_number(cell: str) -> str:
+    """A whole number without the decimals that a spreadsheet gives it (`2.0`, `2,00`); any other cell as it is."""
+    return re.sub(r"[.,]0+$", "", cell) if re.fullmatch(r"-?\d+[.,]0+", cell) else cell
+
+
 def _is_number(word: str) -> bool:
     try:
-        float(word)
+        float(word.replace(",", "."))
     except ValueError:
         return False
     return True

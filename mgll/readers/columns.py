@@ -1,20 +1,33 @@
 """What the fields of a row become in a manifest; for tables (`folder_csv`) and for shards (`webdataset_shards`)."""
 
 import argparse
+import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mgll.manifest.records import Record, Split
 from mgll.readers.cells import is_bare_value, is_missing, is_positive
-from mgll.readers.labels import LabelReader, add_vocabulary_argument, bare_value, separator_of
+from mgll.readers.class_tables import SHIPPED_CLASSES, read_classes
+from mgll.readers.labels import (
+    LabelReader,
+    add_vocabulary_argument,
+    bare_value,
+    separator_of,
+    spelled_separator,
+)
 from mgll.readers.splits import NAMES, SHARES, parse_shares, split_of_group
 from mgll.readers.vocabularies import Vocabulary, read_vocabulary
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
+from mgll.vocabulary.label_texts import describe_labels
 
 #: Column -> cell. A cell of a table is one string, a field of a JSON file may hold several.
 Row = Mapping[str, str | Sequence[str]]
 #: Stands for the class codes where a level is named.
 LABELS = "labels"
+#: Stands in the names of columns for what names an eye.
+EYE = "{eye}"
 #: A longer cell is a sentence, not labels.
 _LONGEST_LABEL = 200
 
@@ -28,38 +41,62 @@ class Columns:
         one_hot: granularity (or `labels`) -> columns of 1 and 0 that are read by their names; () are all that the vocabulary names.
         group: column of the patient or eye; None makes each image its own group.
         split: column of the split; None splits by group.
-        labels: column of class names.
+        labels: columns of class names.
         source_column: column of the data set's name; None takes `source` for all.
         source: name of the data set.
         licence: licence of the images.
         shares: shares of train, val and test if images are split by group.
         seed: seed of the split by group.
-        separators: level (or `labels`) -> what separates several texts in one cell; a level without a separator has one text per
-            cell.
+        separators: column or level (or `labels`) -> what separates several texts in one cell, a column's own before its level's;
+            without one a cell is one text.
         vocabulary: what the data set means by its labels; its words replace cells, and its classes are the image's.
+        table: the classes.
         uncertain_is_positive: read -1 in a one-hot column as 1; otherwise it is left out, as 0 is.
+        describe_labels: add the names and explanations of the classes to the texts.
     """
 
     levels: Mapping[str, tuple[str, ...]]
     one_hot: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     group: str | None = None
     split: str | None = None
-    labels: str | None = None
+    labels: tuple[str, ...] = ()
     source_column: str | None = None
     source: str = ""
     licence: str = ""
     shares: tuple[float, float, float] = SHARES
     seed: int = 0
-    separators: Mapping[str, str] = field(default_factory=dict)
+    separators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    table: ClassTable = FUNDUS
     uncertain_is_positive: bool = False
+    describe_labels: bool = False
 
     @property
     def names(self) -> list[str]:
         """Names of all columns that are read."""
-        single = (self.group, self.split, self.labels, self.source_column)
-        chosen = (*self.levels.values(), *self.one_hot.values())
+        single = (self.group, self.split, self.source_column)
+        chosen = (*self.levels.values(), *self.one_hot.values(), self.labels)
         return [*(name for name in single if name), *(name for columns in chosen for name in columns)]
+
+    def of_eye(self, words: Sequence[str], header: Sequence[str]) -> "Columns":
+        """The columns of one eye: `{eye}` in their names stands for the one of `words` by which they are in the header."""
+
+        def named(column: str) -> str:
+            return eye_column(column, words, header)
+
+        def all_named(columns: Iterable[str]) -> tuple[str, ...]:
+            return tuple(named(column) for column in columns)
+
+        return replace(
+            self,
+            levels={level: all_named(columns) for level, columns in self.levels.items()},
+            one_hot={level: all_named(columns) for level, columns in self.one_hot.items()},
+            labels=all_named(self.labels),
+            group=self.group and named(self.group),
+            split=self.split and named(self.split),
+            source_column=self.source_column and named(self.source_column),
+            separators={named(name): marks for name, marks in self.separators.items()},
+        )
 
     def record(self, row: Row, image: str, met: LabelReader, notes: Counter[str], name: str | None = None) -> Record:
         """The record of an image; its labels are counted in `met`, and what was guessed or left out in `notes`.
@@ -75,19 +112,22 @@ class Columns:
         if is_missing(group):
             group = alone
             notes[f"{self.group} is missing: a group of its own, though some may show one patient"] += 1
-        labels = LabelReader(self.vocabulary)
+        labels = LabelReader(self.vocabulary, self.table)
         texts: dict[str, dict[str, None]] = {}
         codes: dict[str, None] = {}
         for level in dict.fromkeys([*self.levels, *self.one_hot]):
-            own = [*self._written(row, level, labels, notes), *self._one_hot(row, level, labels, notes)]
-            for words, meant in own:
+            written = [*self._written(row, level, labels, notes), *self._one_hot(row, level, labels, notes)]
+            for words, meant in written:
                 codes |= dict.fromkeys(meant)
                 if level != LABELS:
                     texts.setdefault(level, {}).update(dict.fromkeys(words))
-        if self.labels:
-            for label in self._parts(row[self.labels], LABELS):
-                codes |= dict.fromkeys(labels.codes(label, self.labels))
+        for column in self.labels:
+            for label in self._parts(row[column], column, LABELS):
+                codes |= dict.fromkeys(labels.codes(label, column))
         met.add_image(labels)
+        if self.describe_labels and codes:
+            for level, own in describe_labels(codes, table=self.table).items():
+                texts.setdefault(level, {}).update(dict.fromkeys(own))
         source = _single(row, self.source_column) if self.source_column else self.source
         return Record(
             image=image,
@@ -112,7 +152,7 @@ class Columns:
     ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Words and class codes of the cells of a level: those of the vocabulary, else the cell as it stands and no class."""
         for column in self.levels.get(level, ()):
-            for part in self._parts(row[column], level):
+            for part in self._parts(row[column], column, level):
                 if meaning := labels.meaning(part, column):
                     yield meaning.words, meaning.codes
                 elif is_missing(part):
@@ -122,10 +162,9 @@ class Columns:
                 else:
                     if labels.vocabulary:
                         notes[f"a text of {column} that no vocabulary has is kept as written"] += 1
-                    if separator := separator_of(part) if len(part) <= _LONGEST_LABEL else None:
-                        notes[
-                            f"a text of {column} looks like several; --separator '{level}={separator}' parts them"
-                        ] += 1
+                    if separator := separator_of(part, self.table) if len(part) <= _LONGEST_LABEL else None:
+                        mark = spelled_separator(separator)
+                        notes[f"a text of {column} looks like several; --separator '{level}={mark}' parts them"] += 1
                     yield (part,), ()
 
     def _one_hot(
@@ -164,11 +203,24 @@ class Columns:
             return self.uncertain_is_positive
         return positive
 
-    def _parts(self, cell: str | Sequence[str], level: str) -> list[str]:
-        cells = [cell] if isinstance(cell, str) else cell
-        separator = self.separators.get(level)
-        parts = [part for cell in cells for part in (cell.split(separator) if separator else [cell])]
+    def _parts(self, cell: str | Sequence[str], column: str, level: str) -> list[str]:
+        parts = [cell] if isinstance(cell, str) else list(cell)
+        for separator in self.separators.get(column) or self.separators.get(level) or ():
+            parts = [piece for part in parts for piece in part.split(separator)]
         return [part.strip() for part in parts if part.strip()]
+
+
+def eye_column(column: str, words: Sequence[str], header: Sequence[str]) -> str:
+    """The column that a name with `{eye}` means for an eye: with the first of its words by which there is one.
+
+    Args:
+        column: the name; one without `{eye}` is about both eyes.
+        words: what the eye is called.
+        header: the columns that there are.
+    """
+    known = {" ".join(name.lower().split()): name for name in header}
+    spelled = [column.replace(EYE, word) for word in words]
+    return next((known[name.lower()] for name in spelled if name.lower() in known), spelled[0])
 
 
 def _single(row: Row, column: str) -> str:
@@ -202,13 +254,28 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
     add_vocabulary_argument(parser)
     add("--group", metavar="COLUMN", help="patient or eye; without it every image is its own group")
     add("--split", metavar="COLUMN", help="train, val or test; without it images are split by group")
-    add("--labels", metavar="COLUMN", help="class names, read by --vocabulary, else by mgll/vocabulary/diseases.csv")
+    add(
+        "--classes",
+        default=FUNDUS.name,
+        metavar="TABLE",
+        help=f"the classes: {', '.join(SHIPPED_CLASSES)} or a table of your own with code or name, and perhaps synonyms, implies,"
+        " excludes, may_also_be, explanation; it goes into the manifest (default: fundus)",
+    )
+    add(
+        "--labels",
+        action="append",
+        default=[],
+        metavar="COLUMN,...",
+        help="class names, read by --vocabulary, else by the names of --classes; repeat it. Without --level the texts are the"
+        " names and explanations of these classes",
+    )
+    add("--describe-labels", action="store_true", help="add these names and explanations to the texts of --level")
     add(
         "--separator",
         action="append",
         default=[],
-        metavar="LEVEL=TEXT",
-        help="what stands between several texts in a cell of this level, or of `labels`; repeat it",
+        metavar="NAME=TEXT",
+        help="what stands between several texts in a cell of this column or level, or of `labels` (\\n is a line break); repeat it",
     )
     add("--source", default="", help="name of the data set")
     add("--source-column", metavar="COLUMN", help="column with the name of the data set")
@@ -226,17 +293,22 @@ def chosen_columns(options: argparse.Namespace) -> Columns:
             that nothing names.
     """
     levels = _by_level(map(_pair, options.level))
-    vocabulary = read_vocabulary(options.vocabulary)
+    table = read_classes(options.classes)
+    vocabulary = read_vocabulary(options.vocabulary, table)
+    labels = tuple(column for choice in options.labels for column in _names(choice))
     one_hot = _one_hot_columns(options.one_hot, levels, vocabulary)
-    separators = dict(map(_pair, options.separator))
-    if unknown := sorted(separators.keys() - levels.keys() - one_hot.keys() - {LABELS}):
-        raise ValueError(f"--separator for {', '.join(unknown)}: no such --level")
+    separators: dict[str, tuple[str, ...]] = {}
+    for name, mark in map(_pair, options.separator):
+        separators[name] = (*separators.get(name, ()), mark.replace("\\n", "\n").replace("\\t", "\t"))
+    columns = {column for own in levels.values() for column in own} | set(labels)
+    if unknown := sorted(separators.keys() - levels.keys() - one_hot.keys() - columns - {LABELS}):
+        raise ValueError(f"--separator for {', '.join(unknown)}: no such --level, nor a column of one or of --labels")
     return Columns(
         levels=levels,
         one_hot=one_hot,
         group=options.group,
         split=options.split,
-        labels=options.labels,
+        labels=labels,
         source_column=options.source_column,
         source=options.source,
         licence=options.licence,
@@ -244,7 +316,9 @@ def chosen_columns(options: argparse.Namespace) -> Columns:
         seed=options.seed,
         separators=separators,
         vocabulary=vocabulary,
+        table=table,
         uncertain_is_positive=options.uncertain == "positive",
+        describe_labels=options.describe_labels or not (levels or one_hot.keys() - {LABELS}),
     )
 
 
@@ -266,7 +340,15 @@ def _one_hot_columns(
 
 
 def _by_level(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    return {level: tuple(column.strip() for column in columns.split(",") if column.strip()) for level, columns in pairs}
+    found: dict[str, tuple[str, ...]] = {}
+    for level, columns in pairs:
+        found[level] = (*found.get(level, ()), *_names(columns))
+    return found
+
+
+def _names(columns: str) -> tuple[str, ...]:
+    """Columns between commas; one with a comma in its name stands in quotation marks."""
+    return tuple(name.strip() for name in next(csv.reader([columns], skipinitialspace=True), []) if name.strip())
 
 
 def _pair(choice: str) -> tuple[str, str]:

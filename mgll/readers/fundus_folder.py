@@ -7,12 +7,12 @@ beside the disease that it grades.
     python -m mgll.readers.fundus_folder FOLDER --out manifest.jsonl
 """
 
-import argparse
 import os
 from collections import Counter
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.cells import is_missing
@@ -101,9 +101,10 @@ def _record(folder: Path, row: dict[str, str], labels: list[str]) -> Record:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.readers.fundus_folder", description=__doc__)
-    parser.add_argument("folder")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
+    parser = CommandParser(prog="python -m mgll.readers.fundus_folder", description=__doc__)
+    parser.add_argument("folder", help="holds labels.csv and the images that it names")
     parser.add_argument("--out", required=True, help="manifest to write")
     add_vocabulary_argument(parser)
     options = parser.parse_args(arguments)
@@ -117,4 +118,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

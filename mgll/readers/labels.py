@@ -9,11 +9,12 @@ from functools import cache
 
 from mgll.readers.cells import is_bare_value, is_missing
 from mgll.readers.vocabularies import SHIPPED, Meaning, Vocabulary, read_vocabulary
-from mgll.vocabulary.diseases import diseases
-from mgll.vocabulary.labels import ambiguous_labels, class_names, label_key, similar_classes
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
+from mgll.vocabulary.labels import ambiguous_labels, class_named, label_key, nearest_class, similar_classes
 
 #: What may stand between several labels in one cell.
-_SEPARATORS = (";", "|", "，", ",", "/", "+")
+SEPARATORS = (";", "|", "，", "、", ",", "\n", "/", "+", "&", " und ", " and ")
 
 
 @dataclass
@@ -22,12 +23,14 @@ class LabelReader:
 
     Attributes:
         vocabulary: what the data set means by its labels.
+        table: the classes.
         unknown: labels that nothing covers.
         ambiguous: labels that only a vocabulary can decide.
         mapped: sentences that say which label was read as what.
     """
 
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    table: ClassTable = FUNDUS
     unknown: Counter[str] = field(default_factory=Counter)
     ambiguous: Counter[str] = field(default_factory=Counter)
     mapped: Counter[str] = field(default_factory=Counter)
@@ -48,11 +51,10 @@ class LabelReader:
             return meaning.codes
         if is_missing(label):
             return ()
-        key = label_key(label)
-        if key in ambiguous_labels():
+        if label_key(label) in ambiguous_labels(self.table):
             self.ambiguous[label] += 1
-        elif code := class_names().get(key):
-            self.mapped[f"{label!r} read as class {code} ({diseases()[code].name})"] += 1
+        elif code := class_named(label, self.table):
+            self.mapped[f"{label!r} read as class {code} ({self.table.classes[code].name})"] += 1
             return (code,)
         elif is_bare_value(label):
             raise ValueError(bare_value(label, column))
@@ -71,7 +73,7 @@ class LabelReader:
         said = []
         for label, images in self.ambiguous.most_common():
             known = ambiguous_labels()[label_key(label)]
-            meant = [*map(_named, known.may_mean), *(["something else"] if len(known.may_mean) == 1 else [])]
+            meant = [*map(self._named, known.may_mean), *(["something else"] if len(known.may_mean) == 1 else [])]
             said.append(f"{label!r} ({images} images): {' or '.join(meant)} ({known.because})")
         label = next(iter(self.ambiguous))
         line = _csv_line(label, ambiguous_labels()[label_key(label)].may_mean[-1])
@@ -94,23 +96,35 @@ class LabelReader:
     def _untold(self, label: str) -> str:
         """Say that a label has no class, and what to type."""
         said = f"no class for label {label!r}"
-        if separator := separator_of(label):
-            return f"{said}; perhaps several labels: --separator 'labels={separator}'"
-        if known := _known_to(label):
+        if separator := separator_of(label, self.table):
+            return f"{said}; perhaps several labels: --separator 'labels={spelled_separator(separator)}'"
+        if known := known_to(label):
             return f"{said}; --vocabulary {' or '.join(known)} knows it"
-        near = similar_classes(label)
-        meant = f" (perhaps {' or '.join(map(_named, near))})" if near else ""
+        near, nearest = similar_classes(label, self.table), nearest_class(label, self.table)
+        spelled = f" (spelled most like {self._named(nearest)})" if nearest else ""
+        meant = f" (perhaps {' or '.join(map(self._named, near))})" if near else spelled
         line = _csv_line(label, near[0] if near else "CLASS")
         return f"{said}{meant}; --vocabulary FILE.csv with label,class and a line such as {line} gives it one"
 
+    def _named(self, code: str) -> str:
+        name = self.table.classes[code].name
+        return code if code == name else f"{code} ({name})"
 
-def separator_of(cell: str) -> str | None:
+
+def separator_of(cell: str, table: ClassTable = FUNDUS) -> str | None:
     """What stands between several labels in a cell, of which one is known; None where the cell is one label."""
-    for separator in _SEPARATORS:
-        parts = [part.strip() for part in cell.split(separator)]
-        if len(parts) > 1 and any(label_key(part) in class_names() or _known_to(part) for part in parts):
+    for separator in SEPARATORS:
+        parts = [part.strip() for part in cell.split(separator) if part.strip()]
+        if len(parts) > 1 and any(
+            class_named(part, table) or label_key(part) in ambiguous_labels(table) or known_to(part) for part in parts
+        ):
             return separator
     return None
+
+
+def spelled_separator(separator: str) -> str:
+    """A separator as it is typed: a line break as two letters."""
+    return separator.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def bare_value(cell: str, column: str) -> str:
@@ -126,14 +140,16 @@ def add_vocabulary_argument(parser: argparse.ArgumentParser) -> None:
     """Add the flag that says what labels mean."""
     parser.add_argument(
         "--vocabulary",
+        "--synonyms",
+        dest="vocabulary",
         action="append",
         default=[],
         metavar="[COLUMN=]NAME",
-        help=f"what labels mean: {', '.join(SHIPPED)}, or a CSV file with label,class and perhaps words,column; repeat it",
+        help=f"what labels mean: {', '.join(SHIPPED)}, or a table with label,class and perhaps words,column; repeat it",
     )
 
 
-def _known_to(label: str) -> list[str]:
+def known_to(label: str) -> list[str]:
     """Shipped vocabularies that know a label."""
     return [name for name, vocabulary in _shipped().items() if vocabulary.meaning(label)]
 
@@ -147,8 +163,3 @@ def _csv_line(*cells: str) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(cells)
     return line.getvalue()
-
-
-def _named(code: str) -> str:
-    name = diseases()[code].name
-    return code if code == name else f"{code} ({name})"

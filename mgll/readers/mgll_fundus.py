@@ -8,7 +8,6 @@ its `ImageID` says. The manifest points into the npz files, which `mgll.images.p
     python -m mgll.readers.mgll_fundus FOLDER --list 2level_multi_disease_list --out manifest.jsonl
 """
 
-import argparse
 import json
 import os
 from collections import Counter
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import Record, Split
 from mgll.readers.cells import is_bare_value, is_missing
@@ -149,9 +149,10 @@ def _image(folder: Path, file: Path, image: str, fundus: bool) -> tuple[Path, st
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.readers.mgll_fundus", description=__doc__)
-    parser.add_argument("folder")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
+    parser = CommandParser(prog="python -m mgll.readers.mgll_fundus", description=__doc__)
+    parser.add_argument("folder", help="the data set as published")
     parser.add_argument("--list", default="2level_multi_disease_list", help="name of the lists (default: %(default)s)")
     parser.add_argument("--prompt", default="", help='put before disease texts, such as "This is a fundus image of "')
     parser.add_argument("--out", required=True, help="manifest to write")
@@ -165,4 +166,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

@@ -7,7 +7,6 @@ is the patient's id, hashed with a key or as it is, and images are split by it. 
     python -m mgll.readers.midrc_xray FOLDER --out xray/manifest.jsonl --salt-file secret.txt
 """
 
-import argparse
 import hashlib
 import hmac
 import json
@@ -30,6 +29,7 @@ from tqdm import tqdm
 
 from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path, sha256, write_text
+from mgll.flags import CommandParser
 from mgll.images.files import ImageError
 from mgll.machine_errors import stop_if_of_the_machine
 from mgll.manifest.records import Record
@@ -276,8 +276,9 @@ def read_salt(path: str | os.PathLike[str]) -> bytes:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.readers.midrc_xray", description=__doc__)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
+    parser = CommandParser(prog="python -m mgll.readers.midrc_xray", description=__doc__)
     parser.add_argument("folder", help="searched for DICOM files, whatever their names")
     parser.add_argument("--out", required=True, help="manifest to write")
     parser.add_argument("--images", help="folder for the PNG files (default: images/ beside the manifest)")
@@ -314,4 +315,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

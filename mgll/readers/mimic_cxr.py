@@ -8,13 +8,13 @@ addendum as texts. The names of the labels are those of the vocabulary `mimic`.
     python -m mgll.readers.mimic_cxr FOLDER --reports REPORTS_FOLDER --out manifest.jsonl
 """
 
-import argparse
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.labels import LabelReader, add_vocabulary_argument
@@ -141,11 +141,14 @@ def _sections(report: Path) -> tuple[tuple[str, ...], bool]:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.readers.mimic_cxr", description=__doc__)
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
+    parser = CommandParser(prog="python -m mgll.readers.mimic_cxr", description=__doc__)
     parser.add_argument("folder", help="folder of MIMIC-CXR-JPG")
     parser.add_argument("--reports", help="folder that holds files/p10/... with the reports (default: the same)")
-    parser.add_argument("--labeller", default="chexpert", choices=["chexpert", "negbio"])
+    parser.add_argument(
+        "--labeller", default="chexpert", choices=["chexpert", "negbio"], help="whose labels (default %(default)s)"
+    )
     parser.add_argument(
         "--uncertain", default="leave-out", choices=["leave-out", "positive"], help="labels of value -1"
     )
@@ -164,4 +167,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

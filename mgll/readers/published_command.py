@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.readers.labels import add_vocabulary_argument
 from mgll.readers.published_set import Choices, PublishedSet, read_published_set
 from mgll.readers.splits import SHARES, parse_shares
@@ -44,12 +45,11 @@ def write_set(data_set: PublishedSet, options: argparse.Namespace) -> int:
     return write_found(options.out, lambda: read_published_set(data_set, folder, choices), made_from=options.folder)
 
 
-def parser_of(data_set: PublishedSet, about: str | None) -> argparse.ArgumentParser:
+def parser_of(data_set: PublishedSet, about: str | None) -> CommandParser:
     """The flags of a reader."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"python -m mgll.readers.{data_set.download.reader}",
         description=f"{about}\n{data_set.download.what} ({data_set.download.licence})",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("folder", help="where the data set was unpacked")

@@ -7,7 +7,6 @@ is a row whose fields the flags choose (those of nested objects are `outer.inner
     python -m mgll.readers.webdataset_shards shards/*.tar --level report=txt --group patient --out manifest.jsonl
 """
 
-import argparse
 import json
 import os
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.formats import FormatError, describe_errors
 from mgll.manifest.records import Record
 from mgll.manifest.shards import MAX_KINDS, Sample, read_shard
@@ -102,9 +102,10 @@ def _text(value: Any) -> str:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m mgll.readers.webdataset_shards", description=__doc__)
-    parser.add_argument("shards", nargs="+")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
+    parser = CommandParser(prog="python -m mgll.readers.webdataset_shards", description=__doc__)
+    parser.add_argument("shards", nargs="+", help="tar files, in any order")
     parser.add_argument("--out", required=True, help="manifest to write")
     add_column_arguments(parser)
     options = parser.parse_args(arguments)
@@ -116,4 +117,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

@@ -12,6 +12,8 @@ from mgll.formats import FormatError
 from mgll.images.files import image_exists
 from mgll.manifest.contradictions import contradictions_of, count_contradictions
 from mgll.manifest.records import Record, stored_under, write_manifest
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 #: What a reader returns: records, and notes that say for each reason how many images were left out or changed.
 Found = tuple[Sequence[Record], Counter[str]]
@@ -19,11 +21,14 @@ Found = tuple[Sequence[Record], Counter[str]]
 _FEW_IMAGES = 20
 
 
-def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header: object) -> int:
+def write_found(
+    out: str | os.PathLike[str], read: Callable[[], Found], *, table: ClassTable = FUNDUS, **header: object
+) -> int:
     """Read a data set, write its manifest and print what happened; returns the exit code for the reader's command.
 
     Images that do not exist are left out and counted. Images under the manifest's folder get relative paths, so that the
-    folder can be moved. Images whose labels contradict each other stay, are counted, and are listed beside the manifest.
+    folder can be moved. A class table other than the fundus one goes into the header. Images whose labels contradict each other
+    stay, are counted, and are listed beside the manifest.
     """
     records, notes = read()
     missing = [record.image for record in records if not image_exists(record.image)]
@@ -36,12 +41,12 @@ def write_found(out: str | os.PathLike[str], read: Callable[[], Found], **header
     _check_groups(out, records)
     folder = Path(out).absolute().parent
     stored = [stored_under(record, folder) for record in records]
-    write_manifest(out, stored, **header)
+    write_manifest(out, stored, **header, **table.header())
     print(f"{out}: {len(records)} images of {len({record.patient for record in records})} groups")
     if notes:
         print(_told(notes))
     _name_large_group(records)
-    _list_contradictions(Path(out), stored)
+    _list_contradictions(Path(out), stored, table)
     return 0
 
 
@@ -54,10 +59,10 @@ def _name_large_group(records: Sequence[Record]) -> None:
         )
 
 
-def _list_contradictions(out: Path, records: Sequence[Record]) -> None:
+def _list_contradictions(out: Path, records: Sequence[Record], classes: ClassTable) -> None:
     """Count the images whose labels contradict each other, and list them in a CSV file beside the manifest."""
     path = out.with_name(f"{out.stem}.contradictions.csv")
-    found = {record.image: pairs for record in records if (pairs := contradictions_of(record))}
+    found = {record.image: pairs for record in records if (pairs := contradictions_of(record, classes))}
     if not found:
         path.unlink(missing_ok=True)  # an earlier manifest's
         return
@@ -66,7 +71,7 @@ def _list_contradictions(out: Path, records: Sequence[Record]) -> None:
         [("image", "contradiction"), *((image, "; ".join(pairs)) for image, pairs in found.items())]
     )
     write_text(path, table.getvalue())
-    counts = ", ".join(f"{pair} {images}" for pair, images in count_contradictions(records).most_common())
+    counts = ", ".join(f"{pair} {images}" for pair, images in count_contradictions(records, classes).most_common())
     print(f"contradictory labels: {len(found)} images ({counts}); {path} lists them, and questions leave them out")
 
 

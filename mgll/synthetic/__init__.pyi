@@ -1,5 +1,5 @@
 from .dataset import generate
-from .drawing import draw_eye
+from .drawing import draw_eye, draw_masks
 from .sampling import sample_eye
 
-__all__ = ["draw_eye", "generate", "sample_eye"]
+__all__ = ["draw_eye", "draw_masks", "generate", "sample_eye"]

@@ -5,13 +5,14 @@ import os
 
 from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path
+from mgll.flags import CommandParser
 from mgll.vocabulary.diseases import benchmark_classes
 
 
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, 0 if all went well."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m mgll.synthetic",
         description="Draw fundus images of the 25 benchmark classes, with a manifest. For research on methods only.",
     )
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="1: class frequencies of the paper's Table 14, 0: equal (default 0.25)",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--masks", action="store_true", help="also write where optic disc and cup are")
     parser.add_argument("--contact-sheet", metavar="FILE", help="write a labelled picture (PNG or JPEG) of every class")
     parser.add_argument("--classes", nargs="+", metavar="CODE", help="classes on the contact sheet (default: all 25)")
     parser.add_argument("--columns", type=int, default=6, help="eyes of each class on it (default %(default)s)")
@@ -50,7 +52,17 @@ def _run(options: argparse.Namespace) -> None:
         from mgll.synthetic.dataset import generate
 
         size = options.size or 128
-        print(generate(options.out, options.count, options.seed, size, power=options.power, workers=options.workers))
+        print(
+            generate(
+                options.out,
+                options.count,
+                options.seed,
+                size,
+                power=options.power,
+                workers=options.workers,
+                masks=options.masks,
+            )
+        )
 
 
 if __name__ == "__main__":

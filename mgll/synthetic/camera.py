@@ -109,6 +109,13 @@ def expose(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> Array:
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
+def in_field(camera: Camera, size: int) -> Array:
+    """Which pixels of an image show the eye and not what surrounds the field, (size, size)."""
+    steps = ((np.arange(size) + 0.5) / size * 2 - 1) / camera.radius
+    inside = np.hypot(steps[None, :], steps[:, None]) < 1
+    return np.asarray(inside & (np.abs(steps[:, None]) * camera.radius < camera.band))
+
+
 def blurred(rgb: Array, sigma: float) -> Array:
     """Gaussian blur of an image, (size, size, 3), by `sigma` pixels."""
     if sigma < 0.2:

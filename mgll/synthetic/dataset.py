@@ -9,11 +9,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from mgll.formats import read_header
+from mgll.manifest.masks import Mask, masks_beside, write_masks
 from mgll.manifest.records import SCHEMA, Record, Split, read_manifest, write_manifest
-from mgll.synthetic.drawing import Laterality, draw_eye
+from mgll.synthetic.drawing import Laterality, draw_eye, draw_masks
 from mgll.synthetic.sampling import class_weights, sample_eye, sample_fellow
 from mgll.vocabulary.label_texts import describe_labels
 
@@ -54,6 +56,7 @@ def generate(
     power: float = 0.25,
     workers: int = 1,
     progress: bool = True,
+    masks: bool = False,
 ) -> Path:
     """Write `count` eyes of `count` / 2 persons and their manifest; the same arguments give the same bytes.
 
@@ -67,6 +70,7 @@ def generate(
         power: how far the classes keep Table 14's frequencies, see `class_weights`.
         workers: processes that draw; the output does not depend on it.
         progress: show a progress bar.
+        masks: also write where optic disc and cup are: `masks/` and `manifest.masks.jsonl`.
 
     Returns:
         The path of the manifest.
@@ -80,9 +84,12 @@ def generate(
     out = Path(out)
     manifest = out / "manifest.jsonl"
     header = {"generator": VERSION, "count": count, "seed": seed, "size": size, "power": power}
-    if manifest.exists():
-        return _existing(manifest, header)
     plans = list(plan(count, seed, class_weights(power)))
+    if manifest.exists():
+        _existing(manifest, header)
+        if masks and not masks_beside(manifest).exists():
+            _write_masks(out, plans, size)
+        return manifest
     (out / "images").mkdir(parents=True, exist_ok=True)
     draw = partial(_draw, folder=out / "images", size=size)
     bar = partial(tqdm, total=count, desc="drawing eyes", unit="eye", disable=not progress)
@@ -93,6 +100,8 @@ def generate(
     else:
         records = list(bar(map(draw, plans)))
     write_manifest(manifest, records, **header)
+    if masks:
+        _write_masks(out, plans, size)
     return manifest
 
 
@@ -144,6 +153,20 @@ def _draw(eye: Plan, folder: Path, size: int) -> Record:
         source="synthetic",
         licence="Apache-2.0",
     )
+
+
+def _write_masks(out: Path, plans: list[Plan], size: int) -> None:
+    """One picture for each eye, as REFUGE has them: 0 in the cup, 128 in the rim, 255 outside the disc."""
+    (out / "masks").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for eye in plans:
+        drawn = draw_masks(eye.labels, eye.seed, size, laterality=eye.laterality, person=eye.person_seed)
+        values = np.where(drawn["optic cup"], 0, np.where(drawn["optic disc"], 128, 255)).astype(np.uint8)
+        Image.fromarray(values).save(out / "masks" / f"{eye.name}.png")
+        named = {"image": f"images/{eye.name}.jpg", "mask": f"masks/{eye.name}.png"}
+        rows.append(Mask(label="optic disc", values=(0, 128), **named))
+        rows.append(Mask(label="optic cup", values=(0,), **named))
+    write_masks(masks_beside(out / "manifest.jsonl"), rows)
 
 
 def _existing(manifest: Path, header: Mapping[str, object]) -> Path:

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from mgll.synthetic.anatomy import paint_background, paint_disc, sample_anatomy
-from mgll.synthetic.camera import VIEWS, View, expose, sample_camera
+from mgll.synthetic.anatomy import Anatomy, cup_mask, paint_background, paint_disc, sample_anatomy
+from mgll.synthetic.camera import VIEWS, Camera, View, expose, in_field, sample_camera
 from mgll.synthetic.compatibility import check_labels, drawn_codes
 from mgll.synthetic.findings import FINDINGS, Finding
 from mgll.synthetic.marks import Eye
@@ -49,15 +49,7 @@ def draw_eye(
     """
     if size < SMALLEST:
         raise ValueError(f"size is {size}; the smallest that shows lesions is {SMALLEST}")
-    labels = tuple(labels)
-    check_labels(labels)
-    found = [(FINDINGS[code], code) for code in drawn_codes(labels)]
-    anatomy = sample_anatomy(_stream(seed if person is None else person, "person"), _stream(seed, "anatomy"))
-    for finding, code in found:
-        if finding.reshape:
-            anatomy = finding.reshape(anatomy, _stream(seed, code, "reshape"))
-    odds = _views(finding for finding, _ in found) if view is None else tuple(float(view == name) for name in VIEWS)
-    camera = sample_camera(_stream(seed, "camera"), anatomy.fovea, odds)
+    found, anatomy, camera = _scene(tuple(labels), seed, person, view)
     canvas = camera.canvas(size)
     eye = Eye(canvas, anatomy, grow_vessels(anatomy, _stream(seed, "vessels")), camera)
 
@@ -68,9 +60,51 @@ def draw_eye(
     _paint(eye, found, "shallow", seed)
     _paint(eye, found, "media", seed)
     pixels = expose(canvas, camera, _stream(seed, "exposure"))
+    return Image.fromarray(_as_seen(pixels, seed, laterality))
+
+
+def draw_masks(
+    labels: Iterable[str],
+    seed: int,
+    size: int = 128,
+    *,
+    laterality: Laterality | None = None,
+    person: int | None = None,
+    view: View | None = None,
+) -> dict[str, np.ndarray]:
+    """Where optic disc and optic cup are in the eye that `draw_eye` draws of the same arguments: bool (size, size) each.
+
+    The cup is a part of the disc; either may lie outside the field, or be hidden by what a finding paints over it.
+    """
+    _, anatomy, camera = _scene(tuple(labels), seed, person, view)
+    canvas = camera.canvas(size)
+    disc = (
+        canvas.blob(0, 0, anatomy.disc_width / 2, anatomy.disc_height / 2, anatomy.disc_tilt, anatomy.disc_edge) >= 0.5
+    )
+    disc &= in_field(camera, size)
+    cup = disc & (cup_mask(canvas, anatomy) >= 0.5)
+    return {"optic disc": _as_seen(disc, seed, laterality), "optic cup": _as_seen(cup, seed, laterality)}
+
+
+def _scene(
+    labels: tuple[str, ...], seed: int, person: int | None, view: View | None
+) -> tuple[list[tuple[Finding, str]], Anatomy, Camera]:
+    """The findings, the eye and the exposure."""
+    check_labels(labels)
+    found = [(FINDINGS[code], code) for code in drawn_codes(labels)]
+    anatomy = sample_anatomy(_stream(seed if person is None else person, "person"), _stream(seed, "anatomy"))
+    for finding, code in found:
+        if finding.reshape:
+            anatomy = finding.reshape(anatomy, _stream(seed, code, "reshape"))
+    odds = _views(finding for finding, _ in found) if view is None else tuple(float(view == name) for name in VIEWS)
+    return found, anatomy, sample_camera(_stream(seed, "camera"), anatomy.fovea, odds)
+
+
+def _as_seen(pixels: np.ndarray, seed: int, laterality: Laterality | None) -> np.ndarray:
+    """Pixels (size, size, ...) of a left eye as they are, of a right one mirrored."""
     if (laterality or ("left", "right")[_stream(seed, "laterality").integers(2)]) == "right":
-        pixels = np.ascontiguousarray(pixels[:, ::-1])
-    return Image.fromarray(pixels)
+        return np.ascontiguousarray(pixels[:, ::-1])
+    return pixels
 
 
 def _stream(seed: int, *names: str) -> np.random.Generator:

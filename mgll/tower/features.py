@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+Output = Literal["pooled", "grid"]
 #: Processes that decode images for a GPU; on a CPU the forward pass takes what cores there are.
 _WORKERS = 16
 
@@ -48,8 +49,9 @@ def feature_batches(
     batch_size: int = 64,
     half: "torch.dtype | None" = None,
     show: bool = True,
+    output: Output = "pooled",
 ) -> Iterator[np.ndarray]:
-    """Pooled features of images, batch by batch in their order, float32 [batch, width].
+    """Features of images, batch by batch in their order, float32 [batch, width], or [batch, grid ** 2, width] of the grid.
 
     Args:
         model: the tower's model, in evaluation mode, on the device where it is to run.
@@ -59,6 +61,7 @@ def feature_batches(
         batch_size: images at once.
         half: dtype of 16 bits in which matrices are multiplied; None for float32.
         show: draw a progress bar.
+        output: the `pooled` feature, or the `grid` of patches or cells behind the last norm, row by row.
 
     Raises:
         ImageError: for an image that cannot be read.
@@ -67,24 +70,25 @@ def feature_batches(
     import torch
     from torch.utils.data import DataLoader
 
-    from mgll.tower.model import image_feature
+    from mgll.tower.model import grid_features, image_feature
 
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
     workers = min(_WORKERS, os.cpu_count() or 1, len(images) // batch_size) if on_gpu else 0
-    squares = _Squares(images, preprocessing)
+    squares = Squares(images, preprocessing)
     loader = DataLoader(squares, batch_size, num_workers=workers, pin_memory=on_gpu)  # type: ignore[arg-type,var-annotated]
     with tqdm(total=len(images), desc="features", unit="image", leave=False, disable=not show) as bar:
         for pixels in loader:
             lower = torch.autocast(device.type, dtype=half) if half else nullcontext()
             with torch.inference_mode(), lower:
                 batch = normalise(pixels.to(device, non_blocking=True), preprocessing)
-                found = image_feature(model, batch, pooling).float().cpu().numpy()
+                made = grid_features(model, batch) if output == "grid" else image_feature(model, batch, pooling)
+                found = made.float().cpu().numpy()
             yield found
             bar.update(len(found))
 
 
-class _Squares:
+class Squares:
     """Images as the tower's preprocessing makes them square: uint8 [3, size, size]."""
 
     def __init__(self, images: Sequence[str], preprocessing: Preprocessing) -> None:

@@ -7,6 +7,7 @@ writes it, and every host takes it.
 
 import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,21 +157,31 @@ def hidden_state(model: PreTrainedModel, pixels: Tensor, layer: int = -1) -> Ten
     Raises:
         IndexError: if there is no such hidden state.
     """
+    return hidden_states(model, pixels, [layer])[0]
+
+
+def hidden_states(model: PreTrainedModel, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    """Tokens behind several blocks, in the order asked for, of one forward pass; otherwise as `hidden_state`."""
     trunk = _trunk(model)
     if trunk is None:
-        return model(pixels, output_hidden_states=[layer]).hidden_states[layer]
+        states = model(pixels, output_hidden_states=list(layers)).hidden_states
+        return [states[layer] for layer in layers]
     if _is_vit(trunk):
-        index = layer - 1 if layer > 0 else len(trunk.feature_info) + layer
-        (found,) = trunk.forward_intermediates(
-            pixels, [index], return_prefix_tokens=True, stop_early=True, output_fmt="NLC", intermediates_only=True
+        blocks = [layer - 1 if layer > 0 else len(trunk.feature_info) + layer for layer in layers]
+        asked = sorted(set(blocks))
+        found = trunk.forward_intermediates(
+            pixels, asked, return_prefix_tokens=True, stop_early=True, output_fmt="NLC", intermediates_only=True
         )
-        return found if isinstance(found, Tensor) else torch.cat(found[::-1], dim=1)  # timm puts the grid first
-    if layer not in (-1, 1):
-        raise IndexError(f"a convolutional trunk hands on its last feature grid only, not layer {layer}")
+        # timm puts the grid first
+        tokens = [each if isinstance(each, Tensor) else torch.cat(each[::-1], dim=1) for each in found]
+        return [tokens[asked.index(block)] for block in blocks]
+    if any(layer not in (-1, 1) for layer in layers):
+        raise IndexError(f"a convolutional trunk hands on its last feature grid only, not layer {layers[0]}")
     features: Tensor = trunk.forward_features(pixels)
     if features.ndim != 4:
         raise IndexError(f"the features of {_name(model)} have {features.ndim} dimensions, those of a grid have 4")
-    return features.flatten(1, 2) if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else features.flatten(2).mT
+    cells = features.flatten(1, 2) if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else features.flatten(2).mT
+    return [cells] * len(layers)
 
 
 def prefix_tokens(model: PreTrainedModel) -> int:
@@ -235,6 +246,11 @@ def image_feature(model: PreTrainedModel, pixels: Tensor, pooling: Pooling) -> T
     return normed(model, tokens[:, :1] if pooling == "cls" else tokens[:, prefix:]).mean(dim=1)
 
 
+def grid_features(model: PreTrainedModel, pixels: Tensor) -> Tensor:
+    """The patches or cells behind the last norm, row by row: [B, grid ** 2, width] of pixels [B, 3, size, size]."""
+    return normed(model, hidden_state(model, pixels)[:, prefix_tokens(model) :])
+
+
 @torch.no_grad()
 def check_pooling(model: PreTrainedModel, geometry: Geometry, pooling: Pooling) -> None:
     """Raise `ValueError` unless the model has the output that `pooling` names, with as many channels as its tokens."""
@@ -275,6 +291,12 @@ def freeze_unused(model: PreTrainedModel, size: int, pooling: Pooling) -> None:
 def _trunk(model: PreTrainedModel) -> Any:
     """The timm model inside a `TimmWrapperModel`; None for one of transformers' own models."""
     return getattr(model, "timm_model", None)
+
+
+def is_vit(model: PreTrainedModel) -> bool:
+    """Whether a tower is a stack of blocks over tokens that all attend to each other; a convolutional trunk is none."""
+    trunk = _trunk(model)
+    return trunk is None or _is_vit(trunk)
 
 
 def _is_vit(trunk: Any) -> bool:

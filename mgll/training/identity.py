@@ -7,7 +7,7 @@ from typing import Any
 
 from mgll.encoders.text import EMBEDDED
 from mgll.files import content_sha256, sha256, write_text
-from mgll.manifest.image_identity import image_file, image_states
+from mgll.manifest.image_identity import image_file, image_states, read_whole
 from mgll.manifest.records import Record
 from mgll.settings import PretrainSettings
 
@@ -68,9 +68,12 @@ def claim_images(
     Raises:
         ValueError: naming the first files that have changed since the run began, and how many there are.
     """
-    listed, states = out / IMAGES, image_states(records, by_bytes)
-    if begun and listed.is_file():
-        before = listed.read_text(encoding="utf-8").splitlines()
+    listed = out / IMAGES
+    before = listed.read_text(encoding="utf-8").splitlines() if begun and listed.is_file() else []
+    # a run goes on as it began: the word for a size and a time has a colon
+    by_bytes = ":" not in before[0] if before else by_bytes or read_whole(records)
+    states = image_states(records, by_bytes)
+    if before:
         may = {image_file(image) for image in damaged}
         changed = [
             file for (file, state), old in zip(states.items(), before, strict=True) if state != old and file not in may

@@ -19,6 +19,7 @@ from mgll.weights import reading as weights
 from mgll.weights.finite import EXPONENTS, is_finite, not_finite, ranges
 from mgll.weights.model_folder import indexed_files
 from mgll.weights.stored import Stored, read_stored
+from mllm_adapters.checkpoints.deferred import Absent, Computed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +85,7 @@ class Joined:
         return sum(part.nbytes for part in self.parts)
 
 
-Part = Stored | Held | Joined
+Part = Stored | Held | Joined | Computed | Absent
 
 
 def torch_dtype(part: Part) -> Any:
@@ -92,7 +93,12 @@ def torch_dtype(part: Part) -> Any:
     # here, because torch takes seconds to import
     import torch
 
-    return getattr(torch, _DTYPES[part.dtype])
+    return getattr(torch, dtype_name(part))
+
+
+def dtype_name(part: Part) -> str:
+    """The name by which torch calls a tensor's dtype, such as `float32`."""
+    return _DTYPES[part.dtype]
 
 
 def is_float(part: Part) -> bool:
@@ -242,7 +248,7 @@ def _runs(parts: Iterator[Part] | Any) -> Iterator[Part]:
         yield last
 
 
-def _flat(parts: Any) -> Iterator[Stored | Held]:
+def _flat(parts: Any) -> Iterator[Any]:
     for part in parts:
         yield from part.parts if isinstance(part, Joined) else (part,)
 
@@ -276,6 +282,10 @@ def _pieces(part: Part) -> Iterator[bytes | memoryview]:
     if isinstance(part, Joined):
         for inner in part.parts:
             yield from _pieces(inner)
+    elif isinstance(part, Absent):
+        raise ValueError("a tensor that its checkpoint leaves out has no bytes")
+    elif isinstance(part, Computed):
+        yield from _pieces(Held(part.compute()))
     elif isinstance(part, Held):
         import torch
 
@@ -298,9 +308,14 @@ def check_finite(tensors: Mapping[str, Part], directory: Path, whole: bool) -> N
     Raises:
         FormatError: naming the first tensors that hold NaN or infinity.
     """
-    wrong = (name for name, part in tensors.items() if not all(_is_finite(piece, whole) for piece in _flat([part])))
+    wrong = (name for name, part in tensors.items() if not all(_is_finite(piece, whole) for piece in _inputs(part)))
     if found := list(islice(wrong, 4)):
         raise FormatError(tensors[found[0]].shard or directory, None, not_finite(", ".join(found)))
+
+
+def _inputs(part: Part) -> Iterator[Any]:
+    """The tensors with bytes of which one is made."""
+    return _flat(() if isinstance(part, Absent) else part.inputs if isinstance(part, Computed) else (part,))
 
 
 def _is_finite(part: Stored | Held, whole: bool) -> bool:

@@ -26,6 +26,7 @@ class FinetuneRecord(Row):
         others: the same for the conversations mixed in, the questions held out, and the captions of the stage before.
         trained: number of parameters trained in the language model, the connector and the tower.
         validation: step, loss and accuracy of the validation whose weights these are; None where no question was held out.
+        dtype: in what the weights were that were not trained: what the setting `auto` became, if it was that.
         supervised: token ids of the letters A to D that were trained.
         provenance: versions of the software and commit of this project.
     """
@@ -39,6 +40,7 @@ class FinetuneRecord(Row):
     others: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trained: dict[str, int]
     supervised: tuple[int, ...]
+    dtype: str | None = None
     validation: dict[str, float] | None = None
     provenance: dict[str, str]
 

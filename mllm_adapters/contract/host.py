@@ -52,6 +52,7 @@ class Host(ABC):
     Attributes:
         name: name of the family in the registry and in commands.
         title: name of the family in messages and reports.
+        family: name under which `swap --list` shows it together with its relatives.
         checkpoint: hub id of the checkpoint that is grafted when the user names none.
         model_type: `model_type` in the config.json that is written.
         model_class: name of the model's class in transformers, or `module:class` of a class in this project.
@@ -64,6 +65,8 @@ class Host(ABC):
         stock_towers: `model_type` of the towers that transformers' own class builds and reads correctly; a graft of such a tower's
             grid loads in plain transformers.
         parts: further checkpoints that the published one leaves out: hub ids by the name that `--part` gives them.
+        tower_part: name in `parts` of the host's own tower, which a graft needs only if it is warm.
+        makers_types: values of `model_type` in the makers' own layout, where the family is published in that too.
         first_linear: name of the connector's linear layer that is the first to read the tower's tokens; a warm graft multiplies its
             map into this layer. None: the connector starts with something else.
         bridges: True where a grafted tower can hold the map of a warm graft behind the donor (`TowerSpec.bridge`).
@@ -71,6 +74,9 @@ class Host(ABC):
             derives the positions itself and `own_positions` gives them.
         dynamic: True when the number of image tokens depends on the size of the image.
         second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
+        whole_prompts: True where prompts that begin alike cannot share the pass over their start: a token sees what stands
+            behind it, or the model knows no mask of trees.
+        after_prompt: what inputs as long as the text hold for tokens behind the prompt, by the input's name; 0 for those not named.
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
         marker: the part of `prompt` that stands for the image; a question without an image is asked without it. Empty: the family
             answers questions about images only.
@@ -79,6 +85,7 @@ class Host(ABC):
 
     name: str
     title: str
+    family: str
     checkpoint: str
     model_type: str
     model_class: str
@@ -89,11 +96,15 @@ class Host(ABC):
     geometry: tuple[str, str, str]
     stock_towers: tuple[str, ...] = ()
     parts: Mapping[str, str] = MappingProxyType({})
+    tower_part: str | None = None
+    makers_types: tuple[str, ...] = ()
     first_linear: str | None = None
     bridges: bool = False
     position_axes: int = 1
     dynamic: bool = False
     second_text: tuple[str, ...] = ()
+    whole_prompts: bool = False
+    after_prompt: Mapping[str, int] = MappingProxyType({})
     ends_with_eos: bool = True
     marker: str = ""
     preamble: str = ""
@@ -153,6 +164,23 @@ class Host(ABC):
         """
         return self.read_native(directory)
 
+    def in_makers_layout(self, config: Json) -> bool:
+        """Whether a config.json is of the makers' own layout, which only `open` reads, and not of the one that is written."""
+        return config.get("model_type") in self.makers_types
+
+    def left_out(self, directory: Path, parts: Mapping[str, Path], own_tower: bool) -> Mapping[str, str]:
+        """What a checkpoint leaves out: hub ids or folders by their names in `Host.parts`. Default: nothing.
+
+        Args:
+            directory: the checkpoint.
+            parts: the parts that are already found; one may say what else is left out.
+            own_tower: whether the weights of its own tower are needed.
+
+        Raises:
+            FormatError: if the checkpoint is damaged or incomplete.
+        """
+        return {}
+
     def read_native(self, directory: Path) -> Source:
         """Read a checkpoint in the layout that is written: files and names stay as they are.
 
@@ -164,7 +192,8 @@ class Host(ABC):
         found = files["config.json"].get("model_type")
         if found != self.model_type:
             raise HostError(
-                f"{directory} is a {found!r} checkpoint, {self.title} needs {self.model_type!r}; choose another --model"
+                f"{directory} is a {found!r} checkpoint, {self.title} needs {self.model_type!r}, such as {self.checkpoint}; choose"
+                " another --model or checkpoint"
             )
         return Source(directory, files, read_checkpoint(directory))
 
@@ -218,9 +247,13 @@ class LoadedHost:
         processor: the processor of the directory.
         host: the family.
         directory: the directory from which the model was loaded.
+        dtype: name of the dtype in which most of its weights are.
+        note: what to tell the user: a dtype that was chosen and is not the checkpoint's, parts that lie elsewhere.
     """
 
     model: Any
     processor: Any
     host: Host
     directory: Path
+    dtype: str = "float32"
+    note: str = ""

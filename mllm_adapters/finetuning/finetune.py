@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
 from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image
 from mgll.provenance import provenance
-from mgll.run_folder import claim_folder, locked
+from mgll.run_folder import claim_folder, locked, read_run
 from mgll.training.distributed import settle_accumulation, splits_weights, start_accelerator
+from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.finetune_record import FINETUNE
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.finetuning.alignment import align_connector
@@ -32,8 +33,10 @@ from mllm_adapters.finetuning.loop import Training, is_begun, train
 from mllm_adapters.finetuning.mixture import Mixture, mixture
 from mllm_adapters.finetuning.result import RUN, write_result
 from mllm_adapters.finetuning.texts import Example, Texts, single_turns
+from mllm_adapters.loading.device_map import refuse_several
 from mllm_adapters.loading.load import host_in, load
 from mllm_adapters.loading.lora import add_lora, keep_in_float32, start_from
+from mllm_adapters.loading.precision import settle_dtype
 from mllm_adapters.loading.quantisation import refuse_quantisation
 from mllm_adapters.loading.tower_parts import choose_tower_parameters
 from mllm_adapters.settings import (
@@ -72,7 +75,7 @@ class Data:
 
 @dataclass(frozen=True)
 class _Run:
-    """One stage of a run, checked and described."""
+    """One stage of a run, checked and described; `dtype` is what `settings.dtype` became."""
 
     accelerator: Accelerator
     directory: Path
@@ -82,6 +85,7 @@ class _Run:
     order: Mixture
     hashes: Mapping[Path, str]
     made_of: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "auto"
 
 
 def finetune(
@@ -158,14 +162,20 @@ def _finetune(run: _Run, accumulation: int) -> Path:
         accelerator.print(f"{out} holds this very run, finished")
         return out
     begun = is_begun(out)
+    run = replace(run, dtype=_dtype(run, begun))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         beside = {"provenance": provenance(), "may_change": {name: getattr(settings, name) for name in MAY_CHANGE}}
+        beside |= {"dtype": run.dtype}
         claim_folder(out, RUN, run.made_of, begun, "another run", beside)
     if settings.align_epochs and not begun:
         _finetune(_alignment_stage(run), accumulation)
         accelerator.free_memory()
-    loaded = _load_base(run)
+    # what is split afterwards might not fit on one device as a whole
+    device = "cpu" if splits_weights(accelerator) else accelerator.device
+    loaded = load(
+        run.directory, device, run.dtype, quantize=settings.quantize, device_map=settings.device_map, tuned=True
+    )
     torch.manual_seed(settings.seed)
     model = add_lora(loaded.model, loaded.host, settings)
     if settings.align_epochs and not begun:
@@ -230,7 +240,11 @@ def _check_launch(settings: FinetuneSettings, accelerator: Accelerator, accumula
         raise ValueError("FSDP1 cannot train LoRA beside frozen weights; give --fsdp_version 2 to the launcher")
     if settings.mixed_precision == "fp16" and split:
         raise ValueError(f"under {split} mixed_precision is `no` or `bf16`")
+    if settings.dtype == "float16" and (split or accelerator.distributed_type == DistributedType.DEEPSPEED):
+        raise ValueError(f"under {split or 'DeepSpeed'} dtype is `auto`, `float32` or `bfloat16`")
     refuse_quantisation(settings.quantize, accelerator.device.type, split)
+    if settings.device_map:
+        refuse_several(processes)
 
 
 def _check_data(settings: FinetuneSettings, data: Data) -> Mixture:
@@ -253,17 +267,15 @@ def _check_data(settings: FinetuneSettings, data: Data) -> Mixture:
     return mixture(settings, len(data.questions), len(data.chats))
 
 
-def _load_base(run: _Run) -> LoadedHost:
-    accelerator, settings = run.accelerator, run.settings
-    # what is split afterwards might not fit on one device as a whole
-    device = "cpu" if splits_weights(accelerator) else accelerator.device
-    loaded = load(run.directory, device, settings.dtype, quantize=settings.quantize)
-    # not the model's own dtype, which is that of its first weight: InstructBLIP's is float32 in every checkpoint
-    halves = sum(p.numel() for p in loaded.model.parameters() if p.dtype == torch.float16)
-    if halves and settings.dtype == "auto" and settings.quantize == "no":
-        accelerator.print(f"{halves:,} weights are float16, in which gradients overflow; trained in float32")
-        loaded.model.float()
-    return loaded
+def _dtype(run: _Run, begun: bool) -> str:
+    """The dtype of the weights that are not trained; a resumed run keeps the one that it began with, wherever it goes on."""
+    if begun and (kept := read_run(run.out / RUN, "another run").get("dtype")):
+        return str(kept)
+    device = run.accelerator.device
+    dtype, note = settle_dtype(run.settings.dtype, read_checkpoint(run.directory), device, tuned=True)
+    if note:
+        run.accelerator.print(note)
+    return dtype
 
 
 def _images(run: _Run, loaded: LoadedHost, preparation: Preparation) -> Images:

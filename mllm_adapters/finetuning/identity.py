@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import torch.distributed as dist
 
 from mgll.images.files import ImageError, image_exists, image_sha256
+from mgll.kept_hashes import kept_sha256
 from mgll.run_folder import refuse_another_run
 from mgll.training.distributed import gather_entries
 from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
 from mllm_adapters.finetuning.texts import Example
-from mllm_adapters.loading.load import shard_hashes
+from mllm_adapters.loading.load import shards_of
 from mllm_adapters.settings import MAY_CHANGE, FinetuneSettings
 
 
@@ -28,9 +29,14 @@ def image_hashes(paths: Iterable[Path]) -> dict[Path, str]:
     distinct = sorted(set(paths))
     if lacking := [str(path) for path in distinct if not image_exists(path)]:
         raise ImageError(f"{len(lacking)} of {len(distinct)} images are not there: {', '.join(lacking[:4])}")
+    return _shared(distinct, image_sha256)
+
+
+def _shared(paths: Sequence[Path], hashed: Callable[[Path], str]) -> dict[Path, str]:
+    """The hash of every file, each computed by one of the processes."""
     several = dist.is_available() and dist.is_initialized()
-    own = distinct[dist.get_rank() :: dist.get_world_size()] if several else distinct
-    return gather_entries({path: image_sha256(path) for path in own})
+    own = paths[dist.get_rank() :: dist.get_world_size()] if several else paths
+    return gather_entries({path: hashed(path) for path in own})
 
 
 def describe(
@@ -40,7 +46,7 @@ def describe(
     hashes: Mapping[Path, str],
     examples: Mapping[str, Sequence[Example]],
 ) -> dict[str, Any]:
-    """Describe everything that decides the outcome of a run; a run is resumed only under the same description.
+    """Describe everything that decides the outcome of a run; a run is resumed only under the same description. Collective.
 
     Args:
         base: directory of the host or graft.
@@ -50,10 +56,11 @@ def describe(
         examples: `questions`, and what else is learnt or asked, by name.
     """
     deciding = {name: value for name, value in asdict(settings).items() if name not in MAY_CHANGE}
+    weights = _shared(shards_of(base), kept_sha256)
     others = {name: _digest(part, hashes) for name, part in examples.items() if name != "questions"}
     return {
         "base": os.path.relpath(base.resolve(), out.resolve()),
-        "base_sha256": shard_hashes(base),
+        "base_sha256": {shard.name: digest for shard, digest in sorted(weights.items())},
         "settings": deciding,
         "questions": _digest(examples["questions"], hashes),
         "others": others,

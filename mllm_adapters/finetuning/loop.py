@@ -1,7 +1,9 @@
 """The training loop of fine-tuning, the same under every form of parallelism."""
 
 import json
+import math
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -32,6 +34,8 @@ from mllm_adapters.settings import FinetuneSettings
 
 CHECKPOINTS = "checkpoints"
 GIB = 2**30
+#: What the loss is multiplied by under float16 at first; halved when gradients overflow, doubled after 2,000 steps without that.
+START_SCALE = 2.0**10
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ def train(run: Training) -> Trained:
         accelerator, settings.batch_size, settings.clip_grad, settings.mixed_precision, run.accumulation
     )
     configure_fsdp(accelerator, model)
+    if run.loaded.dtype == "float16" and not _scales_itself(accelerator):
+        accelerator.scaler = torch.amp.GradScaler(accelerator.device.type, init_scale=START_SCALE)
     wrapped, prepared_optimizer = accelerator.prepare(model, adamw(model, run.loaded.host, settings))
     optimizer = prepared_optimizer.optimizer
     done, best = 0, None
@@ -115,7 +121,7 @@ def train(run: Training) -> Trained:
     validates = len(run.examples.examples) > run.held_out
     wrapped.train()
     bar = tqdm(total=total, initial=done, desc="fine-tune", disable=not main)
-    wrong, cut, speed = no_step(accelerator.device), 0, _Speed(settings.batch_size, done)
+    wrong, cut, left_out, speed = no_step(accelerator.device), 0, 0, _Speed(settings.batch_size, done)
     batches = prepared(run.examples, _views(run, done), settings)
     for step, epoch, _ in run.order.batches(done, total):
         factor = learning_rate_factor(step, total, settings.warmup)
@@ -129,6 +135,7 @@ def train(run: Training) -> Trained:
             sums, cut = sums + values, cut + was_cut
             # gradients of fp16 overflow now and then, and its scaler leaves out such a step
             wrong = note_step(wrong, step, loss, None if accelerator.scaler else norm)
+        left_out += prepared_optimizer.step_was_skipped
         done = step + 1
         reports, saves, asks = (
             done % n == 0 or done == total
@@ -156,7 +163,7 @@ def train(run: Training) -> Trained:
                 **values_now,
                 "learning_rate_factor": factor,
                 "learning_rate": rates,
-                "gradient_norm": None if norm is None else float(norm),
+                "gradient_norm": None if norm is None or not math.isfinite(norm) else float(norm),
                 **speed.at(done, accelerator.device),
             }
             bar.set_postfix(loss=f"{mean_loss:.3f}", accuracy=f"{accuracy:.2f}")
@@ -172,6 +179,8 @@ def train(run: Training) -> Trained:
                 _drop_but(folder, best)
             accelerator.wait_for_everyone()
     bar.close()
+    if left_out:
+        accelerator.print(f"{left_out} steps were left out: their gradients overflowed in float16")
     if cut:
         print(f"process {accelerator.process_index}: {cut} conversations were cut at {settings.max_tokens} tokens")
     return _result(run, best)
@@ -191,6 +200,8 @@ def _backward(
         loss = outcome.losses.mean()
         accelerator.backward(loss)
         if accelerator.sync_gradients:
+            if accelerator.scaler and not _scales_itself(accelerator):
+                accelerator.scaler.unscale_(optimizer.optimizer)
             trained = [p for p in run.model.parameters() if p.requires_grad]
             norm = accelerator.clip_grad_norm_(trained, run.settings.clip_grad)
             norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
@@ -198,6 +209,11 @@ def _backward(
         optimizer.zero_grad()
     values = torch.stack([loss.detach(), outcome.right, outcome.questions.sum()])
     return loss, values, batch.texts.cut, norm
+
+
+def _scales_itself(accelerator: Accelerator) -> bool:
+    """Whether accelerate scales the loss, and takes that out of the gradients before it clips them."""
+    return bool(accelerator.native_amp and accelerator.mixed_precision == "fp16")
 
 
 def _views(run: Training, done: int) -> Iterator[list[View]]:
@@ -270,5 +286,6 @@ class _Speed:
         if device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(device)
         else:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            unit = 1 if sys.platform == "darwin" else 1024
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return {"questions_per_second": rate, "memory_gib": round(memory / GIB, 3)}

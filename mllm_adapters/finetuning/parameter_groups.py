@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mgll.encoders.last_layers import block_numbers
 from mllm_adapters.contract.host import Host
 from mllm_adapters.loading.lora import connector_parameters
 from mllm_adapters.loading.tower_parts import tower_blocks
@@ -13,7 +14,14 @@ from mllm_adapters.settings import FinetuneSettings
 
 
 def adamw(model: nn.Module, host: Host, settings: FinetuneSettings) -> torch.optim.AdamW:
-    """AdamW over all trained parameters, in groups with a `name` and a `peak` learning rate."""
+    """AdamW over all trained parameters, in groups with a `name` and a `peak` learning rate.
+
+    Raises:
+        ValueError: if one is in half precision, in which most steps would be rounded away.
+    """
+    half = [n for n, p in model.named_parameters() if p.requires_grad and p.dtype != torch.float32]
+    if half:
+        raise ValueError(f"{len(half)} tensors to train are not float32, {half[0]} among them")
     return torch.optim.AdamW(parameter_groups(model, host, settings), weight_decay=settings.weight_decay)
 
 
@@ -29,7 +37,7 @@ def parameter_groups(model: nn.Module, host: Host, settings: FinetuneSettings) -
     rest = {n: p for n, p in model.named_parameters() if p.requires_grad and n not in connector}
     tower = [name for name in rest if inside in f".{name}"]
     blocks = tower_blocks(model, host) if tower else []
-    places = _places(tower, blocks)
+    places = block_numbers(tower, blocks)
     trained_blocks = [place for place in places.values() if 0 <= place < len(blocks)]
     last = max(trained_blocks, default=0)
     for name, parameter in rest.items():
@@ -39,16 +47,6 @@ def parameter_groups(model: nn.Module, host: Host, settings: FinetuneSettings) -
         else:
             groups[("lora", settings.learning_rate)].append(parameter)
     return [{"params": params, "name": name, "peak": peak} for (name, peak), params in groups.items() if params]
-
-
-def _places(names: list[str], blocks: list[str]) -> dict[str, int]:
-    """The number of the block of every parameter: -1 in front of the blocks, their number behind them, in the model's own order."""
-    places, reached = {}, -1
-    for name in names:
-        own = next((number for number, block in enumerate(blocks) if name.startswith(f"{block}.")), None)
-        places[name] = len(blocks) if own is None and reached >= 0 else -1 if own is None else own
-        reached = max(reached, places[name])
-    return places
 
 
 def set_learning_rates(groups: list[dict[str, Any]], factor: float) -> dict[str, float]:

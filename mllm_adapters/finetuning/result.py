@@ -51,6 +51,7 @@ def write_result(
         host=loaded.host.name,
         trained=_counts(model, loaded, trained),
         supervised=letters,
+        dtype=loaded.dtype,
         validation=trained.best,
         provenance=provenance(),
         **made_of,

@@ -142,7 +142,9 @@ class Texts:
         ids, labels, cut = ids[:end], labels[:end], len(ids) > end
         beside: dict[str, Any] = {"input_ids": ids, "attention_mask": [1] * len(ids)}
         row = {
-            name: values if name in self._host.second_text else values + beside.get(name, [0] * len(ids))
+            name: values
+            if name in self._host.second_text
+            else values + beside.get(name, [self._host.after_prompt.get(name, 0)] * len(ids))
             for name, values in prompt.items()
         }
         return _Row(row, [IGNORED] * len(before) + labels, cut)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgll.tower import file as tower_file
+from mllm_adapters.checkpoints.deferred import Absent
 from mllm_adapters.checkpoints.tensors import is_float
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings
@@ -65,6 +66,7 @@ def dry_run(
     opened = take_apart(host, open_source(host, Path(source), parts, follow_links, verify))
     plan = plan_graft(host, opened.source, tower_file.read_header(encoder), settings)
     leaving, tensors = leaving_tensors(opened, plan), opened.source.tensors
+    held = {name for name, part in tensors.items() if not isinstance(part, Absent)}
     shards = kept_by_shard(opened.source, leaving)
     sizes = {shard: sum(part.nbytes for part in kept.values()) for shard, kept in shards.items()}
     linked = sum(size for shard, size in sizes.items() if is_untouched(shard, shards[shard]))
@@ -81,7 +83,7 @@ def dry_run(
     return DryRun(
         plan=plan,
         replaced=len(donor),
-        dropped=len(leaving - {opened.prefix + name for name in donor} - new.keys()),
+        dropped=len((leaving & held) - {opened.prefix + name for name in donor} - new.keys()),
         linked=linked,
         rewritten=sum(sizes.values()) - linked,
         arriving=sum(math.prod(p.shape) * item if is_float(p) else p.nbytes for p in donor.values())

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from mgll import kept_hashes
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import place
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
@@ -17,7 +18,7 @@ def _check_out(out: Path, source: Path) -> None:
             f"--out {out} is, or holds, the checkpoint itself, which is never changed; choose another folder"
         )
     if out.is_dir() and any(out.iterdir()):
-        known = {*read_graft(out).files, GRAFT} if (out / GRAFT).is_file() else set()
+        known = {*read_graft(out).files, GRAFT, kept_hashes.NAME} if (out / GRAFT).is_file() else set()
         foreign = sorted(path.name for path in out.iterdir() if path.name not in known)
         if foreign:
             raise HostError(

@@ -13,7 +13,7 @@ from mgll.tower.file import tower_shapes
 from mllm_adapters.checkpoints.tensors import read_tensor
 from mllm_adapters.contract.graft_record import Graft
 from mllm_adapters.contract.host import Host
-from mllm_adapters.graft.source import OpenedHost, open_source, take_apart
+from mllm_adapters.graft.source import OpenedHost, check_whole, open_source, take_apart
 from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.modules.image_processor import preprocessing_of
 
@@ -32,6 +32,7 @@ def regraft_own_tower(host: Host, source: str | os.PathLike[str], out: str | os.
         HostError: if it is of another family, or `out` holds anything but an earlier graft.
     """
     opened = take_apart(host, open_source(host, Path(source)))
+    check_whole(host, opened.source)
     with TemporaryDirectory() as folder:
         tower = Path(folder) / "own.ckpt"
         return graft_tower(host, source, tower, out) if _save(opened, tower) else convert_host(host, source, out)

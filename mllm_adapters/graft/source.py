@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.weights.model_folder import check_entries
+from mgll.weights.model_folder import check_entries, read_json
+from mllm_adapters.checkpoints.deferred import Absent
 from mllm_adapters.checkpoints.tensors import check_finite
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError, Source, fields_of
+from mllm_adapters.hosts.registry import HOSTS, get_host
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def open_source(
         raise HostError(
             f"{directory} is itself a graft with code of ours around its tower; graft onto its host instead"
         )
+    if (directory / "config.json").is_file():
+        _check_family(host, directory)
     with fields_of(directory):
         source = host.open(directory, parts)
     # here, because torch takes seconds to import
@@ -67,6 +71,30 @@ def open_source(
     empty_model(host, directory, source.files["config.json"], source.tensors)
     check_finite(source.tensors, directory, verify)
     return source
+
+
+def _check_family(host: Host, directory: Path) -> None:
+    """Raise `HostError` where a config.json is another family's own; a layout that several share is left to the host."""
+    config = read_json(directory / "config.json")
+    found = [other for other in map(get_host, HOSTS) if other.in_makers_layout(config)]
+    if found and host.name not in {other.name for other in found}:
+        raise HostError(
+            f"{directory} is a {config.get('model_type')!r} checkpoint: {found[0].title}; type --model {found[0].name}"
+        )
+
+
+def check_whole(host: Host, source: Source) -> None:
+    """Check that a checkpoint holds its own tower, which everything but a cold graft reads.
+
+    Raises:
+        HostError: if the tower was left out, and no part gives it.
+    """
+    if any(isinstance(part, Absent) for part in source.tensors.values()):
+        part = host.tower_part or "tower"
+        raise HostError(
+            f"{source.directory}: the checkpoint leaves its {part} tower out; add --part {part}=DIR_OR_HUB_ID"
+            f" ({host.parts.get(part)})"
+        )
 
 
 def take_apart(host: Host, source: Source) -> OpenedHost:

@@ -15,7 +15,7 @@ from mllm_adapters.contract.graft_record import GRAFT, Donor, Graft, WarmStart
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, Source, fields_of
 from mllm_adapters.graft.folder import _check_out, write_files
-from mllm_adapters.graft.source import open_source, take_apart
+from mllm_adapters.graft.source import check_whole, open_source, take_apart
 from mllm_adapters.graft.validation import check_count, check_processor
 from mllm_adapters.graft.weights import write_kept, write_weights
 
@@ -73,7 +73,12 @@ def graft_tower(
         tensors = write_weights(opened, donor, plan, settings, temporary, copy, fitted)
         write_files(opened.source, plan.files, temporary)
         check_processor(host, temporary, out, plan.features)
-        facts = [f"host: {named or directory}", f"donor tower: {encoder}", f"token policy: {settings.tokens}"]
+        facts = [
+            f"host: {named or directory}",
+            *_taken(parts),
+            f"donor tower: {encoder}",
+            f"token policy: {settings.tokens}",
+        ]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
         empty_model(host, out, plan.files["config.json"], read_checkpoint(temporary), plan.tower)
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
@@ -110,6 +115,7 @@ def convert_host(
     """
     directory, out = Path(directory), Path(out)
     source = open_source(host, directory, parts, follow_links, verify)
+    check_whole(host, source)
     with fields_of(directory):
         features = host.features(source.files)
         check_count(features, host.placeholders(source.files))
@@ -120,7 +126,7 @@ def convert_host(
         write_index(temporary, written)
         write_files(source, source.files, temporary)
         check_processor(host, temporary, directory, features)
-        write_card(temporary, host.title, [f"converted from: {named or directory}"])
+        write_card(temporary, host.title, [f"converted from: {named or directory}", *_taken(parts)])
         return _write_record(
             temporary,
             host,
@@ -133,11 +139,17 @@ def convert_host(
         )
 
 
+def _taken(parts: Mapping[str, Path] | None) -> list[str]:
+    """What a checkpoint left out, for the model's card."""
+    return [f"{name}: {path}" for name, path in (parts or {}).items()]
+
+
 def _fit(
     host: Host, source: Source, encoder: Path, plan: Plan, images: Sequence[Path]
 ) -> "tuple[dict[str, Tensor], WarmStart]":
     from mllm_adapters.graft.warm import fit  # imports torch, which a graft without `warm` may not need
 
+    check_whole(host, source)
     return fit(host, source, encoder, plan, images)
 
 

@@ -33,7 +33,7 @@ from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, So
 from mllm_adapters.contract.token_policy import resize_grid
 from mllm_adapters.graft.folder import write_files
 from mllm_adapters.graft.weights import grafted_prefix
-from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.hosts.registry import all_hosts
 from mllm_adapters.loading.classes import model_class
 
 #: Strengths of the ridge, chosen by the error on images left out; in units of the donor tokens' mean variance.
@@ -72,7 +72,7 @@ def warm_plan(host: Host, source: Source, plan: Plan, settings: GraftSettings) -
     elif host.bridges and plan.tower and plan.tower.bridge:
         name, weight = f"{_tower_prefix(host, source)}bridge", (plan.tower.bridge, plan.tower.donor_width)
     else:
-        able = [name for name in HOSTS if get_host(name).first_linear or get_host(name).bridges]
+        able = [host.name for host in all_hosts() if host.first_linear or host.bridges]
         raise HostError(
             f"{host.title} has no place for a linear map of the donor's tokens; graft without --warm"
             f" (hosts that have one: {', '.join(able)})"

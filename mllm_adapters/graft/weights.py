@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mgll.tower.positions import POSITION_TABLES, resize_positions
+from mllm_adapters.checkpoints.deferred import Absent
 from mllm_adapters.checkpoints.tensors import (
     SINGLE,
     Held,
@@ -43,14 +44,14 @@ def write_weights(
     fitted: "Mapping[str, Tensor]",
 ) -> list[TensorChange]:
     """Write the shards of a graft and their index; returns a record of every tensor that is replaced, new or dropped."""
-    old = opened.source.tensors
+    old = {name: part for name, part in opened.source.tensors.items() if not isinstance(part, Absent)}
     arriving = _donor_tensors(opened, donor, plan)
     fresh = {name: Held(tensor) for name, tensor in _new_tensors(opened, plan, settings.seed, fitted).items()}
-    leaving, coming = leaving_tensors(opened, plan), {**arriving, **fresh}
+    leaving, coming = leaving_tensors(opened, plan) & old.keys(), {**arriving, **fresh}
     going = {name: part for name, part in old.items() if name in leaving | coming.keys()}
     with ThreadPoolExecutor(2) as pool:  # hashing and copying both leave Python alone while they work
         before, after = pool.submit(_hashes, going), pool.submit(_hashes, coming)
-        written = write_kept(opened.source, leaving, out, copy)
+        written = write_kept(opened.source, leaving_tensors(opened, plan), out, copy)
         write_shard(out / TOWER_SHARD, coming)
     new = read_shard(out / TOWER_SHARD)
     check_finite(new, out, whole=True)  # what was a number may be none in the host's precision

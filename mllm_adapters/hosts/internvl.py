@@ -1,18 +1,21 @@
-"""InternVL 2.5 to 3.5 in the `-hf` layout: InternViT on tiles of 448 px, pixel shuffle, LayerNorm and two linear layers, Qwen2.
+"""InternVL 2 to 3.5: InternViT on tiles of 448 px, pixel shuffle, LayerNorm and two linear layers, Qwen or InternLM.
 
 The class builds an InternViT whatever the configuration says and would fill it with random weights, so a graft loads with
 `mllm_adapters.load` only. A graft sees the photograph once, as the donor was trained, and not in tiles.
 """
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgll.tower.file import TowerHeader
+from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
+from mllm_adapters.hosts.internvl_chat.layout import MODEL_TYPE, read_published
 from mllm_adapters.modules.last_hidden_state import LastHiddenStateHost, as_last_hidden_state
 
 if TYPE_CHECKING:
@@ -22,12 +25,14 @@ PROJECTOR = "multi_modal_projector"
 
 
 class InternVL(LastHiddenStateHost):
-    """InternVL 2.5 to 3.5 in the `-hf` layout."""
+    """InternVL 2 to 3.5, in the `-hf` layout or their makers' own."""
 
     name = "internvl"
     title = "InternVL"
+    family = "InternVL"
     checkpoint = "OpenGVLab/InternVL3-8B-hf"
     model_type = "internvl"
+    makers_types = (MODEL_TYPE,)
     model_class = "InternVLForConditionalGeneration"
     tower = "model.vision_tower"
     tower_keys = r"(?:model\.)?vision_tower\."
@@ -90,6 +95,16 @@ class InternVL(LastHiddenStateHost):
             positions=spec.positions(donor),
             new=_new_tensors(source, spec.width * block**2, settings),
         )
+
+    def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read a checkpoint in the makers' layout, or in that of transformers.
+
+        Raises:
+            FormatError: if it is damaged or incomplete.
+            HostError: if it is of another family, or of a kind that is not built here.
+        """
+        makers = self.in_makers_layout(read_json(directory / "config.json"))
+        return read_published(directory) if makers else self.read_native(directory)
 
     def placeholders(self, files: dict[str, Json]) -> int:
         """Number of image tokens for one tile."""

@@ -5,24 +5,29 @@ stays in the checkpoint, untouched and frozen.
 """
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mgll.tower.file import TowerHeader
+from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import tower_spec
+from mllm_adapters.hosts.janus_original import MODEL_TYPE, read_published
 from mllm_adapters.modules.last_hidden_state import LastHiddenStateHost
 
 
 class JanusPro(LastHiddenStateHost):
-    """Janus-Pro in transformers' layout."""
+    """Janus-Pro, in transformers' layout or its makers' own."""
 
     name = "janus-pro"
     title = "Janus-Pro"
+    family = "Janus"
     checkpoint = "deepseek-community/Janus-Pro-7B"
     model_type = "janus"
+    makers_types = (MODEL_TYPE,)
     model_class = "JanusForConditionalGeneration"
     tower = "model.vision_model"
     tower_keys = r"(?:model\.)?vision_model\."
@@ -70,6 +75,16 @@ class JanusPro(LastHiddenStateHost):
             positions=spec.positions(donor),
             new=_new_tensors(source, spec.width, settings),
         )
+
+    def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read a checkpoint in the makers' layout, or in that of transformers.
+
+        Raises:
+            FormatError: if it is damaged or incomplete.
+            HostError: if it is of another family, or of a kind that is not built here.
+        """
+        makers = self.in_makers_layout(read_json(directory / "config.json"))
+        return read_published(directory) if makers else self.read_native(directory)
 
     def placeholders(self, files: dict[str, Json]) -> int:
         """The number in the processor's file."""

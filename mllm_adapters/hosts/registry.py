@@ -1,36 +1,53 @@
-"""The hosts by name. A new host is one file with a subclass of `Host`, and one line here."""
+"""The hosts by name. A new host is one file with a subclass of `Host`, and one line here; or a plug-in of another package."""
 
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
+from mgll.plugins import plugins
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError
 
 #: `module:class` by name. Of several families that write the same `model_type`, the plain one stands first (see `Host.owns`).
-HOSTS = {
+OWN_HOSTS = {
     "llava": "mllm_adapters.hosts.llava.host:Llava",
     "llava-med": "mllm_adapters.hosts.llava_med:LlavaMed",
+    "llava-next": "mllm_adapters.hosts.llava_next:LlavaNext",
+    "llava-onevision": "mllm_adapters.hosts.llava_onevision:LlavaOnevision",
     "internvl": "mllm_adapters.hosts.internvl:InternVL",
     "janus-pro": "mllm_adapters.hosts.janus_pro:JanusPro",
+    "idefics3": "mllm_adapters.hosts.idefics3.host:Idefics3",
+    "smolvlm": "mllm_adapters.hosts.smolvlm:SmolVLM",
     "instructblip": "mllm_adapters.hosts.instructblip.host:InstructBlip",
     "qwen-vl": "mllm_adapters.hosts.qwen_vl.host:QwenVL",
     "qwen2-vl": "mllm_adapters.hosts.qwen2_vl.host:Qwen2VL",
     "qwen2.5-vl": "mllm_adapters.hosts.qwen2_5_vl:Qwen25VL",
+    "qwen3-vl": "mllm_adapters.hosts.qwen3_vl.host:Qwen3VL",
+    "gemma3": "mllm_adapters.hosts.gemma3:Gemma3",
+    "paligemma": "mllm_adapters.hosts.paligemma:PaliGemma",
     "med-flamingo": "mllm_adapters.hosts.med_flamingo.host:MedFlamingo",
     "mini-gemini": "mllm_adapters.hosts.mini_gemini.host:MiniGemini",
 }
+#: The same with the plug-ins of `mgll_graft.hosts`, after our own.
+HOSTS = OWN_HOSTS | {name: entry.value for name, entry in plugins("hosts", OWN_HOSTS).items()}
 
 
 def get_host(name: str) -> Host:
     """The host of this name, the same instance at every call; its file is imported at the first one.
 
     Raises:
-        HostError: if no host has this name.
+        HostError: if no host has this name, or it is a plug-in that cannot be imported.
     """
     if name not in HOSTS:
         raise HostError(f"no host is called {name!r}; known: {', '.join(HOSTS)}")
-    return _instance(HOSTS[name])
+    try:
+        return _instance(HOSTS[name])
+    except (ImportError, AttributeError) as error:
+        if name in OWN_HOSTS:
+            raise
+        raise HostError(f"the plug-in {name} ({HOSTS[name]}) cannot be imported: {error}") from error
 
 
 @cache
@@ -40,14 +57,31 @@ def _instance(place: str) -> Host:
     return host
 
 
+def all_hosts() -> Iterator[Host]:
+    """Every host; a plug-in that cannot be imported is left out with a warning."""
+    for name in HOSTS:
+        try:
+            yield get_host(name)
+        except HostError as error:
+            warnings.warn(f"{error}; it is left out", stacklevel=2)
+
+
 def host_of(config: Json) -> Host:
     """The host whose checkpoints carry this config.json; where several share a `model_type`, the one that claims it.
 
     Raises:
-        HostError: if no host writes this `model_type`.
+        HostError: if no host writes this `model_type`, such as that of an export, or it is of a family's own layout, which has to
+            be converted first.
     """
-    hosts = [get_host(name) for name in HOSTS]
+    hosts = list(all_hosts())
+    if makers := next((host for host in hosts if host.in_makers_layout(config)), None):
+        raise HostError(
+            f"model_type is {config.get('model_type')!r}: a {makers.title} in its makers' own layout. Write it in the one that is"
+            f" loaded first: python -m mllm_adapters.convert --model {makers.name} --checkpoint DIR (or swap)"
+        )
     found = [host for host in hosts if host.model_type == config.get("model_type")]
+    if str(config.get("model_type")).startswith("grafted_"):
+        raise HostError("this is an export for others, with code of its own; take the directory that it was made of")
     if not found:
         known = ", ".join(sorted({repr(host.model_type) for host in hosts}))
         raise HostError(f"model_type is {config.get('model_type')!r}; hosts are known for {known}")

@@ -2,22 +2,25 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgll.files import sha256
 from mgll.formats import FormatError
+from mgll.kept_hashes import kept_sha256
 from mgll.weights.model_folder import check_entries, read_json
-from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.tensors import check_finite, read_checkpoint
-from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
+from mllm_adapters.contract.finetune_record import FINETUNE, FinetuneRecord, read_finetune
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.hosts.registry import get_host, host_of
 from mllm_adapters.loading.classes import model_class
-from mllm_adapters.loading.quantisation import quantisation
+from mllm_adapters.loading.device_map import refuse_parts_away, told_places
+from mllm_adapters.loading.precision import settle_dtype
+from mllm_adapters.loading.quantisation import keep_gradients, quantisation, refuse_quantisation
+from mllm_adapters.settings import DeviceMap, Quantisation
 
 if TYPE_CHECKING:
     import torch
@@ -32,26 +35,40 @@ def load(
     dtype: "str | torch.dtype" = "auto",
     follow_links: bool = False,
     verify: bool = False,
-    quantize: str = "no",
+    quantize: Quantisation = "no",
+    device_map: DeviceMap = None,
+    tuned: bool = False,
 ) -> LoadedHost:
     """Load a host, a graft, or a directory that `mllm_adapters.finetuning.finetune` wrote.
 
     Args:
         directory: the model's folder.
         device: where to put it.
-        dtype: dtype of the weights; `auto` keeps the checkpoint's.
+        dtype: dtype of the weights; `auto` goes by checkpoint and device (`mllm_adapters.loading.precision.settle_dtype`).
         follow_links: open files to which symbolic links in the directory lead, even outside of it.
         verify: look for NaN and infinity in every byte of the weights, not only in samples of large tensors.
-        quantize: load the language model of a host or graft in 4 bits (`nf4`) or 8 (`int8`).
+        quantize: load the language model in 4 bits (`nf4`) or 8 (`int8`), as QLoRA does.
+        device_map: `auto` spreads a model that is larger than one card over all cards, and over main memory and disk where these
+            are too few; a mapping of modules' names to devices does so by hand. None: everything on `device`.
+        tuned: whether the model is going to be trained, by which `auto` goes too.
 
     Raises:
         FormatError: if the directory is incomplete, its tensors are not exactly those of the model, some are no numbers, or links
             lead out of it.
         HostError: if the model's family is not known.
+        ValueError: if there is no such dtype, or the weights cannot be quantised here.
     """
+    # here, because torch takes seconds to import
+    from mllm_adapters.loading.empty_model import empty_model
+
     directory = Path(directory)
     if (directory / FINETUNE).is_file():
-        return _load_finetuned(directory, device, dtype, follow_links, verify)
+        record = read_finetune(directory)
+        base = _base_of(directory, record, follow_links)
+        loaded = load(base, device, dtype, follow_links, verify, quantize, device_map, tuned)
+        return _with_trained(directory, record, loaded)
+    if (directory / "config.json").is_file():
+        host_in(directory)  # says what to type for a layout that has to be converted first
     if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
         raise FormatError(
             directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
@@ -59,16 +76,30 @@ def load(
     check_entries(directory, follow_links)
     config = read_json(directory / "config.json")
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
-    host = host_in(directory)
-    bits = quantisation(quantize, host)
-    more = {"quantization_config": bits, "device_map": {"": device}} if bits else {}
-    model = _load_exactly(host, directory, config, dtype, graft.tower if graft else None, verify, more)
+    host, tensors, kind = host_in(directory), read_checkpoint(directory), str(device).partition(":")[0]
+    settled, note = settle_dtype(dtype, tensors, device, tuned)
+    refuse_quantisation(quantize, kind)
+    tower = graft.tower if graft else None
+    empty = empty_model(
+        host, directory, config, tensors, tower
+    )  # before memory is spent on a model that it does not fill
+    check_finite(tensors, directory, verify)
+    bits = quantisation(quantize, host, empty, settled)
+    more: dict[str, Any] = {"quantization_config": bits} if bits else {}
+    if device_map or bits or kind != "cpu":
+        # straight to a device: converted on the way through main memory, whole models would lie there once for each process
+        more["device_map"] = device_map or {"": device}
+    model = _read(host, directory, tower, {"dtype": settled, **more})
+    if bits:
+        keep_gradients(model)
+    if tuned:
+        refuse_parts_away(model)
     with fields_of(directory):
         processor = host.processor(directory)
     if not bits:
-        model = model.to(device)
         lay_out_alike(model)
-    return LoadedHost(model.eval(), processor, host, directory)
+    notes = "; ".join(filter(None, (note, told_places(model))))
+    return LoadedHost(model.eval(), processor, host, directory, settled, notes)
 
 
 def host_in(directory: str | os.PathLike[str]) -> Host:
@@ -98,34 +129,23 @@ def lay_out_alike(model: Any) -> None:
 
 def shard_hashes(directory: Path) -> dict[str, str]:
     """SHA-256 of each weight file by name: what identifies a model's weights."""
-    shards = sorted({part.shard for part in read_checkpoint(directory).values() if part.shard})
-    return {shard.name: sha256(shard) for shard in shards}
+    return {shard.name: kept_sha256(shard) for shard in shards_of(directory)}
 
 
-def _load_exactly(
-    host: Host,
-    directory: Path,
-    config: Json,
-    dtype: Any,
-    tower: TowerSpec | None,
-    verify: bool,
-    more: Mapping[str, Any],
-) -> Any:
+def shards_of(directory: Path) -> list[Path]:
+    """The weight files of a model, in the order of their names."""
+    return sorted({part.shard for part in read_checkpoint(directory).values() if part.shard})
+
+
+def _read(host: Host, directory: Path, tower: TowerSpec | None, how: Mapping[str, Any]) -> Any:
+    """Let transformers read the weights, and make sure that it used all of them."""
     # here, because torch takes seconds to import
     from mgll.tower.model import UNREADABLE, said_by
-    from mllm_adapters.loading.empty_model import check_loaded, empty_model
+    from mllm_adapters.loading.empty_model import check_loaded
 
-    tensors = read_checkpoint(directory)
-    empty_model(host, directory, config, tensors, tower)  # before memory is spent on a model that it does not fill
-    check_finite(tensors, directory, verify)
     try:
         model, info = model_class(host, tower).from_pretrained(
-            directory,
-            dtype=dtype,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **more,
+            directory, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **how
         )
     except UNREADABLE as error:
         raise FormatError(directory, None, f"{host.model_class} cannot be loaded from it: {said_by(error)}") from error
@@ -133,10 +153,8 @@ def _load_exactly(
     return model
 
 
-def _load_finetuned(directory: Path, device: Any, dtype: Any, follow_links: bool, verify: bool) -> LoadedHost:
-    from mllm_adapters.loading.lora import load_trained
-
-    record = read_finetune(directory)
+def _base_of(directory: Path, record: FinetuneRecord, follow_links: bool) -> Path:
+    """The base of a fine-tuned directory, which has the weights that it was trained on."""
     check_entries(directory, follow_links)
     base = directory / record.base
     if not base.is_dir():
@@ -151,8 +169,15 @@ def _load_finetuned(directory: Path, device: Any, dtype: Any, follow_links: bool
         raise FormatError(
             directory, None, f"its base {base.resolve()} has other weights than it was trained on: {', '.join(odd[:6])}"
         )
-    loaded = load(base, device, dtype, follow_links, verify)
+    return base
+
+
+def _with_trained(directory: Path, record: FinetuneRecord, loaded: LoadedHost) -> LoadedHost:
+    """A loaded base with what a fine-tuned directory holds."""
+    from mllm_adapters.loading.lora import load_trained
+
     if loaded.host.name != record.host:
         raise HostError(f"{directory} was trained on {record.host}, its base is {loaded.host.name}")
+    refuse_parts_away(loaded.model)
     load_trained(loaded.model, loaded.host, directory, record.run)
-    return LoadedHost(loaded.model.to(device).eval(), loaded.processor, loaded.host, directory)
+    return replace(loaded, model=loaded.model.eval(), directory=directory)

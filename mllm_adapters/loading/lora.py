@@ -46,14 +46,18 @@ def add_lora(model: nn.Module, host: Host, settings: FinetuneSettings) -> PeftMo
     """
     peft_model = get_peft_model(model, _config(model, host, settings))
     _check_trainable(peft_model, host, settings.tower == "lora")
-    for module in peft_model.modules():
-        if isinstance(module, ModulesToSaveWrapper):
-            keep_in_float32(module.modules_to_save[module.active_adapters[0]])
+    _keep_connector_in_float32(peft_model)
     return peft_model
 
 
+def _keep_connector_in_float32(model: PeftModel) -> None:
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            keep_in_float32(module.modules_to_save[module.active_adapters[0]])
+
+
 def keep_in_float32(module: nn.Module) -> None:
-    """Train a part of a model in half precision in float32, as PEFT does with LoRA's own weights.
+    """Run a part of a model in half precision in float32, as PEFT does with LoRA's own weights: in training and ever after.
 
     In bfloat16 a step smaller than 1/256 of a weight would be lost. What goes into the part and comes out keeps its precision.
     """
@@ -159,6 +163,8 @@ def load_trained(model: nn.Module, host: Host, directory: Path, settings: Finetu
             configuration, or hold NaN or infinity.
         HostError: if the run's regex does not stay in the language model.
     """
+    if settings.tower in ("last", "full"):
+        keep_in_float32(model.get_submodule(host.tower))
     load_tower_parts(model, host, directory, settings.tower in ("last", "full"))
     config = _config(model, host, settings)
     _compare(directory / "adapter_config.json", config)
@@ -169,6 +175,7 @@ def load_trained(model: nn.Module, host: Host, directory: Path, settings: Finetu
         raise FormatError(directory, None, f"no {path.name} in it")
     check_finite(read_stored(path)[0])
     peft_model = get_peft_model(model, config)
+    _keep_connector_in_float32(peft_model)
     found = load_file(path)
     expected = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
     problems = misfits(found, expected, "the model has")

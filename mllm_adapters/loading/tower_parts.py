@@ -108,7 +108,7 @@ def save_tower_parts(tensors: Mapping[str, Tensor], directory: Path) -> None:
 
 
 def load_tower_parts(model: nn.Module, host: Host, directory: Path, expected: bool) -> None:
-    """Put what a run trained of the tower into a freshly loaded base, in place and in the base's precision.
+    """Put what a run trained of the tower into a freshly loaded base, in place.
 
     Args:
         model: the base, before LoRA is added.

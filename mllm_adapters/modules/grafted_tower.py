@@ -1,13 +1,13 @@
 """The donor inside a host whose own class cannot hold it: renormalised pixels in, tokens under the token policy out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mgll.tower.model import build_model, hidden_state, image_feature, normed
+from mgll.tower.model import build_model, hidden_states, image_feature, normed
 from mllm_adapters.contract.token_policy import resize_grid
 from mllm_adapters.contract.tower_spec import TowerSpec
 
@@ -44,6 +44,19 @@ class GraftedTower(nn.Module):
         return tokens if self.bridge is None else self.bridge(tokens)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
+        if self.spec.tokens == "pooled":
+            return image_feature(self.donor, self.prepared(pixels), self.spec.pooling)[:, None]
+        return self.states(pixels, [self.spec.layer])[0]
+
+    def states(self, pixels: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Tokens [B, spec.count, spec.donor_width] behind each of these blocks of the donor, none of them pooled."""
+        return [
+            self._on_grid(state, layer)
+            for state, layer in zip(hidden_states(self.donor, self.prepared(pixels), layers), layers, strict=True)
+        ]
+
+    def prepared(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, spec.size, spec.size] as the donor was trained, of those that arrive."""
         spec, dtype = self.spec, pixels.dtype
         pixels = pixels.float()  # half precision would coarsen the pixels, and CPUs cannot resize in it
         if spec.scale is not None and spec.shift is not None:
@@ -53,11 +66,11 @@ class GraftedTower(nn.Module):
             pixels = nn.functional.interpolate(
                 pixels, (spec.size, spec.size), mode="bicubic", antialias=True, align_corners=False
             )
-        pixels = pixels.to(dtype)
-        if spec.tokens == "pooled":
-            return image_feature(self.donor, pixels, spec.pooling)[:, None]
-        state = hidden_state(self.donor, pixels, spec.layer)
-        if spec.post_norm:
+        return pixels.to(dtype)
+
+    def _on_grid(self, state: Tensor, layer: int) -> Tensor:
+        spec = self.spec
+        if spec.post_norm and layer == spec.layer:
             state = normed(self.donor, state)
         patches = state[:, spec.geometry.prefix :]
         if patches.shape[1] != spec.grid**2:

@@ -17,6 +17,11 @@ from mllm_adapters.checkpoints.json_files import Json
 CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
 
 
+def has_tokenizer(directory: Path) -> bool:
+    """Whether a folder holds a tokenizer that `read_tokenizer` reads."""
+    return any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+
+
 def read_tokenizer(directory: Path) -> Any:
     """Read the tokenizer of a Llama-like checkpoint from its `tokenizer.json`, or else from sentencepiece's model.
 
@@ -32,7 +37,22 @@ def read_tokenizer(directory: Path) -> Any:
 
     if (directory / "tokenizer.json").is_file():
         fast = _fast(directory / "tokenizer.json")
-        return PreTrainedTokenizerFast(tokenizer_object=fast, **_settings(directory, fast.get_vocab()))
+        return PreTrainedTokenizerFast(tokenizer_object=fast, **settings_of(directory, fast.get_vocab()))
+    from transformers.tokenization_utils_base import generate_merges
+
+    vocabulary = read_pieces(directory)[1]
+    ends = {key: _read(directory).get(key, key == "add_bos_token") for key in ("add_bos_token", "add_eos_token")}
+    return LlamaTokenizer(
+        vocab=vocabulary, merges=generate_merges(vocabulary), legacy=True, **ends, **settings_of(directory, vocabulary)
+    )
+
+
+def read_pieces(directory: Path) -> tuple[Any, dict[str, int]]:
+    """Sentencepiece's model of a folder, and its pieces with their numbers.
+
+    Raises:
+        FormatError: if the folder has no such file, or sentencepiece is not installed.
+    """
     path = directory / "tokenizer.model"
     if not path.is_file():
         raise FormatError(directory, None, "neither tokenizer.json nor tokenizer.model in it: not a whole checkpoint")
@@ -40,14 +60,25 @@ def read_tokenizer(directory: Path) -> Any:
         from sentencepiece import SentencePieceProcessor
     except ImportError:
         raise FormatError(path, None, "reading it needs sentencepiece: pip install sentencepiece") from None
-    from transformers.tokenization_utils_base import generate_merges
-
     pieces = SentencePieceProcessor(model_file=str(path))
-    vocabulary = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
-    ends = {key: _read(directory).get(key, key == "add_bos_token") for key in ("add_bos_token", "add_eos_token")}
-    return LlamaTokenizer(
-        vocab=vocabulary, merges=generate_merges(vocabulary), legacy=True, **ends, **_settings(directory, vocabulary)
-    )
+    return pieces, {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
+
+
+def added_once(fast: Any, token: Mapping[str, Any]) -> None:
+    """Add a token of the settings' form to a `tokenizers.Tokenizer`."""
+    from tokenizers import AddedToken
+
+    ways = {key: bool(token[key]) for key in ("single_word", "lstrip", "rstrip", "normalized") if key in token}
+    special = bool(token.get("special"))
+    added = AddedToken(token["content"], special=special, **{"normalized": not special, **ways})
+    (fast.add_special_tokens if special else fast.add_tokens)([added])
+
+
+def saved_json(saved: Any) -> dict[str, Json]:
+    """The JSON files that a tokenizer or processor writes, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved.save_pretrained(folder)
+        return {path.name: read_json(path) for path in sorted(Path(folder).glob("*.json"))}
 
 
 def _fast(path: Path) -> Any:
@@ -69,12 +100,7 @@ def with_tokens(tokenizer: Any, image: str = "<image>", pad: str = "<pad>") -> d
 
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in (image, pad)], True)
     tokenizer.pad_token = pad
-    with tempfile.TemporaryDirectory() as directory:
-        tokenizer.save_pretrained(directory)
-        files: dict[str, Json] = {
-            name: json.loads((Path(directory) / name).read_text(encoding="utf-8"))
-            for name in ("tokenizer.json", CONFIG)
-        }
+    files = {name: content for name, content in saved_json(tokenizer).items() if name in ("tokenizer.json", CONFIG)}
     # the general class does what tokenizer.json says; the family's own would rebuild it by rules that changed over the years
     files[CONFIG] |= {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": {"image_token": image}}
     files[MAP] = {name: str(getattr(tokenizer, name)) for name in _NAMED if getattr(tokenizer, name)}
@@ -86,7 +112,7 @@ _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 _LLAMA = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
-def _settings(directory: Path, vocabulary: Mapping[str, int]) -> dict[str, Any]:
+def settings_of(directory: Path, vocabulary: Mapping[str, int]) -> dict[str, Any]:
     """The old settings that still matter: named tokens, length and side of padding.
 
     A token without a text, on which transformers would recurse without end, is the one that Llama has under that name.

@@ -1,4 +1,5 @@
 from .encoding import encode_prompts, encode_text
+from .log_probs import log_probs
 from .rows import replies, row_log_probs
 from .tree import PromptTree, tree_log_probs
 
@@ -6,6 +7,7 @@ __all__ = [
     "PromptTree",
     "encode_prompts",
     "encode_text",
+    "log_probs",
     "replies",
     "row_log_probs",
     "tree_log_probs",

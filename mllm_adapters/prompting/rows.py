@@ -138,7 +138,9 @@ def _inputs(
         ids = case.ids[prompt] + further
         text = {"input_ids": ids, "attention_mask": [1] * len(ids)}
         for name, values in case.beside.items():
-            text[name] = values[prompt] + ([] if name in loaded.host.second_text else [0] * len(further))
+            text[name] = values[prompt] + (
+                [] if name in loaded.host.second_text else [loaded.host.after_prompt.get(name, 0)] * len(further)
+            )
         texts.append(text)
     pads = dict.fromkeys(texts[0], 0) | {"input_ids": loaded.processor.tokenizer.pad_token_id or 0}
     inputs = {name: _padded([t[name] for t in texts], pads[name], name in loaded.host.second_text) for name in pads}

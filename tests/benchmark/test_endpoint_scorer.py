@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 from benchmark.cases.case import write_cases
 from benchmark.cases.images import open_case_image
@@ -130,6 +131,19 @@ def test_letters_and_replies_are_the_servers_for_every_order(server: Server, ask
             assert score.log_probs == pytest.approx([value - total for value in values])
             assert score.letter_mass == pytest.approx(min(1, math.exp(total)))
             assert (score.text, score.prompt) == (f"{LETTERS[values.index(max(values))]}.", text)
+
+
+def test_requests_and_answers_are_those_of_the_openai_client(server: Server, asks: list[Ask]) -> None:
+    from openai.types.chat import ChatCompletion
+    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+
+    EndpointScorer("m", server.endpoint).score(asks[:1], ["letter", "text"])
+    for body in server.bodies:
+        assert body.keys() <= CompletionCreateParamsNonStreaming.__annotations__.keys() | {"stream"}
+        assert TypeAdapter(CompletionCreateParamsNonStreaming).validate_python(body)["top_logprobs"] == 20
+        answer = ChatCompletion.model_validate_json(said(body)[1], strict=True)
+        assert answer.choices[0].logprobs
+        assert answer.choices[0].logprobs.content
 
 
 def test_a_run_goes_on_where_the_server_failed(server: Server, coloured_cases, tmp_path, capsys) -> None:

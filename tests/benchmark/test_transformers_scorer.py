@@ -1,5 +1,6 @@
 """A real LLaVA (tiny, random weights) through the scoring interface: batches, letters, images, fingerprint."""
 
+import json
 import math
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from benchmark import run_mcq
+from benchmark.cases.case import write_cases
 from benchmark.cases.images import open_case_image
+from benchmark.predictions.file import read_run
 from benchmark.predictions.scoring import Asking, score_cases
 from benchmark.scorers.scorer import Ask
 from benchmark.scorers.transformers_scorer import TransformersScorer, directory_fingerprint
@@ -188,3 +192,14 @@ def test_the_fingerprint_follows_weights_and_configuration_only(host):
     assert directory_fingerprint(host) != first
     weights.write_bytes(content)
     assert directory_fingerprint(host) == first
+
+
+def test_a_run_in_another_precision_shares_no_file_with_the_first(host, coloured_cases, tmp_path, capsys):
+    write_cases(tmp_path / "cases.jsonl", coloured_cases(4, tmp_path))
+    command = ["--model", str(host), "--cases", str(tmp_path / "cases.jsonl"), "--out", str(tmp_path / "out")]
+    for dtype in ("float32", "float32", "bfloat16"):
+        assert run_mcq.main([*command, "--dtype", dtype]) == 0
+        assert ("made with other dtype; starting anew" in capsys.readouterr().err) == (dtype == "bfloat16")
+        assert read_run(tmp_path / "out").header["dtype"] == dtype
+        assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["dtype"] == dtype
+    assert read_run(tmp_path / "out" / "predictions.old-1.jsonl").header["dtype"] == "float32"

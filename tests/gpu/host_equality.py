@@ -54,7 +54,7 @@ def _host(name: str, folder: Path, bench: Bench) -> Iterator[Finding]:
     pairs = [(one.text, other.text) for one, other in _pairs(*views)]
     same = sum(one == other for one, other in pairs)
     yield holds(f"{name}: replies as on the CPU", f"{same} of {len(pairs)}", "all but 1", same >= len(pairs) - 1)
-    if not found._loaded.host.second_text:
+    if not found._loaded.host.whole_prompts:
         found._loaded.model.get_decoder().config.get_text_config()._attn_implementation = "eager"
         masked = found.score(asks, ["letter"])
         yield at_most(f"{name}: letters by a mask, GPU from CPU", _letters_apart(views[0], masked), LOG_PROBS_APART)

@@ -18,7 +18,7 @@ from mgll.images.preprocessing import open_image
 from mgll.manifest.__main__ import _main as manifest_command
 from mgll.manifest.records import SCHEMA, read_manifest
 from mgll.manifest.shards import MAX_HEADER_BYTES, read_shard
-from mgll.readers.webdataset_shards import _main as reader_command
+from mgll.readers.webdataset_shards import main as reader_command
 
 BOMB = 900_000_000
 HEADER = json.dumps({"schema": SCHEMA})
@@ -100,7 +100,7 @@ def peak(code: str, *arguments: str) -> tuple[int, str, int]:
     measured = (
         "import re, sys\n"
         "from pathlib import Path\n"
-        "from mgll.readers.webdataset_shards import _main\n"
+        "from mgll.readers.webdataset_shards import main\n"
         "from mgll.manifest.__main__ import _main as manifest\n"
         "from mgll.manifest.shards import _main as pack\n"
         "from mgll.readers.tables import read_table\n"
@@ -121,7 +121,7 @@ def peak(code: str, *arguments: str) -> tuple[int, str, int]:
 def test_a_bomb_is_refused_in_one_line_with_little_memory(kind, tmp_path):
     shard = tmp_path / "bomb.tar"
     BOMBS[kind](shard)
-    status, said, megabytes = peak("_main(sys.argv[1:])", str(shard), "--out", str(tmp_path / "m.jsonl"))
+    status, said, megabytes = peak("main(sys.argv[1:])", str(shard), "--out", str(tmp_path / "m.jsonl"))
     assert status == 1
     assert said.count("\n") == 0
     assert str(shard) in said
@@ -136,7 +136,7 @@ def test_a_large_file_beside_an_image_is_not_read(tmp_path, ending):
     picture = member("a.png", data=b"not read by the reader")
     sized(picture + member(f"a.{ending}", BOMB - BOMB % 512))(path)
     flags = ["--level", "x=txt", "--group", "key"] if ending == "txt" else []
-    status, said, megabytes = peak("_main(sys.argv[1:])", str(path), "--out", str(tmp_path / "m.jsonl"), *flags)
+    status, said, megabytes = peak("main(sys.argv[1:])", str(path), "--out", str(tmp_path / "m.jsonl"), *flags)
     assert status == 1
     assert megabytes < 40
     assert said

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tiny_text_models import bert
 
 from mgll.files import sha256
+from mgll.manifest import image_identity
 from mgll.manifest.records import Record, write_manifest
 from mgll.settings import PretrainSettings
 from mgll.tower.file import read_header
@@ -112,8 +113,10 @@ def test_the_same_content_elsewhere_goes_on(settings, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_bytes_are_compared_on_request_whatever_the_times(settings):
-    run = replace(settings, verify_images=True)
+@pytest.mark.parametrize(("asked", "few"), [(True, 0), (False, 2**20)], ids=["on request", "where they are few"])
+def test_bytes_are_compared_whatever_the_times(settings, monkeypatch, asked, few):
+    monkeypatch.setattr(image_identity, "READ_WHOLE", few)
+    run = replace(settings, verify_images=asked)
     pretrain(run)
     image = Path(settings.manifest or "").parent / "3.png"
     os.utime(image, (0, 0))
@@ -125,6 +128,17 @@ def test_bytes_are_compared_on_request_whatever_the_times(settings):
     os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with pytest.raises(ValueError, match=r"1 of 16 image files .*3.png"):
         pretrain(run)
+
+
+def test_of_many_bytes_the_times_are_compared(settings, monkeypatch):
+    monkeypatch.setattr(image_identity, "READ_WHOLE", 0)
+    pretrain(settings)
+    os.utime(Path(settings.manifest or "").parent / "3.png", (0, 0))
+    with pytest.raises(ValueError, match=r"1 of 16 image files .*Copies need their files' times"):
+        pretrain(settings)
+    monkeypatch.undo()  # what is few now changes nothing: the run goes on as it began
+    with pytest.raises(ValueError, match=r"1 of 16 image files .*Copies need their files' times"):
+        pretrain(settings)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_batch_and_the_last_good_checkpoint(settings, monkeypatch):

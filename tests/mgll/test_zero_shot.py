@@ -99,6 +99,14 @@ def test_scores_are_the_log_odds_of_the_softmax_over_classes(manifest, tower, se
     torch.testing.assert_close(torch.from_numpy(found).sigmoid().float(), chance, atol=1e-5, rtol=0)
 
 
+def test_a_single_class_is_read_though_it_has_no_rest(manifest, tower):
+    _, features = read_part(manifest, tower)
+    reader = text_reader(tower)
+    alone, both = (zero_shot_scores(reader, features, codes)["disease"] for codes in (CLASSES[:1], CLASSES[:2]))
+    others = zero_shot_scores(reader, features, CLASSES[1:2])["disease"]
+    np.testing.assert_allclose(alone[:, 0] - others[:, 0], both[:, 0], atol=1e-4)
+
+
 def test_prompts_have_granularities_and_grades_speak_for_what_they_grade():
     prompts = class_prompts("Drusen")
     assert prompts["disease"] == ("Drusen",)

@@ -22,7 +22,10 @@ from transformers import (
     LlavaProcessor,
 )
 
+from benchmark.cases.building import build_cases
+from benchmark.cases.overlap import OverlapCheck
 from mgll.images.preprocessing import Preprocessing
+from mgll.synthetic import generate
 from mgll.tower.file import save_tower
 
 SIZE, PATCH, WIDTH = 24, 8, 16
@@ -160,3 +163,12 @@ def _current(name: str) -> str:
     if name.startswith("language_model.lm_head"):
         return name.removeprefix("language_model.")
     return "model." + name.replace("language_model.model.", "language_model.")
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four questions about synthetic eyes."""
+    folder = tmp_path_factory.mktemp("cases")
+    manifest = generate(folder / "eyes", 24, seed=0, size=32)
+    build_cases(str(manifest), folder / "cases.jsonl", "train", OverlapCheck(), min_images=1, count=4)
+    return folder / "cases.jsonl"

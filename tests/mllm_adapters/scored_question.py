@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,9 +15,9 @@ from mllm_adapters.prompting import answer_slot
 ORDER = ("one", "two", "three", "four")
 
 
-def letter_scores(directory: Path, *images: Image.Image) -> list[Score]:
+def letter_scores(directory: Path, *images: Image.Image, **how: Any) -> list[Score]:
     asks = [Ask(image, "What is it?", (ORDER,)) for image in images]
-    return [scores[0] for scores in TransformersScorer(directory).score(asks, ["letter"])]
+    return [scores[0] for scores in TransformersScorer(directory, **how).score(asks, ["letter"])]
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.finetuning.held_out import Validation
 from mllm_adapters.finetuning.parameter_groups import parameter_groups
 from mllm_adapters.hosts.registry import HOSTS
+from mllm_adapters.loading.device_map import refuse_several
 from mllm_adapters.loading.load import load
 from mllm_adapters.loading.lora import add_lora
 from mllm_adapters.loading.quantisation import refuse_quantisation
@@ -369,7 +370,6 @@ def test_settings_that_only_change_the_work_may_differ_on_resuming(
         ({"workers": -1}, "workers is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"tower": "lora", "rank": 0}, "rank 0 trains no LoRA"),
-        ({"quantize": "nf4"}, "needs a CUDA GPU for bitsandbytes, and this run has a cpu"),
         ({"align_epochs": 1}, "there are 0 captions"),
     ],
 )
@@ -385,6 +385,10 @@ def test_quantisation_says_what_it_lacks() -> None:
     refuse_quantisation("no", "cpu", "ZeRO-3")
     with pytest.raises(ValueError, match=r"bitsandbytes, which is not installed|exclude each other"):
         refuse_quantisation("nf4", "cuda", "ZeRO-3")
+    with pytest.raises(ValueError, match="quantize nf4: bitsandbytes does not run on mps"):
+        refuse_quantisation("nf4", "mps")
+    with pytest.raises(ValueError, match="device_map spreads one model over all cards, and there are 2 processes"):
+        refuse_several(2)
 
 
 def test_a_tower_without_blocks_cannot_have_its_last_ones_trained(base: Path) -> None:

@@ -27,7 +27,7 @@ def test_what_belongs_together_is_overridden_together(name: str) -> None:
 
 
 def test_a_family_that_leaves_a_fact_out_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Half does not give its checkpoint, model_type, .*geometry$"):
+    with pytest.raises(TypeError, match=r"Half does not give its family, checkpoint, model_type, .*geometry$"):
 
         class Half(LastHiddenStateHost):
             name, title = "half", "Half"

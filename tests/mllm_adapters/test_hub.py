@@ -201,6 +201,8 @@ def test_what_is_downloaded_of_the_published_repositories() -> None:
     convnext = ["open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "README.md"]
     assert files_to_download(convnext) == ["open_clip_config.json", "open_clip_model.safetensors"]
     assert files_to_download(["README.md", "model.pt"]) == ["model.pt"]
+    lora = ["adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.bin"]
+    assert files_to_download(lora) == lora
     variants = [
         "model.safetensors",
         "model.fp16.safetensors",

@@ -8,6 +8,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from five_commands import five_commands
 from open_clip.model import CLIPVisionCfg, _build_vision_tower
 from published_llava import (
     HIDDEN,
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from mgll.formats import FormatError
 from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, open_image, preprocess
 from mgll.tower.file import load_tower, read_header, save_tower
+from mllm_adapters import convert, swap
 from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.graft.validation import validate
@@ -224,12 +226,12 @@ def test_the_full_sized_convnext_has_open_clips_names_and_shapes() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["bin", "safetensors"])
-def test_towers_that_the_file_leaves_out(kind: str, converted: Path, tmp_path: Path) -> None:
+def save_without_towers(folder: Path, kind: str = "safetensors") -> tuple[Path, Path, Path]:
+    """The checkpoint as it is published, which holds neither tower, and the two towers as their makers publish them."""
     tensors = published_tensors()
     kept = {name: tensor for name, tensor in tensors.items() if ".vision_tower" not in name}
-    save_published(tmp_path / "without", kept, CONFIG)
-    clip, convnext = tmp_path / "clip-vit-large-patch14-336", tmp_path / "CLIP-convnext_large_d_320"
+    save_published(folder / "without", kept, CONFIG)
+    clip, convnext = folder / "clip-vit-large-patch14-336", folder / "CLIP-convnext_large_d_320"
     clip.mkdir()
     convnext.mkdir()
     towers = {"logit_scale": torch.tensor(1.0), "text_model.embeddings.position_ids": torch.arange(3)[None]}
@@ -247,8 +249,56 @@ def test_towers_that_the_file_leaves_out(kind: str, converted: Path, tmp_path: P
     else:
         save_file(towers, clip / "model.safetensors")
         save_file(trunk, convnext / "open_clip_model.safetensors")
-    with pytest.raises(HostError, match=r"leaves its clip tower out; add --part clip=DIR_OR_HUB_ID \(openai/clip-vit"):
-        convert_host(HOST, tmp_path / "without", tmp_path / "never")
+    return folder / "without", clip, convnext
+
+
+@pytest.mark.slow
+def test_the_published_form_through_all_commands(
+    make_tower: Callable[..., Path], cases: Path, photographs: list[Path], tmp_path: Path
+) -> None:
+    source, clip, convnext = save_without_towers(tmp_path)
+    encoder = make_tower(size=LOW, patch_size=PATCH, hidden_size=WIDTH)
+    five_commands("mini-gemini", source, encoder, cases, photographs[0], tmp_path, {"clip": clip, "convnext": convnext})
+
+
+def test_parts_come_from_their_hub_ids_and_a_graft_needs_no_clip(
+    make_tower: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    _, _, convnext = save_without_towers(tmp_path)
+    kept = {name: tensor for name, tensor in published_tensors().items() if ".vision_tower" not in name}
+    query, first = "model.vlm_uni_query_projector", "model.mm_projector.0.weight"  # 1024 wide, as CLIP is
+    shapes = {f"{query}.0.weight": (1024,), f"{query}.0.bias": (1024,), f"{query}.1.weight": (1024, 1024)}
+    shapes |= {f"{query}.1.bias": (1024,), first: (HIDDEN, 1024)}
+    for name in ("aux", "val"):
+        shapes |= linear(f"model.vlm_uni_{name}_projector.1", 1024, sum(DIMS))
+    save_published(tmp_path / "MGM-7B", kept | {name: value(name, shape) for name, shape in shapes.items()}, CONFIG)
+    encoder = make_tower(size=LOW, patch_size=PATCH, hidden_size=WIDTH)
+    of = ["--model", "mini-gemini", "--checkpoint", str(tmp_path / "MGM-7B"), "--out", str(tmp_path / "out")]
+    assert swap.main([*of, "--encoder", str(encoder)]) == 1
+    said = capsys.readouterr().err
+    assert f"{HOST.parts['convnext']}, the convnext that the checkpoint leaves out, is neither in the cache nor" in said
+    assert "--part convnext=DIR" in said
+    snapshot = cache / f"models--{HOST.parts['convnext'].replace('/', '--')}" / "snapshots" / "0"
+    snapshot.parent.mkdir(parents=True)
+    convnext.rename(snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0")
+    assert swap.main([*of, "--encoder", str(encoder)]) == 0
+    assert "its own tower (clip) out, which is not needed" in capsys.readouterr().out
+    assert validate(tmp_path / "out").host == "mini-gemini"
+    assert convert.main([*of[:-1], str(tmp_path / "never")]) == 1
+    assert "openai/clip-vit-large-patch14-336, the clip that" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["bin", "safetensors"])
+def test_towers_that_the_file_leaves_out(kind: str, converted: Path, tmp_path: Path) -> None:
+    _, clip, convnext = save_without_towers(tmp_path, kind)
     with pytest.raises(
         HostError, match=r"leaves its convnext tower out; add --part convnext=DIR_OR_HUB_ID \(laion/CLIP-conv"
     ):
@@ -346,7 +396,7 @@ def test_what_mining_cannot_take(published: Path, make_tower: Callable[..., Path
     [
         ({"image_grid": 2, "image_global": True}, "HD variants"),
         ({"rope_theta": 500000.0}, "not Vicuna"),
-        ({"model_type": "mgm_gemma"}, "'mgm_gemma' checkpoint, this host needs 'mgm'"),
+        ({"model_type": "mgm_gemma"}, "its language model is not Vicuna .* take YanweiLi/MGM-7B"),
         ({"mm_vision_select_feature": "cls_patch"}, "class token"),
     ],
 )

@@ -17,8 +17,9 @@ from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.hosts.registry import HOSTS
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting import rows
-from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
+from mllm_adapters.prompting.answer_slot import continuation_ids, forward_options, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
+from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies, row_log_probs
 from mllm_adapters.prompting.tree import PromptTree, tree_log_probs
 
@@ -41,10 +42,15 @@ def asks(photographs: list[Path]) -> list[Ask]:
 
 def plain_log_probs(loaded: LoadedHost, image: Image.Image, prompt: str, ids: list[int]) -> list[float]:
     """Of each token of a continuation, by as many forward passes over the prompt and what has been said."""
-    tokenizer, found = loaded.processor.tokenizer, []
+    found, fill = [], {"attention_mask": 1, **loaded.host.after_prompt}
+    inputs = loaded.processor(images=[image], text=[prompt], return_tensors="pt")
+    texts = {name: value for name, value in inputs.items() if value.shape == inputs["input_ids"].shape}
     for index, token in enumerate(ids):
-        logits = last_logits(loaded, [image], [prompt + tokenizer.decode(ids[:index])])
-        found.append(float(logits[0].log_softmax(-1)[token]))
+        said = {name: ids[:index] if name == "input_ids" else [fill.get(name, 0)] * index for name in texts}
+        grown = {name: torch.cat((value, torch.tensor([said[name]]).to(value)), 1) for name, value in texts.items()}
+        options = forward_options(loaded.model, loaded.host, grown["attention_mask"], keep=1)
+        logits = loaded.model(**{**inputs, **grown}, **options).logits[0, -1]
+        found.append(float(logits.log_softmax(-1)[token]))
     return found
 
 
@@ -53,7 +59,6 @@ def test_letters_are_those_of_each_prompt_alone(loaded: LoadedHost, asks: list[A
     encoded = [encode_prompts(loaded, a.image, [host.prompt(text) for text in a.texts]) for a in asks]
     if not host.second_text:
         assert all(0 < case.shared < len(case.ids[0]) for case in encoded)
-    log_probs = row_log_probs if host.second_text else tree_log_probs
     with torch.inference_mode():
         found = log_probs(loaded, encoded, [[[] for _ in case.prompts] for case in encoded])
     for a, case, prompts in zip(asks, encoded, found, strict=True):
@@ -74,22 +79,22 @@ def test_options_are_scored_token_by_token(loaded: LoadedHost, asks: list[Ask]) 
     tokenizer = loaded.processor.tokenizer
     ids = continuation_ids(tokenizer, case.prompts[0], [host.answer(option) for option in OPTIONS])
     assert len({len(option) for option in ids}) > 1
-    log_probs = row_log_probs if host.second_text else tree_log_probs
     with torch.inference_mode():
         found = log_probs(loaded, [case], [[ids] * 4])[0]
     last_prompt = found[3]
     for option, tokens in zip(ids, last_prompt[1:], strict=True):
         if host.second_text:  # its second text must not hold the answer, so there is no prompt with a part of it
             continue
-        expected = plain_log_probs(loaded, one.image, case.prompts[3], option[:3])
+        with torch.inference_mode():
+            expected = plain_log_probs(loaded, one.image, case.prompts[3], option[:3])
         assert tokens[:3].tolist() == pytest.approx(expected, abs=1e-3)
         assert len(tokens) == len(option)
     assert last_prompt[1][0] == pytest.approx(float(last_prompt[0][ids[0][0]]), abs=1e-4)
 
 
 def test_rows_give_what_the_tree_gives(loaded: LoadedHost, asks: list[Ask]) -> None:
-    if loaded.host.second_text:
-        pytest.skip("its image tokens depend on the prompt, so there is no common start")
+    if loaded.host.whole_prompts:
+        pytest.skip("its prompts share no pass")
     host, tokenizer = loaded.host, loaded.processor.tokenizer
     encoded = [encode_prompts(loaded, a.image, [host.prompt(text) for text in a.texts[:2]]) for a in asks]
     ids = continuation_ids(tokenizer, encoded[0].prompts[0], [host.answer(option) for option in OPTIONS])
@@ -103,8 +108,8 @@ def test_rows_give_what_the_tree_gives(loaded: LoadedHost, asks: list[Ask]) -> N
 
 
 def test_limb_by_limb_is_the_masked_attention(loaded: LoadedHost, asks: list[Ask]) -> None:
-    if loaded.host.second_text:
-        pytest.skip("its image tokens depend on the prompt, so there is no common start")
+    if loaded.host.whole_prompts:
+        pytest.skip("its prompts share no pass")
     encoded = [encode_prompts(loaded, a.image, [loaded.host.prompt(text) for text in a.texts]) for a in asks]
     assert len({case.shared for case in encoded}) > 1, "trees of one length would pad nothing"
     wanted = [[[[1, 2, 3], [4]] for _ in case.prompts] for case in encoded]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from five_commands import five_commands
 from qwen_vl_numbers import AFTER, BEFORE, CONFIG, IMAGE_START, PLACES, STORED, photograph
 from qwen_vl_published import save_published, write_byte_pairs
 from safetensors.torch import load_file
@@ -56,6 +57,13 @@ def test_the_numbers_of_the_published_code(converted: LoadedHost) -> None:
     text = model(torch.tensor([BEFORE + AFTER])).logits[0]
     torch.testing.assert_close(text[::3, ::8], torch.tensor(NUMBERS["text_logits"]), **close)
     torch.testing.assert_close(sincos_positions(256, 16)[::37, ::11], torch.tensor(NUMBERS["sincos"]), **close)
+
+
+@pytest.mark.slow
+def test_the_published_layout_through_all_commands(
+    published: Path, make_tower: Callable[..., Path], cases: Path, photographs: list[Path], tmp_path: Path
+) -> None:
+    five_commands("qwen-vl", published, make_tower(size=32, hidden_size=24), cases, photographs[0], tmp_path)
 
 
 def expected_tensors(old: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -77,9 +77,9 @@ def test_a_damaged_pickle(host_copy: Path, make_tower: Callable[..., Path], tmp_
 
 def test_another_family(host_copy: Path, make_tower: Callable[..., Path], tmp_path: Path) -> None:
     config = json.loads((host_copy / "config.json").read_text())
-    (host_copy / "config.json").write_text(json.dumps(config | {"model_type": "paligemma"}))
-    refuse("'paligemma' checkpoint", host_copy, make_tower(), tmp_path / "graft")
-    with pytest.raises(HostError, match="paligemma"):
+    (host_copy / "config.json").write_text(json.dumps(config | {"model_type": "fuyu"}))
+    refuse("'fuyu' checkpoint", host_copy, make_tower(), tmp_path / "graft")
+    with pytest.raises(HostError, match="fuyu"):
         load(host_copy)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mllm_adapters import ask, convert, swap
 from mllm_adapters.contract.terms import GraftSettings
@@ -82,10 +83,16 @@ def test_wrong_arguments(
     assert match in capsys.readouterr().err
 
 
-def test_list_names_every_host_with_its_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_names_every_host_with_its_checkpoint_under_its_family(capsys: pytest.CaptureFixture[str]) -> None:
     assert swap.main(["--list"]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
-    assert list(lines) == list(HOSTS)
+    shown = capsys.readouterr().out.splitlines()[1:]
+    lines = {line.split()[0]: line for line in shown if line.startswith(" ")}
+    assert sorted(lines) == sorted(HOSTS)
+    families = [line for line in shown if not line.startswith(" ")]
+    assert len(families) == len(set(families))
+    assert set(families) == {get_host(name).family for name in HOSTS}
+    after = shown[shown.index("Qwen") + 1 :]
+    assert [line.split()[0] for line in after if line.startswith(" ")][:2] == ["qwen-vl", "qwen2-vl"]
     assert "llava-hf/llava-1.5-7b-hf" in lines["llava"]
     assert "plain transformers" in lines["llava"]
     assert "mllm_adapters.load" in lines["internvl"]
@@ -117,7 +124,7 @@ def test_a_part_that_the_host_does_not_have(
 ) -> None:
     command = ["--model", "llava", "--encoder", str(make_tower()), "--checkpoint", str(host_directory)]
     assert swap.main([*command, "--part", "llama=somewhere"]) == 1
-    assert "parts of LLaVA-1.5: none" in capsys.readouterr().err
+    assert "parts of LLaVA-1.5: clip (such as openai/clip-vit-large-patch14-336), base" in capsys.readouterr().err
 
 
 def test_a_converted_host_is_the_host(host_directory: Path, host_model, tmp_path: Path) -> None:
@@ -139,7 +146,7 @@ def test_ask_answers_in_text(
     assert said == ask.ask(loaded, photographs[0], "What is it?", max_new_tokens=4)
     assert "What is it?" not in said
     assert ask.main([*command[:2], "--image", str(tmp_path / "none.png")]) == 1
-    assert "no such image" in capsys.readouterr().err
+    assert "none.png: no such file" in capsys.readouterr().err
 
 
 def test_a_graft_of_equal_precision_reads_no_tensor(
@@ -249,3 +256,32 @@ def test_a_dry_run_counts_the_layers_that_lora_will_adapt(
     lora = [p.numel() for n, p in model.named_parameters() if "lora_" in n]
     assert len(lora) == 2 * len(dry.adapted) > 0
     assert sum(lora) == sum(16 * (inputs + outputs) for inputs, outputs in dry.adapted)
+
+
+def test_a_published_encoder_is_taken_as_it_is(
+    host_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shape = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    CLIPVisionModel(CLIPVisionConfig(**shape, image_size=24, patch_size=8)).save_pretrained("clip")
+    said = '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2], "do_center_crop": false}'
+    Path("clip/preprocessor_config.json").write_text(said)
+    command = ["--model", "llava", "--encoder", "clip", "--checkpoint", str(host_directory), "--out", "graft"]
+    assert swap.main(command) == 0
+    out = capsys.readouterr().out
+    assert "clip: recognised as transformers" in out
+    assert "std (0.2, 0.2, 0.2); feature: cls" in out
+    assert validate(Path("graft")).features == 9
+    (tower,) = Path("runs/towers").glob("*.ckpt")
+    assert swap.main([*command[:3], str(tower), *command[4:], "--dry-run"]) == 0
+
+
+def test_a_hub_id_that_cannot_be_had_is_one_line(
+    host_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    command = ["--model", "llava", "--encoder", "nobody/no-encoder", "--checkpoint", str(host_directory)]
+    assert swap.main(command) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: nobody/no-encoder is neither in the cache nor to be had from the hub (")
+    assert error.count("\n") == 1

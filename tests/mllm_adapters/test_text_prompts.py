@@ -11,8 +11,8 @@ from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import plain_ids
 from mllm_adapters.prompting.encoding import encode_text
+from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies
-from mllm_adapters.prompting.tree import tree_log_probs
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTS if get_host(name).marker])
@@ -25,7 +25,7 @@ def test_a_question_without_image(name: str, tmp_path: Path) -> None:
     prompts = [host.prompt(question).replace(host.marker, "") for question in questions]
     assert [case.prompts for case in encoded] == [(prompt,) for prompt in prompts]
     with torch.inference_mode():
-        found = tree_log_probs(loaded, encoded, [[[]], [[]]])
+        found = log_probs(loaded, encoded, [[[]], [[]]])
         for prompt, ((slot,),) in zip(prompts, found, strict=True):
             ids = torch.tensor(plain_ids(loaded.processor.tokenizer, [prompt]))
             logits = loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1]

@@ -63,7 +63,7 @@ class FourOrders:
         whole: tokens of a prompt.
         shared: of these, those that all orders have in common and read once.
         bound: what four orders cost by tokens, of one.
-        second_text: whether another encoder reads the prompt too, so that orders share nothing.
+        whole_prompts: whether orders share nothing.
     """
 
     def __init__(self, directory: Path, count: int) -> None:
@@ -77,10 +77,10 @@ class FourOrders:
         orders = tuple(as_asked(options, rotation) for rotation in range(4))
         self.asks = [Ask(noise(number), "What diagnosis is most likely?", orders) for number in range(count)]
         loaded = load(directory)
-        self.second_text = bool(loaded.host.second_text)
+        self.whole_prompts = loaded.host.whole_prompts
         prompts = [loaded.host.prompt(text) for text in self.asks[0].texts]
         case = encode_prompts(loaded, self.asks[0].image, prompts)
-        self.shared, self.whole = (0 if self.second_text else case.shared), len(case.ids[0])
+        self.shared, self.whole = (0 if self.whole_prompts else case.shared), len(case.ids[0])
         self.bound = (self.shared + 4 * (self.whole - self.shared)) / self.whole
         self.scorer = TransformersScorer(directory)
 

@@ -51,7 +51,7 @@ def compare(name: str, directory: Path, count: int, rounds: int) -> None:
     print(
         f"{name}: prompts of {orders.whole} tokens that share {orders.shared}; 4 orders / 1 order {ratio:.2f} x, by tokens"
         f" {orders.bound:.2f} x: {ratio / orders.bound:.2f} of it"
-        f" (goal 1.1{'; its Q-Former reads the options' if orders.second_text else ''})",
+        f" (goal 1.1{'; its prompts share no pass' if orders.whole_prompts else ''})",
         flush=True,
     )
 

@@ -28,6 +28,7 @@ class InstructBlip(LastHiddenStateHost):
 
     name = "instructblip"
     title = "InstructBLIP"
+    family = "BLIP"
     checkpoint = "Salesforce/instructblip-vicuna-7b"
     model_type = "instructblip"
     model_class = "InstructBlipForConditionalGeneration"
@@ -45,6 +46,7 @@ class InstructBlip(LastHiddenStateHost):
         "32",
     )
     bridges = True
+    whole_prompts = True  # its image tokens depend on the question
     second_text = ("qformer_input_ids", "qformer_attention_mask")
 
     def prompt(self, question: str) -> str:

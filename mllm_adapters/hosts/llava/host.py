@@ -5,13 +5,16 @@ layer reads the tower's width: a donor of another width makes that layer new.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, CLIP_DEFAULTS
 from mgll.tower.file import TowerHeader
+from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json, json_files
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
@@ -23,6 +26,7 @@ from mllm_adapters.contract.tower_spec import (
     hands_class_token_on,
     tower_spec,
 )
+from mllm_adapters.hosts.llava.published import left_out, read_published
 from mllm_adapters.modules.hidden_states import HiddenStatesHost, check_reading
 from mllm_adapters.modules.image_processor import image_processor_settings
 
@@ -34,6 +38,7 @@ SYSTEM = (
 COUNTS = ("patch_size", "num_additional_image_tokens", "vision_feature_select_strategy")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 #: What LlavaConfig assumes where config.json says nothing of the tower.
+CLIP_L = "openai/clip-vit-large-patch14-336"
 CLIP_L_336: Json = {"image_size": 336, "patch_size": 14, "hidden_size": 1024}
 
 
@@ -42,6 +47,7 @@ class Llava(HiddenStatesHost):
 
     name = "llava"
     title = "LLaVA-1.5"
+    family: str = "LLaVA"
     checkpoint = "llava-hf/llava-1.5-7b-hf"
     model_type = "llava"
     model_class = "LlavaForConditionalGeneration"
@@ -52,6 +58,11 @@ class Llava(HiddenStatesHost):
     geometry = ("CLIP ViT-L/14 at 336 px, hidden state -2", "2-layer MLP", "576")
     stock_towers: tuple[str, ...] = ("clip_vision_model", "siglip_vision_model")
     first_linear: str | None = "multi_modal_projector.linear_1"
+    parts: Mapping[str, str] = MappingProxyType({"clip": CLIP_L, "base": "lmsys/vicuna-7b-v1.5"})
+    tower_part: str | None = "clip"
+    makers_types: tuple[str, ...] = ("llava_llama",)
+    #: `model_type` of the language model, of which the makers' own layout says nothing.
+    text_model_type = "llama"
     marker = "<image>\n"
     preamble = f"{SYSTEM} "
 
@@ -101,7 +112,9 @@ class Llava(HiddenStatesHost):
             features=features,
             tower=tower,
             positions=seen.grid if seen.size != donor.geometry.size else None,
-            new=_new_tensors(source, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings),
+            new=projector_tensors(
+                source, vision["hidden_size"] * (len(layer) if isinstance(layer, list) else 1), settings
+            ),
             unchanged_behaviour=tower is None and self._behaviour(source.files) == self._behaviour(files),
         )
 
@@ -140,6 +153,27 @@ class Llava(HiddenStatesHost):
         check_reading(config)
         select = config.get("vision_feature_select_strategy", "default")
         return grid_side(_vision(config)) ** 2 + _class_tokens(config) - (select == "default")
+
+    def in_makers_layout(self, config: Json) -> bool:
+        """Whether a config.json is LLaVA's own repository's, whose first ones have the `model_type` of transformers' LLaVA."""
+        first = config.get("model_type") == self.model_type and "mm_vision_tower" in config
+        return (first and "text_config" not in config) or super().in_makers_layout(config)
+
+    def left_out(self, directory: Path, parts: Mapping[str, Path], own_tower: bool) -> Mapping[str, str]:
+        """The base of an adapter, and the tower that most checkpoints of LLaVA's own repository only name."""
+        published = self.in_makers_layout(read_json(directory / "config.json"))
+        return left_out(directory, parts, self.parts, own_tower) if published else {}
+
+    def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read a checkpoint in the layout of LLaVA's own repository, or in that of transformers.
+
+        Raises:
+            FormatError: if it is damaged, incomplete, or holds tensors of something else.
+            HostError: if it is of another family, or leaves something out that no part gives.
+        """
+        if self.in_makers_layout(read_json(directory / "config.json")):
+            return read_published(directory, parts, self.text_model_type, self.parts["clip"])
+        return self.read_native(directory)
 
     def read_native(self, directory: Path) -> Source:
         """Read a checkpoint in the layout of transformers.
@@ -212,7 +246,12 @@ def _layer(donor: TowerHeader, settings: GraftSettings, old: Json) -> int | list
     return feature_layer(donor, settings, layer)
 
 
-def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
+def projector_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
+    """What is new of the two-layer MLP for tokens of this width.
+
+    Raises:
+        HostError: if the checkpoint has no such MLP.
+    """
     shapes = {name: part.shape for name, part in source.tensors.items()}
     suffix = "multi_modal_projector.linear_1.weight"
     weight = next((shape for name, shape in shapes.items() if name.endswith(suffix)), None)

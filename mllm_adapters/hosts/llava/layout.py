@@ -11,17 +11,16 @@ from typing import Any
 
 from mgll.formats import FormatError
 from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
-from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.renaming import NameTable, renamed
-from mllm_adapters.checkpoints.tensors import Held, Joined, Part, read_tensor, rows, torch_dtype
+from mllm_adapters.checkpoints.tensors import Held, Joined, Part, Stored, read_tensor, rows, torch_dtype
 from mllm_adapters.contract.terms import HostError
+from mllm_adapters.hosts.llava.tower_part import TOWER
 from mllm_adapters.modules.image_processor import image_processor_settings
 from mllm_adapters.modules.tokenizer_files import read_tokenizer, with_tokens
 
 IMAGE, PAD = "<image>", "<pad>"
 EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
-TOWER = "model.vision_tower."
 #: From the published names to those of transformers' LLaVA.
 NAMES: NameTable = (
     (r"model\.vision_tower\.vision_tower\.(?:vision_model\.)?", TOWER),
@@ -83,7 +82,10 @@ def llava_config(old: Json, vision: Json, text_model_type: str) -> Json:
 
     projector, select = old.get("mm_projector_type", "linear"), old.get("mm_vision_select_feature", "patch")
     if projector != "mlp2x_gelu":
-        raise HostError(f"mm_projector_type is {projector!r}; only mlp2x_gelu, a two-layer MLP, is known here")
+        raise HostError(
+            f"mm_projector_type is {projector!r}; only mlp2x_gelu, the two-layer MLP of LLaVA-1.5, is known here: take"
+            " liuhaotian/llava-v1.5-7b or llava-hf/llava-1.5-7b-hf"
+        )
     known = {*AutoConfig.for_model(text_model_type).to_dict(), "rope_theta", "rope_scaling"}
     training = ("architectures", "dtype", "use_cache")  # the last is off in checkpoints that were saved while training
     text = {key: value for key, value in old.items() if key in known and key not in training}
@@ -117,8 +119,8 @@ def add_tokens(directory: Path, config: Json, tensors: dict[str, Part]) -> dict[
         part = tensors[name]
         lacking = len(tokenizer) - part.shape[0]
         if lacking > 0:
-            assert not isinstance(part, Joined)
-            tensors[name] = Joined((part, mean_rows(part, lacking)))
+            whole = part if isinstance(part, Stored | Held) else Held(read_tensor(part), part.shard)
+            tensors[name] = Joined((whole, mean_rows(whole, lacking)))
     rows = tensors[EMBEDDINGS[0]].shape[0]
     config |= {"image_token_index": image, "pad_token_id": pad}
     config["text_config"] |= {"vocab_size": rows, "pad_token_id": pad}
@@ -150,16 +152,3 @@ def processor_files(size: int, patch_size: int, pad: bool, select: str = "defaul
         "processor_config.json": processor,
         "preprocessor_config.json": image_processor_settings(preprocessing) | {"processor_class": "LlavaProcessor"},
     }
-
-
-def read_config(directory: Path, model_type: str) -> Json:
-    """Read the published config.json.
-
-    Raises:
-        FormatError: if the directory has none.
-        HostError: if it is another family's.
-    """
-    config = read_json(directory / "config.json")
-    if config.get("model_type") != model_type:
-        raise HostError(f"{directory} is a {config.get('model_type')!r} checkpoint, this host needs {model_type!r}")
-    return config

@@ -26,6 +26,7 @@ class MedFlamingo(HiddenStatesHost):
 
     name = "med-flamingo"
     title = "Med-Flamingo"
+    family = "Flamingo"
     checkpoint = "med-flamingo/med-flamingo"
     model_type = "mgll_med_flamingo"
     model_class = "mllm_adapters.hosts.med_flamingo.model:MedFlamingoForConditionalGeneration"
@@ -108,6 +109,10 @@ class MedFlamingo(HiddenStatesHost):
         """
         check_reading(files["config.json"])
         return self.placeholders(files)
+
+    def left_out(self, directory: Path, parts: Mapping[str, Path], own_tower: bool) -> Mapping[str, str]:
+        """The two parts that are not in the published file; CLIP's configuration is needed even where its weights go."""
+        return {} if (directory / "config.json").is_file() else self.parts
 
     def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
         """Read the published file together with LLaMA and CLIP, or a checkpoint that was converted before.

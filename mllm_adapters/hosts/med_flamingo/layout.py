@@ -15,7 +15,7 @@ from mgll.weights.model_folder import read_json
 from mgll.weights.reading import misfits
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.renaming import NameTable, renamed
-from mllm_adapters.checkpoints.tensors import Joined, Part, read_checkpoint, read_pickle
+from mllm_adapters.checkpoints.tensors import Held, Joined, Part, Stored, read_checkpoint, read_pickle
 from mllm_adapters.contract.terms import HostError, Source
 from mllm_adapters.hosts.llava.host import saved_vision
 from mllm_adapters.hosts.llava.layout import mean_rows
@@ -62,7 +62,7 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
     if not {EMBEDDINGS, HEAD} <= tensors.keys():
         raise FormatError(parts["llama"], None, f"{EMBEDDINGS} or {HEAD} is in no shard")
     head, rows = tensors[HEAD], tensors[EMBEDDINGS].shape[0]
-    if head.shape[0] < rows and not isinstance(head, Joined):
+    if head.shape[0] < rows and isinstance(head, Stored | Held):
         # the rows that OpenFlamingo added were random in training and were not saved; a mean logit is never the largest
         tensors[HEAD] = Joined((head, mean_rows(head, rows - head.shape[0])))
     config = _config(tensors, parts, directory)

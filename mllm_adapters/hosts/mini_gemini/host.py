@@ -18,7 +18,7 @@ from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
 from mllm_adapters.contract.tower_spec import TowerSpec, tower_spec
 from mllm_adapters.hosts.llava.host import Llava, edit_processor, grid_side, saved_vision
-from mllm_adapters.hosts.mini_gemini.layout import CLASS, HUB_IDS, MODEL_TYPE, read_published
+from mllm_adapters.hosts.mini_gemini.layout import CLASS, HUB_IDS, MAKERS_TYPES, MODEL_TYPE, left_out, read_published
 from mllm_adapters.modules.image_processor import preprocessing_of
 
 #: Pixels along the side of a cell of the map.
@@ -43,6 +43,8 @@ class MiniGemini(Llava):
         "576",
     )
     parts = HUB_IDS
+    makers_types = MAKERS_TYPES
+    in_makers_layout = Host.in_makers_layout
     stock_towers = ()
     first_linear = None  # the mining, which starts with a norm, reads the tokens too
     encode = Host.encode  # the ConvNeXt needs the pixels themselves, so the tower's output is not kept
@@ -85,16 +87,20 @@ class MiniGemini(Llava):
             unchanged_behaviour=own,
         )
 
+    def left_out(self, directory: Path, parts: Mapping[str, Path], own_tower: bool) -> Mapping[str, str]:
+        """The towers that the published checkpoint only names."""
+        return left_out(directory, own_tower) if self.in_makers_layout(read_json(directory / "config.json")) else {}
+
     def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
         """Read a checkpoint in the published layout, or one that was converted before.
 
         Raises:
             FormatError: if it is damaged, incomplete, or holds tensors of something else.
-            HostError: if it is of another family, or leaves a tower out that no part gives.
+            HostError: if it is of another family, or leaves a tower out that is needed and that no part gives.
         """
-        if read_json(directory / "config.json").get("model_type") == MODEL_TYPE:
-            return self.read_native(directory)
-        return read_published(directory, parts)
+        if self.in_makers_layout(read_json(directory / "config.json")):
+            return read_published(directory, parts)
+        return self.read_native(directory)
 
 
 def _preprocessing(files: dict[str, Json]) -> Preprocessing:

@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mgll.formats import FormatError
+from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.checkpoints.renaming import NameTable
 from mllm_adapters.checkpoints.tensors import Part, read_checkpoint, read_pickle, read_shard
 from mllm_adapters.contract.terms import HostError, Source
 from mllm_adapters.hosts.llava import layout as llava_layout
 from mllm_adapters.hosts.llava.host import grid_side
+from mllm_adapters.hosts.llava.published import add_tower
+from mllm_adapters.hosts.llava.tower_part import named_tower, shape_is_known
 
 MODEL_TYPE, CLASS = "mgll_mini_gemini", "MiniGeminiForConditionalGeneration"
+#: Names of the makers' own layout, around Vicuna and the other language models.
+MAKERS_TYPES = ("mgm", "mgm_mistral", "mgm_mixtral", "mgm_gemma")
 MAP = "model.vision_tower_aux."
 NAMES: NameTable = (
     (r"model\.vision_tower_aux\.(?=vision_stem\.|vision_stages\.)", MAP),
@@ -20,16 +25,31 @@ NAMES: NameTable = (
     (r"model\.vlm_uni_aux_projector\.", "model.mining.key."),
     (r"model\.vlm_uni_val_projector\.", "model.mining.value."),
 )
-#: Towers that the published file may leave out: hub id, regex for the start of the names there, start of the names here.
-PARTS = {
-    "clip": ("openai/clip-vit-large-patch14-336", r"vision_model\.(?!.*position_ids)", llava_layout.TOWER),
-    "convnext": (
-        "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
-        r"visual\.trunk\.(?=stem\.|stages\.)",
-        f"{MAP}vision_",
-    ),
+#: Towers that the published file leaves out. The ConvNeXt stays in a graft.
+HUB_IDS = {
+    "clip": "openai/clip-vit-large-patch14-336",
+    "convnext": "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
 }
-HUB_IDS = {part: hub_id for part, (hub_id, _, _) in PARTS.items()}
+_BUILT = "take YanweiLi/MGM-7B or YanweiLi/MGM-13B"
+_TRUNK = r"visual\.trunk\.(?=stem\.|stages\.)"
+
+
+def left_out(directory: Path, own_tower: bool) -> dict[str, str]:
+    """Which towers a published checkpoint leaves out: hub ids or folders by the names of `--part`.
+
+    Args:
+        directory: the checkpoint.
+        own_tower: whether the weights of the low-resolution tower are needed, which a graft replaces.
+
+    Raises:
+        FormatError: if the checkpoint is damaged or incomplete.
+    """
+    names = "\n".join(read_checkpoint(directory))
+    clip = named_tower(read_json(directory / "config.json"), HUB_IDS["clip"])
+    found = {} if MAP in names else {"convnext": HUB_IDS["convnext"]}
+    if ".vision_tower." not in names and (own_tower or not shape_is_known(clip)):
+        found["clip"] = clip
+    return found
 
 
 def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
@@ -39,13 +59,12 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
         FormatError: if it is damaged, incomplete, or holds tensors of something else.
         HostError: if it is of another family, or leaves a tower out that no part gives.
     """
-    old = llava_layout.read_config(directory, "mgm")
+    old = read_json(directory / "config.json")
     _check_variant(old)
     tensors = llava_layout.rename(read_checkpoint(directory), directory, NAMES)
-    for part, (_, _, prefix) in PARTS.items():
-        if not any(name.startswith(prefix) for name in tensors):
-            tensors |= _read_part(part, parts)
-    vision = llava_layout.vision_config(tensors, directory)
+    if not any(name.startswith(MAP) for name in tensors):
+        tensors |= _read_convnext(parts)
+    vision = add_tower(tensors, old, directory, parts, HUB_IDS["clip"])
     config = llava_layout.llava_config(old, vision, "llama") | {
         "architectures": [CLASS],
         "model_type": MODEL_TYPE,
@@ -60,29 +79,33 @@ def read_published(directory: Path, parts: Mapping[str, Path]) -> Source:
 
 def _check_variant(old: Json) -> None:
     if old.get("image_grid", 1) != 1:
-        raise HostError("the HD variants cut the image into tiles, which is not built here; take MGM-7B or MGM-13B")
-    if old.get("rope_theta", 10000.0) != 10000.0:
-        raise HostError("its language model is not Vicuna and is asked in another form; take MGM-7B or MGM-13B")
+        raise HostError(
+            "the HD variants cut the image into tiles, which is not built here; take YanweiLi/MGM-7B or YanweiLi/MGM-13B"
+        )
+    if old["model_type"] != MAKERS_TYPES[0] or old.get("rope_theta", 10000.0) != 10000.0:
+        raise HostError(
+            "its language model is not Vicuna and is asked in another form; take YanweiLi/MGM-7B or YanweiLi/MGM-13B"
+        )
     if old.get("mm_vision_select_feature", "patch") != "patch":
-        raise HostError("it hands the class token on, which has no window of the map to look at")
+        raise HostError(f"it hands the class token on, which has no window of the map to look at; {_BUILT}")
 
 
-def _read_part(part: str, parts: Mapping[str, Path]) -> dict[str, Part]:
-    """Read the tensors of a tower that the published file leaves out from the checkpoint that it was taken from."""
-    hub_id, pattern, prefix = PARTS[part]
-    if part not in parts:
-        raise HostError(f"the checkpoint leaves its {part} tower out; add --part {part}=DIR_OR_HUB_ID ({hub_id})")
-    directory = parts[part]
+def _read_convnext(parts: Mapping[str, Path]) -> dict[str, Part]:
+    """Read the tensors of the high-resolution tower, which the published file leaves out, from where they were taken."""
+    hub_id = HUB_IDS["convnext"]
+    if "convnext" not in parts:
+        raise HostError(f"the checkpoint leaves its convnext tower out; add --part convnext=DIR_OR_HUB_ID ({hub_id})")
+    directory = parts["convnext"]
     if (directory / "open_clip_model.safetensors").is_file():
         found: Mapping[str, Part] = read_shard(directory / "open_clip_model.safetensors")
     elif (directory / "open_clip_pytorch_model.bin").is_file():
         found = read_pickle(directory / "open_clip_pytorch_model.bin")
     else:
         found = read_checkpoint(directory)
-    tensors = {re.sub(pattern, prefix, name, count=1): part for name, part in found.items() if re.match(pattern, name)}
-    if not tensors:
-        raise FormatError(directory, None, f"no {part} tower in it; {hub_id} has one")
-    return tensors
+    names = {name: re.sub(_TRUNK, f"{MAP}vision_", name, count=1) for name in found if re.match(_TRUNK, name)}
+    if not names:
+        raise FormatError(directory, None, f"no convnext tower in it; {hub_id} has one")
+    return {new: found[name] for name, new in names.items()}
 
 
 def _convnext(tensors: Mapping[str, Part]) -> Json:

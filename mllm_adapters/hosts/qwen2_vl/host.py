@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MERGER = "visual.merger."
-#: The host takes images of any size. Policies that need its grid get that of a square of 448 px, which has 256 image tokens.
-PARITY_PIXELS = 448
 
 
 class Qwen2VL(Host):
-    """Qwen2-VL; Qwen2.5-VL inherits from it."""
+    """Qwen2-VL; Qwen2.5-VL and Qwen3-VL inherit from it.
+
+    Attributes:
+        parity_pixels: side of the square whose grid stands for the host's own, which takes images of any size; 256 image tokens.
+    """
 
     name = "qwen2-vl"
     title = "Qwen2-VL"
+    family = "Qwen"
     checkpoint = "Qwen/Qwen2-VL-7B-Instruct"
     model_type = "qwen2_vl"
     model_class = "Qwen2VLForConditionalGeneration"
@@ -45,6 +48,7 @@ class Qwen2VL(Host):
     )
     position_axes = 3
     dynamic = True
+    parity_pixels = 448
 
     def prompt(self, question: str) -> str:
         """The question as one turn of ChatML."""
@@ -67,7 +71,7 @@ class Qwen2VL(Host):
         from mllm_adapters.modules.square_images import FILE
 
         files = copy.deepcopy(source.files)
-        spec = tower_spec(donor, settings, _host_grid(files))
+        spec = tower_spec(donor, settings, self._host_grid(files))
         merge = _vision(files).get("spatial_merge_size", 2)
         side = merge if spec.tokens == "pooled" else spec.grid
         if side % merge or spec.class_token:
@@ -82,7 +86,7 @@ class Qwen2VL(Host):
             features=(side // merge) ** 2,
             tower=spec,
             positions=spec.positions(donor),
-            new=_new_tensors(source, spec.width, merge**2, settings),
+            new=self._new_tensors(source, spec, merge**2, settings),
         )
 
     def placeholders(self, files: dict[str, Json]) -> int:
@@ -90,7 +94,7 @@ class Qwen2VL(Host):
         square = files.get("square_images.json")
         if square:
             return int(square["grid"] // square["merge_size"]) ** 2
-        return int(_host_grid(files) // _vision(files).get("spatial_merge_size", 2)) ** 2
+        return int(self._host_grid(files) // _vision(files).get("spatial_merge_size", 2)) ** 2
 
     def build_tower(self, spec: TowerSpec, config: Any) -> "nn.Module":
         """The donor, and behind it a merger of its width."""
@@ -133,29 +137,40 @@ class Qwen2VL(Host):
         )[0]
         return found[:, 0]
 
+    def _host_grid(self, files: dict[str, Json]) -> int:
+        return int(self.parity_pixels // _vision(files).get("patch_size", 14))
+
+    def _new_tensors(
+        self, source: Source, spec: TowerSpec, block: int, settings: GraftSettings
+    ) -> tuple[NewTensor, ...]:
+        """The whole merger where the widths differ or with `--connector new`; Qwen2.5-VL's norm has no bias."""
+        found = merger_shapes(source, MERGER, ("ln_q.weight", "mlp.0.weight", "mlp.2.weight"))
+        width = spec.width
+        if found["ln_q.weight"] == (width,) and settings.connector == "keep":
+            return ()
+        inside, out = width * block, found["mlp.2.weight"][0]
+        new = {
+            "ln_q.weight": NewTensor(f"{MERGER}ln_q.weight", (width,), fill=1.0),
+            "ln_q.bias": NewTensor(f"{MERGER}ln_q.bias", (width,), fill=0.0),
+            "mlp.0.weight": NewTensor(f"{MERGER}mlp.0.weight", (inside, inside), inside),
+            "mlp.0.bias": NewTensor(f"{MERGER}mlp.0.bias", (inside,), inside),
+            "mlp.2.weight": NewTensor(f"{MERGER}mlp.2.weight", (out, inside), inside),
+            "mlp.2.bias": NewTensor(f"{MERGER}mlp.2.bias", (out,), inside),
+        }
+        return tuple(tensor for name, tensor in new.items() if name in found)
+
 
 def _vision(files: dict[str, Json]) -> Json:
     return dict(files["config.json"].get("vision_config", {}))
 
 
-def _host_grid(files: dict[str, Json]) -> int:
-    return int(PARITY_PIXELS // _vision(files).get("patch_size", 14))
+def merger_shapes(source: Source, merger: str, needed: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes of a merger's tensors by their names in it.
 
-
-def _new_tensors(source: Source, width: int, block: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
-    """The whole merger where the widths differ or with `--connector new`; its norm has a bias in Qwen2-VL, none in Qwen2.5-VL."""
-    found = {name.rpartition(MERGER)[2]: part.shape for name, part in source.tensors.items() if MERGER in name}
-    if not {"ln_q.weight", "mlp.0.weight", "mlp.2.weight"} <= found.keys():
-        raise HostError(f"no tensors named *{MERGER}*: is this a whole checkpoint of the family?")
-    if found["ln_q.weight"] == (width,) and settings.connector == "keep":
-        return ()
-    inside, out = width * block, found["mlp.2.weight"][0]
-    new = {
-        "ln_q.weight": NewTensor(f"{MERGER}ln_q.weight", (width,), fill=1.0),
-        "ln_q.bias": NewTensor(f"{MERGER}ln_q.bias", (width,), fill=0.0),
-        "mlp.0.weight": NewTensor(f"{MERGER}mlp.0.weight", (inside, inside), inside),
-        "mlp.0.bias": NewTensor(f"{MERGER}mlp.0.bias", (inside,), inside),
-        "mlp.2.weight": NewTensor(f"{MERGER}mlp.2.weight", (out, inside), inside),
-        "mlp.2.bias": NewTensor(f"{MERGER}mlp.2.bias", (out,), inside),
-    }
-    return tuple(tensor for name, tensor in new.items() if name in found)
+    Raises:
+        HostError: if the checkpoint lacks one of those that are needed.
+    """
+    found = {name.rpartition(merger)[2]: part.shape for name, part in source.tensors.items() if merger in name}
+    if not set(needed) <= found.keys():
+        raise HostError(f"no tensors named *{merger}*: is this a whole checkpoint of the family?")
+    return found

@@ -27,8 +27,10 @@ class QwenVL(Host):
 
     name = "qwen-vl"
     title = "Qwen-VL"
+    family = "Qwen"
     checkpoint = "Qwen/Qwen-VL-Chat"
     model_type = "mgll_qwen_vl"
+    makers_types = ("qwen",)
     model_class = "mllm_adapters.hosts.qwen_vl.model:QwenVLForConditionalGeneration"
     tower = "visual.tower"
     tower_keys = r"visual\.tower\."
@@ -101,8 +103,8 @@ class QwenVL(Host):
             FormatError: if it is damaged or incomplete.
             HostError: if it is of another family.
         """
-        published = read_json(directory / "config.json").get("model_type") == "qwen"
-        return read_published(directory) if published else self.read_native(directory)
+        makers = self.in_makers_layout(read_json(directory / "config.json"))
+        return read_published(directory) if makers else self.read_native(directory)
 
     def processor(self, directory: Path) -> Any:
         """Load the processor of a directory."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_towers import save_small_tower
 
@@ -40,3 +41,13 @@ def records(manifest) -> Records:
 @pytest.fixture(scope="session")
 def tower_path(tmp_path_factory) -> Path:
     return save_small_tower(tmp_path_factory.mktemp("tower") / "mgll.ckpt")
+
+
+@pytest.fixture
+def in_64_bits(monkeypatch):
+    """Torchmetrics counts and divides in 32 bits, unless all of torch is told otherwise."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    yield
+    torch.set_default_dtype(before)

@@ -160,3 +160,8 @@ def test_an_encoder_by_name_takes_its_weights_from_a_file(runs, tmp_path):
     assert (header.pooling, header.preprocessing.size, header.preprocessing.resize) == ("mean", 32, "pad")
     given, taken = load_tower(weights)[0].state_dict(), load_tower(tower.path)[0].state_dict()
     assert all(torch.equal(taken[name], tensor) for name, tensor in given.items())
+
+
+def test_an_encoder_of_timm_is_no_file_of_a_layout_of_that_name(tmp_path):
+    tower = find_tower("timm:test_vit", tmp_path, NamedEncoders(32))
+    assert read_header(tower.path).config["architecture"] == "test_vit"

@@ -87,7 +87,7 @@ def test_calibration_error_is_its_definition_and_small_for_the_truth():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_numbers_equal_torchmetrics(seed):
+def test_numbers_equal_torchmetrics(seed, in_64_bits):
     tm = pytest.importorskip("torchmetrics").functional.classification
     torch = pytest.importorskip("torch")
     truth, scores = table(seed, False)
@@ -105,7 +105,7 @@ def test_numbers_equal_torchmetrics(seed):
             np.mean([tm.binary_sensitivity_at_specificity(said[:, c], right[:, c], SPECIFICITY)[0] for c in range(5)]),
         ),
     ):
-        assert number == pytest.approx(float(expected), rel=0, abs=1e-6)
+        assert number == pytest.approx(float(expected), **CLOSE)
     truth, scores = table(seed, True)
     found, said, answer = summarise(truth, scores), torch.tensor(softmax(scores, axis=1)), torch.tensor(truth.argmax(1))
     for number, expected in (
@@ -113,4 +113,4 @@ def test_numbers_equal_torchmetrics(seed):
         (found.class_accuracy, tm.multiclass_accuracy(said, answer, 5, average="macro")),
         (found.calibration_error, tm.multiclass_calibration_error(said, answer, 5, 15)),
     ):
-        assert number == pytest.approx(float(expected), rel=0, abs=1e-6)
+        assert number == pytest.approx(float(expected), **CLOSE)

@@ -10,7 +10,7 @@ from openpyxl import Workbook
 from PIL import Image
 
 from mgll.manifest.records import read_manifest
-from mgll.readers.folder_csv import _main
+from mgll.readers.folder_csv import main
 from mgll.readers.splits import split_of_group
 
 TABLE = """file,patient,part,finding,grade,report,set
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 def read(folder, *flags, table="t.csv"):
     out = folder / "m.jsonl"
-    code = _main([str(folder), "--table", str(folder / table), "--image", "file", "--out", str(out), *flags])
+    code = main([str(folder), "--table", str(folder / table), "--image", "file", "--out", str(out), *flags])
     return list(read_manifest(out)) if code == 0 else code
 
 
@@ -154,8 +154,8 @@ def test_an_ending_that_the_table_leaves_out_is_added(folder):
 def test_one_hot_columns_give_classes_where_these_are_asked_for(folder, capsys):
     table(folder, "t.csv", ONE_HOT)
     a, b = read(folder, "--one-hot", "disease=ARMD,MH", "--one-hot", "labels=DR,ARMD")
-    assert (a.labels, b.labels) == ((), ("DR",))
-    assert "no class for label 'ARMD'" in "".join(capsys.readouterr())
+    assert (a.labels, b.labels) == (("AMD",), ("DR",))
+    assert "'ARMD' read as class AMD (Age-related Macular Degeneration): 1 images" in "".join(capsys.readouterr())
     assert read(folder, "--one-hot", "labels=DR,MH") == 1
     out = "".join(capsys.readouterr())
     assert "'MH' (1 images): MH (Media Haze) or Macular Hole" in out
@@ -226,7 +226,9 @@ def test_a_workbook_that_is_none_or_has_several_sheets_is_refused(folder, capsys
     book.create_sheet("more").append(["file"])
     book.save(folder / "t.xlsx")
     assert read(folder, *LEVELS, table="t.xlsx") == 1
-    assert "2 sheets ('Sheet', 'more'); save the one that you mean as a CSV file" in "".join(capsys.readouterr())
+    assert "2 sheets ('Sheet', 'more'), none has these columns; say which is meant: --sheet NAME" in "".join(
+        capsys.readouterr()
+    )
     (folder / "t.xls").write_text("")
     assert read(folder, *LEVELS, table="t.xls") == 1
     assert ".xls is not read; save it as .xlsx or as CSV" in "".join(capsys.readouterr())

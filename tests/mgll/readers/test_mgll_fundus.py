@@ -8,7 +8,7 @@ import pytest
 from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import read_manifest
-from mgll.readers.mgll_fundus import _main, read_mgll_fundus
+from mgll.readers.mgll_fundus import main, read_mgll_fundus
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 
 def test_the_authors_layout_becomes_a_manifest_that_points_into_npz_files(folder, capsys):
-    assert _main([str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]) == 0
+    assert main([str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]) == 0
     assert (
         "no class for label 'Gout'; --vocabulary FILE.csv with label,class and a line such as Gout,CLASS gives it one: 1 images"
         in capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_an_image_in_both_lists_stays_in_training_and_is_told(folder):
 
 def test_missing_images_are_left_out_and_counted(folder, capsys):
     (folder / "All_data_npz" / "FIVES" / "c.npz").unlink()
-    assert _main([str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]) == 0
+    assert main([str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]) == 0
     assert len(read_manifest(folder / "m.jsonl")) == 2
     assert "c.npz: 1 images" in capsys.readouterr().out
 
@@ -115,7 +115,7 @@ def test_a_disease_of_several_meanings_needs_a_vocabulary(folder, capsys):
     entry = {"ImageID": "/All_data/FIVES/d.png", "Disease": "Abnormal, HR"}
     (folder / "json" / "train.json").write_text(json.dumps([entry]))
     flags = [str(folder), "--list", "2level_list", "--out", str(folder / "m.jsonl")]
-    assert _main(flags) == 1
+    assert main(flags) == 1
     assert "'HR' (1 images): HR (Hypertensive Retinopathy) or Hemorrhagic Retinopathy" in "".join(capsys.readouterr())
-    assert _main([*flags, "--vocabulary", "rfmid"]) == 0
+    assert main([*flags, "--vocabulary", "rfmid"]) == 0
     assert read_manifest(folder / "m.jsonl")[0].labels == ("Hemorrhagic Retinopathy",)

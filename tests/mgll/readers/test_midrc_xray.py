@@ -19,7 +19,7 @@ from radiographs import radiograph
 
 from mgll.manifest.records import read_manifest
 from mgll.readers.dicom_pixels import grey_pixels
-from mgll.readers.midrc_xray import _main
+from mgll.readers.midrc_xray import main
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def folder(tmp_path, ramp):
 
 def convert(folder, *flags):
     out = folder / "xray" / "manifest.jsonl"
-    assert _main([str(folder / "dicom"), "--out", str(out), *flags]) == 0
+    assert main([str(folder / "dicom"), "--out", str(out), *flags]) == 0
     return out, list(read_manifest(out))
 
 
@@ -186,7 +186,7 @@ def test_a_decoder_that_crashes_takes_one_file_along(folder, ramp, capsys, worke
 def stopped(folder, capsys) -> str:
     """What the command says last when the machine fails, without a manifest and with status 1."""
     out = folder / "xray" / "manifest.jsonl"
-    assert _main([str(folder / "dicom"), "--out", str(out), "--keep-patient-ids"]) == 1
+    assert main([str(folder / "dicom"), "--out", str(out), "--keep-patient-ids"]) == 1
     assert not out.exists()
     told = capsys.readouterr()
     assert not told.out
@@ -207,8 +207,8 @@ def test_a_full_disk_stops_the_conversion(folder, capsys):
 def test_a_file_beyond_the_limit_of_the_system_stops_the_conversion(folder):
     """As a quota does: the second image and all further ones can't be written."""
     code = (
-        "import resource, sys; from mgll.readers.midrc_xray import _main;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)); sys.exit(_main(sys.argv[1:]))"
+        "import resource, sys; from mgll.readers.midrc_xray import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)); sys.exit(main(sys.argv[1:]))"
     )
     arguments = [str(folder / "dicom"), "--out", str(folder / "m.jsonl"), "--keep-patient-ids"]
     ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
@@ -239,7 +239,7 @@ def test_files_and_folders_that_may_not_be_read_stop_the_conversion(folder, caps
     """Neither a damaged file nor an empty folder. Of root's temporary folders, another user may not read the first already."""
     if os.getuid():
         (folder / "dicom" / "one").chmod(0)
-    assert _main([str(folder / "dicom"), "--out", str(folder / "m.jsonl"), "--keep-patient-ids"]) == 1
+    assert main([str(folder / "dicom"), "--out", str(folder / "m.jsonl"), "--keep-patient-ids"]) == 1
     assert "Permission denied" in capsys.readouterr().err
 
 
@@ -252,7 +252,5 @@ def test_links_to_nowhere_and_pipes_are_told(folder, capsys):
 
 def test_a_short_salt_is_refused(folder, capsys):
     (folder / "salt.txt").write_text("pepper")
-    assert (
-        _main([str(folder / "dicom"), "--out", str(folder / "m.jsonl"), "--salt-file", str(folder / "salt.txt")]) == 1
-    )
+    assert main([str(folder / "dicom"), "--out", str(folder / "m.jsonl"), "--salt-file", str(folder / "salt.txt")]) == 1
     assert "a salt of 6 bytes" in "".join(capsys.readouterr())

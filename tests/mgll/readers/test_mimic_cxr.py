@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mgll.manifest.records import read_manifest
-from mgll.readers.mimic_cxr import _main
+from mgll.readers.mimic_cxr import main
 from mgll.readers.report_sections import findings_and_impression
 
 LABELS = (
@@ -56,7 +56,7 @@ def folder(tmp_path):
 
 def read(folder, *flags):
     out = folder / "m.jsonl"
-    code = _main([str(folder), "--out", str(out), *flags])
+    code = main([str(folder), "--out", str(out), *flags])
     return list(read_manifest(out)) if code == 0 else code
 
 

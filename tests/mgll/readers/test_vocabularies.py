@@ -7,7 +7,7 @@ import pytest
 
 from mgll.readers.vocabularies import SHIPPED, Meaning, read_vocabulary
 from mgll.vocabulary.diseases import diseases
-from mgll.vocabulary.labels import ambiguous_labels, class_names, label_key
+from mgll.vocabulary.labels import ambiguous_labels, class_named, class_names, label_key
 
 COLUMNS = {
     "rfmid": "Disease_Risk DR ARMD MH DN MYA BRVO TSLN ERM LS MS CSR ODC CRVO TV AH ODP ODE ST AION PT RT RS CRS EDN"
@@ -61,7 +61,23 @@ def test_labels_compare_without_regard_to_spelling():
     assert label_key(" Pleural_Thickening") == label_key("pleural  thickening")
     assert class_names()[label_key("Optic disc oedema")] == "ODE"
     assert class_names()[label_key("age related macular degeneration")] == "AMD"
-    assert len(class_names()) == len({label_key(name) for own in diseases().values() for name in own.synonyms})
+    for spelled in ("o.B.", "O. B.", "oB", "ohne Befund", "NAD"):
+        assert class_named(spelled) == "Health"
+    assert [class_named(label) for label in ("POAG", "ARMD", "Primary open angle glaucoma")] == [
+        "Glaucoma",
+        "AMD",
+        "Glaucoma",
+    ]
+    assert class_named("OB/GYN") is None
+
+
+def test_what_clinics_write_names_one_class_that_no_other_name_and_no_ambiguity_takes():
+    with (files("mgll.vocabulary") / "synonyms.csv").open(encoding="utf-8") as file:
+        rows = [(label_key(label), row["class"]) for row in csv.DictReader(file) for label in row["labels"].split(";")]
+    named = {label_key(name): own.code for own in diseases().values() for name in own.synonyms}
+    assert {code for _, code in rows} <= diseases().keys()
+    assert [(label, code) for label, code in rows if class_names()[label] != code or label in ambiguous_labels()] == []
+    assert {label: class_names()[label] for label in named} == named
 
 
 def test_the_table_of_ambiguous_labels_is_sound():

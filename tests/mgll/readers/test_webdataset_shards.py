@@ -10,7 +10,7 @@ from PIL import Image
 from mgll.images.preprocessing import open_image
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.manifest.shards import pack
-from mgll.readers.webdataset_shards import _main
+from mgll.readers.webdataset_shards import main
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ FLAGS = (
 
 def read(shard, *flags):
     out = shard.with_name("m.jsonl")
-    return list(read_manifest(out)) if _main([str(shard), "--out", str(out), *flags]) == 0 else None
+    return list(read_manifest(out)) if main([str(shard), "--out", str(out), *flags]) == 0 else None
 
 
 def test_fields_of_foreign_shards_are_chosen_by_flags(shard, capsys):
@@ -124,7 +124,7 @@ def test_the_split_does_not_depend_on_where_the_shard_lies_or_how_its_path_is_ty
 ):
     def groups(path) -> list[tuple[str, str]]:
         out = tmp_path / "m.jsonl"
-        assert _main([str(path), "--out", str(out), "--level", "report=txt"]) == 0
+        assert main([str(path), "--out", str(out), "--level", "report=txt"]) == 0
         return [(record.group, record.split) for record in read_manifest(out)]
 
     first = groups(shard)
@@ -134,5 +134,5 @@ def test_the_split_does_not_depend_on_where_the_shard_lies_or_how_its_path_is_ty
     (tmp_path / "moved").mkdir()
     assert groups(shard.rename(tmp_path / "moved" / "shard-0.tar")) == first
     capsys.readouterr()
-    assert _main(["moved/shard-0.tar", f"{tmp_path}/moved/shard-0.tar", "--out", "m.jsonl", "--level", "report=txt"])
+    assert main(["moved/shard-0.tar", f"{tmp_path}/moved/shard-0.tar", "--out", "m.jsonl", "--level", "report=txt"])
     assert "is named twice" in "".join(capsys.readouterr())

@@ -15,8 +15,8 @@ from transformers import (
 SIZE, PATCH = 32, 8
 
 
-def save_internvl(directory: Path) -> None:
-    """Tower 16 wide with a 4 x 4 grid, so 4 image tokens a tile; language model 32 wide."""
+def save_internvl(directory: Path, text_model: str = "qwen2") -> None:
+    """Tower 16 wide with a 4 x 4 grid, so 4 image tokens a tile; language model of this `model_type`, 32 wide."""
     tokenizer = byte_tokenizer(
         start_image_token="<img>",
         end_image_token="</img>",
@@ -24,7 +24,7 @@ def save_internvl(directory: Path) -> None:
         video_token="<video>",
     )
     vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    text = {"model_type": text_model, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     config = InternVLConfig(
         vision_config=vision | {"image_size": [SIZE, SIZE], "patch_size": [PATCH, PATCH]},
         text_config=text | {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": len(tokenizer)},

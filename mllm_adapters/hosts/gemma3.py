@@ -1,4 +1,4 @@
-"""MedGemma and Gemma 3: SigLIP at 896 px, 4 x 4 patches averaged, a norm and one matrix, Gemma.
+"""Gemma 3 and MedGemma: SigLIP at 896 px, 4 x 4 patches averaged, a norm and one matrix, Gemma.
 
 The class builds its own SigLIP, so a graft loads with `mllm_adapters.load`. Image tokens see each other in both directions, text
 sees only what came before it; `token_type_ids`, which the processor makes, say which is which.
@@ -16,11 +16,12 @@ from mllm_adapters.contract.tower_spec import tower_spec
 from mllm_adapters.modules.last_hidden_state import LastHiddenStateHost
 
 
-class MedGemma(LastHiddenStateHost):
-    """MedGemma, and any other Gemma 3 with its vision tower."""
+class Gemma3(LastHiddenStateHost):
+    """Gemma 3 with its vision tower, MedGemma among them."""
 
-    name = "medgemma"
-    title = "MedGemma"
+    name = "gemma3"
+    title = "Gemma 3"
+    family = "Gemma"
     checkpoint = "google/medgemma-4b-it"
     model_type = "gemma3"
     model_class = "Gemma3ForConditionalGeneration"
@@ -28,6 +29,8 @@ class MedGemma(LastHiddenStateHost):
     tower_keys = r"(?:model\.)?vision_tower\.(?:vision_model\.)?"
     connector = ("multi_modal_projector",)
     lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+    whole_prompts = True  # image tokens see each other, and most layers see a window only
+    marker = "<start_of_image>"
     geometry = ("SigLIP-So400m/14 at 896 px, last state after the norm", "4 x 4 mean, norm, one matrix", "256")
 
     def prompt(self, question: str) -> str:
@@ -44,6 +47,7 @@ class MedGemma(LastHiddenStateHost):
         Raises:
             HostError: if the donor lacks the feature layer, or the class token is to be kept.
         """
+        # inside functions, because listing the hosts needs neither torch nor transformers
         from mllm_adapters.modules.square_images import use_squares
 
         files = copy.deepcopy(source.files)

@@ -9,7 +9,7 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Ima
 SIZE, PATCH = 32, 8
 
 
-def save_medgemma(directory: Path) -> None:
+def save_gemma3(directory: Path) -> None:
     """Tower 16 wide with a 4 x 4 grid, averaged to 4 image tokens; language model 32 wide, one layer with a window of 64."""
     tokenizer = byte_tokenizer(
         boi_token="<start_of_image>", eoi_token="<end_of_image>", image_token="<image_soft_token>"

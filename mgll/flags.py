@@ -1,0 +1,105 @@
+"""What the flags of every command have in common: one spelling, a sentence each, and one line for what is wrong."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+#: Below this likeness (1 is the same word) nothing is suggested for a flag that there is not.
+LIKENESS = 0.6
+
+
+class OneSpelling(argparse.ArgumentParser):
+    """A parser that shows flags with hyphens, takes underscores too, and says in one line what is wrong with a flag."""
+
+    def spelled(self, arguments: Sequence[str]) -> list[str]:
+        """The words of a command line with each flag as it was defined, `--min-images` or `--min_images`."""
+        known = {hyphens(flag): flag for flag in self._option_string_actions}
+        words = list(arguments)
+        end = words.index("--") if "--" in words else len(words)
+        for index, word in enumerate(words[:end]):
+            flag, equals, value = word.partition("=")
+            if flag.startswith("--") and flag not in self._option_string_actions:
+                head, dot, field = flag.partition(".")  # a field of a setting that may be None is no flag of its own
+                field = field.replace("-", "_")
+                words[index] = known.get(hyphens(flag), known.get(hyphens(head), head) + dot + field) + equals + value
+        return words
+
+    def error(self, message: str, *cause: Any) -> NoReturn:
+        """Say in one line what is wrong with the command line, and exit with status 2."""
+        if not self.exit_on_error:  # a parser within another, whose error the outer one says
+            super().error(message, *cause)
+        print(f"error: {self.explained(message)} (--help says what there is)", file=sys.stderr)
+        sys.exit(2)
+
+    def explained(self, message: str) -> str:
+        """What is wrong, on one line; a flag that there is not is shown with the one that was probably meant."""
+        if unknown := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
+            return self._unknown(unknown[1].split())
+        message = re.sub(r"--[\w.-]+", lambda flag: hyphens(flag[0]), " ".join(message.split())).removesuffix(".")
+        if wrong := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            return message + did_you_mean(wrong[1], re.findall(r"[\w.:-]+", wrong[2]))
+        return message
+
+    def _unknown(self, words: Sequence[str]) -> str:
+        flags = [word.partition("=")[0] for word in words if word.startswith("-")]
+        if not flags:
+            return f"{' '.join(words)}: nothing here takes this"
+        known = sorted({hyphens(flag) for parser in _with_subcommands(self) for flag in parser._option_string_actions})
+        return "; ".join(f"there is no flag {flag}{did_you_mean(hyphens(flag), known)}" for flag in flags)
+
+
+class FlagHelp(argparse.RawDescriptionHelpFormatter):
+    """Help in which examples stay as they are typed, and each flag has a line of its own with its sentence below."""
+
+    def __init__(self, prog: str, *arguments: Any, **options: Any) -> None:
+        super().__init__(prog, *arguments, **{**options, "max_help_position": 8})
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        shown = super()._format_action_invocation(action)
+        return re.sub(r"--[\w.-]+", lambda flag: hyphens(flag[0]), shown)
+
+
+class CommandParser(OneSpelling):
+    """The parser of a command; its description is shown as it is written.
+
+    Typed as `mgll NAME`, a command calls itself so in its help, whatever `prog` is.
+    """
+
+    def __init__(self, prog: str | None = None, description: str | None = None, **options: Any) -> None:
+        options = {"formatter_class": FlagHelp, "allow_abbrev": False, **options}
+        super().__init__(prog=typed_as() or prog, description=description, **options)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None, **options: Any) -> Any:
+        """Parse as `argparse` does, after every flag has been spelled as it was defined."""
+        return super().parse_known_args(self.spelled(sys.argv[1:] if args is None else args), namespace, **options)
+
+
+def typed_as() -> str | None:
+    """How this command was typed where that is `mgll NAME`, else None."""
+    return sys.argv[0] if sys.argv and sys.argv[0].startswith("mgll ") else None
+
+
+def next_command(name: str, script: str) -> str:
+    """How to type a command after this one: `mgll NAME` where this one was typed so, else `python SCRIPT`."""
+    return f"mgll {name}" if typed_as() else f"python {script}"
+
+
+def hyphens(flag: str) -> str:
+    """The flag as it is shown: `--min-images` for `--min_images`."""
+    return flag.replace("_", "-")
+
+
+def did_you_mean(said: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` for the word of `known` that is most like the one that was typed; empty where none is."""
+    found = difflib.get_close_matches(said, known, 1, LIKENESS)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _with_subcommands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()

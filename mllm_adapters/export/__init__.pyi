@@ -1,0 +1,6 @@
+from .exporting import Exported, export_model
+
+__all__ = [
+    "Exported",
+    "export_model",
+]

@@ -1,0 +1,1 @@
+"""InternVL in its makers' own layout."""

@@ -1,0 +1,121 @@
+"""The commands of the documents: the README's run as typed, from top to bottom; every other one has flags that its program has."""
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mgll.manifest.records import read_manifest
+from mgll.synthetic import generate
+from mgll.vocabulary.diseases import diseases
+from mllm_adapters.demo import demo_checkpoint
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+FENCED = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^    (?=accelerate |python |make )((?:.*\\\n)*.*)", re.MULTILINE)
+#: What the README's reader puts in, and what stands for it here.
+STANDS_FOR = {"FOLDER": "eyes/images", "DIR_OR_HUB_ID": "demo-llava", "HOST": "demo-llava"}
+#: Programs of others, and shell words, of which nothing is asked.
+FOREIGN = {"cp", "source", "pip", "export", "for", "do", "done", "lmms-eval", "sbatch", "cd", "H=llava", "tar", "scp"}
+
+pytestmark = pytest.mark.slow
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a document, without comments, each on one line."""
+    blocks = [*FENCED.findall(text), *INDENTED.findall(text)]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines) if line]
+
+
+def own_programs(command: str) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Our programs in a command, each with the flags that it is given: those after it, up to the end."""
+    words = [word for word in shlex.split(command.replace("$(", "(")) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
+    if not words or words[0] in FOREIGN:
+        return []
+    if words[0] == "make":
+        return [(("make", target), []) for target in words[1:]]
+    for at, word in enumerate(words):
+        flags = [other.split("=")[0] for other in words[at + 1 :] if re.match(r"--?[a-zA-Z]", other)]
+        if word == "-m":
+            return [(("-m", words[at + 1]), flags)] if words[at + 1].startswith(("mgll", "mllm_", "benchmark")) else []
+        if word.endswith(".py"):
+            return [((word.removeprefix("bench/code/"),), flags)]
+    return []
+
+
+@cache
+def help_of(program: tuple[str, ...]) -> str:
+    """What a program says to --help, that of its subcommands included."""
+    asked = [sys.executable, *program, "--help"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    said = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, (program, said.stderr)
+    subcommands = re.search(r"^\s+\{([\w,-]+)\}", said.stdout, re.MULTILINE)
+    for name in subcommands[1].split(",") if subcommands else []:
+        own = subprocess.run(
+            [*asked[:-1], name, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        said.stdout += own.stdout
+    return said.stdout.replace("-", "_")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_every_flag_of_a_document_is_known(document: Path) -> None:
+    unknown = []
+    for command in commands(document.read_text(encoding="utf-8")):
+        for program, flags in own_programs(command):
+            if program[0] == "make":
+                assert re.search(rf"^{program[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), (
+                    command
+                )
+                continue
+            if not (ROOT / program[-1]).is_file() and program[0] != "-m":
+                continue  # made by a command before
+            known = help_of(program)
+            unknown += [(command, flag) for flag in flags if not re.search(rf"{flag.replace('-', '_')}\b", known)]
+    assert unknown == []
+
+
+def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """On drawn eyes with a table, under the names that the README uses."""
+    drawn = generate(tmp_path / "eyes", 640, seed=0, progress=False)
+    with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "patient", "finding"])
+        names = {code: disease.name for code, disease in diseases().items()}
+        rows.writerows(
+            [Path(one.image).name, one.group, ";".join(names[code] for code in one.labels)]
+            for one in read_manifest(drawn)
+        )
+    shutil.copytree(demo_checkpoint(str(tmp_path / "demo")), tmp_path / "demo-llava")
+    Image.new("RGB", (64, 64), "brown").save(tmp_path / "eye.jpg")
+    for folder in ("recipes", "benchmark"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    typed = [
+        one
+        for one in commands((ROOT / "README.md").read_text(encoding="utf-8"))
+        if not one.startswith(("make", "source", "pip"))
+    ]
+    assert len(typed) > 10
+    for command in typed:
+        words = [STANDS_FOR.get(word, word) for word in command.split(" ")]
+        done = subprocess.run(
+            " ".join(words), shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        if command.startswith(
+            "python -m mllm_adapters.swap --model llava"
+        ):  # the graft that the README asks further down
+            (tmp_path / "runs" / "internvl-mgll").symlink_to("graft")
+    assert (tmp_path / "runs" / "graft-scores" / "report.html").is_file()

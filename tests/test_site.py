@@ -1,0 +1,45 @@
+"""The site of docs/ builds offline without a warning, fetches nothing from elsewhere, and its reference has every public name."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+import benchmark
+import mgll
+import mgll.evaluation
+import mllm_adapters
+
+ROOT = Path(__file__).parents[1]
+FACES = {"mgll": mgll, "evaluation": mgll.evaluation, "mllm_adapters": mllm_adapters, "benchmark": benchmark}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("page", FACES)
+def test_the_reference_has_every_public_name(site: Path, page: str) -> None:
+    html = (site / "reference" / f"{page}.html").read_text(encoding="utf-8")
+    face = FACES[page]
+    public = {name for name in face.__all__ if isinstance(getattr(face, name), type | FunctionType)}
+    assert {name for name in public if f'id="{face.__name__}.{name}"' not in html} == set()
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    fetched = re.compile(r'<(?:script|img|link)[^>]* (?:src|href)="?(?:https?:)?//[^">]+')
+    assert {page.name: fetched.findall(page.read_text(encoding="utf-8")) for page in site.rglob("*.html")} == {
+        page.name: [] for page in site.rglob("*.html")
+    }
