@@ -52,14 +52,16 @@ def read_header(path: str | os.PathLike[str], schema: str) -> dict[str, Any]:
         return _header(path, next(_lines(path, file), (1, ""))[1], schema)
 
 
-def numbered_rows(path: str | os.PathLike[str], schema: str, row_type: type[RowT]) -> Iterator[tuple[int, RowT]]:
-    """Yield the rows of a file with their line numbers, checked one by one.
+def numbered_rows(
+    path: str | os.PathLike[str], schema: str, row_type: type[RowT], context: dict[str, Any] | None = None
+) -> Iterator[tuple[int, RowT]]:
+    """Yield the rows of a file with their line numbers, checked one by one in a context.
 
     Raises:
         FormatError: naming the line and the field of the first wrong row.
     """
     for number, line in numbered_lines(path, schema):
-        yield number, parse_row(path, number, line, row_type)
+        yield number, parse_row(path, number, line, row_type, context)
 
 
 def numbered_lines(path: str | os.PathLike[str], schema: str) -> Iterator[tuple[int, str]]:
@@ -85,10 +87,12 @@ def numbered_lines(path: str | os.PathLike[str], schema: str) -> Iterator[tuple[
         )
 
 
-def parse_row(path: str | os.PathLike[str], number: int, line: str, row_type: type[RowT]) -> RowT:
-    """One checked row; line `number` of `path` is named if it is wrong."""
+def parse_row(
+    path: str | os.PathLike[str], number: int, line: str, row_type: type[RowT], context: dict[str, Any] | None = None
+) -> RowT:
+    """One checked row, validated in a context; line `number` of `path` is named if it is wrong."""
     try:
-        return row_type.model_validate_json(line)
+        return row_type.model_validate_json(line, context=context)
     except ValidationError as error:
         raise FormatError(path, number, describe_errors(error)) from None
 

@@ -20,6 +20,9 @@ from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import read_manifest
 
+#: Classes with so many images have an average of their own.
+_OFTEN = 20
+
 
 def macro_auc(results: Sequence[ClassScore], min_positives: int = 1) -> float:
     """Unweighted mean AUC over the classes with at least `min_positives` positive images; NaN if there is none."""
@@ -88,7 +91,17 @@ def _main(arguments: list[str] | None = None) -> int:
     results = reading.by_class()
     for result in results:
         print(f"{result.label:24s} AUC {result.auc:.3f}  ({result.positives} of {result.positives + result.negatives})")
-    print(f"macro AUC {macro_auc(results):.4f}; over classes with 20 images or more {macro_auc(results, 20):.4f}")
+    if math.isnan(macro_auc(results)):
+        raise FormatError(
+            options.manifest, None, "the AUC of no class can be computed: no class has images with it and without"
+        )
+    frequent = macro_auc(results, _OFTEN)
+    also = (
+        f"no class has {_OFTEN} images"
+        if math.isnan(frequent)
+        else f"over classes with {_OFTEN} images or more {frequent:.4f}"
+    )
+    print(f"macro AUC {macro_auc(results):.4f}; {also}")
     print(f"strength C = {reading.strength:g}, the best of the grid on validation")
     for note in reading.notes:
         print(note)

@@ -2,6 +2,10 @@
 
     python recipes/build_benchmark.py --manifest fundus.jsonl --out benchmark_data/fundus
     python recipes/build_benchmark.py --manifest fundus.jsonl --out benchmark_data/paper --options paper --table14 true
+    python recipes/build_benchmark.py --manifest clinic.jsonl --out benchmark_data/clinic --cross_fit 5
+
+A split that is too small for questions is said, with what is possible, and the others are built. `--cross_fit` asks about every
+image of a small set: a folder for each fold of patients, whose model learns from the other folds (docs/benchmark.md).
 
 Fine-tuning questions are drawn like the questions they prepare for. Research use only, not for diagnosis.
 """
@@ -45,6 +49,7 @@ class BenchmarkSettings:
         overlap: what becomes of images of `val` and `test` that were trained on: `refuse` to build, `drop` them, or `keep` them and
             count them on the data card.
         contradictory: images whose labels contradict each other (Health beside a disease): `drop` and count them, or `keep` them.
+        cross_fit: number of folds of patients, each asked about in turn; 0 takes the splits of the manifest.
     """
 
     manifest: str
@@ -64,6 +69,7 @@ class BenchmarkSettings:
     pretraining: list[str] = field(default_factory=list)
     overlap: Rule = "refuse"
     contradictory: Literal["drop", "keep"] = "drop"
+    cross_fit: int = 0
 
 
 @ends_in_one_line
@@ -73,37 +79,63 @@ def main() -> None:
     # here, because scipy takes a moment to import
     from benchmark.cases.building import build_cases
     from benchmark.cases.floor import describe_floors
+    from benchmark.cases.small_sets import cross_fit, what_is_possible
+    from benchmark.options.draw import Design, TooFewImagesError
 
     out = Path(settings.out)
     check = OverlapCheck(settings.pretraining, settings.overlap)
     records = read_manifest(settings.manifest)
-    learned: list[Case] | None = None
-    for split in sorted({record.split for record in records}, key=["train", "val", "test"].index):
-        cases, drawing = build_cases(
-            settings.manifest,
-            out / f"{split}.jsonl",
-            split,
-            check,
-            settings.contradictory,
-            kind=settings.options,
-            count=settings.train_count if split == "train" else settings.test_count,
-            classes=settings.classes,
-            min_images=settings.min_images,
-            clean=settings.distractors == "clean",
-            names=settings.names,
-            equal=settings.equal_shares,
-            any_source=settings.any_source,
-            table14=settings.table14 and split == "test",
-            allow_short=settings.allow_short,
-            seed=settings.seed,
-        )
-        print(f"\n{out / f'{split}.jsonl'}: {describe(cases)}\n{drawing.describe()}")
-        learned = cases if split == "train" else learned
+    design = Design(
+        kind=settings.options,
+        classes=settings.classes,
+        min_images=settings.min_images,
+        clean=settings.distractors == "clean",
+        names=settings.names,
+        equal=settings.equal_shares,
+        any_source=settings.any_source,
+        allow_short=settings.allow_short,
+        seed=settings.seed,
+    )
+    too_small: dict[str, str] = {}
+
+    def tell(path: Path, cases: list[Case], left_out: str, learned: list[Case] | None = None) -> None:
+        print(f"\n{path}: {describe(cases)}\n{left_out}")
         print(describe_floors(cases, learned))
         if warning := giveaway_warning(cases):
             print(warning)
+
+    if settings.cross_fit:
+        whole = Design(**design, count=settings.test_count)
+        cases, folds = cross_fit(
+            settings.manifest, out, settings.cross_fit, check, settings.train_count, settings.contradictory, **whole
+        )
+        tell(out / "test.jsonl", cases, "")
+        for fold in folds:
+            print(
+                f"{fold.folder}: {fold.images} images, {fold.cases} cases, {fold.training} training questions of other patients"
+            )
+    else:
+        learned: list[Case] | None = None
+        for split in sorted({record.split for record in records}, key=["train", "val", "test"].index):
+            drawn = Design(
+                **design,
+                count=settings.train_count if split == "train" else settings.test_count,
+                table14=settings.table14 and split == "test",
+            )
+            path = out / f"{split}.jsonl"
+            try:
+                cases, drawing = build_cases(settings.manifest, path, split, check, settings.contradictory, **drawn)
+            except TooFewImagesError as error:
+                too_small[split] = f"{error}. Possible: {what_is_possible(records, split, **drawn)}"
+                print(f"\n{path}: not built: {too_small[split]}")
+                path.unlink(missing_ok=True)  # an earlier one would pass for this manifest's
+                continue
+            tell(path, cases, drawing.describe(), learned)
+            learned = cases if split == "train" else learned
     made = {"settings": asdict(settings), "manifest_sha256": sha256(settings.manifest), "made_with": provenance()}
     write_text(out / "settings.json", json.dumps(made, indent=2) + "\n")
+    if missing := [split for split in ("train", "test") if split in too_small]:
+        raise ValueError(f"no questions of split {' and '.join(missing)}: {too_small[missing[-1]]}")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from mgll.formats import FormatError
 from mgll.images.files import image_sha256
 from mgll.images.looks import Look, Looks
 from mgll.images.preprocessing import ImageError, open_image
+from mgll.manifest.classed_row import CONTEXT
 from mgll.manifest.contradictions import contradictions_of, count_contradictions
 from mgll.manifest.records import Record, Split, read_manifest
-from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.diseases import FUNDUS
 from mgll.vocabulary.questions import QUESTIONS
 
 
@@ -51,9 +52,12 @@ def build_cases(
     """
     records: Sequence[Record] = read_manifest(manifest, split)
     for record in records:
-        if unknown := [label for label in record.labels if label not in diseases()]:
+        if unknown := [label for label in record.labels if label not in record.table.classes]:
             raise FormatError(
-                manifest, None, f"field labels of {record.image}: no such class code: {', '.join(unknown)}"
+                manifest,
+                None,
+                f"field labels of {record.image}: no such class code: {', '.join(unknown)}; these images have the classes of"
+                f" {record.table.name}. Other fields bring their own table: --classes of the reader",
             )
     counts = count_contradictions(records) if contradictory == "drop" else Counter[str]()
     if counts:
@@ -62,7 +66,8 @@ def build_cases(
     checked, compared = list(records), check.compare(manifest, split, records) if check.rule == "drop" else []
     seen = {image for one in compared for image in one.found}
     records = [record for record in checked if record.image not in seen]
-    drawing = draw([record.labels for record in records], sources=[record.source for record in records], **design)
+    sets, sources = [record.labels for record in records], [record.source for record in records]
+    drawing = draw(sets, sources=sources, table=records[0].table if records else FUNDUS, **design)
     drawing = replace(drawing, contradictory=dict(counts.most_common()))
     kind, seed = design.get("kind", "balanced"), design.get("seed", 0)
     asked = [records[index] for index in sorted({drawn.image for drawn in drawing.questions})]
@@ -102,20 +107,21 @@ def build_cases(
 
 
 def _case(name: str, record: Record, hashes: Mapping[str, str], drawn: Drawn, question: str) -> Case:
-    first, second, third, fourth = (diseases()[code].name for code in drawn.codes)
-    return Case(
-        id=name,
-        image=record.image,
-        image_sha256=hashes[record.image],
-        group=record.group,
-        source=record.source,
-        question=question,
-        options=(first, second, third, fourth),
-        option_codes=drawn.codes,
-        answer=drawn.answer,
-        code=drawn.codes[drawn.answer],
-        labels=record.labels,
-    )
+    first, second, third, fourth = (record.table.classes[code].name for code in drawn.codes)
+    entries = {
+        "id": name,
+        "image": record.image,
+        "image_sha256": hashes[record.image],
+        "group": record.group,
+        "source": record.source,
+        "question": question,
+        "options": (first, second, third, fourth),
+        "option_codes": drawn.codes,
+        "answer": drawn.answer,
+        "code": drawn.codes[drawn.answer],
+        "labels": record.labels,
+    }
+    return Case.model_validate(entries, context={CONTEXT: record.table}).of(record.table)
 
 
 def _hash_images(manifest: str | os.PathLike[str], records: Sequence[Record], looks: Looks) -> dict[str, str]:

@@ -15,16 +15,18 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from mgll.formats import FormatError, Row, numbered_rows, write_rows
+from mgll.formats import FormatError, numbered_rows, write_rows
 from mgll.images.files import image_sha256
+from mgll.manifest.classed_row import CONTEXT, ClassedRow, classed_header, context_of
 from mgll.manifest.records import patient_of
-from mgll.vocabulary.diseases import diseases, possible_codes, synonyms, true_codes
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 from mgll.vocabulary.questions import LETTERS
 
 SCHEMA = "mgll.cases/1"
 
 
-class Case(Row):
+class Case(ClassedRow):
     """One question.
 
     Attributes:
@@ -62,11 +64,13 @@ class Case(Row):
     @classmethod
     def _codes_match_options(cls, codes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         _four_different(codes, "codes")
+        table = _table_of(info)
         for code, option in zip(codes, info.data.get("options", ()), strict=False):
-            if code in diseases() and option.strip().lower() not in diseases()[code].synonyms:
-                raise ValueError(f"{code!r} is called {diseases()[code].name!r}, the option says {option!r}")
-            if code not in diseases() and option.strip().lower() in synonyms():
-                raise ValueError(f"option {option!r} has code {synonyms()[option.strip().lower()]!r}, found {code!r}")
+            if code in table.classes and option.strip().lower() not in table.classes[code].synonyms:
+                raise ValueError(f"{code!r} is called {table.classes[code].name!r}, the option says {option!r}")
+            if code not in table.classes and option.strip().lower() in table.synonyms:
+                known = table.synonyms[option.strip().lower()]
+                raise ValueError(f"option {option!r} has code {known!r}, found {code!r}")
         return codes
 
     @field_validator("code")
@@ -81,8 +85,9 @@ class Case(Row):
     @field_validator("labels")
     @classmethod
     def _answer_holds(cls, labels: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        code = info.data.get("code")
-        if labels and code in diseases() and diseases().keys() >= set(labels) and code not in true_codes(labels):
+        code, table = info.data.get("code"), _table_of(info)
+        known = table.classes.keys()
+        if labels and code in known and known >= set(labels) and code not in table.true(labels):
             raise ValueError(f"the answer {code!r} does not hold for an image with these labels")
         return labels
 
@@ -90,14 +95,15 @@ class Case(Row):
     def ambiguous(self) -> frozenset[str]:
         """Distractors that hold or may hold for the image, by its labels or else by the answer alone."""
         labels = self.labels or (self.code,)
-        if not diseases().keys() >= set(labels):
+        if not self.table.classes.keys() >= set(labels):
             return frozenset()
-        return possible_codes(labels) & set(self.option_codes) - {self.code}
+        return self.table.possible(labels) & set(self.option_codes) - {self.code}
 
 
 def write_cases(path: str | os.PathLike[str], cases: Iterable[Case], **header: object) -> None:
     """Write cases atomically. Image paths are taken as they stand and stored relative to the file's folder."""
     folder = Path(path).parent.resolve()
+    cases, header = classed_header(cases, header)
     write_rows(path, SCHEMA, (_with_image(case, _relative(case.image, folder)) for case in cases), **header)
 
 
@@ -167,13 +173,17 @@ def position_test(cases: Sequence[Case]) -> float:
 def _numbered_cases(path: str | os.PathLike[str]) -> Iterator[tuple[int, Case]]:
     folder = Path(path).parent
     first_line: dict[str, int] = {}
-    for line, case in numbered_rows(path, SCHEMA, Case):
+    for line, case in numbered_rows(path, SCHEMA, Case, context_of(path, SCHEMA)):
         first = first_line.setdefault(case.id, line)
         if first != line:
             raise FormatError(path, line, f"field id: {case.id!r} stands in line {first} too; ids must differ")
         yield line, _with_image(case, str(folder / case.image))
     if not first_line:
         raise FormatError(path, None, "no case")
+
+
+def _table_of(info: ValidationInfo) -> ClassTable:
+    return (info.context or {}).get(CONTEXT) or FUNDUS
 
 
 def _with_image(case: Case, image: str) -> Case:

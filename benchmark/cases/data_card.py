@@ -12,7 +12,7 @@ from benchmark.cases.markdown_text import markdown_table, markdown_text
 from mgll.files import sha256
 from mgll.manifest.records import Record, patient_of
 from mgll.provenance import provenance
-from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.diseases import FUNDUS
 from mgll.vocabulary.questions import LETTERS, QUESTIONS
 
 _MEANING = {
@@ -49,7 +49,7 @@ def data_card(
                 f"# {markdown_text(Path(path).name)}: {len(cases):,} four-option questions about medical images",
                 "**Research use only, not for diagnosis.**",
                 f"{len(cases):,} cases on {images:,} images of {groups:,} patients or eyes. {ambiguous:,} cases have a distractor"
-                " that holds or may hold for the image by its labels and `mgll/vocabulary/disease_overlaps.csv`. Labels are those"
+                f" that holds or may hold for the image by its labels and {_overlaps(cases)}. Labels are those"
                 " of the sources; nobody read the images again.",
                 "## Classes\n\n" + _classes(cases, header),
                 "## Answer positions\n\n" + _positions(cases),
@@ -63,13 +63,20 @@ def data_card(
     )
 
 
+def _overlaps(cases: Sequence[Case]) -> str:
+    """What says which classes may hold together."""
+    own = next((case.table for case in cases if case.table is not FUNDUS), None)
+    return f"the class table {markdown_text(own.name)}" if own else "`mgll/vocabulary/disease_overlaps.csv`"
+
+
 def _classes(cases: Sequence[Case], header: Mapping[str, object]) -> str:
     offered = right_when_offered(cases)
-    codes = [code for code, disease in diseases().items() if disease.cases or code in offered]
+    known = (cases[0].table if cases else FUNDUS).classes
+    codes = [code for code, disease in known.items() if disease.cases or code in offered]
     rows = []
-    for code in [*codes, *(code for code in offered if code not in diseases())]:
+    for code in [*codes, *(code for code in offered if code not in known)]:
         mine = [case for case in cases if case.code == code]
-        disease = diseases().get(code)
+        disease = known.get(code)
         rows.append(
             (
                 code,
@@ -86,7 +93,7 @@ def _classes(cases: Sequence[Case], header: Mapping[str, object]) -> str:
         "all",
         "",
         len(cases),
-        sum(disease.cases for disease in diseases().values()),
+        sum(disease.cases for disease in known.values()) or "-",
         "",
         "",
         4 * len(cases),

@@ -16,7 +16,7 @@ import numpy as np
 from benchmark.cases.case import Case
 from benchmark.stats.numbers import Number, Questions
 from mgll.manifest.records import patient_of
-from mgll.vocabulary.diseases import TEN_CLASSES, possible_codes
+from mgll.vocabulary.diseases import FUNDUS, TEN_CLASSES, possible_codes
 
 #: A rule that answers without looking.
 Rule = Literal["frequency", "source", "rarest"]
@@ -82,6 +82,7 @@ def questions_of(cases: Sequence[Case]) -> Questions:
         [case.option_codes for case in cases],
         np.array([case.answer for case in cases]),
         ["/".join(patient_of(case.source, case.group)) for case in cases],
+        of_paper=all(case.table is FUNDUS for case in cases),
     )
 
 

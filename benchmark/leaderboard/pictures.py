@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup, escape
 
-from benchmark.report.number_format import disease_name
+from benchmark.report.number_format import class_name
 from mgll.evaluation.embedding import OTHER, SEVERAL, Embedding
 from mgll.tower.curve import Curve
 
@@ -87,7 +87,7 @@ def _numbers(words: Sequence[str]) -> dict[str, int]:
 
 
 def _called(word: str) -> str:
-    return word if word in (SEVERAL, OTHER) else disease_name(word)
+    return word if word in (SEVERAL, OTHER) else class_name(word)
 
 
 def _points(points: np.ndarray, words: Sequence[str], numbers: Mapping[str, int], label: str) -> Markup:

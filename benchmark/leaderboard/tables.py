@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.leaderboard.content import ALL_SOURCES, BESIDE, Board, critical_difference
-from benchmark.report.number_format import disease_name, interval, p_number, percent, points, points_interval
+from benchmark.report.number_format import class_name, interval, p_number, percent, points, points_interval
 from benchmark.report.tables import Cell, Table
 from benchmark.stats.bootstrap import Estimate
 from mgll.evaluation.evaluation import LEFT_OUT, MULTI_LABEL, NEIGHBOURS, PROBE, RARE
@@ -100,7 +100,7 @@ def class_table(board: Board, manifest: str, reading: str = PROBE) -> Table:
     counts = {entry.label: entry.positives for entry in own}
     rows = [
         (
-            Cell(disease_name(label)),
+            Cell(class_name(label)),
             Cell(f"{counts[label]:,}"),
             *(cells.get((label, method), Cell("–")) for method in methods),
         )

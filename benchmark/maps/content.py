@@ -14,6 +14,7 @@ from mgll.evaluation.zero_shot import TextReader, class_prompts, text_reader
 from mgll.images.preprocessing import Preprocessing, open_image, preprocess, to_square
 from mgll.manifest.records import Record
 from mgll.tower.file import read_header
+from mgll.vocabulary.classes import ClassTable
 
 Score = Literal["probe", "text"]
 #: Pixels along the side of a picture.
@@ -76,7 +77,7 @@ def chosen_images(
     if count < 1:
         raise ValueError(f"--images {count}: give 1 or more")
     split = [record for record in records if record.split == settings.split]
-    own = [classes_of(record.labels, settings.grades) for record in split]
+    own = [classes_of(record.labels, settings.grades, record.table) for record in split]
     rng, found = np.random.default_rng(seed), []
     asked: Sequence[str | None] = classes or [None]
     for code in asked:
@@ -154,7 +155,11 @@ def _maps_of(
         raise ValueError(f"--score text: {no_text}")
     model = tower.load()
     view = TowerView(model, tower.pooling, measure(model, tower.preprocessing.size).grid)
-    texts = {asked: torch.from_numpy(reader.points(_texts(asked, settings))) for _, asked in images} if reader else {}
+    texts = (
+        {asked: torch.from_numpy(reader.points(_texts(asked, settings, record.table))) for record, asked in images}
+        if reader
+        else {}
+    )
     scores = _probe_scores(tower, records, settings) if score == "probe" else _text_scores(reader, texts)
     if without := sorted({asked for _, asked in images} - scores.keys()):
         raise ValueError(f"no probe of {', '.join(without)}: too few images to learn from or to read; see --min_train")
@@ -198,9 +203,9 @@ def _reader(tower: Tower, settings: EvaluationSettings) -> tuple[TextReader | No
         return None, str(error)
 
 
-def _texts(asked: str, settings: EvaluationSettings) -> list[str]:
+def _texts(asked: str, settings: EvaluationSettings, table: ClassTable) -> list[str]:
     """The prompts of a class, of all granularities."""
-    return list(dict.fromkeys(text for own in class_prompts(asked, settings.grades).values() for text in own))
+    return list(dict.fromkeys(text for own in class_prompts(asked, settings.grades, table).values() for text in own))
 
 
 def _probe_scores(tower: Tower, records: Sequence[Record], settings: EvaluationSettings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.maps.content import SIDE, MappedImage, TowerMap
-from benchmark.report.number_format import disease_name
+from benchmark.report.number_format import class_name
 from mgll.files import atomic_path, write_text
 
 DISCLAIMER = "Research use only, not for diagnosis."
@@ -66,7 +66,8 @@ def _figure(images: Sequence[MappedImage]) -> Any:
             axes.set_axis_off()
             if column == 0:
                 axes.imshow(image.square)
-                axes.set_title(f"{disease_name(image.asked)}\nof {', '.join(image.record.labels)}"[:60], fontsize=8)
+                asked = class_name(image.asked, image.record.table)
+                axes.set_title(f"{asked}\nof {', '.join(image.record.labels)}"[:60], fontsize=8)
                 continue
             shown = image.maps[there[column - 1]]
             if shown.values is not None:
@@ -87,8 +88,8 @@ def _page(images: Sequence[MappedImage], explained: str) -> str:
     rows = [
         {
             "photograph": _data(image.square),
-            "asked": disease_name(image.asked),
-            "labels": [disease_name(label) for label in image.record.labels],
+            "asked": class_name(image.asked, image.record.table),
+            "labels": [class_name(label, image.record.table) for label in image.record.labels],
             "source": image.record.source,
             "name": Path(image.record.image).name,
             "towers": [

@@ -33,11 +33,16 @@ import numpy as np
 
 from benchmark.options.counts import ShortageError, assign_images, in_proportion, table14_counts
 from benchmark.options.sets import capped_shares, set_design
-from mgll.vocabulary.diseases import benchmark_classes, diseases, paper_names, possible_codes
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS, benchmark_classes, paper_names
 
 Kind = Literal["balanced", "paper"]
 Classes = Sequence[str] | Literal["present", "table14"] | None
 Names = Literal["classes", "all"]
+
+
+class TooFewImagesError(ValueError):
+    """The images that there are do not give four classes that can stand beside one another."""
 
 
 class Design(TypedDict, total=False):
@@ -120,18 +125,18 @@ class Drawing:
         )
 
 
-def member_codes(labels: Sequence[str]) -> frozenset[str]:
+def member_codes(labels: Sequence[str], table: ClassTable = FUNDUS) -> frozenset[str]:
     """Classes that an image is an example of: its labels, a grade folded to its parents (Moderate NPDR -> DR).
 
     Unlike `true_codes` this does not make every image without AMD an example of No AMD, nor a glaucoma one of cupping.
     """
-    return frozenset(code for label in labels for code in (_parents(label) or (label,)))
+    return frozenset(code for label in labels for code in (table.parents(label) or (label,)))
 
 
-def class_counts(label_sets: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Class -> number of images that are an example of it, in the order of the disease table."""
-    members = [member_codes(labels) for labels in label_sets]
-    counts = {code: sum(code in member for member in members) for code in diseases()}
+def class_counts(label_sets: Sequence[Sequence[str]], table: ClassTable = FUNDUS) -> dict[str, int]:
+    """Class -> number of images that are an example of it, in the order of the class table."""
+    members = [member_codes(labels, table) for labels in label_sets]
+    counts = {code: sum(code in member for member in members) for code in table.classes}
     return {code: count for code, count in counts.items() if count}
 
 
@@ -149,21 +154,29 @@ def draw(
     allow_short: bool = False,
     seed: int = 0,
     sources: Sequence[str] | None = None,
+    table: ClassTable = FUNDUS,
 ) -> Drawing:
     """Draw questions for images; the same arguments give the same questions.
 
-    `label_sets` holds the label codes of each image, `sources` the data set of each; `Design` explains the rest.
+    `label_sets` holds the label codes of each image, `sources` the data set of each, `table` the classes; `Design`
+    explains the rest.
 
     Raises:
-        ValueError: if fewer than four classes remain, or no set of four is answerable; says why classes were left out.
+        TooFewImagesError: if fewer than four classes remain, or no set of four is answerable; says why classes were left out.
+        ValueError: for arguments that do not go together.
         ShortageError: if images are missing for `table14`; says how many each class has and needs.
     """
+    if table is not FUNDUS and (table14 or classes == "table14" or names == "all"):
+        raise ValueError(
+            f"Table 14 and the paper's names are those of fundus photographs; these images have the classes of {table.name}"
+        )
     if table14:
         _check_table14(kind, classes, min_images)
     if kind == "balanced" and sources is not None and not any_source:
-        return _draw_within_sources(label_sets, sources, count, classes, min_images, equal, seed)
-    counts = class_counts(label_sets)
-    classes = _class_codes(classes or ("table14" if kind == "paper" else "present"), counts)
+        return _draw_within_sources(label_sets, sources, count, classes, min_images, equal, seed, table)
+    counts = class_counts(label_sets, table)
+    of_paper = kind == "paper" and table is FUNDUS
+    classes = _class_codes(classes or ("table14" if of_paper else "present"), counts, table)
     minimum = min_images if min_images is not None else (1 if kind == "paper" else 5)
     left_out = {code: "not among the chosen classes" for code in counts if code not in classes}
     left_out |= {
@@ -175,12 +188,12 @@ def draw(
     pool = used if kind == "balanced" else list(dict.fromkeys([*classes, *(paper_names() if names == "all" else ())]))
     if len(pool) < 4 or not used:
         reasons = "; ".join(f"{code}: {reason}" for code, reason in left_out.items()) or "nothing"
-        raise ValueError(
+        raise TooFewImagesError(
             f"four classes are needed, {len(pool)} remain ({', '.join(pool) or 'none'}). Left out: {reasons}"
         )
     if count is not None and count < 1:
         raise ValueError(f"at least one question must be drawn, count is {count}")
-    images, rng = _Images(label_sets, pool), np.random.default_rng(seed)
+    images, rng = _Images(label_sets, pool, table), np.random.default_rng(seed)
     if kind == "balanced":
         return _draw_balanced(images, count or sum(counts[code] for code in used), minimum, equal, left_out, rng)
     if table14:
@@ -199,6 +212,7 @@ def _draw_within_sources(
     min_images: int | None,
     equal: bool,
     seed: int,
+    table: ClassTable,
 ) -> Drawing:
     """Balanced questions of each source, in number as its images and classes, shuffled together."""
     members = {
@@ -207,7 +221,7 @@ def _draw_within_sources(
 
     def one(source: str, number: int | None) -> Drawing:
         labels = [label_sets[index] for index in members[source]]
-        drawn = draw(labels, "balanced", number, classes, min_images, equal=equal, seed=seed)
+        drawn = draw(labels, "balanced", number, classes, min_images, equal=equal, seed=seed, table=table)
         return replace(
             drawn,
             questions=tuple(replace(question, image=members[source][question.image]) for question in drawn.questions),
@@ -217,11 +231,11 @@ def _draw_within_sources(
     for source in members:
         try:
             whole[source] = one(source, None)
-        except ValueError as error:
+        except TooFewImagesError as error:
             reasons[source] = str(error)
     if not whole:
         listed = "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in reasons.items())
-        raise ValueError(
+        raise TooFewImagesError(
             "no source has four classes that can stand beside one another; add images, lower min_images, or draw over all sources"
             f" at once (any_source), where recognising a source pays. {listed}"
         )
@@ -247,7 +261,7 @@ def _draw_within_sources(
         else "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in said.items())
         for code, said in reasons_of.items()
     }
-    for code in class_counts(label_sets):
+    for code in class_counts(label_sets, table):
         if code not in asked:
             left_out.setdefault(code, "only in sources that are left out")
     shares: dict[str, float] = {}
@@ -262,11 +276,11 @@ def _draw_within_sources(
 class _Images:
     """What is known of the images, as truth tables over the classes to choose among, and how often each was used."""
 
-    def __init__(self, label_sets: Sequence[Sequence[str]], codes: Sequence[str]) -> None:
+    def __init__(self, label_sets: Sequence[Sequence[str]], codes: Sequence[str], table: ClassTable) -> None:
         self.codes = list(codes)
         #: [images, classes] is an example of; holds or may hold.
-        self.member = _table([member_codes(labels) for labels in label_sets], self.codes)
-        self.possible = _table([possible_codes(labels) for labels in label_sets], self.codes)
+        self.member = _table([member_codes(labels, table) for labels in label_sets], self.codes)
+        self.possible = _table([table.possible(labels) for labels in label_sets], self.codes)
         self.uses = np.zeros(len(label_sets), dtype=int)
 
     def take(self, answer: int, others: np.ndarray, rng: np.random.Generator) -> int:
@@ -299,13 +313,14 @@ class _Images:
         return np.asarray((images >= minimum).all(axis=1))
 
 
-def _class_codes(classes: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+def _class_codes(classes: Sequence[str], counts: Mapping[str, int], table: ClassTable) -> list[str]:
     if classes == "present":
         return list(counts)
     if classes == "table14":
         return [disease.code for disease in benchmark_classes()]
-    if unknown := [code for code in classes if code not in diseases()]:
-        raise ValueError(f"no such class: {', '.join(unknown)}; codes are those of mgll/vocabulary/diseases.csv")
+    if unknown := [code for code in classes if code not in table.classes]:
+        codes = "mgll/vocabulary/diseases.csv" if table is FUNDUS else f"{table.name}: {', '.join(table.classes)}"
+        raise ValueError(f"no such class: {', '.join(unknown)}; codes are those of {codes}")
     return list(dict.fromkeys(classes))
 
 
@@ -317,7 +332,7 @@ def _draw_balanced(
     sets = sets[images.answerable(sets, minimum)]
     reason = f"in no option set where each class has {minimum} images for which no other option holds"
     if not len(sets):
-        raise ValueError(f"{', '.join(codes)}: {reason}; add images or classes, or lower min_images")
+        raise TooFewImagesError(f"{', '.join(codes)}: {reason}; add images or classes, or lower min_images")
     reachable = np.unique(sets)
     shares = np.zeros(len(codes))
     shares[reachable] = 1 / len(reachable) if equal else capped_shares(images.member[:, reachable].sum(axis=0))
@@ -403,8 +418,3 @@ def _question(
 
 def _table(code_sets: Sequence[frozenset[str]], codes: Sequence[str]) -> np.ndarray:
     return np.array([[code in held for code in codes] for held in code_sets], dtype=bool).reshape(-1, len(codes))
-
-
-def _parents(code: str) -> tuple[str, ...]:
-    disease = diseases()[code]
-    return () if disease.cases else disease.implies

@@ -214,7 +214,7 @@ class _Batches:
 
 
 def _prediction(case: Case, rotation: int, ask: Ask, score: Score, parse: bool) -> Prediction:
-    said = parse_reply(score.text, ask.orders[rotation]).choice if parse else None
+    said = parse_reply(score.text, ask.orders[rotation], case.table).choice if parse else None
     said = None if said is None else as_asked(range(4), rotation)[said]
     log_probs = None if score.log_probs is None else as_stored(score.log_probs, rotation)
     most = None if log_probs is None else most_probable(log_probs)

@@ -28,6 +28,8 @@ from benchmark.replies.clauses import Clause, Kind, clauses_of
 from benchmark.replies.lexicon import holds, languages_of
 from benchmark.replies.paraphrases import likest
 from benchmark.replies.text import LATIN, MARKS, OTHER, marked, plain
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 from mgll.vocabulary.questions import INSTRUCTION, LETTERS, QUESTIONS
 
 #: How an option was found, or why none was.
@@ -72,12 +74,13 @@ class Reply:
     reason: Reason
 
 
-def parse_reply(text: str, options: Sequence[str]) -> Reply:
+def parse_reply(text: str, options: Sequence[str], table: ClassTable = FUNDUS) -> Reply:
     """Find the option that a reply names.
 
     Args:
         text: the reply as generated, special tokens and all.
         options: the four option texts in the order in which they were lettered.
+        table: the classes, of which names beside the four count as none of them.
 
     Raises:
         ValueError: if there are not exactly four options.
@@ -89,7 +92,7 @@ def parse_reply(text: str, options: Sequence[str]) -> Reply:
         return Reply(None, "empty")
     if len(text) > LONGEST:
         return Reply(None, "too long")
-    text = _RESTATED.sub("\n", marked(text, options)).strip()
+    text = _RESTATED.sub("\n", marked(text, options, table)).strip()
     clauses = _with_paraphrases(clauses_of(text), options)
     statements = _statements(clauses)
     if not statements:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from benchmark.replies.reasoning import without_reasoning
-from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 from mgll.vocabulary.questions import QUESTIONS
 
 #: `MARKS[i]` stands for the name of option i; the last one for a disease, or an answer, that is none of the four.
@@ -107,14 +108,15 @@ def plain(text: str) -> str:
     return spelled(text).strip()
 
 
-def marked(text: str, options: Sequence[str]) -> str:
+def marked(text: str, options: Sequence[str], table: ClassTable = FUNDUS) -> str:
     """Replace the names of options, and of other known diseases, in plain text by their marks; the longest name wins.
 
-    Case, hyphens, plural, accents, and British or American spelling make no difference.
+    Case, hyphens, plural, accents, and British or American spelling make no difference. The known diseases are those of the
+    class table.
     """
     keys = [_key(spelled(option)) for option in options]
     index = {key: number if keys.count(key) == 1 else OTHER for number, key in enumerate(keys)}
-    synonym = {_key(spelled(name)): index[key] for key in keys for name in _synonyms().get(key, ())}
+    synonym = {_key(spelled(name)): index[key] for key in keys for name in _synonyms(table).get(key, ())}
 
     def mark(match: re.Match[str]) -> str:
         key = _key(match[0])
@@ -122,8 +124,8 @@ def marked(text: str, options: Sequence[str]) -> str:
             return SYNONYM_MARKS[synonym[key]]
         return MARKS[index.get(key, OTHER)]
 
-    unknown = (spelled(option) for option in options if _key(spelled(option)) not in _known_names())
-    return _names(frozenset(unknown)).sub(mark, text)
+    unknown = (spelled(option) for option in options if _key(spelled(option)) not in _known_names(table))
+    return _names(frozenset(unknown), table).sub(mark, text)
 
 
 def _first_turn(text: str) -> str:
@@ -166,26 +168,26 @@ def _key(name: str) -> str:
 
 
 @lru_cache
-def _synonyms() -> dict[str, tuple[str, ...]]:
-    return {_key(spelled(disease.name)): disease.synonyms for disease in diseases().values()}
+def _synonyms(table: ClassTable) -> dict[str, tuple[str, ...]]:
+    return {_key(spelled(disease.name)): disease.synonyms for disease in table.classes.values()}
 
 
 @lru_cache
-def _known_names() -> dict[str, str]:
+def _known_names(table: ClassTable) -> dict[str, str]:
     """Disease names, synonyms of several words, abbreviations of three letters and more, and `none of the above`, by key.
 
     Without "No Glaucoma" and the like, which are denials where they aren't options.
     """
     names = set(_NONE_OF_THE_FOUR)
-    for code, disease in diseases().items():
+    for code, disease in table.classes.items():
         names |= {disease.name, *(name for name in disease.synonyms if " " in name)}
         names |= {code} if code.isupper() and len(code) > 2 else set()
     return {_key(spelled(name)): spelled(name) for name in names if not name.lower().startswith("no ")}
 
 
 @lru_cache(maxsize=256)
-def _names(more: frozenset[str]) -> re.Pattern[str]:
-    names = {name for name in (*_known_names().values(), *more) if len(name.strip()) > 1}  # one letter is a letter
+def _names(more: frozenset[str], table: ClassTable) -> re.Pattern[str]:
+    names = {name for name in (*_known_names(table).values(), *more) if len(name.strip()) > 1}  # one letter is a letter
     patterns = [_pattern(name) for name in sorted(names, key=lambda name: (-len(name), name))]
     return re.compile(rf"(?<![{LATIN}'])(?<![{LATIN}]-)(?:{'|'.join(patterns)})(?!-?[{LATIN}]|'|{_MORE})", re.I)
 

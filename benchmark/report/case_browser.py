@@ -8,7 +8,7 @@ import numpy as np
 from benchmark.predictions.answers import NONE, Answers, Reading
 from benchmark.replies.parsing import parse_reply
 from benchmark.report.content import Report
-from benchmark.report.number_format import disease_name
+from benchmark.report.number_format import class_name
 from benchmark.stats.rotations import as_asked
 from mgll.vocabulary.questions import LETTERS
 
@@ -48,7 +48,7 @@ def browser_data(report: Report) -> dict[str, Any]:
         "names": names,
         "questions": questions,
         "sources": sources,
-        "classes": [[code, disease_name(code)] for code in codes],
+        "classes": [[code, class_name(code, report.table)] for code in codes],
         "outcomes": list(OUTCOMES.items()),
         "images": images,
         "id": [case.id for case in cases],
@@ -71,7 +71,7 @@ def unnamed_reasons(report: Report) -> list[tuple[str, str, str, str]]:
             found.case,
             "".join(LETTERS[index] for index in as_asked(range(4), found.rotation)),
             found.reply,
-            parse_reply(found.reply, as_asked(by_id[found.case].options, found.rotation)).reason,
+            parse_reply(found.reply, as_asked(by_id[found.case].options, found.rotation), report.table).reason,
         )
         for found in report.after.unnamed
     ]

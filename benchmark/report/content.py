@@ -29,6 +29,8 @@ from benchmark.report.summary import (
 from benchmark.stats.bootstrap import DRAWS, Resampling
 from benchmark.stats.confusion import Confusion, confusion
 from benchmark.stats.numbers import Questions
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 #: What each run of a report is: the one reported on, the one before it, and the same model shown other images.
 Role = Literal["before", "after", "blind", "shuffled", "source", "border"]
@@ -83,6 +85,11 @@ class Report:
     headers: Mapping[Role, Mapping[str, object]]
     paper: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> ClassTable:
+        """The table of the classes that are asked about."""
+        return self.cases[0].table if self.cases else FUNDUS
 
     @property
     def header(self) -> Mapping[str, object]:
@@ -178,7 +185,7 @@ def build_report(
         confusions={role: _confusion(asked, answers[role]) for role in given if role not in controls},
         floors=floors(asked, training),
         headers={role: run.header for role, run in given.items()},
-        paper=paper or _published_host(after),
+        paper=paper or (_published_host(after) if questions.of_paper else None),
         notes=tuple(_notes(afters, befores)),
     )
 

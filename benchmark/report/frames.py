@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmark.predictions.answers import NONE, Answers
 from benchmark.report.content import Report, Role
-from benchmark.report.number_format import disease_name
+from benchmark.report.number_format import class_name
 from benchmark.report.tables import Line, class_lines, source_lines, total_lines
 from benchmark.scorers.scorer import View
 from mgll.files import atomic_path
@@ -100,7 +100,7 @@ def _answers_frame(report: Report, role: Role, answers: Answers) -> pd.DataFrame
         "case": repeated(answers.cases),
         "rotation": np.tile(np.arange(rotations), n),
         "code": repeated(answers.codes),
-        "disease": repeated([disease_name(code) for code in answers.codes]),
+        "disease": repeated([class_name(code, report.table) for code in answers.codes]),
         "group": repeated(answers.groups),
         "source": repeated(answers.sources),
         "question": repeated([case.question for case in cases]),

@@ -17,6 +17,8 @@ from benchmark.predictions.answers import answers_of
 from benchmark.predictions.file import ComparisonError, Run, cases_sha256, check_complete
 from benchmark.stats.numbers import Number
 from benchmark.stats.seeds import OverSeeds, corrected, method_difference, method_number
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 #: Largest difference of two probabilities that still counts as none: that of summing in another order.
 SAME = 1e-5
@@ -74,6 +76,7 @@ class Grid:
         questions: number of questions.
         patients: number of patients or eyes.
         codes: classes that are the answer of a question.
+        table: the table that they are of.
         floors: rule that does not look -> its overall accuracy.
     """
 
@@ -86,6 +89,7 @@ class Grid:
     patients: int
     codes: tuple[str, ...]
     floors: Mapping[Rule, float]
+    table: ClassTable = FUNDUS
 
     @property
     def hosts(self) -> list[str]:
@@ -158,6 +162,7 @@ def build_grid(
         patients=len(set(questions.groups)),
         codes=tuple(questions.codes),
         floors=floors(cases, training).of(numbers[0]),
+        table=cases[0].table if cases else FUNDUS,
     )
 
 

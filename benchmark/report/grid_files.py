@@ -14,13 +14,13 @@ from benchmark.paper.rows import PAPER_HOSTS, paper_change
 from benchmark.report.frames import write_csv
 from benchmark.report.grid import Grid, GridRow
 from benchmark.report.html_page import environment, own_file
-from benchmark.report.number_format import disease_name, p_number, percent, points, points_interval
+from benchmark.report.number_format import class_name, p_number, percent, points, points_interval
 from benchmark.report.side_tables import TOTAL_NAMES
 from benchmark.report.tables import Cell, Table, accuracy_cell, change_cell
 from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.seeds import OverSeeds
 from mgll.files import write_text
-from mgll.vocabulary.diseases import TEN_CLASSES, benchmark_classes
+from mgll.vocabulary.diseases import FUNDUS, TEN_CLASSES, benchmark_classes
 
 CONTROL_NAMES: Mapping[Shown, str] = {
     "blank": "blank images",
@@ -203,7 +203,9 @@ def host_name(host: str) -> str:
 
 def ten_codes(grid: Grid) -> list[str]:
     """The classes of the paper's Table 2 that the questions have, in its order."""
-    return [d.code for d in benchmark_classes() if d.code in TEN_CLASSES and d.code in grid.codes]
+    return [
+        d.code for d in benchmark_classes() if grid.table is FUNDUS and d.code in TEN_CLASSES and d.code in grid.codes
+    ]
 
 
 def _share(row: GridRow, name: str, brief: bool = False) -> Cell:
@@ -232,7 +234,7 @@ def _paper(grid: Grid, row: GridRow) -> str:
 
 def _heat(grid: Grid, tower: str) -> Iterator[dict[str, Any]]:
     """A line for each class and average, with a cell for each host: points gained, and how dark they are shown."""
-    names = {f"accuracy of {code}": disease_name(code) for code in grid.codes}
+    names = {f"accuracy of {code}": class_name(code, grid.table) for code in grid.codes}
     names |= {"ten_class": "Ten classes", "macro": "Macro average", "overall": "Overall"}
     for number, name in names.items():
         cells: list[dict[str, Any]] = []

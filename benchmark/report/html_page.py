@@ -11,7 +11,7 @@ from markupsafe import Markup
 from benchmark.cases.floor import RULE_NAMES
 from benchmark.report.case_browser import OUTCOMES, browser_data, outcomes, unnamed_reasons
 from benchmark.report.content import Report
-from benchmark.report.number_format import disease_name, interval, percent
+from benchmark.report.number_format import class_name, interval, percent
 from benchmark.report.published import published_note, published_table
 from benchmark.report.side_tables import (
     agreement_table,
@@ -28,6 +28,7 @@ from benchmark.report.wording import answer, headline, holding, looking, method,
 from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.calibration import Calibration
 from benchmark.stats.confusion import Confusion
+from mgll.vocabulary.classes import ClassTable
 
 #: What a page may weigh, in bytes: mail and browsers take it.
 LIMIT = 14_500_000
@@ -87,12 +88,12 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
         unnamed=unnamed_reasons(report),
         listed=LISTED,
         confusion_table=confusion_table(report),
-        matrices=[(role, _matrix(confusion)) for role, confusion in report.confusions.items()],
+        matrices=[(role, _matrix(confusion, report.table)) for role, confusion in report.confusions.items()],
         calibration_table=calibration_table(report),
         reliability_bins=_reliability(report),
         published_table=published_table(report),
         published_note=published_note(report),
-        classes=[(code, disease_name(code), share.n) for code, share in report.after.classes.items()],
+        classes=[(code, class_name(code, report.table), share.n) for code, share in report.after.classes.items()],
         sources=[(name or "not stated", share.n) for name, share in report.after.sources.items()],
         outcomes=[(name, label, found.count(name)) for name, label in OUTCOMES.items() if name in found],
         method=list(method(report)),
@@ -103,21 +104,21 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
     )
 
 
-def _matrix(confusion: Confusion) -> dict[str, Any]:
+def _matrix(confusion: Confusion, table: ClassTable) -> dict[str, Any]:
     """Rows of true classes: for each class offered beside it, how often it was chosen of how often offered, and a shade 0 to 5."""
     rows = []
     for row, true in enumerate(confusion.codes):
         if confusion.offered[row].any():
-            cells = [_pair(confusion, row, column) for column in range(len(confusion.codes))]
-            rows.append({"name": disease_name(true), "cells": cells})
+            cells = [_pair(confusion, row, column, table) for column in range(len(confusion.codes))]
+            rows.append({"name": class_name(true, table), "cells": cells})
     return {"codes": confusion.codes, "rows": rows}
 
 
-def _pair(confusion: Confusion, row: int, column: int) -> dict[str, Any]:
+def _pair(confusion: Confusion, row: int, column: int, table: ClassTable) -> dict[str, Any]:
     chosen, offered = int(confusion.chosen[row, column]), int(confusion.offered[row, column])
     share = chosen / offered if offered else 0.0
     return {
-        "other": disease_name(confusion.codes[column]),
+        "other": class_name(confusion.codes[column], table),
         "chosen": chosen,
         "offered": offered,
         "share": round(100 * share),

@@ -4,7 +4,8 @@ import math
 
 from benchmark.report.summary import Share
 from benchmark.stats.bootstrap import Estimate
-from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 
 def percent(value: float) -> str:
@@ -50,9 +51,9 @@ def middle_cut(name: str, length: int) -> str:
     return f"{shown[:start]}…{shown[len(shown) - (length - 1 - start) :]}"
 
 
-def disease_name(code: str) -> str:
+def class_name(code: str, table: ClassTable = FUNDUS) -> str:
     """Name of a class; the code itself where the table has no such class."""
-    return diseases()[code].name if code in diseases() else code
+    return table.classes[code].name if code in table.classes else code
 
 
 def _rounded(value: float) -> str:

@@ -5,7 +5,7 @@ from math import nan
 
 from benchmark.paper.rows import PaperChange, paper_change, paper_floor, summarise_row
 from benchmark.report.content import Report
-from benchmark.report.number_format import disease_name, p_number, percent, points, points_interval
+from benchmark.report.number_format import class_name, p_number, percent, points, points_interval
 from benchmark.report.summary import Share
 from benchmark.report.tables import OVERALL, Cell, Table, accuracy_cell, change_cell
 from benchmark.stats.bootstrap import Estimate
@@ -59,7 +59,7 @@ def _class_rows(report: Report, change: PaperChange) -> Iterator[tuple[Cell, ...
         moved = Estimate(mgll[code].value - own[code].value, nan, nan)
         found = [run.classes.get(code) for run in (report.before, report.after) if run]
         n_here = f"{here[code].n:,}" if code in here else "–"
-        yield _row(disease_name(code), f"{n:,}", own[code], mgll[code], moved, n_here, found)
+        yield _row(class_name(code), f"{n:,}", own[code], mgll[code], moved, n_here, found)
 
 
 def _total_rows(report: Report, change: PaperChange) -> Iterator[tuple[Cell, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from benchmark.cases.floor import RULE_NAMES, Rule
 from benchmark.predictions.answers import Reading
 from benchmark.report.content import Report
-from benchmark.report.number_format import disease_name, p_number, percent
+from benchmark.report.number_format import class_name, p_number, percent
 from benchmark.report.summary import RunSummary
 from benchmark.report.tables import Cell, Table, accuracy_cell, change_cell
 from benchmark.scorers.scorer import View
@@ -169,7 +169,7 @@ def confusion_table(report: Report) -> Table:
     after, before = report.confusions["after"], report.confusions.get("before")
     rows = []
     for true, other in after.mistakes()[:CONFUSIONS]:
-        cells = [Cell(disease_name(true)), Cell(disease_name(other))]
+        cells = [Cell(class_name(true, report.table)), Cell(class_name(other, report.table))]
         for confusion in (before, after) if before else (after,):
             row, column = confusion.codes.index(true), confusion.codes.index(other)
             cells += [

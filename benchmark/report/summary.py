@@ -20,7 +20,6 @@ from benchmark.stats.power import Detectable, detectable
 from benchmark.stats.rotations import LetterPreference, consistency
 from benchmark.stats.seeds import OverSeeds, corrected, method_difference, method_number
 from benchmark.stats.significance import McNemar
-from mgll.vocabulary.diseases import TEN_CLASSES
 
 #: With fewer runs a side no class is said to differ: of real runs of one method two against two did so in 10 % of comparisons.
 SEEDS_BY_CLASS = 3
@@ -219,7 +218,7 @@ def summarise(answers: Answers, questions: Questions, drawn: Resampling) -> RunS
     values, picked = answers.correct(answers.primary), [answers.shares(answers.primary)]
     overall = drawn.mean(values)
     informedness = {number.name: method_number(number, questions, picked).estimate for number in questions.totals()}
-    ten = tuple(code for code in TEN_CLASSES if code in questions.codes)
+    ten = questions.ten
     return RunSummary(
         name=answers.name,
         groups=drawn.groups,
@@ -291,7 +290,7 @@ def compare(before: Answers, after: Answers, questions: Questions, drawn: Resamp
     """The difference of two runs about the same cases in the same order; `drawn` is a resampling of those cases."""
     one, two = before.correct(before.primary), after.correct(after.primary)
     first, second = before.right(before.primary), after.right(after.primary)
-    ten = [code for code in TEN_CLASSES if code in questions.codes]
+    ten = questions.ten
     picked = [[before.shares(before.primary)], [after.shares(after.primary)]]
 
     def difference(number: Number) -> Estimate:

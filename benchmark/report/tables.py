@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.cases.floor import RULE_NAMES, Rule
 from benchmark.report.content import Report
-from benchmark.report.number_format import disease_name, interval, p_number, percent, points, points_interval
+from benchmark.report.number_format import class_name, interval, p_number, percent, points, points_interval
 from benchmark.report.summary import Change, Flips, RunSummary, Share
 from benchmark.stats.bootstrap import Estimate
 
@@ -103,7 +103,7 @@ def class_lines(report: Report) -> list[Line]:
         Line(
             "class",
             code,
-            disease_name(code),
+            class_name(code, report.table),
             share.n,
             report.floors.of(report.questions.accuracy(code)),
             _estimate(before.classes[code]) if before else None,

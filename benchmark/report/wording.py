@@ -8,7 +8,7 @@ import numpy as np
 from benchmark.cases.floor import RULE_NAMES
 from benchmark.predictions.answers import Reading
 from benchmark.report.content import Report
-from benchmark.report.number_format import disease_name, interval, p_value, percent, points, points_interval
+from benchmark.report.number_format import class_name, interval, p_value, percent, points, points_interval
 from benchmark.report.side_tables import CONTROL_NAMES
 from benchmark.report.summary import SEEDS_BY_CLASS
 
@@ -251,7 +251,7 @@ def method(report: Report) -> Iterator[tuple[str, str]]:
                     else "."
                 ),
             )
-    ten = ", ".join(disease_name(code) for code in report.after.ten_present)
+    ten = ", ".join(class_name(code) for code in report.after.ten_present)
     yield (
         "Averages",
         "Overall counts every question alike, the macro average every disease alike. Informedness of a disease is how much more"

@@ -67,11 +67,18 @@ class Questions:
         options: [cases][4] class codes.
         truth: [cases] index of the true option.
         groups: [cases] patient or eye.
+        of_paper: whether the codes are those of the paper, whose ten classes have an average of their own.
     """
 
     options: Sequence[Sequence[str]]
     truth: np.ndarray
     groups: Sequence[str]
+    of_paper: bool = True
+
+    @cached_property
+    def ten(self) -> tuple[str, ...]:
+        """Those of the paper's ten classes that are the answer of a question."""
+        return tuple(code for code in TEN_CLASSES if code in self.codes) if self.of_paper else ()
 
     @cached_property
     def codes(self) -> list[str]:
@@ -127,8 +134,7 @@ class Questions:
 
     def totals(self) -> tuple[Number, ...]:
         """The numbers over all classes: overall, macro, ten-class, and both averages of informedness."""
-        present = [code for code in TEN_CLASSES if code in self.codes]
-        ten = (self.macro(present), self.informedness(present)) if present else ()
+        ten = (self.macro(self.ten), self.informedness(self.ten)) if self.ten else ()
         return (self.overall(), self.macro(), *ten[:1], self.informedness(), *ten[1:])
 
     def _number(self, name: str, weights: np.ndarray, cells: np.ndarray) -> Number:

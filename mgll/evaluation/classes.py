@@ -6,24 +6,25 @@ from typing import Literal
 import numpy as np
 
 from mgll.evaluation.reading import too_few
-from mgll.vocabulary.diseases import NEGATIVE_OF, diseases
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 Grades = Literal["fold", "keep"]
 
 
-def classes_of(labels: Sequence[str], grades: Grades = "fold") -> set[str]:
+def classes_of(labels: Sequence[str], grades: Grades = "fold", table: ClassTable = FUNDUS) -> set[str]:
     """The class codes of an image that a reader of features is asked for; negative ones (`No AMD`) are left out.
 
     Args:
-        labels: the labels of its record; one that the disease table does not have is a class of its own.
+        labels: the labels of its record; one that the class table does not have is a class of its own.
         grades: `fold` replaces a grade by what it grades (`Mild NPDR` by `DR`), `keep` keeps it, for data sets of grades.
+        table: the class table.
     """
-    table, found = diseases(), set()
+    found = set()
     for label in labels:
-        known = table.get(label)
-        is_grade = known is not None and not known.cases and bool(known.implies)
-        code = known.implies[0] if known and is_grade and grades == "fold" else label
-        if code not in NEGATIVE_OF:
+        graded = table.parents(label) if label in table.classes and grades == "fold" else ()
+        code = graded[0] if graded else label
+        if code not in table.negative_of:
             found.add(code)
     return found
 

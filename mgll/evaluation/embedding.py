@@ -76,7 +76,7 @@ def embed(tower: Tower, records: Sequence[Record], settings: EvaluationSettings,
 
 
 def _kinds(records: Sequence[Record], settings: EvaluationSettings) -> tuple[str, ...]:
-    classes = [classes_of(record.labels, settings.grades) for record in records]
+    classes = [classes_of(record.labels, settings.grades, record.table) for record in records]
     common = [code for code, _ in Counter(code for own in classes for code in sorted(own)).most_common(_COLOURS)]
     shown = [[code for code in common if code in own] for own in classes]
     return tuple(own[0] if len(own) == 1 else SEVERAL if own else OTHER for own in shown)

@@ -186,7 +186,7 @@ def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings
         skipped.append(f"{len(records) - len(labelled)} images without a label")
     images = [record.image for record in labelled]
     features = features_of(tower, images, settings.cache, settings.precision, settings.batch_size)
-    whole = Part(labelled, features, [classes_of(record.labels, settings.grades) for record in labelled])
+    whole = Part(labelled, features, [classes_of(own.labels, settings.grades, own.table) for own in labelled])
     parts = {name: whole.where([record.split == name for record in labelled]) for name in ("train", "val", "test")}
     return Parts(parts["train"], parts["val"], parts[settings.split], whole)
 
@@ -280,7 +280,7 @@ def _learned_prompts(tower: Tower, parts: Parts, settings: EvaluationSettings) -
             few = parts.train.where(drawn(parts.train.records, share, draw))
             few, chooses, notes = choosers(classes, few, parts.validation)
             own = few.features, few.truth(classes), chooses.features, chooses.truth(classes)
-            prompts, said = learn_prompts(method, reader, classes, *own, settings.grades)
+            prompts, said = learn_prompts(method, reader, classes, *own, settings.grades, parts.read.records[0].table)
             scores = prompt_scores(prompts, reader, parts.read.features)
             name = f"{FEW} {100 * share:.0f} %, {method}, draw {draw}"
             yield _reading(name, classes, parts.read, scores, left_out, notes=(*notes, said))
@@ -337,7 +337,7 @@ def _with_texts(
     if tower.path is None:
         raise ValueError(f"{tower.name} is no tower file and brings no text side")
     reader = text_reader(tower.path, settings.text_encoder)
-    scores = zero_shot_scores(reader, read.features, classes, settings.grades)
+    scores = zero_shot_scores(reader, read.features, classes, settings.grades, read.records[0].table)
     readings = [_reading(f"{ZERO_SHOT}, {level}", classes, read, own, left_out) for level, own in scores.items()]
     texts = {level: [record.texts.get(level, ()) for record in read.records] for level in levels(read.records)}
     texts["caption"] = [tuple(filter(None, [record.caption])) for record in read.records]

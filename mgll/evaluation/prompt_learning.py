@@ -17,7 +17,8 @@ from mgll.evaluation.classes import Grades
 from mgll.evaluation.probe import judged_auc
 from mgll.evaluation.stopping import train_until_best
 from mgll.evaluation.zero_shot import ENSEMBLE, TextReader, class_points, one_against_rest
-from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 Method = Literal["CoOp", "KgCoOp"]
 METHODS: tuple[Method, ...] = ("CoOp", "KgCoOp")
@@ -87,6 +88,7 @@ def learn_prompts(
     validation: np.ndarray,
     validation_truth: np.ndarray,
     grades: Grades = "fold",
+    table: ClassTable = FUNDUS,
 ) -> tuple[Prompts, str]:
     """Learn a context on a few labelled images, as long as the macro AUC on validation gains.
 
@@ -101,6 +103,7 @@ def learn_prompts(
         validation: pooled features of other patients' images [M, width].
         validation_truth: [M, classes].
         grades: whether grades count as what they grade, for KgCoOp's prompts.
+        table: the class table, which has the words.
 
     Returns:
         The prompts, and a sentence that says what was chosen.
@@ -114,8 +117,8 @@ def learn_prompts(
     reader.encoder.requires_grad_(False)
     images = torch.from_numpy(reader.image_points(train[used]))
     targets = torch.from_numpy(train_truth[used] / train_truth[used].sum(axis=1, keepdims=True)).float()
-    prompts = Prompts(reader, [diseases()[code].name if code in diseases() else code for code in classes])
-    written = torch.from_numpy(class_points(reader, classes, grades)[ENSEMBLE]).float()
+    prompts = Prompts(reader, [table.classes[code].name if code in table.classes else code for code in classes])
+    written = torch.from_numpy(class_points(reader, classes, grades, table)[ENSEMBLE]).float()
     optimizer = torch.optim.Adam([prompts.context], lr=_LEARNING_RATE)
 
     def few_steps(_round: int) -> None:

@@ -15,7 +15,8 @@ import scipy
 from mgll.evaluation.classes import Grades, classes_of
 from mgll.files import content_sha256
 from mgll.tower.file import load_text_side
-from mgll.vocabulary.diseases import diseases
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 from mgll.vocabulary.label_texts import describe_labels
 
 if TYPE_CHECKING:
@@ -91,15 +92,17 @@ def text_reader(tower: Path, folder: str | None = None) -> TextReader:
     return TextReader(side, encoder)
 
 
-def class_prompts(code: str, grades: Grades = "fold") -> dict[str, tuple[str, ...]]:
+def class_prompts(code: str, grades: Grades = "fold", table: ClassTable = FUNDUS) -> dict[str, tuple[str, ...]]:
     """Prompts of a class by granularity; of a class that grades were folded into, those of its grades too.
 
-    A class that the disease table does not have is prompted by its code alone.
+    A class that the class table does not have is prompted by its code alone.
     """
-    members = [code, *(other for other in diseases() if other != code and classes_of([other], grades) == {code})]
+    folded = (other for other in table.classes if other != code and classes_of([other], grades, table) == {code})
+    members = [code, *folded]
     found: dict[str, dict[str, None]] = {}
     for member in members:
-        texts = describe_labels([member]) if member in diseases() else {"disease": (member,)}
+        known = member in table.classes
+        texts = describe_labels([member], table=table) if known else {"disease": (member,)}
         for level, own in texts.items():
             found.setdefault(level, {}).update(
                 dict.fromkeys(text for text in own if text not in ("abnormal", "normal"))
@@ -109,7 +112,11 @@ def class_prompts(code: str, grades: Grades = "fold") -> dict[str, tuple[str, ..
 
 
 def zero_shot_scores(
-    reader: TextReader, features: np.ndarray, classes: Sequence[str], grades: Grades = "fold"
+    reader: TextReader,
+    features: np.ndarray,
+    classes: Sequence[str],
+    grades: Grades = "fold",
+    table: ClassTable = FUNDUS,
 ) -> dict[str, np.ndarray]:
     """Logits [n, classes] by granularity: of each class against all others under the trained temperature.
 
@@ -118,15 +125,18 @@ def zero_shot_scores(
         features: pooled features of the images [n, width].
         classes: class codes, at least two.
         grades: whether grades count as what they grade.
+        table: the class table, which has the words.
     """
     images = reader.image_points(features)
-    means = class_points(reader, classes, grades)
+    means = class_points(reader, classes, grades, table)
     return {level: one_against_rest(images @ mean.T / reader.side.facts.temperature) for level, mean in means.items()}
 
 
-def class_points(reader: TextReader, classes: Sequence[str], grades: Grades = "fold") -> dict[str, np.ndarray]:
+def class_points(
+    reader: TextReader, classes: Sequence[str], grades: Grades = "fold", table: ClassTable = FUNDUS
+) -> dict[str, np.ndarray]:
     """Points of the classes' prompts in the shared space [classes, feature width], L2-normalised, by granularity."""
-    prompts = {code: class_prompts(code, grades) for code in classes}
+    prompts = {code: class_prompts(code, grades, table) for code in classes}
     texts = list(dict.fromkeys(text for own in prompts.values() for level in own.values() for text in level))
     where = {text: row for row, text in enumerate(texts)}
     points = reader.points(texts)

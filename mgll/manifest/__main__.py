@@ -50,9 +50,13 @@ def _check(verb: str, path: str) -> str:
         from rich.console import Console  # takes a tenth of a second
 
         print_counts(count(records), Console())
+    if unknown := sorted({label for record in records for label in record.labels} - records.table.classes.keys()):
+        print(
+            f"no class of {records.table.name}: {', '.join(unknown)}; no question can be asked about images with such a label"
+        )
     if missing:
         raise FormatError(path, None, f"{len(missing)} of {len(records)} images are not there, the first: {missing[0]}")
-    return f"{path}: {len(records)} images, valid"
+    return f"{path}: {len(records)} images, classes of {records.table.name}, valid"
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from pydantic import Field, field_validator
 
-from mgll.formats import FormatError, Row, numbered_lines, parse_row, write_rows
+from mgll.formats import FormatError, numbered_lines, parse_row, write_rows
+from mgll.manifest.classed_row import CONTEXT, ClassedRow, classed_header, context_of
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 SCHEMA = "mgll.manifest/1"
 Split = Literal["train", "val", "test"]
@@ -19,7 +22,7 @@ Split = Literal["train", "val", "test"]
 MERGED = "merged:"
 
 
-class Record(Row):
+class Record(ClassedRow):
     """One image.
 
     Attributes:
@@ -28,7 +31,7 @@ class Record(Row):
         group: patient or eye, named within `source`; confidence intervals are clustered by it.
         texts: granularity level -> texts, e.g. `{"disease": ["abnormal", "drusen"], "explanation": [...]}`. A level may be
             missing and may hold several texts.
-        labels: class codes of `mgll.vocabulary` that hold for the image (empty where unknown).
+        labels: class codes of its `table` that hold for the image (empty where unknown).
         source: data set the image comes from.
         licence: licence of the image as its source states it.
     """
@@ -74,15 +77,21 @@ class Records(Sequence[Record]):
     every access changes a reference count. One block of bytes and one array stay shared.
     """
 
-    def __init__(self, lines: bytes, bounds: np.ndarray, folder: str) -> None:
+    def __init__(self, lines: bytes, bounds: np.ndarray, folder: str, context: dict[str, Any] | None = None) -> None:
         """Keep the lines of the records and the places where they lie.
 
         Args:
             lines: the concatenated lines.
             bounds: first and last-plus-one byte of each line [N, 2].
             folder: the folder that image paths are relative to.
+            context: in what the records are validated, see `context_of`.
         """
-        self._lines, self._bounds, self._folder = lines, bounds, folder
+        self._lines, self._bounds, self._folder, self._context = lines, bounds, folder, context
+
+    @property
+    def table(self) -> ClassTable:
+        """The table of the class codes."""
+        return self._context[CONTEXT] if self._context else FUNDUS
 
     def __len__(self) -> int:
         return len(self._bounds)
@@ -93,15 +102,16 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice) -> "Records": ...
     def __getitem__(self, index: int | slice) -> "Record | Records":
         if isinstance(index, slice):
-            return Records(self._lines, self._bounds[index], self._folder)
+            return Records(self._lines, self._bounds[index], self._folder, self._context)
         start, end = self._bounds[index]
-        record = Record.model_validate_json(self._lines[start:end])
+        record = Record.model_validate_json(self._lines[start:end], context=self._context)
         image = os.path.join(self._folder, record.image)  # noqa: PTH118 (a Path costs as much as parsing the line)
         return record.model_copy(update={"image": image})
 
 
 def write_manifest(path: str | os.PathLike[str], records: Iterable[Record], **header: object) -> None:
-    """Write a manifest atomically; `header` entries go to its first line."""
+    """Write a manifest atomically; `header` entries go to its first line, and the records' class table if it is another one."""
+    records, header = classed_header(records, header)
     write_rows(path, SCHEMA, records, **header)
 
 
@@ -113,8 +123,9 @@ def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> R
     """
     lines: list[bytes] = []
     split_of: dict[tuple[str, str], str] = {}
+    context = context_of(path, SCHEMA)
     for number, line in numbered_lines(path, SCHEMA):
-        record = parse_row(path, number, line, Record)
+        record = parse_row(path, number, line, Record, context)
         first = split_of.setdefault(record.patient, record.split)
         if first != record.split:
             raise FormatError(
@@ -125,7 +136,7 @@ def read_manifest(path: str | os.PathLike[str], split: Split | None = None) -> R
     if not lines:
         raise FormatError(path, None, f"no image in split {split!r}" if split else "no image")
     ends = np.cumsum([len(line) for line in lines])
-    return Records(b"".join(lines), np.stack([np.append(0, ends[:-1]), ends], axis=1), str(Path(path).parent))
+    return Records(b"".join(lines), np.stack([np.append(0, ends[:-1]), ends], axis=1), str(Path(path).parent), context)
 
 
 def stored_under(record: Record, folder: Path) -> Record:

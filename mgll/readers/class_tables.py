@@ -5,6 +5,7 @@ entries parted by `;` the columns `synonyms`, `implies`, `excludes` (`*`: every 
 `may_also_be`. It is named once, to the reader: the manifest and the cases hold it from then on.
 """
 
+import argparse
 from importlib.resources import files
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def read_classes(choice: str) -> ClassTable:
         return class_table(path.stem, rows)
     except ValueError as error:
         raise FormatError(path, None, str(error)) from None
+
+
+def add_classes_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that names the class table."""
+    parser.add_argument(
+        "--classes",
+        default=FUNDUS.name,
+        metavar="TABLE",
+        help=f"the classes: {', '.join(SHIPPED_CLASSES)} or a table of your own with code or name, and perhaps synonyms, implies,"
+        " excludes, may_also_be, explanation; it goes into the manifest (default: fundus)",
+    )
 
 
 def _several(cell: str) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from mgll.manifest.records import Record, Split
 from mgll.readers.cells import is_bare_value, is_missing, is_positive
-from mgll.readers.class_tables import SHIPPED_CLASSES, read_classes
+from mgll.readers.class_tables import add_classes_argument, read_classes
 from mgll.readers.labels import (
     LabelReader,
     add_vocabulary_argument,
@@ -254,13 +254,7 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
     add_vocabulary_argument(parser)
     add("--group", metavar="COLUMN", help="patient or eye; without it every image is its own group")
     add("--split", metavar="COLUMN", help="train, val or test; without it images are split by group")
-    add(
-        "--classes",
-        default=FUNDUS.name,
-        metavar="TABLE",
-        help=f"the classes: {', '.join(SHIPPED_CLASSES)} or a table of your own with code or name, and perhaps synonyms, implies,"
-        " excludes, may_also_be, explanation; it goes into the manifest (default: fundus)",
-    )
+    add_classes_argument(parser)
     add(
         "--labels",
         action="append",

@@ -266,7 +266,12 @@ def _choose_group(columns: Mapping[str, Sequence[str]], rows: Sequence[object], 
     proposal.used.add(name)
     if empty := len(rows) - len(filled):
         first_filled = not is_missing(columns[name][0])
-        merged = first_filled and empty >= len(rows) / 5 and len(set(filled)) == len(filled)
+        merged = (
+            first_filled
+            and empty >= len(rows) / 5
+            and len(set(filled)) == len(filled)
+            and columns[name].count("") == empty
+        )
         what = "above" if merged else "own"
         why = (
             "each patient is named once, as in merged cells"

@@ -17,12 +17,15 @@ from mgll.ending import ends_in_one_line
 from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import Record
+from mgll.readers.class_tables import add_classes_argument, read_classes
 from mgll.readers.labels import LabelReader, add_vocabulary_argument
 from mgll.readers.report_sections import findings_and_impression, guessed_findings, report_parts
 from mgll.readers.splits import NAMES
 from mgll.readers.tables import read_table
 from mgll.readers.vocabularies import Vocabulary, read_vocabulary
 from mgll.readers.writing import Found, write_found
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 from mgll.vocabulary.label_texts import DISEASE, REPORT
 
 IDS = {"subject_id", "study_id"}
@@ -37,6 +40,7 @@ def read_mimic_cxr(
     uncertain_is_positive: bool = False,
     views: Collection[str] = (),
     vocabulary: Vocabulary | None = None,
+    table: ClassTable = FUNDUS,
 ) -> Found:
     """Records of all images of the official split, with one group per subject, and notes (reason -> number of images).
 
@@ -48,12 +52,13 @@ def read_mimic_cxr(
             always are.
         views: keep only these values of `ViewPosition`, such as PA and AP; empty keeps all.
         vocabulary: words for the labels; None takes the vocabulary `mimic`, which has their own.
+        table: the classes; labels that the vocabulary has as one of them are the image's.
 
     Raises:
         FormatError: for a table that is missing or wrong.
     """
     folder, notes = Path(folder), Counter[str]()
-    labels, met = _labels(_table(folder, labeller)), LabelReader(vocabulary or read_vocabulary(["mimic"]))
+    labels, met = _labels(_table(folder, labeller)), LabelReader(vocabulary or read_vocabulary(["mimic"], table), table)
     kept = _images_of_views(_table(folder, "metadata"), views) if views else None
     written: dict[Study, tuple[tuple[str, ...], bool]] = {}
     records = []
@@ -70,7 +75,7 @@ def read_mimic_cxr(
         sections, guessed = written[study]
         if guessed:
             notes["no heading begins the findings: the last paragraph without one is taken"] += 1
-        named = _named(labels.get(study, {}), uncertain_is_positive, met, notes)
+        named, codes = _named(labels.get(study, {}), uncertain_is_positive, met, notes)
         texts = {level: own for level, own in ((DISEASE, named), (REPORT, sections)) if own}
         for level in {DISEASE, REPORT} - texts.keys():
             notes[f"kept without a text at level {level}"] += 1
@@ -80,6 +85,7 @@ def read_mimic_cxr(
                 split=NAMES[row["split"].lower()],
                 group=row["subject_id"],
                 texts=texts,
+                labels=codes,
                 source="MIMIC-CXR",
                 licence="PhysioNet Credentialed Health Data License 1.5.0",
             )
@@ -119,9 +125,10 @@ def _study_folder(folder: Path, study: Study) -> Path:
 
 def _named(
     labels: Mapping[str, bool | None], uncertain_is_positive: bool, met: LabelReader, notes: Counter[str]
-) -> tuple[str, ...]:
-    """Words for the labels of an image that count as positive."""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words and class codes for the labels of an image that count as positive."""
     words: dict[str, None] = {}
+    codes: dict[str, None] = {}
     for name, value in labels.items():
         if value is None:
             done = "read as positive" if uncertain_is_positive else "left out"
@@ -129,7 +136,8 @@ def _named(
         if value or uncertain_is_positive:
             meaning = met.meaning(name)
             words |= dict.fromkeys(meaning.words if meaning else (name,))
-    return tuple(words)
+            codes |= dict.fromkeys(meaning.codes if meaning else ())
+    return tuple(words), tuple(codes)
 
 
 def _sections(report: Path) -> tuple[tuple[str, ...], bool]:
@@ -155,15 +163,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--views", default="", help="keep only these view positions, such as PA,AP")
     parser.add_argument("--out", required=True, help="manifest to write")
     add_vocabulary_argument(parser)
+    add_classes_argument(parser)
     options = parser.parse_args(arguments)
+    table = read_classes(options.classes)
 
     def read() -> Found:
         views = [view for view in options.views.split(",") if view]
         uncertain = options.uncertain == "positive"
-        vocabulary = read_vocabulary(options.vocabulary or ["mimic"])
-        return read_mimic_cxr(options.folder, options.reports, options.labeller, uncertain, views, vocabulary)
+        vocabulary = read_vocabulary(options.vocabulary or ["mimic"], table)
+        return read_mimic_cxr(options.folder, options.reports, options.labeller, uncertain, views, vocabulary, table)
 
-    return write_found(options.out, read, made_from=options.folder)
+    return write_found(options.out, read, table=table, made_from=options.folder)
 
 
 if __name__ == "__main__":

@@ -153,10 +153,10 @@ def _sheet(path: str | os.PathLike[str], name: str | None, fits: Fits, told: lis
 
 
 def _like_a_header(rows: Sequence[Cells]) -> int:
-    """Place of the first row of the most different words, which a header has and a title has not."""
+    """Place of the first row that is filled with words, which a header is and a title is not."""
     if not rows:
         return 0
-    words = [len({cell for cell in cells if any(letter.isalpha() for letter in cell)}) for cells in rows]
+    words = [sum(any(letter.isalpha() for letter in cell) for cell in cells) for cells in rows]
     filled = [sum(map(bool, cells)) for cells in rows]
     return next((place for place, own in enumerate(words) if own >= max(filled) * 0.7), 0)
 

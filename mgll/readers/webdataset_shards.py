@@ -21,9 +21,11 @@ from mgll.flags import CommandParser
 from mgll.formats import FormatError, describe_errors
 from mgll.manifest.records import Record
 from mgll.manifest.shards import MAX_KINDS, Sample, read_shard
+from mgll.readers.class_tables import read_classes
 from mgll.readers.columns import Columns, add_column_arguments, chosen_columns
 from mgll.readers.labels import LabelReader
 from mgll.readers.writing import Found, write_found
+from mgll.vocabulary.diseases import FUNDUS
 
 
 def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Found:
@@ -40,7 +42,7 @@ def read_webdataset(shards: Sequence[str], columns: Columns | None = None) -> Fo
     records: list[Record] = []
     notes: Counter[str] = Counter()
     seen: set[str] = set()
-    labels = LabelReader()
+    labels = LabelReader(table=columns.table if columns else FUNDUS)
     if twice := [shard for shard, count in Counter(map(os.path.realpath, shards)).items() if count > 1]:
         raise FormatError(twice[0], None, "this shard is named twice; its images would be in the manifest twice")
     for shard in shards:
@@ -110,10 +112,13 @@ def main(arguments: list[str] | None = None) -> int:
     add_column_arguments(parser)
     options = parser.parse_args(arguments)
 
-    def read() -> Found:
-        return read_webdataset(options.shards, chosen_columns(options) if options.level or options.one_hot else None)
+    chosen = options.level or options.one_hot or options.labels
+    columns = chosen_columns(options) if chosen else None
 
-    return write_found(options.out, read)
+    def read() -> Found:
+        return read_webdataset(options.shards, columns)
+
+    return write_found(options.out, read, table=columns.table if columns else read_classes(options.classes))
 
 
 if __name__ == "__main__":

@@ -40,13 +40,13 @@ def write_found(
         raise FormatError(out, None, f"no image to write; {_told(notes)}")
     _check_groups(out, records)
     folder = Path(out).absolute().parent
-    stored = [stored_under(record, folder) for record in records]
-    write_manifest(out, stored, **header, **table.header())
+    stored = [stored_under(record, folder).of(table) for record in records]
+    write_manifest(out, stored, **header)
     print(f"{out}: {len(records)} images of {len({record.patient for record in records})} groups")
     if notes:
         print(_told(notes))
     _name_large_group(records)
-    _list_contradictions(Path(out), stored, table)
+    _list_contradictions(Path(out), stored)
     return 0
 
 
@@ -59,10 +59,10 @@ def _name_large_group(records: Sequence[Record]) -> None:
         )
 
 
-def _list_contradictions(out: Path, records: Sequence[Record], classes: ClassTable) -> None:
+def _list_contradictions(out: Path, records: Sequence[Record]) -> None:
     """Count the images whose labels contradict each other, and list them in a CSV file beside the manifest."""
     path = out.with_name(f"{out.stem}.contradictions.csv")
-    found = {record.image: pairs for record in records if (pairs := contradictions_of(record, classes))}
+    found = {record.image: pairs for record in records if (pairs := contradictions_of(record))}
     if not found:
         path.unlink(missing_ok=True)  # an earlier manifest's
         return
@@ -71,7 +71,7 @@ def _list_contradictions(out: Path, records: Sequence[Record], classes: ClassTab
         [("image", "contradiction"), *((image, "; ".join(pairs)) for image, pairs in found.items())]
     )
     write_text(path, table.getvalue())
-    counts = ", ".join(f"{pair} {images}" for pair, images in count_contradictions(records, classes).most_common())
+    counts = ", ".join(f"{pair} {images}" for pair, images in count_contradictions(records).most_common())
     print(f"contradictory labels: {len(found)} images ({counts}); {path} lists them, and questions leave them out")
 
 

@@ -167,6 +167,10 @@ class ClassTable:
         others = self.implied([second])
         return any(self._excluded[code] & others for code in self.implied([first]))
 
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        entry = self.header()["classes"]
+        return class_table, (entry["name"], entry["rows"])  # type: ignore[index]
+
     def header(self) -> dict[str, object]:
         """The table as an entry `classes` of a header, one object a class; nothing for the fundus table, which needs no saying."""
         if self.negative_of:
