@@ -27,6 +27,7 @@ READERS: Mapping[str, tuple[str, str]] = {
             f"{own.download.name}, {own.download.what}",
         )
         for own in SETS
+        if " " not in own.download.reader  # a flag of another reader
     },
 }
 

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from mgll.readers.published_command import command_of
 from mgll.readers.published_files import find
-from mgll.readers.published_set import Download, Listed, PublishedSet, command_of
+from mgll.readers.published_set import Download, Listed, PublishedSet
 from mgll.readers.tables import read_table
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from mgll.formats import FormatError
 from mgll.manifest.records import Split
+from mgll.readers.published_command import command_of
 from mgll.readers.published_files import find, find_if_any
-from mgll.readers.published_set import Download, Listed, PublishedSet, command_of
+from mgll.readers.published_set import Download, Listed, PublishedSet
 from mgll.readers.tables import read_table
 
 LABELS = (

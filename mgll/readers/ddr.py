@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from mgll.readers.published_command import command_of
 from mgll.readers.published_files import find, words_of_lines
-from mgll.readers.published_set import Download, Listed, PublishedSet, command_of
+from mgll.readers.published_set import Download, Listed, PublishedSet
 from mgll.readers.splits import NAMES
 
 _UNGRADABLE = "5"

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mgll.manifest.records import Split
+from mgll.readers.published_command import command_of
 from mgll.readers.published_files import find, images_in
-from mgll.readers.published_set import Download, Listed, PublishedSet, command_of
+from mgll.readers.published_set import Download, Listed, PublishedSet
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
 

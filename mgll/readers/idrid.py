@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mgll.manifest.records import Split
+from mgll.readers.published_command import command_of
 from mgll.readers.published_files import by_name, find, images_in
-from mgll.readers.published_set import Download, Listed, PublishedSet, command_of
+from mgll.readers.published_set import Download, Listed, PublishedSet
 from mgll.readers.tables import read_table
 
 _GRADES = ("Retinopathy grade", "Risk of macular edema")

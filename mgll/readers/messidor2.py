@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mgll.formats import FormatError
+from mgll.readers.published_command import command_of
 from mgll.readers.published_files import by_name, find, find_if_any, images_in
-from mgll.readers.published_set import Download, Listed, PublishedSet, command_of
+from mgll.readers.published_set import Download, Listed, PublishedSet
 from mgll.readers.tables import read_table
 
 _GRADABLE, _GRADE, _EDEMA = "adjudicated_gradable", "adjudicated_dr_grade", "adjudicated_dme"

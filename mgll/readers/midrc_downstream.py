@@ -17,8 +17,9 @@ from pathlib import Path
 
 from mgll.ending import ends_in_one_line
 from mgll.manifest.records import Split
+from mgll.readers.published_command import parser_of, write_set
 from mgll.readers.published_files import find
-from mgll.readers.published_set import Download, Listed, PublishedSet, parser_of, write_set
+from mgll.readers.published_set import Download, Listed, PublishedSet
 from mgll.readers.tables import read_table
 from mgll.vocabulary.label_texts import STUDY
 

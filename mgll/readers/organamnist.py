@@ -22,8 +22,9 @@ from mgll.ending import ends_in_one_line
 from mgll.files import atomic_path
 from mgll.formats import FormatError
 from mgll.manifest.records import Split
+from mgll.readers.published_command import parser_of, write_set
 from mgll.readers.published_files import find
-from mgll.readers.published_set import Download, Listed, PublishedSet, parser_of, write_set
+from mgll.readers.published_set import Download, Listed, PublishedSet
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 ORGAN = "organ"

@@ -5,23 +5,20 @@ where it has no split at all, images are split by patient. An image whose patien
 reader says so.
 """
 
-import argparse
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from mgll.ending import ends_in_one_line
-from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.records import Record, Split
 from mgll.readers.columns import Columns
-from mgll.readers.labels import LabelReader, add_vocabulary_argument
-from mgll.readers.splits import SHARES, parse_shares, split_of_group
+from mgll.readers.labels import LabelReader
+from mgll.readers.splits import SHARES, split_of_group
 from mgll.readers.vocabularies import read_vocabulary
-from mgll.readers.writing import Found, write_found
+from mgll.readers.writing import Found
 from mgll.vocabulary.label_texts import DISEASE, describe_labels
 
 Field = Literal["fundus photographs", "radiographs", "CT"]
@@ -75,6 +72,7 @@ class PublishedSet:
         listed: its images, from its folder; what is left out is counted in the second argument.
         labels: columns whose cells are labels.
         one_hot: columns of 1 and 0 that are called as the labels.
+        usual: the columns that are read if none are chosen; () are all.
         vocabulary: what the labels mean, names as for `--vocabulary`.
         separator: what stands between several labels in a cell.
         level: granularity of the labels' words.
@@ -87,6 +85,7 @@ class PublishedSet:
     listed: Callable[[Path, Counter[str]], Iterable[Listed]]
     labels: tuple[str, ...] = ()
     one_hot: tuple[str, ...] = ()
+    usual: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
     separator: str = ""
     level: str = DISEASE
@@ -100,7 +99,7 @@ class Choices:
     """What a user chooses of a data set.
 
     Attributes:
-        labels: the columns that are read; () takes all.
+        labels: the columns that are read; () takes the usual ones.
         vocabulary: read besides the data set's own, in the place of it where it says anything.
         uncertain_is_positive: read -1 in a one-hot column as 1.
         shares: shares of train, val and test of images without an official split.
@@ -145,10 +144,8 @@ def _columns(data_set: PublishedSet, choices: Choices) -> Columns:
     known = (*data_set.labels, *data_set.one_hot)
     if unknown := set(choices.labels) - set(known):
         raise ValueError(f"--labels: no column {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    written, one_hot = (
-        tuple(name for name in own if not choices.labels or name in choices.labels)
-        for own in (data_set.labels, data_set.one_hot)
-    )
+    chosen = choices.labels or data_set.usual or known
+    written, one_hot = (tuple(name for name in own if name in chosen) for own in (data_set.labels, data_set.one_hot))
     vocabulary = read_vocabulary(data_set.vocabulary)
     if choices.vocabulary:
         own = read_vocabulary(choices.vocabulary)
@@ -215,68 +212,3 @@ def _worded(record: Record, data_set: PublishedSet) -> Record:
     texts = describe_labels(record.labels)
     texts[DISEASE] = tuple(dict.fromkeys([*texts[DISEASE], *words]))
     return record.model_copy(update={"texts": {level: own for level, own in texts.items() if own}})
-
-
-class Command(Protocol):
-    """A command: flags in, those of the command line where there are none; its exit status out."""
-
-    def __call__(self, arguments: Sequence[str] | None = None) -> int:
-        """Do it."""
-
-
-def command_of(data_set: PublishedSet, about: str | None) -> Command:
-    """The command of a reader, `python -m mgll.readers.NAME FOLDER --out manifest.jsonl`."""
-
-    @ends_in_one_line
-    def command(arguments: Sequence[str] | None = None) -> int:
-        options = parser_of(data_set, about).parse_args(arguments)
-        return write_set(data_set, options)
-
-    return command
-
-
-def write_set(data_set: PublishedSet, options: argparse.Namespace) -> int:
-    """Read the data set as the flags of `parser_of` say, and write its manifest; returns the exit code."""
-    choices = Choices(
-        labels=tuple(part.strip() for part in options.labels.split(",") if part.strip()),
-        vocabulary=tuple(options.vocabulary),
-        uncertain_is_positive=options.uncertain == "positive",
-        shares=options.shares,
-        validation=options.validation,
-        seed=options.seed,
-    )
-    folder = Path(options.folder)
-    return write_found(options.out, lambda: read_published_set(data_set, folder, choices), made_from=options.folder)
-
-
-def parser_of(data_set: PublishedSet, about: str | None) -> CommandParser:
-    """The flags of a reader."""
-    parser = CommandParser(
-        prog=f"python -m mgll.readers.{data_set.download.reader}",
-        description=f"{about}\n{data_set.download.what} ({data_set.download.licence})",
-    )
-    add = parser.add_argument
-    add("folder", help="where the data set was unpacked")
-    add("--out", required=True, help="manifest to write")
-    add("--labels", default="", metavar="COLUMN,...", help=f"read these alone of {_named(data_set)}")
-    add("--uncertain", default="leave-out", choices=["leave-out", "positive"], help="cells of value -1")
-    add("--shares", type=parse_shares, default=SHARES, help="train, val, test without an official split (0.7,0.1,0.2)")
-    add(
-        "--validation",
-        type=_share,
-        help=f"share of the training patients for validation, where no split is official (default: {data_set.validation:g})",
-    )
-    add("--seed", type=int, default=0, help="seed of splits that are not official")
-    add_vocabulary_argument(parser)
-    return parser
-
-
-def _named(data_set: PublishedSet) -> str:
-    return ", ".join((*data_set.labels, *data_set.one_hot))
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share < 1:
-        raise ValueError(f"expected a share from 0 to below 1, found {text!r}")
-    return share

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from mgll.manifest.records import Split
 from mgll.readers.cells import is_positive
+from mgll.readers.published_command import command_of
 from mgll.readers.published_files import by_name, find, images_in
-from mgll.readers.published_set import Download, Listed, PublishedSet, command_of
+from mgll.readers.published_set import Download, Listed, PublishedSet
 from mgll.readers.tables import read_table
 
 _SPLITS: tuple[tuple[Split, str, str, str], ...] = (
@@ -27,6 +28,11 @@ _SPLITS: tuple[tuple[Split, str, str, str], ...] = (
 )
 #: The paper's diseases (Table 13).
 TWELVE = ("DR", "ARMD", "MH", "DN", "MYA", "BRVO", "TSLN", "LS", "ODC", "ODP", "ODE", "RS")
+#: The other columns of diseases, each in one image of fifty or fewer.
+_RARER = (
+    *("ERM", "MS", "CSR", "CRVO", "TV", "AH", "ST", "AION", "PT", "RT", "CRS", "EDN", "RPEC", "MHL", "RP", "CWS", "CB"),
+    *("ODPM", "PRH", "MNF", "HR", "CRAO", "TD", "CME", "PTCR", "CF", "VH", "MCA", "VS", "BRAO", "PLQ", "HPED", "CL"),
+)
 _OTHER = "other diseases"
 
 
@@ -54,7 +60,8 @@ RFMID = PublishedSet(
     ),
     _listed,
     labels=("Disease_Risk", _OTHER),
-    one_hot=TWELVE,
+    one_hot=(*TWELVE, *_RARER),
+    usual=("Disease_Risk", _OTHER, *TWELVE),
     vocabulary=("rfmid",),
 )
 main = command_of(RFMID, __doc__)

@@ -243,6 +243,8 @@ def test_columns_are_chosen_and_a_vocabulary_says_otherwise(tmp_path, capsys):
     records = read("rfmid", tmp_path / "rfmid", "--labels", "Disease_Risk,DR")
     assert named(records, "Training/1.png").labels == ("DR",)
     assert named(records, "Training/3.png").texts == {"disease": ("abnormal",)}
+    records = read("rfmid", tmp_path / "rfmid", "--labels", "DR,CRVO,Disease_Risk")
+    assert named(records, "Training/3.png").labels == ("CRVO",)
     (tmp_path / "palm").mkdir()
     (tmp_path / "own.csv").write_text("label,class,column\n0,,pathological myopia\n")
     palm = read("palm", tmp_path / "palm", "--vocabulary", str(tmp_path / "own.csv"))
@@ -254,6 +256,9 @@ def test_columns_are_chosen_and_a_vocabulary_says_otherwise(tmp_path, capsys):
     module = import_module("mgll.readers.rfmid")
     assert module.main([str(tmp_path / "rfmid"), "--out", str(tmp_path / "m.jsonl"), "--labels", "DR,Gout"]) == 1
     assert "--labels: no column Gout; there are Disease_Risk" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        module.main([str(tmp_path / "rfmid"), "--out", str(tmp_path / "m.jsonl"), "--validation", "1.5"])
+    assert "expected a share from 0 to below 1, found '1.5'" in capsys.readouterr().err
 
 
 def test_both_eyes_of_a_patient_share_a_split(tmp_path):
