@@ -165,11 +165,8 @@ def _finetune(run: _Run, accumulation: int) -> Path:
     run = replace(run, dtype=_dtype(run, begun))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        beside: dict[str, Any] = {
-            "provenance": provenance(),
-            "may_change": {name: getattr(settings, name) for name in MAY_CHANGE},
-        }
-        beside |= {"dtype": run.dtype}
+        may_change = {name: getattr(settings, name) for name in MAY_CHANGE}
+        beside = {"provenance": provenance(), "dtype": run.dtype, "may_change": may_change}
         claim_folder(out, RUN, run.made_of, begun, "another run", beside)
     if settings.align_epochs and not begun:
         _finetune(_alignment_stage(run), accumulation)
