@@ -35,6 +35,11 @@ def read_transformers(folder: Path) -> PreTrainedModel:
     except UNREADABLE as error:
         raise FormatError(folder, None, f"no configuration that transformers knows: {said_by(error)}") from None
     config = getattr(config, "vision_config", config)
+    if config.model_type == "siglip2_vision_model":
+        raise ValueError(
+            f"{folder} holds a SigLIP 2 of the NaFlex kind, whose images have no fixed size; take one of fixed resolution, such as"
+            " google/siglip2-so400m-patch14-384"
+        )
     if config.model_type not in PLAIN_VITS:
         raise ValueError(
             f"{folder} holds a {config.model_type!r}; of transformers' own models a tower can be {', '.join(PLAIN_VITS)}."

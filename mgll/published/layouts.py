@@ -122,6 +122,25 @@ LAYOUTS: dict[str, Layout] = {
         resize="crop",
         pooling="mean",
     ),
+    "retfound-dinov2": Layout(
+        kind="timm_vit",
+        seen=True,
+        published="github.com/rmaphoh/RETFound (RETFound_dinov2_*)",
+        licence="CC BY-NC 4.0",
+        note="the teacher of a DINOv2 training; they run it at 224 px: --size 224 if the positions in the file are for 518. They"
+        " scale to 256 and cut out 224; here the whole centre square",
+        container=("teacher", "model"),
+        dropped=(r"(backbone\.)?(mask_token|head\..*)", r"(dino_head|ibot_head)\..*"),
+        # a training may have kept its blocks in chunks
+        renames=(
+            (r"^backbone\.", ""),
+            (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),
+            (r"\.w12\.", ".fc1."),
+            (r"\.w3\.", ".fc2."),
+        ),
+        architecture="vit_large_patch14_dinov2",
+        resize="crop",
+    ),
     "flair": Layout(
         **_FLAIR,
         seen=True,
@@ -334,7 +353,7 @@ LAYOUTS: dict[str, Layout] = {
     "transformers": Layout(
         kind="transformers",
         seen=True,
-        published="a folder of transformers: CLIP, SigLIP, ViT, DINOv2, ...",
+        published="a folder of transformers: CLIP, SigLIP (1, 2, Med), ViT, DINOv2, DINOv3, AIMv2, ...",
         licence="of the weights in question",
         note="images as preprocessor_config.json says, where there is one",
         mean=None,

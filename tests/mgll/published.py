@@ -12,7 +12,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
-from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
+from transformers import (
+    Aimv2VisionConfig,
+    Aimv2VisionModel,
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    SiglipConfig,
+    SiglipModel,
+)
 
 #: Heads are 64 wide in most published towers, so tiny ones cannot be narrower.
 SIZE, PATCH, WIDTH, DEPTH = 32, 8, 128, 2
@@ -118,6 +129,22 @@ def retfound_finetuned(folder: Path) -> Published:
     model = timm_model("vit_large_patch16_224", global_pool="avg")
     content = {"model": model.state_dict() | other("head.weight", "head.bias")}
     return with_torch(folder / "checkpoint-best.pth", content), model, SIZE
+
+
+def retfound_dinov2(folder: Path) -> Published:
+    model = timm_model("vit_large_patch14_dinov2")
+    beside = other("backbone.mask_token", "dino_head.mlp.0.weight", "ibot_head.last_layer.weight_v")
+    content = {"teacher": below("backbone.", dict(model.state_dict())) | beside, "optimizer": {}}
+    return with_torch(folder / "RETFound_dinov2_meh.pth", content), model, SIZE
+
+
+def retfound_dinov2_in_chunks(folder: Path) -> Published:
+    path, model, size = retfound_dinov2(folder)
+    teacher = {name.replace("blocks.1.", "blocks.0.1."): t for name, t in torch.load(path)["teacher"].items()}
+    teacher = {name.replace("blocks.0.norm", "blocks.0.0.norm"): t for name, t in teacher.items()}
+    for part in ("attn", "ls1", "ls2", "mlp"):
+        teacher = {name.replace(f"blocks.0.{part}", f"blocks.0.0.{part}"): t for name, t in teacher.items()}
+    return with_torch(path, {"teacher": teacher}), model, size
 
 
 def flair(folder: Path) -> Published:
@@ -228,6 +255,13 @@ def timm_file(folder: Path) -> Published:
     return path, lambda pixels: model.forward_features(pixels).mean(dim=(2, 3)), 160
 
 
+def pe_core(folder: Path) -> Published:
+    """A PE-Core as timm publishes it."""
+    model = moved(timm.create_model("vit_pe_core_tiny_patch16_384", num_classes=0))
+    path = with_safetensors(folder / "model.safetensors", model.state_dict())
+    return path, lambda pixels: model.forward_head(model.forward_features(pixels), pre_logits=True), 384
+
+
 def preprocessor(folder: Path) -> None:
     said = '{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1], "do_center_crop": true}'
     (folder / "preprocessor_config.json").write_text(said)
@@ -238,6 +272,29 @@ def rad_dino(folder: Path) -> Published:
     model.save_pretrained(folder)
     preprocessor(folder)
     return folder, lambda pixels: model(pixels).pooler_output, 32
+
+
+def siglip2(folder: Path) -> Published:
+    """A SigLIP 2 of fixed resolution, which is a SigLIP; so is MedSigLIP."""
+    text = {**HF_TEXT, "max_position_embeddings": 8, "projection_size": 16}
+    model = moved(SiglipModel(SiglipConfig(text_config=text, vision_config=HF_VIT)))
+    model.save_pretrained(folder)
+    preprocessor(folder)
+    return folder, lambda pixels: model.vision_model(pixels).pooler_output, 32
+
+
+def dinov3(folder: Path) -> Published:
+    model = moved(DINOv3ViTModel(DINOv3ViTConfig(**HF_VIT, num_register_tokens=4)))
+    model.save_pretrained(folder)
+    preprocessor(folder)
+    return folder, lambda pixels: model(pixels).pooler_output, 32
+
+
+def aimv2(folder: Path) -> Published:
+    model = moved(Aimv2VisionModel(Aimv2VisionConfig(**HF_VIT, use_head=False)))
+    model.save_pretrained(folder)
+    preprocessor(folder)
+    return folder, lambda pixels: model(pixels).last_hidden_state.mean(dim=1), 32
 
 
 def fg_clip(folder: Path) -> Published:
@@ -254,6 +311,8 @@ CASES: dict[str, tuple[Callable[[Path], Published], str, dict[str, Any]]] = {
     "mgll": (mgll, "mgll", {}),
     "retfound": (retfound, "retfound", {}),
     "retfound, fine-tuned": (retfound_finetuned, "retfound", {}),
+    "retfound-dinov2": (retfound_dinov2, "retfound-dinov2", {}),
+    "retfound-dinov2, in chunks": (retfound_dinov2_in_chunks, "retfound-dinov2", {}),
     "flair": (flair, "flair", {"size": 64}),
     "keepfit": (keepfit, "keepfit", {"size": 64}),
     "ret-clip": (ret_clip, "ret-clip", {}),
@@ -279,7 +338,18 @@ CASES: dict[str, tuple[Callable[[Path], Published], str, dict[str, Any]]] = {
         "timm",
         {"architecture": "test_resnet", "mean": (0.5,) * 3, "std": (0.5,) * 3, "resize": "crop", "pooling": "mean"},
     ),
+    "pe-core, of timm": (
+        pe_core,
+        "timm",
+        {
+            "architecture": "vit_pe_core_tiny_patch16_384",
+            **{"mean": (0.5,) * 3, "std": (0.5,) * 3, "resize": "squash", "pooling": "head"},
+        },
+    ),
     "rad-dino": (rad_dino, "rad-dino", {}),
     "fg-clip": (fg_clip, "fg-clip", {}),
     "transformers": (rad_dino, "transformers", {"pooling": "cls"}),
+    "siglip 2, medsiglip": (siglip2, "transformers", {"pooling": "head"}),
+    "dinov3": (dinov3, "transformers", {"pooling": "cls"}),
+    "aimv2": (aimv2, "transformers", {"pooling": "mean"}),
 }

@@ -22,6 +22,8 @@ from mgll.tower.file import load_tower, read_header, tower_shapes
 from mgll.tower.model import image_feature
 from mgll.weights.reading import misfits
 
+IMAGES = ["--mean", "0.5", "0.5", "0.5", "--std", "0.5", "0.5", "0.5", "--resize", "squash"]
+
 
 @pytest.mark.slow_except("flair", "openai", "timm", "transformers")
 @pytest.mark.parametrize("case", CASES)
@@ -38,6 +40,17 @@ def test_the_feature_is_that_of_the_original(case: str, tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_naflex_siglip_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "siglip2"}')
+    out = tmp_path / "tower.ckpt"
+    assert main([str(tmp_path), "--layout", "transformers", "--pooling", "head", "--out", str(out), *IMAGES]) == 1
+    said = capsys.readouterr().err.strip()
+    assert "of the NaFlex kind" in said
+    assert "take one of fixed resolution" in said
+    assert "\n" not in said
+    assert not out.exists()
+
+
 def test_every_family_is_tried() -> None:
     assert {layout for _, layout, _ in CASES.values()} == set(LAYOUTS)
 
@@ -46,6 +59,7 @@ def test_every_family_is_tried() -> None:
     ("layout", "heads"),
     [
         ("retfound", 16),
+        ("retfound-dinov2", 16),
         ("visionfm", 12),
         ("mrm", 12),
         ("biomedclip", 12),
