@@ -35,8 +35,8 @@ def image_file(image: str) -> Path:
 def images_identity(records: Iterable[Record]) -> str:
     """Digest of all image files.
 
-    It is made of their bytes where these are at most `READ_WHOLE`, so that a fresh copy of the same images makes nothing anew; else of
-    sizes and times of change, because reading a terabyte takes hours.
+    It is made of their bytes where these are at most `READ_WHOLE`, so that a fresh copy of the same images makes nothing anew; else
+    of sizes and times of change, because reading a terabyte takes hours.
     """
     files = dict.fromkeys(image_file(record.image) for record in records)
     few = sum(file.stat().st_size for file in files if file.is_file()) <= READ_WHOLE
