@@ -52,12 +52,15 @@ class SettingsParser(OneSpelling, ArgumentParser):
         super().__init__(**{**own, **options})
 
     def spelled(self, arguments: Sequence[str]) -> list[str]:
-        """The words of a command line, flags as they were defined and the several values of a setting as YAML lists."""
+        """The words of a command line: flags as they were defined, several values as a YAML list, a bare switch as `true`."""
         words: list[str] = []
         several = False
-        for word in super().spelled(arguments):
+        given = super().spelled(arguments)
+        for word, after in zip(given, [*given[1:], "--"], strict=True):
             flag, equals, value = word.partition("=")
             if flag.startswith("--"):
+                if not equals and after.startswith("--") and _is_switch(self._option_string_actions.get(flag)):
+                    word = f"{flag}=true"
                 several = _takes_several(self._option_string_actions.get(flag))
                 words.append(f"{flag}={_listed(value)}" if several and equals else word)
                 several &= not equals
@@ -102,6 +105,10 @@ def _plainly(message: str) -> str:
     known = re.findall(r"'(.*?)'", expected)
     expected = re.sub(r"Literal\[(.*?)\]", lambda words: words[1].replace("'", ""), expected)
     return f"expected {expected}, found {found}{did_you_mean(found, known)}"
+
+
+def _is_switch(action: Any) -> bool:
+    return getattr(action, "_typehint", None) is bool
 
 
 def _takes_several(action: Any) -> bool:

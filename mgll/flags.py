@@ -72,7 +72,9 @@ class CommandParser(OneSpelling):
         options = {"formatter_class": FlagHelp, "allow_abbrev": False, **options}
         super().__init__(prog=typed_as() or prog, description=description, **options)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None, **options: Any) -> Any:
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None, **options: Any
+    ) -> Any:
         """Parse as `argparse` does, after every flag has been spelled as it was defined."""
         return super().parse_known_args(self.spelled(sys.argv[1:] if args is None else args), namespace, **options)
 

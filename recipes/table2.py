@@ -60,7 +60,7 @@ from mllm_adapters.loading.load import shard_hashes
 @ends_in_one_line
 def main() -> int:
     """Parse the settings; list cells, reckon, or run. 1 where a cell failed or the own tower changed something."""
-    settings = parse_settings(Table2Settings, __doc__ or "", _flags(sys.argv[1:]))
+    settings = parse_settings(Table2Settings, __doc__ or "")
     grid = grid_of(settings)
     if settings.cells:
         print(listed(settings, grid))
@@ -266,12 +266,6 @@ def _report(settings: Table2Settings, finished: Sequence[GridCell], host: str) -
 def _learned(out: Path, seed: int) -> Path:
     """The training questions of a seed."""
     return out / "train" / f"seed-{seed}.jsonl"
-
-
-def _flags(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the switches in the form that settings have."""
-    switches = {"--dry-run": "--dry_run=true", "--cells": "--cells=true", "--table": "--table=true"}
-    return [switches.get(argument, argument) for argument in arguments]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python recipes/train_demo_decoder.py                        # a few minutes on two cores
     python recipes/train_demo_decoder.py --steps 300 --out runs/quick
-    python recipes/train_demo_decoder.py --image_first true     # the LoRA for families whose image stands in front of all text
+    python recipes/train_demo_decoder.py --image-first true     # the LoRA for families whose image stands in front of all text
 
 Writes decoder.safetensors, or image_first.safetensors; the weights that ship with the package are such files, copied to
 mllm_adapters/demo/.

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from test_rooms import OLD_NAMES, ROOT
 
 from mgll.__main__ import COMMANDS
+from mgll.commandline import parse_settings
 from mgll.readers.__main__ import READERS
 
 #: Each takes a second or more to import; help and mistakes need none of them.
@@ -34,6 +36,23 @@ for command in json.loads(sys.argv[1]):
     said[" ".join(command)] = (status, out.getvalue(), error.getvalue())
 print(json.dumps({"said": said, "modules": list(sys.modules)}))
 """
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Settings of which two take several values.
+
+    Attributes:
+        seeds: of the runs.
+        quick: whether to hurry.
+        sides: of the comparison, or None.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    quick: bool = False
+    sides: tuple[int, ...] | None = None
+
+
 Said = dict[str, tuple[int, str, str]]
 
 
@@ -129,6 +148,17 @@ def test_both_spellings_of_a_flag_are_taken(tmp_path: Path) -> None:
         out = str(tmp_path / spelling)
         said, _ = run_all([["cases", "build", "--manifest", "none.jsonl", "--out", out, spelling, "7"]])
         assert next(iter(said.values())) == [1, "", "error: none.jsonl: no such file\n"]
+
+
+@pytest.mark.parametrize("typed", ["--seeds 3,1", "--seeds=3,1", "--seeds 3 1", "--seeds [3,1]"])
+def test_several_values_are_written_as_people_write_them(typed: str) -> None:
+    settings = parse_settings(Repeated, "", [*typed.split(), "--quick", "--sides", "2"])
+    assert settings == Repeated((3, 1), True, (2,))
+
+
+def test_a_switch_may_have_its_value() -> None:
+    assert parse_settings(Repeated, "", ["--quick", "false"]) == Repeated()
+    assert parse_settings(Repeated, "", ["--quick=true", "--sides", "null"]) == Repeated((0,), True, None)
 
 
 def test_a_wrong_path_is_refused_before_torch_is_imported(tmp_path: Path) -> None:

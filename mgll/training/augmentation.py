@@ -38,7 +38,7 @@ def settle_augmentation(
     texts = list(dict.fromkeys(text for own in levels for text in own))
     said = []
     sides, colours = texts_that_name("side", texts), texts_that_name("colour", texts)
-    anyway = "--augment_against_texts true trains so all the same"
+    anyway = "--augment-against-texts true trains so all the same"
     if sides.texts and flip is None:
         flip = 0.0
         said.append(f"flip is off, not {FLIP}: {sides} name a side, which a flipped image contradicts; {anyway}")
@@ -50,7 +50,7 @@ def settle_augmentation(
         jitter = 0.0
         said.append(
             f"colour jitter is off, not {COLOUR_JITTER}: {colours} name a colour, which jitter changes;"
-            f" --colour_jitter {SAFE_JITTER} or less may be asked for"
+            f" --colour-jitter {SAFE_JITTER} or less may be asked for"
         )
     elif colours.texts and jitter and jitter > SAFE_JITTER:
         raise ValueError(

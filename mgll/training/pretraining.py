@@ -205,7 +205,7 @@ def _check(settings: PretrainSettings, images: int, processes: int) -> None:
     if images < settings.batch_size:
         raise ValueError(
             f"{settings.manifest} has {images} training images, fewer than one batch of {settings.batch_size};"
-            " lower --batch_size"
+            " lower --batch-size"
         )
 
 
@@ -371,6 +371,6 @@ def _stop_if_too_many(bad: set[str], images: int, share: float) -> None:
         first = "\n  ".join(sorted(bad)[:10])
         raise BadImagesError(
             f"{len(bad)} of {images} training images are damaged, more than the allowed share of {share:.1%}"
-            f" (--max_bad_share); damaged_images.txt in the folder of the run lists them, the first:\n  {first}",
+            f" (--max-bad-share); damaged_images.txt in the folder of the run lists them, the first:\n  {first}",
             bad,
         )

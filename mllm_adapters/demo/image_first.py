@@ -2,7 +2,7 @@
 
 The decoder was warmed on images behind an opening sentence. Where nothing stands in front of the finding it reads 87 % of the
 questions. A LoRA, trained for a minute on the same questions, mends that; it ships with the package and is merged here, so that
-this family's decoder is the shared one but for a change of rank 8. `recipes/train_demo_decoder.py --image_first true` makes it.
+this family's decoder is the shared one but for a change of rank 8. `recipes/train_demo_decoder.py --image-first true` makes it.
 """
 
 import hashlib

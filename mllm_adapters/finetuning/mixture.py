@@ -69,5 +69,5 @@ def mixture(settings: FinetuneSettings, questions: int, chats: int) -> Mixture:
         )
     drawn = max(1, round(settings.chat_share * settings.batch_size)) if chats else 0
     if questions < settings.batch_size - drawn or settings.batch_size == drawn:
-        raise ValueError(f"{questions} questions are fewer than one batch of {settings.batch_size}; lower --batch_size")
+        raise ValueError(f"{questions} questions are fewer than one batch of {settings.batch_size}; lower --batch-size")
     return Mixture(questions, chats, settings.batch_size, drawn, settings.seed)

@@ -81,7 +81,7 @@ def test_no_file_is_left_beside_the_target(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mask", [0o027, 0o002])
+@pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_data_checkpoints_and_towers_can_be_shared(tmp_path, mask):
     with umask(mask):
         manifest = generate(tmp_path / "data", 8, seed=0)

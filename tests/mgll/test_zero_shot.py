@@ -150,7 +150,7 @@ def test_a_text_encoder_that_moved_is_found_and_another_is_refused(settings, tow
     moved = shutil.copytree(settings.text_encoder, tmp_path / "moved")
     expected = text_reader(tower).points(["glaucoma"])
     np.testing.assert_array_equal(text_reader(tower, str(moved)).points(["glaucoma"]), expected)
-    with pytest.raises(FileNotFoundError, match=r"is not in .*nowhere; say where it is with --text_encoder"):
+    with pytest.raises(FileNotFoundError, match=r"is not in .*nowhere; say where it is with --text-encoder"):
         text_reader(tower, str(tmp_path / "nowhere"))
     AutoModel.from_pretrained(bert(tmp_path / "other", layers=2)).save_pretrained(moved)
     with pytest.raises(ValueError, match="holds another text encoder than the one"):
