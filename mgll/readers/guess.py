@@ -64,6 +64,15 @@ class _Proposal:
 
 
 @dataclass(frozen=True)
+class _Looked:
+    """A column whose cells were looked for in the folder: how many are images, of how many, and how their names differ."""
+
+    hits: int
+    cells: int
+    ways: Counter[str]
+
+
+@dataclass(frozen=True)
 class _Named:
     """A column of labels: how it is parted, and what knows its labels."""
 
@@ -166,28 +175,28 @@ def _choose_images(
     proposal: _Proposal,
 ) -> bool:
     """Choose the column of images; returns whether it is one for each eye."""
-    found = {}
+    found: dict[str, _Looked] = {}
     for name, cells in columns.items():
         filled = [cell for cell in cells if not is_missing(cell)][:_LOOKED_UP]
         ways: Counter[str] = Counter()
         hits = sum(_is_file(cell, images, ways) for cell in filled)
         if filled and hits >= len(filled) / 2:
-            found[name] = (hits, len(filled), ways)
+            found[name] = _Looked(hits, len(filled), ways)
     for template, sides in eyes.items():
         if set(sides) <= found.keys():
-            hits, cells = (sum(found[name][place] for name in sides) for place in (0, 1))
+            hits, looked_up = (sum(getattr(found[name], what) for name in sides) for what in ("hits", "cells"))
             words = _eye_words(eyes.values())
             proposal.add(
-                f"{hits} of {cells} cells of {' and '.join(map(repr, sides))} are images of the folder; a row is a patient",
+                f"{hits} of {looked_up} cells of {' and '.join(map(repr, sides))} are images of the folder; a row is a patient",
                 *("--image", template, "--eyes", words),
             )
             proposal.used.add(template)
             return True
     if found:
-        name = max(found, key=lambda own: (found[own][0] / found[own][1], found[own][0], len(set(columns[own]))))
-        hits, cells, ways = found[name]
-        said = "".join(f"; {way}: {times}" for way, times in ways.most_common())
-        proposal.add(f"{hits} of {cells} cells are images of the folder{said}", "--image", name)
+        name = max(found, key=lambda own: (found[own].hits / found[own].cells, found[own].hits, len(set(columns[own]))))
+        best = found[name]
+        said = "".join(f"; {way}: {times}" for way, times in best.ways.most_common())
+        proposal.add(f"{best.hits} of {best.cells} cells are images of the folder{said}", "--image", name)
         proposal.used.add(name)
         return False
     return _choose_ending(columns, images, proposal)
@@ -226,7 +235,7 @@ def _choose_ending(columns: Mapping[str, Sequence[str]], images: FolderImages, p
         common = [ending for ending, times in endings.most_common(4) if times >= len(filled) / 2]
         if common and endings[common[0]] > best[0]:
             best = (endings[common[0]], len(filled), column, common)
-    hits, cells, column, common = best
+    hits, names_looked_up, column, common = best
     if not column:
         shown = ", ".join(images.names[:3])
         raise FormatError(
@@ -237,11 +246,11 @@ def _choose_ending(columns: Mapping[str, Sequence[str]], images: FolderImages, p
     proposal.used.add(column)
     pair = next(iter(_eye_columns(common).items()), None)
     if pair:
-        why = f"{hits} of {cells} names begin images of the folder that end in {' and '.join(map(repr, pair[1]))}"
+        why = f"{hits} of {names_looked_up} names begin images of the folder that end in {' and '.join(map(repr, pair[1]))}"
         proposal.add(why, "--image", column, "--ending", pair[0], "--eyes", ",".join(pair[1].values()))
         return True
     proposal.add(
-        f"{hits} of {cells} names begin images of the folder that end in {common[0]!r}",
+        f"{hits} of {names_looked_up} names begin images of the folder that end in {common[0]!r}",
         *("--image", column, "--ending", common[0]),
     )
     return False
