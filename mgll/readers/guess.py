@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.readers.cells import is_bare_value, is_missing, whole_number
+from mgll.readers.cells import is_bare_value, is_missing, is_positive, whole_number
 from mgll.readers.class_tables import SHIPPED_CLASSES, read_classes
 from mgll.readers.columns import EYE
 from mgll.readers.folder_images import FolderImages
@@ -181,6 +181,10 @@ def _choose_images(
         ways: Counter[str] = Counter()
         hits = sum(_is_file(cell, images, ways) for cell in filled)
         if filled and hits >= len(filled) / 2:
+            if _is_file(name, images, Counter()):
+                raise FormatError(
+                    images.folder, None, f"{name!r} of the first row is an image: the table has no header; add one"
+                )
             found[name] = _Looked(hits, len(filled), ways)
     for template, sides in eyes.items():
         if set(sides) <= found.keys():
@@ -199,7 +203,7 @@ def _choose_images(
         proposal.add(f"{best.hits} of {best.cells} cells are images of the folder{said}", "--image", name)
         proposal.used.add(name)
         return False
-    return _choose_ending(columns, images, proposal)
+    return _choose_ending(columns, eyes, images, proposal)
 
 
 def _is_file(cell: str, images: FolderImages, ways: Counter[str]) -> bool:
@@ -219,7 +223,12 @@ def _eye_words(pairs: Iterable[Mapping[str, str]]) -> str:
     return ",".join("|".join(own) for own in words)
 
 
-def _choose_ending(columns: Mapping[str, Sequence[str]], images: FolderImages, proposal: _Proposal) -> bool:
+def _choose_ending(
+    columns: Mapping[str, Sequence[str]],
+    eyes: Mapping[str, Mapping[str, str]],
+    images: FolderImages,
+    proposal: _Proposal,
+) -> bool:
     """Choose a column whose cells begin the names of images, and what stands behind them: one ending, or one for each eye."""
     counts = Counter(name.rsplit("/", 1)[-1] for name in images.names)
     names = [name for name, times in counts.items() if times == 1]
@@ -247,7 +256,7 @@ def _choose_ending(columns: Mapping[str, Sequence[str]], images: FolderImages, p
     pair = next(iter(_eye_columns(common).items()), None)
     if pair:
         why = f"{hits} of {names_looked_up} names begin images of the folder that end in {' and '.join(map(repr, pair[1]))}"
-        proposal.add(why, "--image", column, "--ending", pair[0], "--eyes", ",".join(pair[1].values()))
+        proposal.add(why, "--image", column, "--ending", pair[0], "--eyes", _eye_words([pair[1], *eyes.values()]))
         return True
     proposal.add(
         f"{hits} of {names_looked_up} names begin images of the folder that end in {common[0]!r}",
@@ -445,8 +454,11 @@ def _add_one_hot(
 
 
 def _are_one_hot(cells: Sequence[str]) -> bool:
-    values = {whole_number(cell) for cell in cells if not is_missing(cell)}
-    return bool(values) and values <= {"0", "1", "-1"} and "1" in values
+    try:
+        said = [is_positive(cell) for cell in set(cells) if not is_missing(cell)]
+    except ValueError:
+        return False
+    return any(said)
 
 
 def _are_grades(name: str, cells: Sequence[str]) -> bool:
