@@ -111,12 +111,17 @@ def cross_fit(
             "--overlap drop would leave images out of every fold: merge the patients instead"
             f" (python -m mgll.manifest group {manifest} --out NEW)"
         )
-    design = {**design, "count": design.get("count") or _enough(records, contradictory, design)}
-    cases, _ = build_cases(manifest, out / "test.jsonl", None, check, contradictory, **design)
+    if (out / f"fold-{folds}").exists():
+        raise ValueError(
+            f"{out} holds more than {folds} folds, of another cross-fitting; choose another --out, or remove them"
+        )
+    to_ask, to_learn = design.copy(), design.copy()
+    to_ask["count"] = design.get("count") or _enough(records, contradictory, design)
+    to_learn["count"] = train_count
+    cases, _ = build_cases(manifest, out / "test.jsonl", None, check, contradictory, **to_ask)
     header = {key: value for key, value in read_header(out / "test.jsonl", "mgll.cases/1").items() if key != "schema"}
     fold_of = dict(zip((record.image for record in records), _folds(records, folds, seed), strict=True))
     asked = {os.path.realpath(case.image) for case in cases}
-    trained_on: Design = {**design, "count": train_count}
     made = []
     for number in range(folds):
         folder = out / f"fold-{number}"
@@ -135,12 +140,7 @@ def cross_fit(
             raise OverlapError(compared, len(mine), manifest)
         try:
             training, _ = build_cases(
-                folder / "manifest.jsonl",
-                folder / "train.jsonl",
-                "train",
-                None,
-                contradictory,
-                **trained_on,
+                folder / "manifest.jsonl", folder / "train.jsonl", "train", None, contradictory, **to_learn
             )
         except TooFewImagesError as error:
             raise ValueError(

@@ -7,9 +7,12 @@ _MISSING = re.compile(
     r"[-–—?.]*|\[\]|<?(-?nan?|nat|null?|nil|none)>?|#?n/a|#na|n\.a\.?|undefined|unknown|unspecified|missing|anonym(ous|i[sz]ed)"
     r"|not (available|applicable|recorded|known)"
 )
-_TRUE, _FALSE = frozenset(("true", "yes", "y", "t", "x")), frozenset(("false", "no", "n", "f"))
+_TRUE = frozenset(
+    ("true", "yes", "y", "t", "x", "ja", "j", "oui", "si", "sí", "sì", "positive", "positiv", "pos", "present", "+")
+)
+_FALSE = frozenset(("false", "no", "n", "f", "nein", "non", "negative", "negativ", "neg", "absent"))
 #: Those of them that are no words of their own either where no one-hot column is meant.
-_YES_OR_NO = frozenset(("true", "yes", "y", "false", "no", "n"))
+_YES_OR_NO = frozenset(("true", "yes", "y", "false", "no", "n", "ja", "nein", "oui", "non", "sí"))
 
 
 def is_missing(cell: str) -> bool:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from mgll.formats import FormatError
-from mgll.readers.cells import is_bare_value, is_missing, whole_number
+from mgll.readers.cells import is_bare_value, is_missing, is_positive, whole_number
 from mgll.readers.class_tables import SHIPPED_CLASSES, read_classes
 from mgll.readers.columns import EYE
 from mgll.readers.folder_images import FolderImages
@@ -61,6 +61,15 @@ class _Proposal:
     def add(self, why: str, *flags: str) -> None:
         self.flags += flags
         self.why.append(f"{' '.join(map(shlex.quote, flags)) or 'note'}: {why}")
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A column whose cells were looked for in the folder: how many are images, of how many, and how their names differ."""
+
+    hits: int
+    cells: int
+    ways: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -166,16 +175,20 @@ def _choose_images(
     proposal: _Proposal,
 ) -> bool:
     """Choose the column of images; returns whether it is one for each eye."""
-    found: dict[str, tuple[int, int, Counter[str]]] = {}
+    found: dict[str, _Looked] = {}
     for name, cells in columns.items():
         filled = [cell for cell in cells if not is_missing(cell)][:_LOOKED_UP]
         ways: Counter[str] = Counter()
         hits = sum(_is_file(cell, images, ways) for cell in filled)
         if filled and hits >= len(filled) / 2:
-            found[name] = (hits, len(filled), ways)
+            if _is_file(name, images, Counter()):
+                raise FormatError(
+                    images.folder, None, f"{name!r} of the first row is an image: the table has no header; add one"
+                )
+            found[name] = _Looked(hits, len(filled), ways)
     for template, sides in eyes.items():
         if set(sides) <= found.keys():
-            hits, looked_up = sum(found[name][0] for name in sides), sum(found[name][1] for name in sides)
+            hits, looked_up = (sum(getattr(found[name], what) for name in sides) for what in ("hits", "cells"))
             words = _eye_words(eyes.values())
             proposal.add(
                 f"{hits} of {looked_up} cells of {' and '.join(map(repr, sides))} are images of the folder; a row is a patient",
@@ -184,13 +197,13 @@ def _choose_images(
             proposal.used.add(template)
             return True
     if found:
-        name = max(found, key=lambda own: (found[own][0] / found[own][1], found[own][0], len(set(columns[own]))))
-        hits, looked_up, ways = found[name]
-        said = "".join(f"; {way}: {times}" for way, times in ways.most_common())
-        proposal.add(f"{hits} of {looked_up} cells are images of the folder{said}", "--image", name)
+        name = max(found, key=lambda own: (found[own].hits / found[own].cells, found[own].hits, len(set(columns[own]))))
+        best = found[name]
+        said = "".join(f"; {way}: {times}" for way, times in best.ways.most_common())
+        proposal.add(f"{best.hits} of {best.cells} cells are images of the folder{said}", "--image", name)
         proposal.used.add(name)
         return False
-    return _choose_ending(columns, images, proposal)
+    return _choose_ending(columns, eyes, images, proposal)
 
 
 def _is_file(cell: str, images: FolderImages, ways: Counter[str]) -> bool:
@@ -210,7 +223,12 @@ def _eye_words(pairs: Iterable[Mapping[str, str]]) -> str:
     return ",".join("|".join(own) for own in words)
 
 
-def _choose_ending(columns: Mapping[str, Sequence[str]], images: FolderImages, proposal: _Proposal) -> bool:
+def _choose_ending(
+    columns: Mapping[str, Sequence[str]],
+    eyes: Mapping[str, Mapping[str, str]],
+    images: FolderImages,
+    proposal: _Proposal,
+) -> bool:
     """Choose a column whose cells begin the names of images, and what stands behind them: one ending, or one for each eye."""
     counts = Counter(name.rsplit("/", 1)[-1] for name in images.names)
     names = [name for name, times in counts.items() if times == 1]
@@ -226,7 +244,7 @@ def _choose_ending(columns: Mapping[str, Sequence[str]], images: FolderImages, p
         common = [ending for ending, times in endings.most_common(4) if times >= len(filled) / 2]
         if common and endings[common[0]] > best[0]:
             best = (endings[common[0]], len(filled), column, common)
-    hits, looked_up, column, common = best
+    hits, names_looked_up, column, common = best
     if not column:
         shown = ", ".join(images.names[:3])
         raise FormatError(
@@ -237,11 +255,11 @@ def _choose_ending(columns: Mapping[str, Sequence[str]], images: FolderImages, p
     proposal.used.add(column)
     pair = next(iter(_eye_columns(common).items()), None)
     if pair:
-        why = f"{hits} of {looked_up} names begin images of the folder that end in {' and '.join(map(repr, pair[1]))}"
-        proposal.add(why, "--image", column, "--ending", pair[0], "--eyes", ",".join(pair[1].values()))
+        why = f"{hits} of {names_looked_up} names begin images of the folder that end in {' and '.join(map(repr, pair[1]))}"
+        proposal.add(why, "--image", column, "--ending", pair[0], "--eyes", _eye_words([pair[1], *eyes.values()]))
         return True
     proposal.add(
-        f"{hits} of {looked_up} names begin images of the folder that end in {common[0]!r}",
+        f"{hits} of {names_looked_up} names begin images of the folder that end in {common[0]!r}",
         *("--image", column, "--ending", common[0]),
     )
     return False
@@ -436,8 +454,11 @@ def _add_one_hot(
 
 
 def _are_one_hot(cells: Sequence[str]) -> bool:
-    values = {whole_number(cell) for cell in cells if not is_missing(cell)}
-    return bool(values) and values <= {"0", "1", "-1"} and "1" in values
+    try:
+        said = [is_positive(cell) for cell in set(cells) if not is_missing(cell)]
+    except ValueError:
+        return False
+    return any(said)
 
 
 def _are_grades(name: str, cells: Sequence[str]) -> bool:

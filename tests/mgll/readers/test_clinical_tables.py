@@ -232,10 +232,18 @@ def test_guess_finds_eyes_vocabulary_and_separator_of_odirs_layout(folder, capsy
     assert "--vocabulary odir" in said.splitlines()[0]
 
 
+def test_guess_finds_eyes_that_files_and_columns_call_otherwise(folder, capsys):
+    said, (left, right) = guessed(folder, capsys, "Pat-ID;Diagnose RA;Diagnose LA\n007;Glaukom;trockene AMD\n")
+    assert "--eyes 'OS|LA,OD|RA'" in said.splitlines()[0]
+    assert (left.labels, right.labels, left.group, right.group) == (("Dry AMD",), ("Glaucoma",), "007", "007")
+    assert images([left, right], folder) == ["007_OS.JPG", "007_OD.JPG"]
+
+
 @pytest.mark.parametrize(
     ("text", "labels"),
     [
         ("ID,DR,ARMD,MH\na,0,1,1\nb,1,0,0\nleft/1,0,0,0\n", [("AMD", "MH"), ("DR",), ()]),
+        ("file;Glaucoma;Cataract;Comment\na;ja;;ok\nb;nein;x;ok\nleft/1;-;;ok\n", [("Glaucoma",), ("Cataract",), ()]),
         ("image;level\na;0\nb;4\nleft/1.jpg;2\n", [("No DR",), ("PDR",), ("Moderate NPDR",)]),
         (
             "Image Index,Finding Labels\na.jpg,Effusion|Mass\nb.jpg,No Finding\n",
@@ -255,6 +263,9 @@ def test_guess_says_what_is_missing_where_nothing_fits(folder, capsys):
     (folder / "t.csv").write_text("x,y\n1,2\n")
     assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 1
     assert "no column names its 6 images (such as " in capsys.readouterr().err
+    (folder / "t.csv").write_text("a.jpg,Drusen\nb.jpg,Cataract\n")
+    assert _main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 1
+    assert "'a.jpg' of the first row is an image: the table has no header; add one" in capsys.readouterr().err
     names = ("a.jpg", "b.jpg", "left/1.jpg", "right/1.jpg")
     rows = "".join(f"{name},This is what is seen in {name}\n" for name in names)
     said, records = guessed(folder, capsys, f"file,comment\n{rows}")
