@@ -264,7 +264,7 @@ def test_guess_says_what_is_missing_where_nothing_fits(folder, capsys):
     assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 1
     assert "no column names its 6 images (such as " in capsys.readouterr().err
     (folder / "t.csv").write_text("a.jpg,Drusen\nb.jpg,Cataract\n")
-    assert _main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 1
+    assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 1
     assert "'a.jpg' of the first row is an image: the table has no header; add one" in capsys.readouterr().err
     names = ("a.jpg", "b.jpg", "left/1.jpg", "right/1.jpg")
     rows = "".join(f"{name},This is what is seen in {name}\n" for name in names)
