@@ -9,12 +9,12 @@ parameters and tokens are what the caller states, and the language model is take
 the GPU's peak that is reached, and the length of a prompt.
 """
 
-import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mllm_adapters.contract.host import Host
 from mllm_adapters.graft.source import open_source
 from mllm_adapters.hosts.registry import HOSTS, get_host
@@ -159,15 +159,15 @@ def zero_memory(cost: HostCost, gpus: int, stage: int, offload: bool) -> tuple[f
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 on success and 1 after an error that was explained."""
-    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.host_cost", description=__doc__)
+    parser = CommandParser(prog="python -m mllm_adapters.host_cost", description=__doc__)
     parser.add_argument("--model", required=True, choices=list(HOSTS), help="the host's family")
     parser.add_argument("--checkpoint", type=Path, help="its folder, in which everything is counted")
     parser.add_argument("--parameters", type=float, help="number of parameters, where the checkpoint is not here")
-    parser.add_argument("--image_tokens", type=int, help="number of tokens of an image, where it is not here")
+    parser.add_argument("--image-tokens", type=int, help="number of tokens of an image, where it is not here")
     parser.add_argument("--gpus", type=int, default=8, help="GPUs of the machine (default: 8)")
     parser.add_argument("--rank", type=int, default=FinetuneSettings.rank, help="LoRA's rank")
     parser.add_argument(
-        "--batch_size", type=int, default=FinetuneSettings.batch_size, help="questions a step, on all GPUs"
+        "--batch-size", type=int, default=FinetuneSettings.batch_size, help="questions a step, on all GPUs"
     )
     options = parser.parse_args(arguments)
     if min(options.gpus, options.batch_size) < 1 or options.rank < 0:

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from benchmark.leaderboard.ablation import ablation_result, markdown, write_ablation
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.configs import find_config
 from mgll.ending import ends_in_one_line
@@ -127,6 +126,9 @@ def _tell_others(runs: Mapping[str, Sequence[PretrainSettings]], done: Mapping[s
 
 def _write(out: Path, table: AblationTable, done: Mapping[str, Sequence[Path]]) -> None:
     """Write the page of the first split in which anything was read."""
+    # here, because pandas takes a second to import
+    from benchmark.leaderboard.ablation import ablation_result, markdown, write_ablation
+
     for split in _SPLITS:
         readings: dict[str, list[Reading]] = {
             name: [

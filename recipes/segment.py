@@ -9,15 +9,12 @@ more, with what its texts say of each place. Towers are named as for `recipes/ev
 What is finished is not done again. Ends with segmentation.md and .csv. Research use only, not for diagnosis.
 """
 
-import argparse
 import hashlib
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmark.report.frames import write_table
-from benchmark.segmentation import markdown, segmentation_frame
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.drawn_areas import Segmentation
 from mgll.evaluation.features import Precision
@@ -25,6 +22,7 @@ from mgll.evaluation.named_towers import NamedEncoders, find_tower
 from mgll.evaluation.saving import load_segmentation, save_segmentation
 from mgll.evaluation.towers import Tower
 from mgll.files import sha256, write_text
+from mgll.flags import CommandParser
 from mgll.manifest.image_identity import images_identity
 from mgll.manifest.masks import Mask, masks_beside, read_masks
 from mgll.manifest.records import Records, read_manifest
@@ -60,6 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
                 found = load_segmentation(path)
                 print(f"{tower.name}{', with texts' if texts else ''}: {found.said}", flush=True)
                 methods.setdefault(f"{tower.name}, with texts" if texts else tower.name, []).append(found)
+        # here, because pandas takes a second to import
+        from benchmark.report.frames import write_table
+        from benchmark.segmentation import markdown, segmentation_frame
+
         frame = segmentation_frame(methods)
         write_table(out / "segmentation", frame)
         write_text(out / "segmentation.md", markdown(frame))
@@ -76,8 +78,8 @@ def _segment(
     save_segmentation(path, segment(tower, records, masks, *how))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser() -> CommandParser:
+    parser = CommandParser(description=__doc__)
     parser.add_argument("towers", nargs="+", metavar="TOWER", help="[NAME=]tower, as for recipes/evaluate_tower.py")
     parser.add_argument("--manifest", required=True, help="manifest with official splits")
     parser.add_argument("--masks", help="table of its masks; NAME.masks.jsonl beside it if not given")
@@ -86,9 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="test", choices=["val", "test"], help="images that are measured")
     parser.add_argument("--epochs", type=int, default=100, help="most epochs of a decoder; validation ends it earlier")
     parser.add_argument("--cache", help="folder of the features' cache; OUT/features if not given")
-    parser.add_argument("--text_encoder", help="folder of the towers' text encoder, where it has moved")
+    parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     parser.add_argument("--precision", default="auto", choices=get_args(Precision), help="of the features")
-    parser.add_argument("--image_size", type=int, help="side in pixels for encoders that bring no tower file")
+    parser.add_argument("--image-size", type=int, help="side in pixels for encoders that bring no tower file")
     parser.add_argument("--resize", default="squash", choices=["pad", "squash", "crop"], help="for the same")
     parser.add_argument("--pooling", choices=["cls", "mean", "head"], help="for the same")
     return parser

@@ -8,17 +8,16 @@ as for `recipes/evaluate_tower.py`. Photographs are drawn by a seed from the spl
 beautiful ones. Ends with OUT/maps.html, which loads nothing, and OUT/maps.png. Research use only, not for diagnosis.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import get_args
 
 from benchmark.maps.content import Score, chosen_images, map_images
-from benchmark.maps.writing import write_maps
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.evaluation import EvaluationSettings
 from mgll.evaluation.features import Precision
 from mgll.evaluation.named_towers import NamedEncoders, find_tower
+from mgll.flags import CommandParser
 from mgll.manifest.records import read_manifest
 from mgll.run_folder import locked
 
@@ -48,13 +47,16 @@ def main(arguments: list[str] | None = None) -> int:
         towers = [find_tower(said, out / "towers", encoders) for said in options.towers]
         if len({tower.name for tower in towers}) < len(towers):
             raise ValueError("two towers have one name; tell them apart by NAME=TOWER")
+        # here, because pandas takes a second to import
+        from benchmark.maps.writing import write_maps
+
         found = map_images(towers, images, records, options.score, settings)
         print(f"page: {write_maps(out, found, _EXPLAINED[options.score])}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser() -> CommandParser:
+    parser = CommandParser(description=__doc__)
     parser.add_argument("towers", nargs="+", metavar="TOWER", help="[NAME=]tower, as for recipes/evaluate_tower.py")
     parser.add_argument("--manifest", required=True, help="manifest with official splits")
     parser.add_argument("--out", default="runs/maps", help="folder of everything")
@@ -69,11 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default=default.split, choices=["val", "test"], help="photographs are drawn from it")
     parser.add_argument("--grades", default=default.grades, choices=["fold", "keep"], help="grades of a disease")
     parser.add_argument(
-        "--min_train", type=int, default=default.min_train, help="training images that a class must have"
+        "--min-train", type=int, default=default.min_train, help="training images that a class must have"
     )
-    parser.add_argument("--text_encoder", help="folder of the towers' text encoder, where it has moved")
+    parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     parser.add_argument("--precision", default=default.precision, choices=get_args(Precision), help="of the features")
-    parser.add_argument("--image_size", type=int, help="side in pixels for encoders that bring no tower file")
+    parser.add_argument("--image-size", type=int, help="side in pixels for encoders that bring no tower file")
     parser.add_argument("--resize", default="squash", choices=["pad", "squash", "crop"], help="for the same")
     parser.add_argument("--pooling", choices=["cls", "mean", "head"], help="for the same")
     return parser

@@ -1,16 +1,15 @@
 """Check a file of predictions, or join those of the folds of a cross-fitting into one run."""
 
-import argparse
-
 from benchmark.cases.case import read_cases
 from benchmark.predictions.file import read_run
 from benchmark.predictions.joining import join_runs
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 
 
 @ends_in_one_line
 def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.predictions", description=__doc__)
+    parser = CommandParser(prog="python -m benchmark.predictions", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     validate = commands.add_parser("validate", help="check every line")
     validate.add_argument("path", help="predictions.jsonl, or the output directory that holds it")

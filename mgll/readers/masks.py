@@ -8,13 +8,13 @@ challenge. IDRiD has none to choose by: a fifth of its training images, by a has
 patients.
 """
 
-import argparse
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.masks import Mask, masks_beside, write_masks
 from mgll.manifest.records import Record, Split
@@ -120,12 +120,11 @@ def _stored(masks: Iterable[Mask], folder: Path) -> list[Mask]:
 
 
 @ends_in_one_line
-def _main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m mgll.readers.masks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("layout", choices=list(READERS))
-    parser.add_argument("folder")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns 0 on success and 1 after an error that was explained."""
+    parser = CommandParser(prog="python -m mgll.readers.masks", description=__doc__)
+    parser.add_argument("layout", choices=list(READERS), help="data set whose masks are read")
+    parser.add_argument("folder", help="where the data set was unpacked")
     parser.add_argument("--out", required=True, help="manifest to write; the masks go beside it")
     options = parser.parse_args(arguments)
     if not Path(options.folder).is_dir():
@@ -144,4 +143,4 @@ def _main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main())
+    raise SystemExit(main())

@@ -3,16 +3,16 @@
 python -m mllm_adapters.export runs/llava-mgll-tuned --out export/llava-mgll
 """
 
-import argparse
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
+from mgll.flags import CommandParser
 
 
 @ends_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 on success and 1 after an error that was explained."""
-    parser = argparse.ArgumentParser(prog="python -m mllm_adapters.export", description=__doc__)
+    parser = CommandParser(prog="python -m mllm_adapters.export", description=__doc__)
     parser.add_argument("directory", type=Path, help="a host, a graft, or what fine-tuning wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument(
@@ -27,9 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         default="auto",
         help="of the weights; auto keeps the host's",
     )
-    parser.add_argument("--max_shard_size", default="5GB", help="size at which a file of weights ends (default: 5GB)")
+    parser.add_argument("--max-shard-size", default="5GB", help="size at which a file of weights ends (default: 5GB)")
     parser.add_argument(
-        "--push_to_hub", metavar="OWNER/NAME", help="upload the folder to this private repository afterwards"
+        "--push-to-hub", metavar="OWNER/NAME", help="upload the folder to this private repository afterwards"
     )
     options = parser.parse_args(arguments)
     # here, because torch takes seconds to import

@@ -20,7 +20,7 @@ from mgll.images.files import ImageError
 from mgll.images.preprocessing import Preprocessing, to_square
 from mgll.manifest.masks import Mask, masks_beside, open_mask, read_masks, write_masks
 from mgll.manifest.records import read_manifest
-from mgll.readers.masks import _main as read_set
+from mgll.readers.masks import main as read_set
 from mgll.synthetic.dataset import generate
 from mgll.synthetic.drawing import draw_eye, draw_masks
 from recipes.segment import main
