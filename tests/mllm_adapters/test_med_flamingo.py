@@ -193,7 +193,7 @@ def test_wrappers_old_shards_and_tables_that_are_computed(
     (llama / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
     tokenizer().save_pretrained(llama)
     convert_host(HOST, source, tmp_path / "host", parts=parts | {"llama": llama})
-    state = load(tmp_path / "host").model.state_dict()
+    state = load(tmp_path / "host", dtype="float16").model.state_dict()
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     expected = tiny().state_dict()
     for name in ("perceiver.latents", "language_model.model.layers.0.mlp.up_proj.weight"):
