@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mgll.formats import FormatError
 from mllm_adapters.checkpoints.tensors import read_checkpoint
