@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mgll.formats import FormatError
 from mgll.weights.model_folder import check_entries
