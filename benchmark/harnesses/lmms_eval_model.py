@@ -19,8 +19,8 @@ from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import continuation_ids
 from mllm_adapters.prompting.encoding import encode_prompts, encode_text
-from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies
+from mllm_adapters.prompting.scoring import log_probs
 
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest

@@ -15,8 +15,8 @@ from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
-from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies
+from mllm_adapters.prompting.scoring import log_probs
 from mllm_adapters.settings import DeviceMap, Dtype, Quantisation
 
 #: Files that decide what a model answers; cards and training logs do not.

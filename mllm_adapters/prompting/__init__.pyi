@@ -1,6 +1,6 @@
 from .encoding import encode_prompts, encode_text
-from .log_probs import log_probs
 from .rows import replies, row_log_probs
+from .scoring import log_probs
 from .tree import PromptTree, tree_log_probs
 
 __all__ = [

@@ -19,8 +19,8 @@ from mllm_adapters.loading.load import load
 from mllm_adapters.prompting import rows
 from mllm_adapters.prompting.answer_slot import continuation_ids, forward_options, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
-from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies, row_log_probs
+from mllm_adapters.prompting.scoring import log_probs
 from mllm_adapters.prompting.tree import PromptTree, tree_log_probs
 
 OPTIONS = ("Drusen", "Glaucoma", "Media Haze", "No Age-related Macular Degeneration")

@@ -11,8 +11,8 @@ from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import plain_ids
 from mllm_adapters.prompting.encoding import encode_text
-from mllm_adapters.prompting.log_probs import log_probs
 from mllm_adapters.prompting.rows import replies
+from mllm_adapters.prompting.scoring import log_probs
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTS if get_host(name).marker])
