@@ -56,7 +56,7 @@ def main_table(board: Board, manifest: str) -> Table:
             shown = auc_cell(estimate)
             cells.append(shown._replace(text=shown.text + "*") if level else shown)
         rows.append(tuple(cells))
-    return Table(("Method", "Runs", *(_SHORT.get(name, name.capitalize()) for name in names)), tuple(rows))
+    return Table(("Method", "Runs", *(_SHORT.get(name, name[:1].upper() + name[1:]) for name in names)), tuple(rows))
 
 
 def numbers_table(board: Board, manifest: str, reading: str = PROBE) -> Table:

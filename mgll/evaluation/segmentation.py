@@ -28,7 +28,7 @@ MEASURED = 512
 #: The decoder's output is so many times finer than the grid.
 _FINER = 4
 _WIDTH, _LEARNING_RATE, _WEIGHT_DECAY = 64, 1e-3, 0.05
-EPOCHS, _PATIENCE, _BATCH = 100, 10, 16
+EPOCHS, _PATIENCE, _BATCH = 100, 10, 8
 _SAMPLE = 256
 
 

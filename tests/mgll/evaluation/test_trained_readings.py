@@ -53,11 +53,11 @@ def test_an_attentive_probe_finds_what_the_mean_does_not_hold():
     (train, t), (chooses, c), (read, r) = (planted(rng, count) for count in (400, 200, 200))
     linear = fit_probe(np.stack(train).mean(1).astype(np.float32), t, np.stack(chooses).mean(1).astype(np.float32), c)
     assert auc(r[:, 0], linear.scores(np.stack(read).mean(1))[:, 0]) < 0.65
-    probe, said = fit_attentive(train, t, chooses, c, seed=0, learning_rates=(3e-3, 1e-2))
+    probe, said = fit_attentive(train, t, chooses, c, seed=0, learning_rates=(1e-2,))
     assert auc(r[:, 0], probe.scores(read)[:, 0]) > 0.9
     assert "chosen on validation" in said
-    again, _ = fit_attentive(train, t, chooses, c, seed=0, learning_rates=(3e-3, 1e-2))
-    np.testing.assert_array_equal(again.scores(read), probe.scores(read))
+    few = [fit_attentive(train[:40], t[:40], chooses[:40], c[:40], 0, (1e-2,))[0].scores(read[:9]) for _ in range(2)]
+    np.testing.assert_array_equal(*few)
 
 
 def test_an_attentive_probe_starts_at_the_mean_and_its_attention_sums_to_one():
