@@ -164,7 +164,7 @@ def _columns(data_set: PublishedSet, choices: Choices) -> Columns:
         table=table,
         source=data_set.download.name,
         licence=data_set.download.licence,
-        separators=dict.fromkeys((data_set.level, "labels"), data_set.separator) if data_set.separator else {},
+        separators=dict.fromkeys((data_set.level, "labels"), (data_set.separator,)) if data_set.separator else {},
         vocabulary=vocabulary,
         uncertain_is_positive=choices.uncertain_is_positive,
     )
