@@ -47,6 +47,7 @@ CHESTXRAY14 = PublishedSet(
     _listed,
     labels=(_LABELS,),
     vocabulary=("chestxray14",),
+    classes="chest_xray",
     separator="|",
     validation=0.1,
 )

@@ -69,6 +69,7 @@ CHEXPERT = PublishedSet(
     _listed,
     one_hot=LABELS,
     vocabulary=("chexpert",),
+    classes="chest_xray",
 )
 main = command_of(CHEXPERT, __doc__)
 

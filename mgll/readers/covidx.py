@@ -40,6 +40,7 @@ COVIDX = PublishedSet(
     _listed,
     labels=("covidx",),
     vocabulary=("covidx",),
+    own_classes=True,
     validation=0.1,
 )
 main = command_of(COVIDX, __doc__)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from mgll.ending import ends_in_one_line
 from mgll.flags import CommandParser
+from mgll.readers.class_tables import read_classes
 from mgll.readers.labels import add_vocabulary_argument
 from mgll.readers.published_set import Choices, PublishedSet, read_published_set
 from mgll.readers.splits import SHARES, parse_shares
@@ -42,7 +43,10 @@ def write_set(data_set: PublishedSet, options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     folder = Path(options.folder)
-    return write_found(options.out, lambda: read_published_set(data_set, folder, choices), made_from=options.folder)
+    table = read_classes(data_set.classes)
+    return write_found(
+        options.out, lambda: read_published_set(data_set, folder, choices), table=table, made_from=options.folder
+    )
 
 
 def parser_of(data_set: PublishedSet, about: str | None) -> CommandParser:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from mgll.formats import FormatError
 from mgll.manifest.records import Record, Split
+from mgll.readers.class_tables import read_classes
 from mgll.readers.columns import Columns
 from mgll.readers.labels import LabelReader
 from mgll.readers.splits import SHARES, split_of_group
@@ -74,6 +75,7 @@ class PublishedSet:
         one_hot: columns of 1 and 0 that are called as the labels.
         usual: the columns that are read if none are chosen; () are all.
         vocabulary: what the labels mean, names as for `--vocabulary`.
+        classes: the class table, a name as for `--classes` of `mgll.readers.folder_csv`.
         separator: what stands between several labels in a cell.
         level: granularity of the labels' words.
         also_named: a column of `labels` whose cells may be names of the disease table, which no vocabulary has.
@@ -87,6 +89,7 @@ class PublishedSet:
     one_hot: tuple[str, ...] = ()
     usual: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
+    classes: str = "fundus"
     separator: str = ""
     level: str = DISEASE
     also_named: str | None = None
@@ -123,7 +126,8 @@ def read_published_set(data_set: PublishedSet, folder: Path, choices: Choices | 
         ValueError: for columns that it does not have.
     """
     choices = choices or Choices()
-    columns, notes, met = _columns(data_set, choices), Counter[str](), LabelReader()
+    columns, notes = _columns(data_set, choices), Counter[str]()
+    met = LabelReader(table=columns.table)
     listed = list(_once(data_set.listed(folder, notes), notes))
     records = []
     for item, group, split in _grouped(listed, folder, data_set, choices, notes):
@@ -146,9 +150,10 @@ def _columns(data_set: PublishedSet, choices: Choices) -> Columns:
         raise ValueError(f"--labels: no column {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     chosen = choices.labels or data_set.usual or known
     written, one_hot = (tuple(name for name in own if name in chosen) for own in (data_set.labels, data_set.one_hot))
-    vocabulary = read_vocabulary(data_set.vocabulary)
+    table = read_classes(data_set.classes)
+    vocabulary = read_vocabulary(data_set.vocabulary, table)
     if choices.vocabulary:
-        own = read_vocabulary(choices.vocabulary)
+        own = read_vocabulary(choices.vocabulary, table)
         vocabulary = replace(vocabulary, meanings={**vocabulary.meanings, **own.meanings})
     return Columns(
         levels={data_set.level: written},
@@ -156,6 +161,7 @@ def _columns(data_set: PublishedSet, choices: Choices) -> Columns:
         group=_GROUP,
         split=_SPLIT,
         labels=(data_set.also_named,) if data_set.also_named in written else (),
+        table=table,
         source=data_set.download.name,
         licence=data_set.download.licence,
         separators=dict.fromkeys((data_set.level, "labels"), (data_set.separator,)) if data_set.separator else {},

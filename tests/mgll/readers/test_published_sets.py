@@ -183,6 +183,20 @@ def test_radiographs_and_organs_get_their_words(layout, tmp_path, capsys):
         assert record.group == (patient or record.group)
 
 
+def test_findings_of_the_chest_are_classes_of_their_own_table(tmp_path):
+    (tmp_path / "nih").mkdir()
+    nih = read("chestxray14", tmp_path / "nih")
+    assert named(nih, "00000001_000.png").labels == ("Cardiomegaly", "Pleural Thickening")
+    assert named(nih, "00000001_001.png").labels == ("No Finding",)
+    with (tmp_path / "nih" / "m.jsonl").open() as manifest:
+        assert "chest_xray" in manifest.readline()
+    (tmp_path / "stanford").mkdir()
+    stanford = read("chexpert", tmp_path / "stanford")
+    assert named(stanford, "train/patient00001/study1/view1_frontal.jpg").labels == ("Edema",)
+    (tmp_path / "covid").mkdir()
+    assert named(read("covidx", tmp_path / "covid"), "train/a.png").labels == ("COVID-19",)
+
+
 def test_numbers_of_columns_with_empty_cells_are_grades_too(tmp_path):
     layouts.aptos(tmp_path)
     table = tmp_path / "train.csv"
