@@ -22,6 +22,8 @@ from mgll.manifest.records import read_manifest
 
 #: Classes with so many images have an average of their own.
 _OFTEN = 20
+#: Images that a class must have to be fitted and read, where nobody says otherwise.
+MIN_TRAIN, MIN_READ = EvaluationSettings().min_train, EvaluationSettings().min_read
 
 
 def macro_auc(results: Sequence[ClassScore], min_positives: int = 1) -> float:
@@ -60,14 +62,21 @@ def probe_reading(
     manifest: str | os.PathLike[str],
     split: str = "test",
     cache: str | os.PathLike[str] | None = None,
+    min_train: int = MIN_TRAIN,
+    min_read: int = MIN_READ,
 ) -> Reading:
-    """The reading of the probe of `probe_tower`, with all scores and the strength that was chosen."""
+    """The reading of the probe of `probe_tower`, with all scores and the strength that was chosen.
+
+    `min_train` and `min_read` are the images that a class must have, and lack, among those fitted and those read.
+    """
     found, records = tower_file(tower), read_manifest(manifest)
     with tempfile.TemporaryDirectory() as folder:
         settings = EvaluationSettings(
             cache=str(cache or folder),
             split=split,  # type: ignore[arg-type]
             shares=(),
+            min_train=min_train,
+            min_read=min_read,
             leave_source_out=False,
             zero_shot=False,
         )
@@ -86,8 +95,14 @@ def _main(arguments: list[str] | None = None) -> int:
         "--split", default="test", choices=["val", "test"], help="images that are read (default %(default)s)"
     )
     parser.add_argument("--cache", help="folder in which features are kept, so that they are computed once")
+    fewer = "fewer make small sets readable, and noisier (default: %(default)s)"
+    parser.add_argument("--min_train", type=int, default=MIN_TRAIN, help=f"training images a class needs; {fewer}")
+    parser.add_argument(
+        "--min_read", type=int, default=MIN_READ, help=f"images of the split that a class needs; {fewer}"
+    )
     options = parser.parse_args(arguments)
-    reading = probe_reading(options.tower, options.manifest, options.split, options.cache)
+    numbers = options.min_train, options.min_read
+    reading = probe_reading(options.tower, options.manifest, options.split, options.cache, *numbers)
     results = reading.by_class()
     for result in results:
         print(f"{result.label:24s} AUC {result.auc:.3f}  ({result.positives} of {result.positives + result.negatives})")

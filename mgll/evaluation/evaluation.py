@@ -8,6 +8,7 @@
 A reading keeps its scores image by image, so that towers and seeds can be compared later (`mgll.evaluation.comparing`).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -167,9 +168,12 @@ def _readable(parts: Parts, settings: EvaluationSettings) -> tuple[tuple[str, ..
     """The classes that are read, and of all others why not."""
     classes, left_out = readable(parts.train.classes, parts.read.classes, settings.min_train, settings.min_read)
     if not classes:
+        learned, known = (Counter(code for own in part.classes for code in own) for part in (parts.train, parts.read))
+        most = sorted(learned, key=lambda code: (-min(learned[code], known[code]), code))[:4]
+        there = ", ".join(f"{code} {learned[code]} and {known[code]}" for code in most)
         raise NothingToReadError(
             f"no class has {settings.min_train} training images and {settings.min_read} of split {settings.split!r}, which a"
-            " probe asks for (min_train, min_read)"
+            f" probe asks for (--min-train, --min-read); there are of {there}"
         )
     return classes, left_out
 

@@ -14,7 +14,7 @@ from mgll.readers.cells import is_bare_value, is_missing, is_positive, whole_num
 from mgll.readers.class_tables import SHIPPED_CLASSES, read_classes
 from mgll.readers.columns import EYE
 from mgll.readers.folder_images import FolderImages
-from mgll.readers.labels import SEPARATORS, spelled_separator
+from mgll.readers.labels import SEPARATORS, known_to, spelled_separator
 from mgll.readers.splits import NAMES
 from mgll.readers.tables import TableForm, open_table
 from mgll.readers.vocabularies import SHIPPED, Vocabulary, read_vocabulary
@@ -383,16 +383,7 @@ def _anyone_knows(label: str) -> bool:
     tables = [read_classes(name) for name in SHIPPED_CLASSES]
     if any(class_named(label, table) or label_key(label) in ambiguous_labels(table) for table in tables):
         return True
-    return any(own.meaning(label) for own in _all_vocabularies().values())
-
-
-def _all_vocabularies() -> dict[str, Vocabulary]:
-    if not _CACHE:
-        _CACHE.update({name: read_vocabulary([name]) for name in SHIPPED})
-    return _CACHE
-
-
-_CACHE: dict[str, Vocabulary] = {}
+    return bool(known_to(label))
 
 
 def _add_named(

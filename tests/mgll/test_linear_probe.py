@@ -46,6 +46,21 @@ def test_the_command_says_what_it_found_and_at_which_strength(tower, manifest, c
     assert "MH" not in said  # too few images of it
 
 
+def test_a_small_set_is_told_how_many_images_there_are_and_read_with_fewer(tower, manifest, capsys):
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join(lines[:33]) + "\n")  # 16 training images, 8 of the test split
+    assert _main([str(tower), "--manifest", str(manifest)]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "no class has 30 training images and 5 of split 'test', which a probe asks for (--min_train, --min_read)"
+        in said
+    )
+    assert "there are of Drusen 8 and 4, Glaucoma 8 and 4" in said
+    assert _main([str(tower), "--manifest", str(manifest), "--min_train", "8", "--min_read", "4"]) == 0
+    said = capsys.readouterr().out
+    assert "macro AUC 1.0000; no class has 20 images" in said
+
+
 def test_means_can_be_kept_to_larger_classes():
     results = [ClassScore("DR", 0.9, 100, 50), ClassScore("MH", 0.5, 5, 145)]
     assert macro_auc(results) == pytest.approx(0.7)
