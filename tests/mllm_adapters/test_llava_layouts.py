@@ -253,9 +253,7 @@ def test_a_graft_needs_no_tower_only_to_throw_it_away(
     for command in ([*of, "--encoder", str(encoder), "--warm", str(tmp_path)], of):  # both read the tower
         assert (swap if "--warm" in command else convert).main([*command[:-1], str(tmp_path / "never")]) == 1
         said = capsys.readouterr().err
-        assert (
-            "openai/clip-vit-large-patch14-336, the clip that the checkpoint leaves out" in said or "no image" in said
-        )
+        assert "openai/clip-vit-large-patch14-336 is neither in the cache nor" in said or "no image" in said
         assert said.count("\n") == 1
 
 
@@ -289,7 +287,7 @@ def test_the_scale_is_that_of_the_settings(vicuna: Path, clip: Path, tmp_path: P
         ({"use_dora": True}, "sets use_dora, which is not merged here: merge it with PEFT"),
         ({"rank_pattern": {"q_proj": 4}}, "sets rank_pattern"),
         ({"peft_type": "IA3"}, "sets peft_type IA3"),
-        ("no base", "lmsys/vicuna-7b-v1.5, the base that the checkpoint leaves out"),
+        ("no base", "lmsys/vicuna-7b-v1.5 is neither in the cache nor to be had from the hub"),
         ("no projector", "non_lora_trainables.bin: no such file"),
         ("a pickle with code", "non_lora_trainables.bin: damaged, or holds more than tensors; nothing in it was run"),
         ("another layer", "changes model.layers.7.self_attn.q_proj.weight, which the base"),
