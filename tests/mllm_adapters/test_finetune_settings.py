@@ -55,9 +55,7 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow_except("llava-last")
-@pytest.mark.parametrize(
-    ("name", "tower"), [(name, tower) for name in HOSTS for tower in ("last", "full", "lora")], ids="-".join
-)
+@pytest.mark.parametrize(("name", "tower"), [(name, tower) for name in HOSTS for tower in ("last", "full", "lora")])
 def test_what_is_asked_of_the_tower_learns_and_is_loaded_again(
     name: str, tower: str, hosts: Callable[[str], Path], questions: list[TrainingQuestion], tmp_path: Path
 ) -> None:
