@@ -10,22 +10,40 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 
 from mgll.manifest.records import read_manifest
 from mgll.synthetic import generate
 from mgll.vocabulary.diseases import diseases
-from mllm_adapters.demo import demo_checkpoint
+from mllm_adapters.demo import build_tiny_host, demo_checkpoint
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 FENCED = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^    (?=accelerate |python |make )((?:.*\\\n)*.*)", re.MULTILINE)
 #: What the README's reader puts in, and what stands for it here.
 STANDS_FOR = {"FOLDER": "eyes/images", "DIR_OR_HUB_ID": "demo-llava", "HOST": "demo-llava"}
 #: Programs of others, and shell words, of which nothing is asked.
-FOREIGN = {"cp", "source", "pip", "export", "for", "do", "done", "lmms-eval", "sbatch", "cd", "H=llava", "tar", "scp"}
+FOREIGN = {
+    "mgll",
+    "cp",
+    "source",
+    "pip",
+    "export",
+    "for",
+    "do",
+    "done",
+    "lmms-eval",
+    "sbatch",
+    "cd",
+    "H=llava",
+    "tar",
+    "scp",
+}
 
 pytestmark = pytest.mark.slow
 
@@ -90,32 +108,45 @@ def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
     """On drawn eyes with a table, under the names that the README uses."""
     drawn = generate(tmp_path / "eyes", 640, seed=0, progress=False)
     with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        names = {code: disease.name for code, disease in diseases().items()}
         rows = csv.writer(file)
         rows.writerow(["file", "patient", "finding"])
-        names = {code: disease.name for code, disease in diseases().items()}
-        rows.writerows(
-            [Path(one.image).name, one.group, ";".join(names[code] for code in one.labels)]
-            for one in read_manifest(drawn)
-        )
+        rows.writerows([Path(one.image).name, one.group, names[one.labels[0]]] for one in read_manifest(drawn))
     shutil.copytree(demo_checkpoint(str(tmp_path / "demo")), tmp_path / "demo-llava")
+    build_tiny_host("internvl", tmp_path / "tiny-internvl")
     Image.new("RGB", (64, 64), "brown").save(tmp_path / "eye.jpg")
     for folder in ("recipes", "benchmark"):
         (tmp_path / folder).symlink_to(ROOT / folder)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    typed = [
-        one
-        for one in commands((ROOT / "README.md").read_text(encoding="utf-8"))
-        if not one.startswith(("make", "source", "pip"))
-    ]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    typed = [one for one in commands(text) if not one.startswith(("make", "source", "pip"))]
     assert len(typed) > 10
     for command in typed:
-        words = [STANDS_FOR.get(word, word) for word in command.split(" ")]
-        done = subprocess.run(
-            " ".join(words), shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        stands_for = {**STANDS_FOR, "DIR_OR_HUB_ID": "tiny-internvl"} if "internvl" in command else STANDS_FOR
+        run(" ".join(stands_for.get(word, word) for word in command.split(" ")), tmp_path)
         if command.startswith(
             "python -m mllm_adapters.swap --model llava"
         ):  # the graft that the README asks further down
             (tmp_path / "runs" / "internvl-mgll").symlink_to("graft")
     assert (tmp_path / "runs" / "graft-scores" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.stem)
+def test_a_tutorial_runs_as_a_notebook(tutorial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = tmp_path / "tutorial.ipynb"
+    run(f"jupytext --quiet --to notebook --output {notebook} {tutorial}", tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:.")
+    cells = nbformat.read(notebook, as_version=4)
+    assert sum(cell.cell_type == "code" for cell in cells.cells) > 3
+    NotebookClient(cells, timeout=1200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+
+
+def run(command: str, folder: Path) -> None:
+    """Run a command in a folder, as a reader would type it."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
