@@ -1,0 +1,155 @@
+"""Which column of a table names the images of a folder, and how: a path, a beginning of a name, one for each eye."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mgll.formats import FormatError
+from mgll.readers.cells import is_missing, whole_number
+from mgll.readers.columns import EYE
+from mgll.readers.folder_images import FolderImages
+from mgll.readers.proposal import Proposal
+
+#: So many cells of a column are looked for in the folder.
+_LOOKED_UP = 300
+#: What the two eyes are called, in lower case, left and right.
+_EYES = (
+    ("left", "right"),
+    ("os", "od"),
+    ("le", "re"),
+    ("l", "r"),
+    ("links", "rechts"),
+    ("la", "ra"),
+    ("gauche", "droite"),
+    ("gauche", "droit"),
+    ("og", "od"),
+    ("izquierdo", "derecho"),
+    ("oi", "od"),
+    ("sinistro", "destro"),
+)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A column whose cells were looked for in the folder: how many are images, of how many, and how their names differ."""
+
+    hits: int
+    cells: int
+    ways: Counter[str]
+
+
+def eye_columns(columns: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Template with `{eye}` -> its column for the left and for the right eye, each with the word that it uses."""
+    names = list(columns)
+    found: dict[str, dict[str, str]] = {}
+    for left, right in _EYES:
+        spelled = [
+            {
+                re.sub(pattern, EYE, name, count=1, flags=re.I): (name, match[0])
+                for name in names
+                if (match := re.search(pattern, name, re.I))
+            }
+            for pattern in (rf"(?<![^\W_]){word}(?![^\W_])" for word in (left, right))
+        ]
+        for template in spelled[0].keys() & spelled[1].keys():
+            sides = dict([spelled[0][template], spelled[1][template]])
+            found.setdefault(template, sides)
+    return found
+
+
+def choose_images(
+    columns: Mapping[str, Sequence[str]],
+    eyes: Mapping[str, Mapping[str, str]],
+    images: FolderImages,
+    proposal: Proposal,
+) -> bool:
+    """Choose the column of images; returns whether it is one for each eye."""
+    found: dict[str, _Looked] = {}
+    for name, cells in columns.items():
+        filled = [cell for cell in cells if not is_missing(cell)][:_LOOKED_UP]
+        ways: Counter[str] = Counter()
+        hits = sum(_is_file(cell, images, ways) for cell in filled)
+        if filled and hits >= len(filled) / 2:
+            if _is_file(name, images, Counter()):
+                raise FormatError(
+                    images.folder, None, f"{name!r} of the first row is an image: the table has no header; add one"
+                )
+            found[name] = _Looked(hits, len(filled), ways)
+    for template, sides in eyes.items():
+        if set(sides) <= found.keys():
+            hits, looked_up = (sum(getattr(found[name], what) for name in sides) for what in ("hits", "cells"))
+            words = _eye_words(eyes.values())
+            proposal.add(
+                f"{hits} of {looked_up} cells of {' and '.join(map(repr, sides))} are images of the folder; a row is a patient",
+                *("--image", template, "--eyes", words),
+            )
+            proposal.used.add(template)
+            return True
+    if found:
+        name = max(found, key=lambda own: (found[own].hits / found[own].cells, found[own].hits, len(set(columns[own]))))
+        best = found[name]
+        said = "".join(f"; {way}: {times}" for way, times in best.ways.most_common())
+        proposal.add(f"{best.hits} of {best.cells} cells are images of the folder{said}", "--image", name)
+        proposal.used.add(name)
+        return False
+    return _choose_ending(columns, eyes, images, proposal)
+
+
+def _is_file(cell: str, images: FolderImages, ways: Counter[str]) -> bool:
+    try:
+        found = images.find(cell, ways)
+    except ValueError:
+        return False
+    return found != cell or (images.folder / cell).is_file()
+
+
+def _eye_words(pairs: Iterable[Mapping[str, str]]) -> str:
+    """All words of the left eye and all of the right, as --eyes takes them."""
+    words: tuple[dict[str, None], dict[str, None]] = ({}, {})
+    for sides in pairs:
+        for own, word in zip(words, sides.values(), strict=True):
+            own[word] = None
+    return ",".join("|".join(own) for own in words)
+
+
+def _choose_ending(
+    columns: Mapping[str, Sequence[str]],
+    eyes: Mapping[str, Mapping[str, str]],
+    images: FolderImages,
+    proposal: Proposal,
+) -> bool:
+    """Choose a column whose cells begin the names of images, and what stands behind them: one ending, or one for each eye."""
+    counts = Counter(name.rsplit("/", 1)[-1] for name in images.names)
+    names = [name for name, times in counts.items() if times == 1]
+    best: tuple[int, int, str, list[str]] = (0, 0, "", [])
+    for column, cells in columns.items():
+        filled = list(dict.fromkeys(cell for cell in cells if not is_missing(cell)))[:_LOOKED_UP]
+        endings = Counter(
+            name[len(cell) :]
+            for cell in map(whole_number, filled)
+            for name in names
+            if name.startswith(cell) and not name[len(cell) : len(cell) + 1].isalnum()
+        )
+        common = [ending for ending, times in endings.most_common(4) if times >= len(filled) / 2]
+        if common and endings[common[0]] > best[0]:
+            best = (endings[common[0]], len(filled), column, common)
+    hits, names_looked_up, column, common = best
+    if not column:
+        shown = ", ".join(images.names[:3])
+        raise FormatError(
+            images.folder,
+            None,
+            f"no column names its {len(images.names)} images (such as {shown}); the table has {', '.join(columns)}",
+        )
+    proposal.used.add(column)
+    pair = next(iter(eye_columns(common).items()), None)
+    if pair:
+        why = f"{hits} of {names_looked_up} names begin images of the folder that end in {' and '.join(map(repr, pair[1]))}"
+        proposal.add(why, "--image", column, "--ending", pair[0], "--eyes", _eye_words([pair[1], *eyes.values()]))
+        return True
+    proposal.add(
+        f"{hits} of {names_looked_up} names begin images of the folder that end in {common[0]!r}",
+        *("--image", column, "--ending", common[0]),
+    )
+    return False
