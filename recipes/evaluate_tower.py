@@ -23,7 +23,7 @@ from mgll.evaluation.about import about_towers
 from mgll.evaluation.embedding import Embedding, embed, load_embedding, save_embedding
 from mgll.evaluation.evaluation import Blocks, Evaluation, EvaluationSettings, evaluate
 from mgll.evaluation.features import Precision, features_of, grids_of
-from mgll.evaluation.named_towers import NamedEncoders, find_tower
+from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.towers import Tower
 from mgll.flags import CommandParser, hyphens
@@ -154,13 +154,10 @@ def _blocks(said: str) -> Blocks:
 
 def _parser() -> CommandParser:
     parser = CommandParser(description=__doc__)
-    parser.add_argument("towers", nargs="+", metavar="TOWER", help="[NAME=]tower, see above")
+    add_tower_arguments(parser)
     parser.add_argument("--manifest", action="append", required=True, help="manifest with official splits; repeatable")
     parser.add_argument("--out", default="runs/towers", help="folder of everything")
     parser.add_argument("--cache", help="folder of the features' cache; OUT/features if not given")
-    parser.add_argument("--image-size", type=int, help="side in pixels for encoders that bring no tower file")
-    parser.add_argument("--resize", default="squash", choices=["pad", "squash", "crop"], help="for the same")
-    parser.add_argument("--pooling", choices=["cls", "mean", "head"], help="for the same")
     default = EvaluationSettings()
     parser.add_argument("--split", default=default.split, choices=["val", "test"], help="images that are read")
     parser.add_argument("--grades", default=default.grades, choices=["fold", "keep"], help="grades of a disease")

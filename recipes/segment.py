@@ -18,7 +18,7 @@ from typing import Any, get_args
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.drawn_areas import Segmentation
 from mgll.evaluation.features import Precision
-from mgll.evaluation.named_towers import NamedEncoders, find_tower
+from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
 from mgll.evaluation.saving import load_segmentation, save_segmentation
 from mgll.evaluation.towers import Tower
 from mgll.files import sha256, write_text
@@ -80,7 +80,7 @@ def _segment(
 
 def _parser() -> CommandParser:
     parser = CommandParser(description=__doc__)
-    parser.add_argument("towers", nargs="+", metavar="TOWER", help="[NAME=]tower, as for recipes/evaluate_tower.py")
+    add_tower_arguments(parser)
     parser.add_argument("--manifest", required=True, help="manifest with official splits")
     parser.add_argument("--masks", help="table of its masks; NAME.masks.jsonl beside it if not given")
     parser.add_argument("--out", default="runs/segmentation", help="folder of everything")
@@ -90,9 +90,6 @@ def _parser() -> CommandParser:
     parser.add_argument("--cache", help="folder of the features' cache; OUT/features if not given")
     parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     parser.add_argument("--precision", default="auto", choices=get_args(Precision), help="of the features")
-    parser.add_argument("--image-size", type=int, help="side in pixels for encoders that bring no tower file")
-    parser.add_argument("--resize", default="squash", choices=["pad", "squash", "crop"], help="for the same")
-    parser.add_argument("--pooling", choices=["cls", "mean", "head"], help="for the same")
     return parser
 
 

@@ -16,7 +16,7 @@ from benchmark.maps.content import Score, chosen_images, map_images
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.evaluation import EvaluationSettings
 from mgll.evaluation.features import Precision
-from mgll.evaluation.named_towers import NamedEncoders, find_tower
+from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
 from mgll.flags import CommandParser
 from mgll.manifest.records import read_manifest
 from mgll.run_folder import locked
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> CommandParser:
     parser = CommandParser(description=__doc__)
-    parser.add_argument("towers", nargs="+", metavar="TOWER", help="[NAME=]tower, as for recipes/evaluate_tower.py")
+    add_tower_arguments(parser)
     parser.add_argument("--manifest", required=True, help="manifest with official splits")
     parser.add_argument("--out", default="runs/maps", help="folder of everything")
     parser.add_argument("--images", type=int, default=3, help="photographs of each class")
@@ -75,9 +75,6 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     parser.add_argument("--precision", default=default.precision, choices=get_args(Precision), help="of the features")
-    parser.add_argument("--image-size", type=int, help="side in pixels for encoders that bring no tower file")
-    parser.add_argument("--resize", default="squash", choices=["pad", "squash", "crop"], help="for the same")
-    parser.add_argument("--pooling", choices=["cls", "mean", "head"], help="for the same")
     return parser
 
 

@@ -5,7 +5,7 @@ from .embedding import Embedding, embed, load_embedding, save_embedding
 from .evaluation import Evaluation, EvaluationSettings, NothingToReadError, evaluate, fitted_probe
 from .features import features_of, grids_of
 from .metrics import Summary, summarise
-from .named_towers import NamedEncoders, find_tower
+from .named_towers import NamedEncoders, add_tower_arguments, find_tower
 from .probe import Probe, fit_probe, neighbour_scores
 from .reading import ClassScore, Reading
 from .saving import load_evaluation, load_segmentation, save_evaluation, save_segmentation
@@ -29,6 +29,7 @@ __all__ = [
     "TextReader",
     "Tower",
     "about_towers",
+    "add_tower_arguments",
     "auc_influence",
     "dice",
     "embed",

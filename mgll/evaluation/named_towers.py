@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from mgll.evaluation.towers import Tower, tower_file
 from mgll.files import content_sha256
+from mgll.flags import CommandParser
 from mgll.images.preprocessing import Preprocessing
 from mgll.stage import stage
 from mgll.tower.config import Pooling
@@ -43,6 +44,15 @@ class NamedEncoders:
     image_size: int | None = None
     resize: Literal["pad", "squash", "crop"] = "squash"
     pooling: Pooling | None = None
+
+
+def add_tower_arguments(parser: CommandParser) -> None:
+    """Add the towers that a command is given, and the flags of `NamedEncoders`."""
+    add = parser.add_argument
+    add("towers", nargs="+", metavar="TOWER", help="[NAME=]tower: a file, hf:FOLDER, LAYOUT:FILE or an encoder's name")
+    add("--image-size", type=int, help="side in pixels for encoders that bring no tower file")
+    add("--resize", default="squash", choices=["pad", "squash", "crop"], help="how those make an image square")
+    add("--pooling", choices=["cls", "mean", "head"], help="what of those is read (default: as each was trained)")
 
 
 def find_tower(said: str, folder: Path, encoders: NamedEncoders | None = None) -> Tower:
