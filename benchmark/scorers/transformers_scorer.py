@@ -116,7 +116,7 @@ def directory_fingerprint(directory: str | os.PathLike[str]) -> str:
     """
     directory, digest = Path(directory), hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        if path.suffix in _DECIDING:
+        if path.suffix in _DECIDING and not path.name.startswith("."):  # hidden: hashes that are kept
             digest.update(f"{path.name} {_deciding_content(path)}\n".encode())
     if (directory / FINETUNE).is_file():
         digest.update(directory_fingerprint(directory / read_finetune(directory).base).encode())

@@ -13,6 +13,8 @@ import torch
 from image_inputs import ImageInputs, text_inputs
 from safetensors.torch import load_file
 
+from benchmark.scorers.transformers_scorer import TransformersScorer
+from mgll import kept_hashes
 from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.terms import HostError
@@ -309,3 +311,31 @@ def test_two_processes_train_what_one_trains(grafted: Path, questions: list[Trai
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_the_weights_under_a_tuned_directory_are_read_for_their_hash_once(
+    grafted: Path, questions: list[TrainingQuestion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tuning, loading and the scorer's fingerprint all ask for it."""
+    base, hashed, read = shutil.copytree(grafted, tmp_path / "base"), kept_hashes.sha256, []
+
+    def counting(path: Path) -> str:
+        read.append(Path(path))
+        return hashed(path)
+
+    monkeypatch.setattr(kept_hashes, "sha256", counting)
+    monkeypatch.setattr(kept_hashes, "SMALL", 0)
+    monkeypatch.setattr(kept_hashes, "SETTLED", 0.0)
+    tuned = finetune(base, questions, tmp_path / "tuned", replace(SETTINGS, steps=1))
+    first = TransformersScorer(tuned).fingerprint
+    shards = [path for path in read if path.suffix == ".safetensors" and path.is_relative_to(base)]
+    assert sorted(shards) == sorted(base.glob("*.safetensors"))
+    assert TransformersScorer(tuned).fingerprint == first
+    load(tuned)
+    assert len([path for path in read if path.is_relative_to(base) and path.suffix == ".safetensors"]) == len(shards)
+    shard = shards[0]
+    damaged = bytearray(shard.read_bytes())
+    damaged[-1] ^= 1
+    shard.write_bytes(damaged)
+    with pytest.raises(FormatError, match=f"other weights than it was trained on: {shard.name}"):
+        load(tuned)
