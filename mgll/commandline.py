@@ -56,7 +56,7 @@ class SettingsParser(OneSpelling, ArgumentParser):
         words: list[str] = []
         several = False
         given = super().spelled(arguments)
-        for word, after in zip(given, [*given[1:], "--"], strict=True):
+        for word, after in zip(given, [*given, "--"][1:], strict=True):
             flag, equals, value = word.partition("=")
             if flag.startswith("--"):
                 if not equals and after.startswith("--") and _is_switch(self._option_string_actions.get(flag)):

@@ -87,7 +87,7 @@ def recognise(source: Path) -> tuple[str, dict[str, Any]]:
     for name, layout in LAYOUTS.items():
         unused = _unused_patterns(path, content, layout)
         named = (name not in _GENERIC and _plain(name) in _plain(source.name)) or (scripted and name == "openai")
-        if unused is not None and (named or _is_telling(content, layout)):
+        if unused is not None and (named or _is_telling(path, content, layout)):
             fits[name] = (not named, -len(layout.prefix), unused)
     best = [name for name, rank in fits.items() if rank == min(fits.values())]
     if len(best) != 1:
@@ -163,9 +163,12 @@ def _entry(content: Any, layout: Layout) -> str | None:
     )
 
 
-def _is_telling(content: Any, layout: Layout) -> bool:
+def _is_telling(path: Path, content: Any, layout: Layout) -> bool:
     """Whether something but the file's name tells this layout from any other file with a ViT or a ResNet in it."""
-    return bool(layout.prefix or layout.renames[1:]) or _entry(content, layout) not in _USUAL
+    if layout.prefix or _entry(content, layout) not in _USUAL:
+        return True
+    names = tensors_of(path, _held(content, layout) or {})
+    return any(re.search(own, name) for own, _ in layout.renames[1:] for name in names)
 
 
 def _plain(name: str) -> str:

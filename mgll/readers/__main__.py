@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     others = plugins("readers", READERS)
     if not words or words[0] in ("-h", "--help"):
-        lines = ["usage: mgll read READER ...   (mgll read READER --help says what it takes)", ""]
+        lines = [
+            "usage: mgll read READER ...   (mgll read READER --help says what it takes; mgll read --list, what to download)",
+            "",
+        ]
         lines += [f"  {name:20s}{what}" for name, (_, what) in READERS.items()]
         lines += [f"  {name:20s}plug-in, {entry.value}" for name, entry in others.items()]
         print("\n".join(lines))

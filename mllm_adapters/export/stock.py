@@ -22,13 +22,13 @@ COUNTS = ("num_additional_image_tokens", "vision_feature_select_strategy")
 def make_stock(loaded: LoadedHost, spec: TowerSpec) -> bool:
     """Turn a graft that runs its donor by `spec` into an instance of the host's stock class, in place, where that can hold it.
 
-    It can where its configuration names the donor, and tokens that are read by that configuration are those of the graft, which is
+    It can where the family's own processor reads another tower (`Host.stock_towers`), its configuration names the donor, and tokens that are read by that configuration are those of the graft, which is
     tried on an image. Otherwise nothing changes.
     """
     model, processor, name = loaded.model, loaded.processor, loaded.host.tower
     reading = _reading(spec)
     can_say = all(hasattr(model.config, key) for key in NAMES) and all(hasattr(processor, key) for key in COUNTS)
-    if reading is None or ":" in loaded.host.model_class or not can_say:
+    if not loaded.host.stock_towers or reading is None or ":" in loaded.host.model_class or not can_say:
         return False
     stock, grafted = model_class(loaded.host), model.get_submodule(name)
     told = dict(zip(NAMES, (grafted.donor.config, *reading), strict=True))

@@ -20,7 +20,7 @@ from mgll.manifest.__main__ import _main as manifest_command
 from mgll.manifest.contradictions import contradictions_of
 from mgll.manifest.records import read_manifest, write_manifest
 from mgll.readers.class_tables import read_classes
-from mgll.readers.folder_csv import _main
+from mgll.readers.folder_csv import main
 from mgll.vocabulary.diseases import FUNDUS
 from mgll.vocabulary.labels import class_names
 
@@ -55,7 +55,7 @@ def read(folder, *flags, out="m.jsonl"):
         "--separator",
         "labels=|",
     )
-    return _main([str(folder), "--table", str(folder / "t.csv"), *columns, "--out", str(folder / out), *flags])
+    return main([str(folder), "--table", str(folder / "t.csv"), *columns, "--out", str(folder / out), *flags])
 
 
 def test_the_table_goes_from_reader_to_report(folder, tmp_path, capsys):

@@ -62,7 +62,7 @@ def _host(name: str, folder: Path, bench: Bench) -> Iterator[Finding]:
     for dtype, most in DRIFT.items():
         short = str(dtype).removeprefix("torch.")
         half = store_as(dtype, shutil.copytree(folder, folder.with_name(f"{name}-{short}")))
-        drifted = TransformersScorer(half, str(bench.device)).score(asks, ["letter"])
+        drifted = TransformersScorer(half, str(bench.device), dtype=short).score(asks, ["letter"])
         yield at_most(f"{name}: a letter's probability, {short} from float32", _drift(views[0], drifted), most)
 
 

@@ -52,7 +52,7 @@ def test_a_small_set_is_told_how_many_images_there_are_and_read_with_fewer(tower
     assert _main([str(tower), "--manifest", str(manifest)]) == 1
     said = capsys.readouterr().err
     assert (
-        "no class has 30 training images and 5 of split 'test', which a probe asks for (--min_train, --min_read)"
+        "no class has 30 training images and 5 of split 'test', which a probe asks for (--min-train, --min-read)"
         in said
     )
     assert "there are of Drusen 8 and 4, Glaucoma 8 and 4" in said

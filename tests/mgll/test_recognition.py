@@ -21,6 +21,7 @@ ALIKE = {
     "open_clip-timm": "may be biomedclip or conceptclip or open_clip-timm",
     "retfound, fine-tuned": "is neither",
     "timm": "is neither",
+    "pe-core, of timm": "is neither",
 }
 
 

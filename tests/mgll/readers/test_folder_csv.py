@@ -89,7 +89,7 @@ def test_the_split_by_group_has_its_shares_and_knows_nothing_else():
             ("--one-hot", "disease"),
             "line 2: field finding: expected 1, 0, -1 or nothing, found 'Drusen;Cataract'",
         ),
-        ("", "", ("--vocabulary", "nowhere"), "nowhere: no such vocabulary; shipped are mgll, chestxray14"),
+        ("", "", ("--vocabulary", "nowhere"), "nowhere: no such vocabulary; shipped are mgll, adam, chestxray14"),
         ("", "", ("--delimiter", "ab"), "--delimiter: expected one character"),
         ("", "", ("--delimiter", ";"), r"columns .* are missing, .* separated by ',': add --delimiter ','"),
     ],
