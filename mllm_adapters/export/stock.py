@@ -22,8 +22,8 @@ COUNTS = ("num_additional_image_tokens", "vision_feature_select_strategy")
 def make_stock(loaded: LoadedHost, spec: TowerSpec) -> bool:
     """Turn a graft that runs its donor by `spec` into an instance of the host's stock class, in place, where that can hold it.
 
-    It can where the family's own processor reads another tower (`Host.stock_towers`), its configuration names the donor, and tokens that are read by that configuration are those of the graft, which is
-    tried on an image. Otherwise nothing changes.
+    It can where the family's own processor reads another tower (`Host.stock_towers`), its configuration names the donor, and tokens
+    that are read by that configuration are those of the graft, which is tried on an image. Otherwise nothing changes.
     """
     model, processor, name = loaded.model, loaded.processor, loaded.host.tower
     reading = _reading(spec)

@@ -6,7 +6,8 @@ all towers of a comparison alike.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,15 @@ def _last_linear(loaded: LoadedHost) -> nn.Linear:
     layers = [m for m in loaded.model.modules() if isinstance(m, nn.Linear) and id(m.weight) in trained]
     width = loaded.model.get_input_embeddings().embedding_dim
     if not layers or layers[-1].out_features != width:
-        raise HostError(
-            f"the connector of {loaded.host.title} does not end in a linear layer, so it cannot be aligned in closed form"
-        )
+        raise _no_closed_form(loaded, "does not end in a linear layer")
     return layers[-1]
+
+
+def _no_closed_form(loaded: LoadedHost, why: str) -> HostError:
+    return HostError(
+        f"the connector of {loaded.host.title} {why}, so it cannot be aligned in closed form; --align-epochs N with --captions"
+        " trains it on captions instead"
+    )
 
 
 @torch.no_grad()
@@ -74,12 +80,27 @@ def _inputs_of(layer: nn.Linear, loaded: LoadedHost, batches: Sequence[dict[str,
     seen: list[Tensor] = []
     hook = layer.register_forward_hook(lambda _module, arguments, _output: seen.append(arguments[0].detach()))
     model: Any = loaded.model
-    see = getattr(model, "get_image_features", None) or model.model.get_image_features  # Janus has it one level down
+    # Janus has it one level down
+    see = getattr(model, "get_image_features", None) or getattr(
+        getattr(model, "model", None), "get_image_features", None
+    )
+    if see is None or not _takes(see, batches[0]):
+        raise _no_closed_form(loaded, "reads more than the image")
     for inputs in batches:
         see(**inputs)
     hook.remove()
+    if not seen:
+        raise _no_closed_form(loaded, "reads more than the image")
     found = [states.flatten(1, -2).mean(dim=1) if states.dim() > 2 else states for states in seen]
     return torch.cat(found).float().cpu().numpy()
+
+
+def _takes(function: Callable[..., Any], arguments: dict[str, Tensor]) -> bool:
+    try:
+        signature(function).bind(**arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _word_embedding(loaded: LoadedHost, caption: str) -> np.ndarray:

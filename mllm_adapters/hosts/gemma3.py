@@ -77,20 +77,8 @@ class Gemma3(LastHiddenStateHost):
 
     def processor(self, directory: Path) -> Any:
         """Load the stock processor, given one image for each prompt; that of a graft does the donor's own preprocessing."""
-        from transformers import Gemma3Processor
-        from transformers.processing_utils import ImagesKwargs
-
+        from mllm_adapters.modules.gemma_processors import OneImageAPrompt
         from mllm_adapters.modules.square_images import load_with_squares
-
-        class OneImageAPrompt(Gemma3Processor):
-            images_kwargs = ImagesKwargs()  # the stock class's are about crops, and a graft sees the whole image
-
-            def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
-                nested = [[image] for image in images]  # the stock class takes a flat list for the images of one prompt
-                return super().__call__(images=nested, text=text, **options)
-
-            def replace_image_token(self, *_: Any, **__: Any) -> str:
-                return self.full_image_sequence
 
         return load_with_squares(OneImageAPrompt, directory)
 

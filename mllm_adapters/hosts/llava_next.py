@@ -28,7 +28,7 @@ class LlavaNext(HiddenStatesHost):
 
     Attributes:
         text_model: `model_type` of the language model on whose conversation form `prompt` is written.
-        processor_class: name of the stock processor in transformers.
+        processor_classes: names of its processors in `mllm_adapters.modules.one_view`, of the untouched host and of a graft.
         unsaid: what the class assumes of its tower where config.json says nothing.
         reads: hidden state and selection of tokens that it assumes.
     """
@@ -51,7 +51,7 @@ class LlavaNext(HiddenStatesHost):
     marker = "<image>\n"
     dynamic = True
     text_model = "mistral"
-    processor_class = "LlavaNextProcessor"
+    processor_classes = ("LlavaNextInARow", "LlavaNextOfGraft")
     unsaid: Mapping[str, Any] = MappingProxyType({**CLIP_L_336, "model_type": CLIP})
     reads: tuple[int, str] = (-2, "default")
 
@@ -125,11 +125,10 @@ class LlavaNext(HiddenStatesHost):
 
     def processor(self, directory: Path) -> Any:
         """Load the stock processor; that of a graft makes one view by the donor's own preprocessing."""
-        import transformers
+        from mllm_adapters.modules import one_view
 
-        from mllm_adapters.modules.one_view import load_with_one_view
-
-        return load_with_one_view(getattr(transformers, self.processor_class), directory)
+        own, of_graft = (getattr(one_view, name) for name in self.processor_classes)
+        return one_view.load_with_one_view(own, of_graft, directory)
 
     def _vision(self, config: Json) -> Json:
         return {**self.unsaid, **config.get("vision_config", {})}

@@ -20,7 +20,7 @@ class LlavaOnevision(LlavaNext):
     )
     preamble = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>"
     text_model = "qwen2"
-    processor_class = "LlavaOnevisionProcessor"
+    processor_classes = ("LlavaOnevisionInARow", "LlavaOnevisionOfGraft")
     unsaid = MappingProxyType(
         {"model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14, "hidden_size": 1152}
     )

@@ -88,21 +88,8 @@ class PaliGemma(LastHiddenStateHost):
 
     def processor(self, directory: Path) -> Any:
         """Load the stock processor without what it adds for training; that of a graft does the donor's own preprocessing."""
-        from transformers import PaliGemmaProcessor
-
+        from mllm_adapters.modules.gemma_processors import AsAsked
         from mllm_adapters.modules.square_images import load_with_squares
-
-        class AsAsked(PaliGemmaProcessor):
-            """Neither labels nor a line break of its own behind the prompt, which would come after an answer too."""
-
-            def __call__(self, *arguments: Any, **options: Any) -> Any:
-                found = super().__call__(*arguments, **options)
-                found.pop("labels", None)
-                return found
-
-            def prepare_inputs_layout(self, *arguments: Any, **options: Any) -> Any:
-                images, text, *rest = super().prepare_inputs_layout(*arguments, **options)
-                return images, text and [each.removesuffix("\n") for each in text], *rest
 
         processor = load_with_squares(AsAsked, directory)
         processor.image_seq_length = self.placeholders(json_files(directory))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BatchFeature
+from transformers import BatchFeature, LlavaNextProcessor, LlavaOnevisionProcessor
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 from transformers.processing_utils import ImagesKwargs
 
@@ -28,38 +28,58 @@ class OneView(SquareImages):
         return found
 
 
-def load_with_one_view(processor_class: Any, directory: Path) -> Any:
-    """Load the stock processor of a directory, which gives all tiles of all images in a row: `pixel_values` [tiles, 3, H, W].
+class OfGraft:
+    """A processor with `OneView`: as many image tokens as a graft hands on."""
+
+    images_kwargs = ImagesKwargs()  # the stock class's would pad what the donor may not have padded
+    image_token: str
+    image_processor: Any
+
+    def replace_image_token(self, *_: Any, **__: Any) -> str:
+        """Write the image tokens of one photograph."""
+        return self.image_token * int(self.image_processor.image_tokens)
+
+
+class InARow:
+    """A processor that gives all tiles of all images in a row: `pixel_values` [tiles, 3, H, W].
 
     The stock one pads each image with empty tiles up to the largest number in the batch, and so what one image becomes depends on
-    the others. That of a graft makes one square of the photograph, by the donor's own preprocessing.
+    the others.
     """
-    if (directory / FILE).is_file():
-        processor = _of_graft(processor_class).from_pretrained(directory)
-        processor.image_processor = OneView(**json.loads((directory / FILE).read_text(encoding="utf-8")))
-        return processor
-    return _in_a_row(processor_class).from_pretrained(directory)
+
+    image_processor: Any
+
+    def __call__(self, *arguments: Any, **options: Any) -> BatchFeature:
+        """Do what the stock processor does, without its empty tiles."""
+        found: BatchFeature = super().__call__(*arguments, **options)  # type: ignore[misc]
+        tiles = found.get("pixel_values")
+        if isinstance(tiles, torch.Tensor) and tiles.ndim == 5:
+            places, side = self.image_processor.image_grid_pinpoints, tiles.shape[-1]
+            counts = [image_size_to_num_patches(size, places, side) for size in found["image_sizes"]]
+            found["pixel_values"] = torch.cat([own[:count] for own, count in zip(tiles, counts, strict=True)])
+        return found
 
 
-def _of_graft(processor_class: Any) -> Any:
-    class OfGraft(processor_class):
-        images_kwargs = ImagesKwargs()  # the stock class's would pad what the donor may not have padded
-
-        def replace_image_token(self, *_: Any, **__: Any) -> str:
-            return str(self.image_token) * int(self.image_processor.image_tokens)
-
-    return OfGraft
+class LlavaNextInARow(InARow, LlavaNextProcessor):
+    """LLaVA-NeXT's processor without empty tiles."""
 
 
-def _in_a_row(processor_class: Any) -> Any:
-    class InARow(processor_class):
-        def __call__(self, *arguments: Any, **options: Any) -> BatchFeature:
-            found = super().__call__(*arguments, **options)
-            tiles = found.get("pixel_values")
-            if isinstance(tiles, torch.Tensor) and tiles.ndim == 5:
-                places, side = self.image_processor.image_grid_pinpoints, tiles.shape[-1]
-                counts = [image_size_to_num_patches(size, places, side) for size in found["image_sizes"]]
-                found["pixel_values"] = torch.cat([own[:count] for own, count in zip(tiles, counts, strict=True)])
-            return found
+class LlavaNextOfGraft(OfGraft, LlavaNextProcessor):
+    """LLaVA-NeXT's processor with one view."""
 
-    return InARow
+
+class LlavaOnevisionInARow(InARow, LlavaOnevisionProcessor):
+    """LLaVA-OneVision's processor without empty tiles."""
+
+
+class LlavaOnevisionOfGraft(OfGraft, LlavaOnevisionProcessor):
+    """LLaVA-OneVision's processor with one view."""
+
+
+def load_with_one_view(in_a_row: Any, of_graft: Any, directory: Path) -> Any:
+    """Load the processor of a directory; that of a graft makes one square of the photograph, by the donor's own preprocessing."""
+    if not (directory / FILE).is_file():
+        return in_a_row.from_pretrained(directory)
+    processor = of_graft.from_pretrained(directory)
+    processor.image_processor = OneView(**json.loads((directory / FILE).read_text(encoding="utf-8")))
+    return processor
