@@ -92,7 +92,10 @@ class PaliGemma(LastHiddenStateHost):
         from mllm_adapters.modules.square_images import load_with_squares
 
         processor = load_with_squares(AsAsked, directory)
-        processor.image_seq_length = self.placeholders(json_files(directory))
+        # the processor takes it from its part for images when it is loaded again
+        processor.image_seq_length = processor.image_processor.image_seq_length = self.placeholders(
+            json_files(directory)
+        )
         return processor
 
 

@@ -13,7 +13,8 @@ class OneImageAPrompt(Gemma3Processor):
 
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
         """Do what the stock class does, which takes a flat list for the images of one prompt."""
-        return super().__call__(images=[[image] for image in images], text=text, **options)
+        nested = images and [image if isinstance(image, list | tuple) else [image] for image in images]
+        return super().__call__(images=nested, text=text, **options)
 
     def replace_image_token(self, *_: Any, **__: Any) -> str:
         """Write the image tokens of one photograph."""
@@ -21,7 +22,7 @@ class OneImageAPrompt(Gemma3Processor):
 
 
 class AsAsked(PaliGemmaProcessor):
-    """PaliGemma's processor with neither labels nor a line break of its own behind the prompt, which would come after an answer too."""
+    """PaliGemma's processor without labels, and without a line break behind the prompt, which would come after an answer too."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Do what the stock class does for questions."""
