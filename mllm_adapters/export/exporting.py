@@ -71,8 +71,8 @@ def export_model(
 
     Raises:
         FormatError: if the directory is no whole model, or the merged weights are no numbers in this dtype.
-        HostError: if `out` holds anything but an earlier export, the size is none, there is no LoRA for an adapter, or grafts of this
-            host cannot be exported.
+        HostError: if `out` holds anything but an earlier export, the size is none, there is no LoRA for an adapter, or grafts of
+            this host cannot be exported.
     """
     directory, out = Path(directory), Path(out)
     _check_out(out, directory)
