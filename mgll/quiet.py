@@ -42,7 +42,8 @@ def quiet() -> None:
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
-    logging.getLogger("DeepSpeed").addFilter(_is_error)  # it sets its own level when it is imported
+    for setter in ("DeepSpeed", "bitsandbytes.backends.cpu.ops"):  # the level is set when they are imported
+        logging.getLogger(setter).addFilter(_is_error)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.formatwarning = _one_line
