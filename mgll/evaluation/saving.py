@@ -29,8 +29,7 @@ def save_evaluation(path: str | os.PathLike[str], evaluation: Evaluation) -> Non
         readings.append({key: value for key, value in vars(reading).items() if key not in ("truth", "scores")})
     said: dict[str, Any] = {"schema": _SCHEMA, **vars(evaluation), "readings": readings}
     said["retrieval"] = [asdict(found) for found in evaluation.retrieval.values()]
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, said=np.array(json.dumps(said)), **arrays)  # type: ignore[arg-type]  # its stub names one argument
+    _write(path, said, arrays)
 
 
 def load_evaluation(path: str | os.PathLike[str]) -> Evaluation:
@@ -56,8 +55,7 @@ def save_segmentation(path: str | os.PathLike[str], found: Segmentation) -> None
     """Write a segmentation atomically, as `save_evaluation` writes an evaluation."""
     said = {"schema": _DRAWN, **{key: value for key, value in vars(found).items() if key != "overlap"}}
     arrays: dict[str, np.ndarray] = {f"overlap-{label}": numbers for label, numbers in found.overlap.items()}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, said=np.array(json.dumps(said)), **arrays)  # type: ignore[arg-type]  # its stub names one argument
+    _write(path, said, arrays)
 
 
 def load_segmentation(path: str | os.PathLike[str]) -> Segmentation:
@@ -89,3 +87,9 @@ def _reading(said: dict[str, Any], file: Any, number: int) -> Reading:
 def _retrieval(said: dict[str, Any]) -> Retrieval:
     shares = {name: {int(k): v for k, v in said[name].items()} for name in ("image_to_text", "text_to_image")}
     return Retrieval(**{**said, **shares, "median_ranks": tuple(said["median_ranks"])})
+
+
+def _write(path: str | os.PathLike[str], said: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays, and beside them what is said of them, as one file."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, said=np.array(json.dumps(said)), **arrays)  # type: ignore[arg-type]  # its stub names one argument

@@ -126,9 +126,10 @@ class LlavaNext(HiddenStatesHost):
     def processor(self, directory: Path) -> Any:
         """Load the stock processor; that of a graft makes one view by the donor's own preprocessing."""
         from mllm_adapters.modules import one_view
+        from mllm_adapters.modules.square_images import load_with_squares
 
         own, of_graft = (getattr(one_view, name) for name in self.processor_classes)
-        return one_view.load_with_one_view(own, of_graft, directory)
+        return load_with_squares(own, directory, of_graft, one_view.OneView)
 
     def _vision(self, config: Json) -> Json:
         return {**self.unsaid, **config.get("vision_config", {})}

@@ -1,7 +1,5 @@
 """Processors of hosts that cut tiles (LLaVA-NeXT and its descendants): all tiles in a row, or one square for a graft."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +7,7 @@ from transformers import BatchFeature, LlavaNextProcessor, LlavaOnevisionProcess
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 from transformers.processing_utils import ImagesKwargs
 
-from mllm_adapters.modules.square_images import FILE, SquareImages
+from mllm_adapters.modules.square_images import SquareImages
 
 
 class OneView(SquareImages):
@@ -74,12 +72,3 @@ class LlavaOnevisionInARow(InARow, LlavaOnevisionProcessor):
 
 class LlavaOnevisionOfGraft(OfGraft, LlavaOnevisionProcessor):
     """LLaVA-OneVision's processor with one view."""
-
-
-def load_with_one_view(in_a_row: Any, of_graft: Any, directory: Path) -> Any:
-    """Load the processor of a directory; that of a graft makes one square of the photograph, by the donor's own preprocessing."""
-    if not (directory / FILE).is_file():
-        return in_a_row.from_pretrained(directory)
-    processor = of_graft.from_pretrained(directory)
-    processor.image_processor = OneView(**json.loads((directory / FILE).read_text(encoding="utf-8")))
-    return processor

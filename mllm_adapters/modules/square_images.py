@@ -41,11 +41,21 @@ class SquareImages(LlavaImageProcessor):
         return found
 
 
-def load_with_squares(processor_class: Any, directory: Path) -> Any:
-    """Load the stock processor of a directory; that of a graft does the donor's own preprocessing."""
-    processor = processor_class.from_pretrained(directory)
-    if (directory / FILE).is_file():
-        processor.image_processor = SquareImages(**json.loads((directory / FILE).read_text(encoding="utf-8")))
+def load_with_squares(
+    processor_class: Any, directory: Path, of_graft: Any = None, squares: type[SquareImages] = SquareImages
+) -> Any:
+    """Load the processor of a directory; that of a graft does the donor's own preprocessing.
+
+    Args:
+        processor_class: class of the processor.
+        directory: a checkpoint.
+        of_graft: its class in a graft, where that is another.
+        squares: what prepares the images of a graft.
+    """
+    if not (directory / FILE).is_file():
+        return processor_class.from_pretrained(directory)
+    processor = (of_graft or processor_class).from_pretrained(directory)
+    processor.image_processor = squares(**json.loads((directory / FILE).read_text(encoding="utf-8")))
     return processor
 
 

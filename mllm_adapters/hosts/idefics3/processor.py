@@ -1,6 +1,5 @@
 """The processor of Idefics3 and SmolVLM: every tile as an image of its own, or one square for a graft."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from transformers import BatchFeature, Idefics3Processor
 from transformers.processing_utils import ImagesKwargs
 
-from mllm_adapters.modules.square_images import FILE, SquareImages
+from mllm_adapters.modules.square_images import SquareImages, load_with_squares
 
 
 class TilesAlone(Idefics3Processor):
@@ -52,8 +51,4 @@ class OfGraft(Idefics3Processor):
 
 def load_processor(directory: Path) -> Any:
     """Load the processor of a directory. SmolVLM's own asks for a library that writes numbers of video frames in words."""
-    if not (directory / FILE).is_file():
-        return TilesAlone.from_pretrained(directory)
-    processor = OfGraft.from_pretrained(directory)
-    processor.image_processor = OneTile(**json.loads((directory / FILE).read_text(encoding="utf-8")))
-    return processor
+    return load_with_squares(TilesAlone, directory, OfGraft, OneTile)
