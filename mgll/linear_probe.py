@@ -13,8 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mgll.ending import ends_in_one_line
-from mgll.evaluation.evaluation import PROBE, EvaluationSettings, NothingToReadError, evaluate
+from mgll.evaluation.evaluation import evaluate
+from mgll.evaluation.linear_readings import PROBE, NothingToReadError
 from mgll.evaluation.reading import ClassScore, Reading
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import tower_file
 from mgll.flags import CommandParser
 from mgll.formats import FormatError

@@ -65,6 +65,12 @@ def finish_stage(out: Path) -> None:
     write_text(_record(out), json.dumps({**record, "finished": True}, indent=2) + "\n")
 
 
+def drop_stage(out: Path) -> None:
+    """Remove what a stage made or began, and what is said of it, because nobody needs it any more."""
+    _remove(out)
+    _record(out).unlink(missing_ok=True)
+
+
 def is_made(out: Path, made_of: Mapping[str, Any]) -> bool:
     """Whether `out` is there, finished, and was made of the very same."""
     if not _record(out).is_file():

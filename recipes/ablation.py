@@ -18,9 +18,11 @@ from typing import Literal
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.configs import find_config
 from mgll.ending import ends_in_one_line
-from mgll.evaluation.evaluation import PROBE, EvaluationSettings, NothingToReadError, evaluate
+from mgll.evaluation.evaluation import evaluate
+from mgll.evaluation.linear_readings import PROBE, NothingToReadError
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.saving import load_evaluation, save_evaluation
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import tower_file
 from mgll.flags import CommandParser
 from mgll.formats import check_there

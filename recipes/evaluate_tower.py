@@ -13,6 +13,7 @@ leaderboard.html, .md and .tex, results.csv, classes.csv and a card for each met
 import argparse
 import hashlib
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -21,17 +22,18 @@ from typing import Any, get_args
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.about import about_towers
 from mgll.evaluation.embedding import Embedding, embed, load_embedding, save_embedding
-from mgll.evaluation.evaluation import Blocks, Evaluation, EvaluationSettings, evaluate
+from mgll.evaluation.evaluation import Evaluation, evaluate
 from mgll.evaluation.features import Precision, features_of, grids_of
 from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
 from mgll.evaluation.saving import load_evaluation, save_evaluation
+from mgll.evaluation.settings import Blocks, EvaluationSettings
 from mgll.evaluation.towers import Tower
 from mgll.flags import CommandParser, hyphens
 from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import Records, read_manifest
 from mgll.progress import overall
 from mgll.run_folder import locked
-from mgll.stage import stage
+from mgll.stage import begin_stage, drop_stage, stage
 from mgll.tower.curve import Curve, curve_of
 
 #: Settings that change where features lie and how fast they come, not what is read.
@@ -85,7 +87,9 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
             own = {key: value for key, value in asdict(settings).items() if key not in _ASIDE}
             own = {key: value for key, value in own.items() if key not in _EXTRA or value != getattr(_DEFAULT, key)}
             made_of = {"tower": tower.digest, "images": state, "records": _digest(records), "settings": own}
-            stage(path, made_of, partial(_evaluate, tower, records, settings, path))
+            begun = path.with_suffix(".begun")  # epochs of what is trained; goes when the readings are kept
+            stage(path, made_of, partial(_evaluate, tower, records, settings, path, begun, made_of))
+            drop_stage(begun)
             runs[name].setdefault(tower.name, []).append(load_evaluation(path))
     # here, because pandas takes a second to import
     from benchmark.leaderboard.content import build_board
@@ -97,8 +101,11 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
     print(f"\n{(out / 'leaderboard.md').read_text(encoding='utf-8')}\npage: {page}")
 
 
-def _evaluate(tower: Tower, records: Records, settings: EvaluationSettings, path: Path) -> None:
-    save_evaluation(path, evaluate(tower, records, settings))
+def _evaluate(
+    tower: Tower, records: Records, settings: EvaluationSettings, path: Path, begun: Path, made_of: Mapping[str, Any]
+) -> None:
+    begin_stage(begun, made_of)  # drops what was begun with other settings or images
+    save_evaluation(path, evaluate(tower, records, settings, begun))
 
 
 def _embeddings(

@@ -26,16 +26,11 @@ from benchmark.stats.seeds import difference_over_seeds, number_over_seeds
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.comparing import Side, mean_of, side_of
-from mgll.evaluation.evaluation import (
-    FEW,
-    ZERO_SHOT,
-    Evaluation,
-    EvaluationSettings,
-    NothingToReadError,
-    evaluate,
-)
+from mgll.evaluation.evaluation import ZERO_SHOT, Evaluation, evaluate
+from mgll.evaluation.linear_readings import FEW, NothingToReadError
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.saving import load_evaluation, save_evaluation
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import tower_file
 from mgll.files import write_text
 from mgll.formats import check_there

@@ -14,9 +14,9 @@ from typing import get_args
 
 from benchmark.maps.content import Score, chosen_images, map_images
 from mgll.ending import ends_in_one_line
-from mgll.evaluation.evaluation import EvaluationSettings
 from mgll.evaluation.features import Precision
 from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.flags import CommandParser
 from mgll.manifest.records import read_manifest
 from mgll.run_folder import locked

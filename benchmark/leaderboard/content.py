@@ -14,7 +14,8 @@ from scipy.stats import studentized_range
 from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.seeds import OverSeeds, corrected, difference_over_seeds, number_over_seeds
 from mgll.evaluation.comparing import Side, mean_of, side_of
-from mgll.evaluation.evaluation import FEW, LEFT_OUT, Evaluation
+from mgll.evaluation.evaluation import Evaluation
+from mgll.evaluation.linear_readings import FEW, LEFT_OUT
 from mgll.evaluation.metrics import Summary
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.zero_shot import Retrieval

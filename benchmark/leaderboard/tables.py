@@ -9,7 +9,7 @@ from benchmark.leaderboard.content import ALL_SOURCES, BESIDE, Board, critical_d
 from benchmark.report.number_format import class_name, interval, p_number, percent, points, points_interval
 from benchmark.report.tables import Cell, Table
 from benchmark.stats.bootstrap import Estimate
-from mgll.evaluation.evaluation import LEFT_OUT, MULTI_LABEL, NEIGHBOURS, PROBE, RARE
+from mgll.evaluation.linear_readings import LEFT_OUT, MULTI_LABEL, NEIGHBOURS, PROBE, RARE
 
 #: Names of readings where there is little room.
 _SHORT = {PROBE: "Probe", NEIGHBOURS: "k-NN", MULTI_LABEL: "Multi-label", RARE: "Rare", ALL_SOURCES: "Unseen sources"}

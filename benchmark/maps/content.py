@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from mgll.evaluation.classes import classes_of
-from mgll.evaluation.evaluation import EvaluationSettings, fitted_probe
+from mgll.evaluation.evaluation import fitted_probe
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import Tower
 from mgll.evaluation.zero_shot import TextReader, class_prompts, text_reader
 from mgll.images.preprocessing import Preprocessing, open_image, preprocess, to_square

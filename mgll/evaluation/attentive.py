@@ -5,13 +5,14 @@ pooled features alone). The query and the keys of a head meet in a product alone
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mgll.evaluation.probe import judged_auc
-from mgll.evaluation.stopping import Balance, train_until_best
+from mgll.evaluation.stopping import Balance, Kept, train_until_best
 
 #: Learning rates of AdamW that are tried; validation chooses.
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
@@ -76,6 +77,7 @@ def fit_attentive(
     validation_truth: np.ndarray,
     seed: int,
     learning_rates: Sequence[float] = LEARNING_RATES,
+    folder: Path | None = None,
 ) -> tuple[AttentiveProbe, str]:
     """Train an attentive probe for every learning rate, and keep the one, and its epoch, with the best macro AUC on validation.
 
@@ -86,6 +88,7 @@ def fit_attentive(
         validation_truth: [M, classes].
         seed: of start weights and order.
         learning_rates: of AdamW.
+        folder: where each epoch is kept, so that a killed training goes on; for this one alone. None keeps nothing.
 
     Returns:
         The probe, and a sentence that says what was chosen.
@@ -103,12 +106,16 @@ def fit_attentive(
     for rate in learning_rates:
         torch.manual_seed(seed)
         probe = AttentiveProbe(sample.mean(dim=0), deviation, train_truth.shape[1]).to(device)
-        epoch = _epochs(probe, train, truth, balance, rate, seed)
+        optimizer = torch.optim.AdamW(probe.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY)
+        epoch, kept = (
+            _epochs(probe, optimizer, train, truth, balance, seed),
+            folder and Kept(folder / f"{rate:g}", optimizer),
+        )
 
         def judge(probe: AttentiveProbe = probe) -> float:
             return judged_auc(validation_truth, probe.scores(validation))
 
-        value, reached = train_until_best(probe, epoch, judge, _EPOCHS, _PATIENCE, f"attentive probe, {rate:g}")
+        value, reached = train_until_best(probe, epoch, judge, _EPOCHS, _PATIENCE, f"attentive probe, {rate:g}", kept)
         if best is None or value > best[0]:
             best = (value, reached, rate, probe)
     assert best is not None
@@ -116,10 +123,14 @@ def fit_attentive(
 
 
 def _epochs(
-    probe: AttentiveProbe, train: Sequence[np.ndarray], truth: Tensor, balance: Balance, rate: float, seed: int
+    probe: AttentiveProbe,
+    optimizer: torch.optim.Optimizer,
+    train: Sequence[np.ndarray],
+    truth: Tensor,
+    balance: Balance,
+    seed: int,
 ) -> Callable[[int], None]:
     """A function that trains for the epoch of a number."""
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY)
 
     def epoch(number: int) -> None:
         order = np.random.default_rng([seed, number]).permutation(len(train))

@@ -14,8 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from mgll.evaluation.classes import classes_of
-from mgll.evaluation.evaluation import EvaluationSettings
 from mgll.evaluation.features import features_of
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import Tower
 from mgll.files import atomic_path
 from mgll.formats import FormatError

@@ -8,6 +8,7 @@ the one before it.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from mgll.encoders.last_layers import block_numbers, layers_of, train_last
 from mgll.evaluation.probe import Probe, judged_auc
-from mgll.evaluation.stopping import Balance, train_until_best
+from mgll.evaluation.stopping import Balance, Kept, train_until_best
 from mgll.evaluation.towers import Tower
 from mgll.images.preprocessing import Preprocessing, normalise
 from mgll.tower.config import Pooling
@@ -77,6 +78,7 @@ def fine_tuned_scores(
     blocks: int | Literal["full"],
     seed: int,
     epochs: int,
+    folder: Path | None = None,
 ) -> tuple[np.ndarray, str]:
     """Fine-tune a tower on the classes, and read with the weights that validation found best.
 
@@ -86,8 +88,9 @@ def fine_tuned_scores(
         truths: whether an image has a class, of the first two [n, classes].
         probe: the linear probe of the frozen features, from which it starts.
         blocks: so many of the last blocks are trained, with what lies behind them; `full` is all.
-        seed: of the order of images and their flips.
+        seed: of the order of images, their flips and dropout.
         epochs: most epochs.
+        folder: where each epoch is kept, so that a killed fine-tuning goes on; for this one alone. None keeps nothing.
 
     Returns:
         Logits [n, classes] of the images that are read, and a sentence that says what was chosen.
@@ -106,7 +109,8 @@ def fine_tuned_scores(
     if blocks != "full":
         train_last(model.model, blocks, "fine_tune")
     model.to(device)
-    epoch = _epochs(model, images[0], truths[0], seed, epochs, device)
+    optimizer = _adamw(model)
+    epoch = _epochs(model, optimizer, images[0], truths[0], seed, epochs, device)
     _, reached = train_until_best(
         model,
         epoch,
@@ -114,6 +118,7 @@ def fine_tuned_scores(
         epochs,
         _PATIENCE,
         f"fine-tuning {blocks}",
+        Kept(folder, optimizer) if folder else None,
     )
     said = f"{reached} epochs chosen on validation" if reached else "validation gained nothing: reads as its probe"
     return model.scores(images[2], device), said
@@ -131,30 +136,42 @@ def learning_rates(
     return {name: rate * decay ** max(0, last - numbers[name]) for name in trained}
 
 
-def _epochs(
-    model: TowerClassifier, images: Sequence[str], truth: np.ndarray, seed: int, epochs: int, device: torch.device
-) -> Callable[[int], None]:
-    """A function that trains for the epoch of a number; the learning rate rises over the first and falls along a cosine."""
+def _adamw(model: TowerClassifier) -> torch.optim.AdamW:
     rates, groups = learning_rates(model.model), defaultdict(list)
     for name, parameter in model.model.named_parameters():
         if name in rates:
             groups[rates[name]].append(parameter)
     groups[LEARNING_RATE] += model.classifier.parameters()
-    optimizer = torch.optim.AdamW(
-        [{"params": own, "lr": rate} for rate, own in groups.items()], weight_decay=WEIGHT_DECAY
-    )
-    steps = -(-len(images) // _BATCH)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / steps, (1 + np.cos(np.pi * step / (steps * epochs))) / 2)
-    )
+    return torch.optim.AdamW([{"params": own, "lr": rate} for rate, own in groups.items()], weight_decay=WEIGHT_DECAY)
+
+
+def _epochs(
+    model: TowerClassifier,
+    optimizer: torch.optim.Optimizer,
+    images: Sequence[str],
+    truth: np.ndarray,
+    seed: int,
+    epochs: int,
+    device: torch.device,
+) -> Callable[[int], None]:
+    """A function that trains for the epoch of a number, which decides order, flips, dropout and learning rates.
+
+    The learning rate rises over the first epoch and falls along a cosine.
+    """
+    steps, rates = -(-len(images) // _BATCH), [group["lr"] for group in optimizer.param_groups]
     balance, answers = Balance.of(truth, device), torch.from_numpy(truth).float()
 
     def epoch(number: int) -> None:
         model.train()
+        torch.manual_seed(int(np.random.default_rng([seed, number, 2]).integers(2**63)))  # of dropout
         order = np.random.default_rng([seed, number]).permutation(len(images)).tolist()
         flips = torch.from_numpy(np.random.default_rng([seed, number, 1]).random(len(order)) < 0.5)
         start = 0
-        for squares in _loader([images[row] for row in order], model.preprocessing):
+        for step, squares in enumerate(
+            _loader([images[row] for row in order], model.preprocessing), (number - 1) * steps
+        ):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * min((step + 1) / steps, (1 + np.cos(np.pi * step / (steps * epochs))) / 2)
             rows = order[start : start + len(squares)]
             flip = flips[start : start + len(squares)]
             squares[flip] = squares[flip].flip(-1)
@@ -162,7 +179,6 @@ def _epochs(
             balance.loss(model(squares.to(device)), answers[rows].to(device)).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
             start += len(squares)
 
     return epoch

@@ -1,11 +1,12 @@
 """The images of a manifest by what they are for, with their features and classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mgll.evaluation.classes import truth_of
+from mgll.evaluation.reading import Reading
 from mgll.manifest.records import Record
 
 #: Share of the training patients who choose settings where the manifest has no validation split.
@@ -28,6 +29,19 @@ class Part:
     def truth(self, classes: Sequence[str]) -> np.ndarray:
         """Whether each image has each class [n, classes], bool."""
         return truth_of(classes, self.classes)
+
+    def reading(
+        self,
+        name: str,
+        classes: tuple[str, ...],
+        scores: np.ndarray,
+        left_out: Mapping[str, str],
+        strength: float | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Reading:
+        """The reading of these images by scores [n, classes]; the other arguments are its attributes."""
+        images, patients = (tuple(getattr(record, key) for record in self.records) for key in ("image", "patient"))
+        return Reading(name, classes, images, patients, self.truth(classes), scores, left_out, strength, notes)
 
 
 @dataclass(frozen=True)

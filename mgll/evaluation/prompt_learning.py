@@ -6,6 +6,7 @@ points near those of the prompts that people wrote.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from mgll.evaluation.classes import Grades
 from mgll.evaluation.probe import judged_auc
-from mgll.evaluation.stopping import train_until_best
+from mgll.evaluation.stopping import Kept, train_until_best
 from mgll.evaluation.zero_shot import ENSEMBLE, TextReader, class_points, one_against_rest
 from mgll.vocabulary.classes import ClassTable
 from mgll.vocabulary.diseases import FUNDUS
@@ -89,6 +90,7 @@ def learn_prompts(
     validation_truth: np.ndarray,
     grades: Grades = "fold",
     table: ClassTable = FUNDUS,
+    folder: Path | None = None,
 ) -> tuple[Prompts, str]:
     """Learn a context on a few labelled images, as long as the macro AUC on validation gains.
 
@@ -104,6 +106,7 @@ def learn_prompts(
         validation_truth: [M, classes].
         grades: whether grades count as what they grade, for KgCoOp's prompts.
         table: the class table, which has the words.
+        folder: where each round is kept, so that a killed training goes on; for this one alone. None keeps nothing.
 
     Returns:
         The prompts, and a sentence that says what was chosen.
@@ -134,7 +137,8 @@ def learn_prompts(
     def judge() -> float:
         return judged_auc(validation_truth, prompt_scores(prompts, reader, validation))
 
-    _, reached = train_until_best(prompts, few_steps, judge, _ROUNDS, _PATIENCE, method)
+    kept = Kept(folder, optimizer) if folder else None
+    _, reached = train_until_best(prompts, few_steps, judge, _ROUNDS, _PATIENCE, method, kept)
     left = int((~used).sum())
     said = f"{_STEPS * reached} steps chosen on validation" + (
         f"; {left} images have none of the classes" if left else ""

@@ -14,7 +14,8 @@ from transformers import AutoModel
 
 from mgll.encoders.text import TextEncoder
 from mgll.encoders.vision import vision_encoder
-from mgll.evaluation.evaluation import EvaluationSettings, evaluate
+from mgll.evaluation.evaluation import evaluate
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import tower_file
 from mgll.evaluation.zero_shot import ENSEMBLE, class_prompts, retrieval, text_reader, zero_shot_scores
 from mgll.images.preprocessing import Preprocessing

@@ -10,9 +10,9 @@ import torch
 from small_towers import save_small_tower
 
 from mgll.evaluation.embedding import embed, load_embedding
-from mgll.evaluation.evaluation import EvaluationSettings
 from mgll.evaluation.named_towers import NamedEncoders, find_tower, split_name
 from mgll.evaluation.saving import load_evaluation
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import tower_file
 from mgll.formats import FormatError
 from mgll.tower.file import load_tower, read_header

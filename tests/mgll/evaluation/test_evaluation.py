@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from mgll.evaluation.classes import classes_of, readable, truth_of
-from mgll.evaluation.evaluation import EvaluationSettings, NothingToReadError, drawn, evaluate
+from mgll.evaluation.evaluation import evaluate
 from mgll.evaluation.features import features_of
+from mgll.evaluation.linear_readings import NothingToReadError
 from mgll.evaluation.metrics import auc
+from mgll.evaluation.parts import drawn
 from mgll.evaluation.probe import fit_probe
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import Tower, tower_file
 
 

@@ -7,9 +7,10 @@ from small_towers import save_small_tower_with_texts
 from tiny_text_models import bert, clip, llama
 
 from mgll.encoders.text import TextEncoder
-from mgll.evaluation.evaluation import EvaluationSettings, evaluate
+from mgll.evaluation.evaluation import evaluate
 from mgll.evaluation.metrics import auc
 from mgll.evaluation.prompt_learning import CONTEXT, Prompts, learn_prompts, prompt_scores
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import tower_file
 from mgll.evaluation.zero_shot import ENSEMBLE, TextReader, class_points, text_reader
 from mgll.tower.text_side import TextFacts, TextSide

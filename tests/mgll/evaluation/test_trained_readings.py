@@ -8,13 +8,14 @@ import torch
 from small_towers import save_small_tower
 
 from mgll.evaluation.attentive import AttentiveProbe, fit_attentive
-from mgll.evaluation.evaluation import EvaluationSettings, evaluate
+from mgll.evaluation.evaluation import evaluate
 from mgll.evaluation.features import features_of, grids_of
 from mgll.evaluation.fine_tuning import TowerClassifier, fine_tuned_scores, learning_rates
 from mgll.evaluation.metrics import auc
 from mgll.evaluation.probe import fit_probe
 from mgll.evaluation.saving import load_evaluation, save_evaluation
-from mgll.evaluation.stopping import Balance, train_until_best
+from mgll.evaluation.settings import EvaluationSettings
+from mgll.evaluation.stopping import Balance, Kept, train_until_best
 from mgll.evaluation.towers import tower_file
 from mgll.tower.model import grid_features
 
@@ -153,3 +154,42 @@ def test_a_grid_that_half_precision_does_not_hold_is_refused(tmp_path, records):
     assert grid_features(loud(), torch.randn(1, 3, 32, 32)).abs().max() > 1e5
     with pytest.raises(ValueError, match="beyond what float16 holds"):
         grids_of(replace(tower, load=loud), [records[0].image], tmp_path / "cache")
+
+
+def test_a_training_that_was_killed_at_any_epoch_ends_in_the_same_weights(tmp_path):
+    values = torch.linspace(-1, 1, 8)[:, None]
+
+    def train(folder, killed_after=None):
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+        optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
+
+        def epoch(number):
+            if number == killed_after:
+                raise KeyboardInterrupt
+            module.train()
+            optimizer.zero_grad()
+            (
+                module(values + torch.randn(8, 1, generator=torch.Generator().manual_seed(number))) - 1
+            ).square().mean().backward()
+            optimizer.step()
+
+        judged = [0.5, 0.1, 0.7, 0.2, 0.9, 0.3, 0.4, 0.5]  # best at the start, after 2 and after 4; ends after 7
+        newest = [int(path.name[-8:]) for path in folder.glob("step-*")]
+        left = iter(judged[max(newest, default=-1) + 1 :])
+        found = train_until_best(module, epoch, lambda: next(left), 20, 3, "test", Kept(folder, optimizer))
+        return found, module.state_dict()
+
+    found, weights = train(tmp_path / "undisturbed")
+    assert found == (0.9, 4)
+    for number in range(1, 8):
+        folder = tmp_path / f"killed-{number}"
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, number)
+        assert len(list(folder.glob("step-*"))) <= 4
+        again, resumed = train(folder)
+        assert again == found
+        assert all(torch.equal(resumed[name], value) for name, value in weights.items())
+    again, resumed = train(folder)  # one that had ended is not trained any further
+    assert again == found
+    assert all(torch.equal(resumed[name], value) for name, value in weights.items())

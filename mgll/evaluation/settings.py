@@ -1,0 +1,60 @@
+"""How a tower is evaluated."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mgll.evaluation.classes import Grades
+from mgll.evaluation.features import Precision
+from mgll.evaluation.probe import STRENGTHS
+
+#: Blocks of a tower that are fine-tuned, counted from the last; `full` is all of the tower.
+Blocks = int | Literal["full"]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a tower is evaluated; the same for all towers that are to be compared.
+
+    Attributes:
+        cache: folder of the features' cache.
+        split: the images that are read. With `val` they are those by which the probe's strength is chosen too.
+        grades: `fold` grades into what they grade, or `keep` them as classes of their own.
+        min_train: training images that a class must have, and lack.
+        min_read: images that a class must have among those that are read, and lack.
+        strengths: inverse strengths C of the probe, from which validation chooses.
+        neighbours: of the k-NN.
+        shares: shares of the training patients whose labels the few-label probes get.
+        draws: seeded draws of each share. Every share of a draw holds the smaller ones.
+        leave_source_out: also fit on all sources but one and read on that one.
+        left_out_images: read the left-out source's images of `split` alone, or `all`, if pretraining has not seen it either.
+        rare: a class with fewer training images is rare.
+        zero_shot: also read by class names, where the tower brings its text side.
+        text_encoder: folder of that text encoder, where it has moved since.
+        attentive: also read the grid by an attentive probe.
+        fine_tune: also fine-tune so many of the last blocks, each number a reading; `full` is all of the tower.
+        fine_tune_epochs: most epochs of each; validation ends it earlier.
+        prompt_learning: also learn prompts (CoOp, KgCoOp) with few labels, where the tower brings its text side.
+        precision: see `mgll.evaluation.features.features_of`.
+        batch_size: images at once.
+    """
+
+    cache: str = "runs/features"
+    split: Literal["val", "test"] = "test"
+    grades: Grades = "fold"
+    min_train: int = 30
+    min_read: int = 5
+    strengths: tuple[float, ...] = STRENGTHS
+    neighbours: int = 20
+    shares: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5)
+    draws: int = 3
+    leave_source_out: bool = True
+    left_out_images: Literal["split", "all"] = "split"
+    rare: int = 150
+    zero_shot: bool = True
+    text_encoder: str | None = None
+    attentive: bool = False
+    fine_tune: tuple[Blocks, ...] = ()
+    fine_tune_epochs: int = 20
+    prompt_learning: bool = False
+    precision: Precision = "auto"
+    batch_size: int = 64
