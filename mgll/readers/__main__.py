@@ -20,7 +20,7 @@ READERS: Mapping[str, tuple[str, str]] = {
     "mgll-fundus": ("mgll.readers.mgll_fundus", "the lists that the paper's authors publish"),
     "midrc-xray": ("mgll.readers.midrc_xray", "DICOM radiographs of MIDRC"),
     "mimic-cxr": ("mgll.readers.mimic_cxr", "MIMIC-CXR-JPG with its reports"),
-    "masks": ("mgll.readers.masks", "masks of REFUGE or IDRiD beside a manifest"),
+    "masks": ("mgll.readers.masks", "masks of REFUGE, IDRiD or QaTa-COV19 beside a manifest"),
     "webdataset-shards": ("mgll.readers.webdataset_shards", "tar files of images and their texts"),
     **{
         hyphens(own.download.reader): (

@@ -49,11 +49,30 @@ PRETRAINING = (
         "PhysioNet Credentialed Health Data License 1.5.0",
     ),
 )
+#: Those that are segmented.
+MASKS = (
+    Download("REFUGE", "masks refuge", "masks", "the images of 2018 with Disc_Cup_Masks, as above", "as REFUGE above"),
+    Download(
+        "IDRiD",
+        "masks idrid",
+        "masks",
+        "A. Segmentation at https://ieee-dataport.org/open-access/indian-diabetic-retinopathy-image-dataset-idrid",
+        "CC BY 4.0",
+    ),
+    Download(
+        "QaTa-COV19",
+        "masks qata",
+        "masks",
+        "QaTa-COV19-v2 at https://www.kaggle.com/datasets/aysendegerli/qatacov19-dataset (registration); texts and Val_ID.xlsx, if"
+        " wanted, as https://github.com/HUANGLIZI/LViT says",
+        "as its page says",
+    ),
+)
 
 
 def downloads_told() -> Iterator[str]:
     """The list as lines: field, then name, command, what to download and its licence."""
-    known = [*(own.download for own in SETS), *PRETRAINING]
+    known = [*(own.download for own in SETS), *PRETRAINING, *MASKS]
     for field in dict.fromkeys(download.field for download in known):
         yield field
         for own in (download for download in known if download.field == field):

@@ -1,15 +1,17 @@
-"""Published sets of masks -> manifest and its side table of masks: REFUGE (optic disc and cup), IDRiD (lesions and disc).
+"""Published sets of masks -> manifest and its side table of masks: REFUGE (optic disc and cup), IDRiD (lesions), QaTa-COV19.
 
     python -m mgll.readers.masks refuge FOLDER --out refuge.jsonl       # and refuge.masks.jsonl
     python -m mgll.readers.masks idrid FOLDER --out idrid.jsonl
+    python -m mgll.readers.masks qata FOLDER --out qata.jsonl           # the paper's Table 25
 
-FOLDER is the folder of the unpacked archives; folders between it and the images do not matter. REFUGE has the splits of its
-challenge. IDRiD has none to choose by: a fifth of its training images, by a hash of their names, is split `val`. Neither names
-patients.
+FOLDER is the folder of the unpacked archives; folders between it and the images do not matter. Splits are official. Where none is
+there to choose by, a fifth of the training patients, by a hash of their names, is split `val`; so in IDRiD, and in QaTa-COV19
+without the lists of its texts' authors. REFUGE and IDRiD name no patients.
 """
 
 import os
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,9 +20,10 @@ from mgll.flags import CommandParser
 from mgll.formats import FormatError
 from mgll.manifest.masks import Mask, masks_beside, write_masks
 from mgll.manifest.records import Record, Split
-from mgll.readers.splits import split_of_group
+from mgll.readers.splits import NAMES, split_of_group
+from mgll.readers.tables import read_table
 from mgll.readers.writing import Found, write_found
-from mgll.vocabulary.label_texts import describe_labels
+from mgll.vocabulary.label_texts import DISEASE, REPORT, describe_labels
 
 #: REFUGE's pictures are 0 in the cup, 128 in the rim and 255 outside the disc.
 _REFUGE = {"optic disc": (0, 128), "optic cup": (0,)}
@@ -33,6 +36,11 @@ _IDRID = {
     "SE": "soft exudates",
     "OD": "optic disc",
 }
+#: Folders of images and of masks, as published and as the authors of QaTa-COV19's texts have them.
+_QATA_IMAGES, _QATA_MASKS, _QATA = ("Images", "img"), ("Ground-truths", "labelcol"), "COVID-19 infection"
+#: Patient in the names of those of its images that come from BIMCV-COVID19+.
+_BIMCV = re.compile(r"sub-S\d+")
+_VALIDATION = (0.8, 0.2, 0.0)
 _PICTURES = (".bmp", ".png", ".tif", ".tiff", ".jpg", ".jpeg")
 Masked = tuple[list[Record], list[Mask], Counter[str]]
 
@@ -83,7 +91,7 @@ def read_idrid(folder: str | os.PathLike[str]) -> Masked:
             notes["left out: no mask of its name"] += 1
             continue
         is_test = any(part.lower().endswith("testing set") for part in image.parts)
-        split: Split = "test" if is_test else split_of_group(image.stem, 0, (0.8, 0.2, 0))
+        split: Split = "test" if is_test else split_of_group(image.stem, 0, _VALIDATION)
         records.append(_record(image, split, "IDRiD", ()))
         for code, label in _IDRID.items():
             if code not in own:
@@ -94,7 +102,83 @@ def read_idrid(folder: str | os.PathLike[str]) -> Masked:
     return records, masks, notes
 
 
-READERS: dict[str, Callable[[str], Masked]] = {"refuge": read_refuge, "idrid": read_idrid}
+def read_qata(folder: str | os.PathLike[str]) -> Masked:
+    """Images, masks and notes of QaTa-COV19: `Images/NAME.png` and `Ground-truths/mask_NAME.png` of `Train Set` and `Test Set`.
+
+    The texts of LViT's authors are read where `*_text*.xlsx` (or `.csv`) with the columns `Image` and `Description` is there, and
+    so is their validation split, `Val_ID.xlsx`; their own arrangement too (`Train_Folder/img`, `labelcol`). A patient is known from
+    the names of BIMCV's images alone; one who stands in several splits is a group in each.
+
+    Raises:
+        FormatError: if there is no such image, or an image has two descriptions.
+    """
+    pictures = [path for path in _pictures(folder, lambda path: True) if _qata_split(path)]
+    drawn = {(_qata_split(path), _qata_name(path.name)): path for path in pictures if path.parent.name in _QATA_MASKS}
+    said, choosing = _qata_tables(Path(folder))
+    records, masks, notes, splits = [], [], Counter[str](), defaultdict[str, set[Split]](set)
+    for image in (path for path in pictures if path.parent.name in _QATA_IMAGES):
+        name, official = _qata_name(image.name), _qata_split(image)
+        mask = drawn.get((official, name))
+        if official is None or mask is None:
+            notes["left out: no mask of its name"] += 1
+            continue
+        patient = found[0] if (found := _BIMCV.match(name)) else name
+        if official != "train":
+            split = official
+        elif choosing:
+            split = "val" if name in choosing else "train"
+        else:
+            split = split_of_group(patient, 0, _VALIDATION)
+        splits[patient].add(split)
+        texts = {DISEASE: ("COVID-19",), REPORT: (said[name],)} if name in said else {DISEASE: ("COVID-19",)}
+        if said and name not in said:
+            notes["without a description"] += 1
+        records.append(Record(image=str(image), split=split, group=patient, texts=texts, source="QaTa-COV19"))
+        masks.append(Mask(image=str(image), label=_QATA, mask=str(mask)))
+    if not records:
+        raise FormatError(
+            folder,
+            None,
+            "no image in a folder Images (or img) of Train Set and Test Set with a mask in Ground-truths beside it",
+        )
+    if not said:
+        notes["no table of texts (*_text*.xlsx) is there: the disease alone is said"] = len(records)
+    apart = {patient for patient, own in splits.items() if len(own) > 1}
+    notes["its patient is in several official splits, which are kept: a group in each"] = sum(
+        r.group in apart for r in records
+    )
+    grouped = [
+        record.model_copy(update={"group": f"{record.group} in {record.split}"}) if record.group in apart else record
+        for record in records
+    ]
+    return grouped, masks, +notes
+
+
+def _qata_split(picture: Path) -> Split | None:
+    """The split that the folder around a folder of pictures is called after: `Train Set`, `Val_Folder`."""
+    return NAMES.get(re.split(r"[ _]", picture.parent.parent.name.lower())[0])
+
+
+def _qata_name(entry: str) -> str:
+    """An image's name as its file, its mask and all tables have it in common."""
+    return entry.removeprefix("mask_").removesuffix(".png")
+
+
+def _qata_tables(folder: Path) -> tuple[dict[str, str], set[str]]:
+    """Description of each image that has one, and the images by which settings are chosen."""
+    said, choosing = dict[str, str](), set[str]()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".xlsx", ".csv")):
+        if "_text" in path.stem.lower():
+            for number, row in read_table(path, ("Image", "Description")):
+                name, text = _qata_name(row["Image"]), row["Description"]
+                if said.setdefault(name, text) != text:
+                    raise FormatError(path, number, f"{name} has another description above or in another table")
+        elif path.stem.lower() == "val_id":
+            choosing |= {_qata_name(row["Image"]) for _, row in read_table(path, ("Image",))}
+    return {name: text for name, text in said.items() if text}, choosing
+
+
+READERS: dict[str, Callable[[str], Masked]] = {"refuge": read_refuge, "idrid": read_idrid, "qata": read_qata}
 
 
 def _pictures(folder: str | os.PathLike[str], wanted: Callable[[Path], bool]) -> list[Path]:

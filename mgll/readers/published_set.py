@@ -22,7 +22,7 @@ from mgll.readers.vocabularies import read_vocabulary
 from mgll.readers.writing import Found
 from mgll.vocabulary.label_texts import DISEASE, describe_labels
 
-Field = Literal["fundus photographs", "radiographs", "CT"]
+Field = Literal["fundus photographs", "radiographs", "CT", "masks"]
 #: A whole number as programs write it whose column has empty cells.
 _WHOLE = re.compile(r"^(-?\d+)\.0$")
 _SPLIT, _GROUP = "official split", "group of images"

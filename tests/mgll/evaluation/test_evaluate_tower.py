@@ -1,8 +1,13 @@
 """The recipe from towers and a manifest to page and tables, again without doing anything twice, and its errors in one line."""
 
 import json
+import os
 import re
+import signal
+import time
+from pathlib import Path
 
+import launches
 import numpy as np
 import pandas as pd
 import pytest
@@ -165,3 +170,41 @@ def test_an_encoder_by_name_takes_its_weights_from_a_file(runs, tmp_path):
 def test_an_encoder_of_timm_is_no_file_of_a_layout_of_that_name(tmp_path):
     tower = find_tower("timm:test_vit", tmp_path, NamedEncoders(32))
     assert read_header(tower.path).config["architecture"] == "test_vit"
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_that_was_killed_goes_on_to_the_same_scores(runs, manifest, tmp_path):
+    recipe = Path(__file__).parents[3] / "recipes" / "evaluate_tower.py"
+    asked = ["--fine-tune", "full", "--fine-tune-epochs", "6", "--shares", "--no-zero-shot", "--no-leave-source-out"]
+    command = [recipe, runs[0], "--manifest", manifest, *asked, "--min-train", "20", "--cache", tmp_path / "features"]
+
+    def scores(out):
+        (path,) = (out / "evaluations").glob("*.npz")
+        found = load_evaluation(path)
+        assert len(list(path.parent.iterdir())) == 2  # the file and what it was made of
+        return found["fine-tuned, all blocks"], found.skipped
+
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    process = launches.start([*command, "--out", killed], tmp_path / "said")
+    while process.is_alive() and not list(killed.glob("evaluations/*.begun/fine-tuned-full/step-00000002/state.json")):
+        time.sleep(0.002)
+    assert process.is_alive(), (tmp_path / "said").read_text()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    resumed = launches.run([*command, "--out", killed])
+    assert resumed.returncode == 0, resumed.stderr
+    assert re.search(r"fine-tuning full goes on after epoch [2-6]", resumed.stdout)
+    assert launches.run([*command, "--out", undisturbed]).returncode == 0
+    (again, skipped), (once, also) = scores(killed), scores(undisturbed)
+    np.testing.assert_array_equal(again.scores, once.scores)
+    assert (again.notes, skipped) == (once.notes, also)
+    # with other settings nothing of it is gone on with
+    begun = next((killed / "evaluations").glob("*.npz")).with_suffix(".begun")
+    process = launches.start([*command, "--out", killed, "--neighbours", "5"], tmp_path / "said")
+    while process.is_alive() and not list(begun.rglob("state.json")):
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    other = launches.run([*command, "--out", killed, "--neighbours", "6"])
+    assert "settings.neighbours: 5 -> 6" in other.stdout
+    assert "goes on after" not in other.stdout
