@@ -41,18 +41,31 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
         HostError: if the name is none of these, or the download fails; the message says what to type.
     """
     named = checkpoint or host.checkpoint
+    check_named(host, named)
     if Path(named).is_dir():
         return Path(named), named
     if named == DEMO:
         # here, because torch takes seconds to import
         from mllm_adapters.demo.host import demo_checkpoint
 
-        if host.name != "llava":
-            raise HostError(f"the embedded demo host is a LLaVA; --model {host.name} needs --checkpoint DIR")
         return demo_checkpoint(RUNS), named
-    if not re.fullmatch(_HUB_ID, named):
-        raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
     return _from_hub(host, named, tokenizer=True), named
+
+
+def check_named(host: Host, checkpoint: str | None) -> None:
+    """Refuse the name of a checkpoint that can be no folder, hub id or `demo`, before anything that takes time.
+
+    Raises:
+        HostError: saying what it may be.
+    """
+    if checkpoint is None or Path(checkpoint).is_dir():
+        return
+    if checkpoint == DEMO and host.name != "llava":
+        raise HostError(f"the embedded demo host is a LLaVA; {host.name} needs the folder or hub id of a checkpoint")
+    if Path(checkpoint).is_file():
+        raise HostError(f"checkpoint {checkpoint}: this is a file; give the folder that it lies in")
+    if checkpoint != DEMO and not re.fullmatch(_HUB_ID, checkpoint):
+        raise HostError(f"checkpoint {checkpoint}: no such folder, and not a hub id (OWNER/NAME) either")
 
 
 def add_trust_options(parser: argparse.ArgumentParser) -> None:

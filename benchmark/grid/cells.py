@@ -53,7 +53,8 @@ class Table2Settings:
     Attributes:
         manifest: images with the splits `train` and `test`.
         out: folder of everything.
-        hosts: the rows.
+        hosts: the rows, each in full (`HostEntry`), as NAME=FOLDER_OR_HUB_ID, or as NAME for its published checkpoint. In place of a
+            folder stand `tiny` for the family's tiny instance and, for `llava`, `demo` for the demo's host.
         towers: what is grafted into each: `own` (the host's own tower; nothing may change, which is checked), `random`, `start`
             (the weights that pretraining starts from), `clip` and `mgll` (pretrained here), or NAME=PATH of a tower file, in which
             {seed} stands for the seed. The untouched host is always there; reports are of the last tower against it.
@@ -73,8 +74,8 @@ class Table2Settings:
     """
 
     manifest: str
-    out: str
-    hosts: tuple[HostEntry, ...]
+    hosts: tuple[HostEntry | str, ...]
+    out: str = "runs/table2"
     towers: tuple[str, ...] = (OWN, RANDOM, START, "clip", "mgll")
     seeds: tuple[int, ...] = (0, 1, 2)
     train_questions: int | None = None
@@ -89,6 +90,16 @@ class Table2Settings:
     table: bool = False
     dry_run: bool = False
     gpu: str = "A100"
+
+    @property
+    def entries(self) -> tuple[HostEntry, ...]:
+        """The rows, each in full."""
+        return tuple(host_entry(host) if isinstance(host, str) else host for host in self.hosts)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Name -> path, perhaps with {seed} in it, of every tower that is not made here."""
+        return {name: path for name, _, path in (tower.partition("=") for tower in self.towers) if path}
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def grid_of(settings: Table2Settings) -> list[GridCell]:
         ValueError: for a host, tower or fine-tuning setting that there is not, or that is named twice.
     """
     names = [tower_name(tower) for tower in settings.towers]
-    hosts = [entry.host for entry in settings.hosts]
+    hosts = [entry.host for entry in settings.entries]
     for what, found in (("host", hosts), ("tower", names), ("seed", list(settings.seeds))):
         if not found or len(set(found)) < len(found):
             raise ValueError(
@@ -124,13 +135,13 @@ def grid_of(settings: Table2Settings) -> list[GridCell]:
         name, given = tower_name(tower), "=" in tower
         if not name.replace("-", "").replace("_", "").isalnum() or name == UNTOUCHED or (given and name == OWN):
             raise ValueError(f"tower {tower!r}: a name has letters, digits, - and _, and is not {UNTOUCHED} or {OWN}")
-    for entry in settings.hosts:
+    for entry in settings.entries:
         get_host(entry.host)
         finetuning(settings, entry, 0)
     return [
         GridCell(entry, tower, seed)
         for seed in settings.seeds
-        for entry in settings.hosts
+        for entry in settings.entries
         for tower in (UNTOUCHED, *names)
         if tower != OWN or seed == settings.seeds[0]
     ]
@@ -170,6 +181,12 @@ def numbers_in(given: str, count: int) -> list[int]:
             raise ValueError(f"--cell {given}: give numbers of cells, 0 to {count - 1}, such as 3, 0-7 or 1,4-6")
         found |= dict.fromkeys(range(int(first), int(last or first) + 1))
     return list(found)
+
+
+def host_entry(named: str) -> HostEntry:
+    """The row that is written NAME or NAME=CHECKPOINT."""
+    name, _, checkpoint = named.partition("=")
+    return HostEntry(name, checkpoint or None)
 
 
 def tower_name(tower: str) -> str:
