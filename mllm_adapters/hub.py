@@ -10,7 +10,8 @@ from typing import Any
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from tqdm.auto import tqdm
 
-from mgll.formats import FormatError
+from mgll.formats import FormatError, check_there
+from mgll.published.layouts import LAYOUTS
 from mgll.weights.model_folder import check_entries
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
@@ -20,7 +21,7 @@ RUNS = Path("runs")
 DEMO = "demo"
 _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 #: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
-_WEIGHTS = (".safetensors", ".bin", ".pt")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _COPIES = r"^consolidated|^training_args|[._-](fp16|bf16|fp32|non_ema|ema)\b|^(optimizer|scheduler|rng_state)"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "qwen.tiktoken")
 #: What LLaVA's own repository trains in full beside an adapter, always as a pickle.
@@ -157,8 +158,24 @@ def resolve_encoder(named: str) -> str:
     Raises:
         HostError: if the hub has no such id, or cannot be reached.
     """
-    is_path = Path(named).exists() or Path(named).suffix in (".ckpt", ".safetensors", *_WEIGHTS, ".pth")
-    return named if is_path or not re.fullmatch(_HUB_ID, named) else str(_repository(named, tokenizer=False))
+    return named if _is_path(named) else str(_repository(named, tokenizer=False))
+
+
+def check_encoder(named: str) -> None:
+    """Refuse the name of an encoder that can be no file, folder, LAYOUT:FILE or hub id, before anything that takes time.
+
+    Raises:
+        FormatError: if there is no such file.
+    """
+    layout, _, file = named.partition(":")
+    if layout in LAYOUTS and file:
+        check_there(file)
+    elif _is_path(named):
+        check_there(named)
+
+
+def _is_path(encoder: str) -> bool:
+    return Path(encoder).exists() or Path(encoder).suffix in (".ckpt", *_WEIGHTS) or not re.fullmatch(_HUB_ID, encoder)
 
 
 def _repository(name: str, tokenizer: bool) -> Path:
@@ -212,7 +229,7 @@ def files_to_download(listed: Sequence[str]) -> list[str]:
 def _lacks(directory: Path, tokenizer: bool) -> str:
     """What a folder lacks to be a checkpoint, its weights or a tokenizer; empty where it lacks neither."""
     alone = _OPEN_CLIP if any(directory.glob("*.index.json")) else (*_OPEN_CLIP, *_ADAPTERS)
-    if any(directory.glob("*.pt")) or any((directory / name).is_file() for name in alone):
+    if any(directory.glob("*.pt*")) or any((directory / name).is_file() for name in alone):
         return ""  # such weights are all that their makers publish
     try:
         read_checkpoint(directory)

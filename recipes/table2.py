@@ -49,13 +49,14 @@ from mgll.ending import ends_in_one_line
 from mgll.formats import check_there
 from mgll.manifest.image_identity import data_identity
 from mgll.manifest.records import Split, read_manifest
+from mgll.published.recognition import tower_of
 from mgll.stage import is_finished, stage
 from mgll.tower.seen import seen_path
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.demo.settings import TINY
 from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.hosts.registry import get_host
-from mllm_adapters.hub import check_named, resolve_checkpoint, resolve_parts
+from mllm_adapters.hub import check_encoder, check_named, resolve_checkpoint, resolve_encoder, resolve_parts
 from mllm_adapters.loading.load import shard_hashes
 
 
@@ -76,8 +77,11 @@ def main() -> int:
         return int(write_table(settings, grid))
     chosen = range(len(grid)) if settings.cell is None else numbers_in(settings.cell, len(grid))
     # what is wrong with these would be wrong in every cell, or in all cells of a row or column
-    check_there(settings.pretrain.start_weights, *(path for path in settings.given.values() if "{seed}" not in path))
+    check_there(settings.pretrain.start_weights)
     read_manifest(settings.manifest)
+    for given in settings.given.values():
+        if "{seed}" not in given:
+            check_encoder(given)
     for entry in settings.entries:
         if entry.checkpoint != TINY:
             check_named(get_host(entry.host), entry.checkpoint)
@@ -181,8 +185,10 @@ def _tower(settings: Table2Settings, name: str, seed: int) -> Path:
     """The tower file of a column under a seed, ready to be grafted."""
     given = settings.given.get(name)
     folder = Path(settings.out) / "towers" / f"seed-{seed}"
-    path = Path(given.replace("{seed}", str(seed))) if given else folder / f"{name}.ckpt"
+    path = folder / f"{name}.ckpt"
     with own_turn(folder / name):
+        if given:
+            path = tower_of(resolve_encoder(given.replace("{seed}", str(seed))), folder)
         run = replace(settings.pretrain, seed=seed, manifest=settings.manifest, out=str(folder / name))
         if name in PRETRAINED and not given:
             from mgll.training.identity import made_of
