@@ -36,6 +36,7 @@ from mgll.formats import FormatError, read_header
 from mgll.plugins import load_plugin, plugins
 from mgll.provenance import provenance
 from mllm_adapters.loading.device_map import refuse_several
+from mllm_adapters.loading.load import check_model as check_folder
 from mllm_adapters.loading.options import USUAL, add_weight_options
 from mllm_adapters.settings import Dtype, Quantisation
 
@@ -210,10 +211,13 @@ def check_model(model: str) -> None:
     """Refuse a `--model` value that names nothing, before anything that takes time.
 
     Raises:
-        FormatError: if there is no such directory.
+        FormatError: if there is no such directory, or it is no model's.
         ValueError: for a dummy that there is not.
     """
-    if dummy(model) or model.partition(":")[0] in _KINDS or Path(model).is_dir() or _plugged(model):
+    if Path(model).exists():
+        check_folder(model)
+        return
+    if dummy(model) or model.partition(":")[0] in _KINDS or _plugged(model):
         return
     raise FormatError(
         model,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from mgll.bounds import check_bounds
 from mgll.configs import find_config
 from mgll.flags import FlagHelp, OneSpelling, did_you_mean, typed_as
 from mgll.formats import FormatError, read_text
@@ -29,6 +30,7 @@ def parse_settings(settings: type[SettingsT], description: str, arguments: list[
 
     Raises:
         FormatError: if a YAML file is missing, not text, or nested deeper than settings can be.
+        ValueError: if a number is out of its bounds (`mgll.bounds`).
     """
     words = _with_configs(sys.argv[1:] if arguments is None else arguments)
     parser = SettingsParser(description=description)
@@ -36,7 +38,9 @@ def parse_settings(settings: type[SettingsT], description: str, arguments: list[
     parser.add_class_arguments(settings, as_group=False)
     values = parser.parse_args(parser.spelled(words))
     del values["config"]
-    return settings(**vars(parser.instantiate_classes(values)))
+    found = settings(**vars(parser.instantiate_classes(values)))
+    check_bounds(found)
+    return found
 
 
 class SettingsHelp(FlagHelp, DefaultHelpFormatter):

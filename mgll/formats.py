@@ -108,9 +108,14 @@ def check_there(*paths: str | os.PathLike[str] | None) -> None:
             raise FormatError(path, None, "no such file")
 
 
+def no_file(path: str | os.PathLike[str]) -> str:
+    """Why a path is no file, in words: a folder is told from what is not there."""
+    return "this is a folder; name a file" if Path(path).is_dir() else "no such file"
+
+
 def _open(path: str | os.PathLike[str]) -> IO[bytes]:
     if not Path(path).is_file():
-        raise FormatError(path, None, "no such file")
+        raise FormatError(path, None, no_file(path))
     return Path(path).open("rb")
 
 
@@ -146,7 +151,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
         FormatError: if it is missing, no plain file, or not UTF-8 text.
     """
     if not Path(path).is_file():
-        raise FormatError(path, None, "is no file" if Path(path).exists() else "no such file")
+        raise FormatError(path, None, no_file(path))
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:

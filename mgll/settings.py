@@ -1,9 +1,11 @@
 """Settings of pretraining as typed dataclasses; a YAML file fills them and flags override it. Imports no torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from mgll.bounds import Bounds
 from mgll.images.preprocessing import Preprocessing
 
 ObjectiveName = Literal["mgll", "mgll-paper", "clip", "clip-single", "siglip", "supcon"]
@@ -186,6 +188,31 @@ class PretrainSettings:
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
     chunk: int | None = None
+
+    bounds: ClassVar[Bounds] = {
+        "image_size": (1, 8192),
+        "feature_width": (1, math.inf),
+        "text_dropout": (0, 0.99),
+        "epochs": (1, math.inf),
+        "batch_size": (1, math.inf),
+        "learning_rate": (0, math.inf),
+        "weight_decay": (0, math.inf),
+        "eps": (0, 1),
+        "warmup": (0, 1),
+        "clip_grad": (0, math.inf),
+        "crop_scale": (0.01, 1),
+        "flip": (0, 1),
+        "colour_jitter": (0, 1),
+        "workers": (0, 1024),
+        "shards_at_once": (0, math.inf),
+        "source_resolution": (1, math.inf),
+        "wrong_texts": (0, 1),
+        "missing_texts": (0, 1),
+        "max_bad_share": (0, 1),
+        "checkpoint_every": (1, math.inf),
+        "log_every": (1, math.inf),
+        "chunk": (1, math.inf),
+    }
 
     @property
     def preprocessing(self) -> Preprocessing:

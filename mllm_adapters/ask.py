@@ -14,7 +14,7 @@ from mgll.flags import CommandParser
 from mgll.formats import check_there
 from mgll.images.preprocessing import open_image
 from mllm_adapters.contract.host import LoadedHost
-from mllm_adapters.loading.load import load
+from mllm_adapters.loading.load import check_model, load
 from mllm_adapters.loading.options import USUAL, add_weight_options
 from mllm_adapters.prompting.encoding import encode_prompts
 
@@ -63,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     check_there(options.directory, options.image)
+    check_model(options.directory)
     how = {name: getattr(options, name) for name in USUAL}
     loaded = load(options.directory, options.device, **how)
     if loaded.note:

@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if min(options.gpus, options.batch_size) < 1 or options.rank < 0:
-        raise ValueError("--gpus and --batch_size are at least 1, --rank at least 0")
+        raise ValueError("--gpus and --batch-size are at least 1, --rank at least 0")
     settings = FinetuneSettings(rank=options.rank, batch_size=options.batch_size, steps=1, gradient_checkpointing=True)
     host = get_host(options.model)
     found = host_cost(host, options.checkpoint, (options.parameters, options.image_tokens), settings, 1, 1)

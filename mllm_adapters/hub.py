@@ -10,7 +10,8 @@ from typing import Any
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from tqdm.auto import tqdm
 
-from mgll.formats import FormatError
+from mgll.formats import FormatError, check_there
+from mgll.published.layouts import LAYOUTS
 from mgll.weights.model_folder import check_entries
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
@@ -20,7 +21,7 @@ RUNS = Path("runs")
 DEMO = "demo"
 _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 #: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
-_WEIGHTS = (".safetensors", ".bin", ".pt")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _COPIES = r"^consolidated|^training_args|[._-](fp16|bf16|fp32|non_ema|ema)\b|^(optimizer|scheduler|rng_state)"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "qwen.tiktoken")
 #: What LLaVA's own repository trains in full beside an adapter, always as a pickle.
@@ -41,18 +42,31 @@ def resolve_checkpoint(host: Host, checkpoint: str | None) -> tuple[Path, str]:
         HostError: if the name is none of these, or the download fails; the message says what to type.
     """
     named = checkpoint or host.checkpoint
+    check_named(host, named)
     if Path(named).is_dir():
         return Path(named), named
     if named == DEMO:
         # here, because torch takes seconds to import
         from mllm_adapters.demo.host import demo_checkpoint
 
-        if host.name != "llava":
-            raise HostError(f"the embedded demo host is a LLaVA; --model {host.name} needs --checkpoint DIR")
         return demo_checkpoint(RUNS), named
-    if not re.fullmatch(_HUB_ID, named):
-        raise HostError(f"--checkpoint {named}: no such folder, and not a hub id (OWNER/NAME) either")
     return _from_hub(host, named, tokenizer=True), named
+
+
+def check_named(host: Host, checkpoint: str | None) -> None:
+    """Refuse the name of a checkpoint that can be no folder, hub id or `demo`, before anything that takes time.
+
+    Raises:
+        HostError: saying what it may be.
+    """
+    if checkpoint is None or Path(checkpoint).is_dir():
+        return
+    if checkpoint == DEMO and host.name != "llava":
+        raise HostError(f"the embedded demo host is a LLaVA; {host.name} needs the folder or hub id of a checkpoint")
+    if Path(checkpoint).is_file():
+        raise HostError(f"checkpoint {checkpoint}: this is a file; give the folder that it lies in")
+    if checkpoint != DEMO and not re.fullmatch(_HUB_ID, checkpoint):
+        raise HostError(f"checkpoint {checkpoint}: no such folder, and not a hub id (OWNER/NAME) either")
 
 
 def add_trust_options(parser: argparse.ArgumentParser) -> None:
@@ -144,8 +158,24 @@ def resolve_encoder(named: str) -> str:
     Raises:
         HostError: if the hub has no such id, or cannot be reached.
     """
-    is_path = Path(named).exists() or Path(named).suffix in (".ckpt", ".safetensors", *_WEIGHTS, ".pth")
-    return named if is_path or not re.fullmatch(_HUB_ID, named) else str(_repository(named, tokenizer=False))
+    return named if _is_path(named) else str(_repository(named, tokenizer=False))
+
+
+def check_encoder(named: str) -> None:
+    """Refuse the name of an encoder that can be no file, folder, LAYOUT:FILE or hub id, before anything that takes time.
+
+    Raises:
+        FormatError: if there is no such file.
+    """
+    layout, _, file = named.partition(":")
+    if layout in LAYOUTS and file:
+        check_there(file)
+    elif _is_path(named):
+        check_there(named)
+
+
+def _is_path(encoder: str) -> bool:
+    return Path(encoder).exists() or Path(encoder).suffix in (".ckpt", *_WEIGHTS) or not re.fullmatch(_HUB_ID, encoder)
 
 
 def _repository(name: str, tokenizer: bool) -> Path:
@@ -199,7 +229,7 @@ def files_to_download(listed: Sequence[str]) -> list[str]:
 def _lacks(directory: Path, tokenizer: bool) -> str:
     """What a folder lacks to be a checkpoint, its weights or a tokenizer; empty where it lacks neither."""
     alone = _OPEN_CLIP if any(directory.glob("*.index.json")) else (*_OPEN_CLIP, *_ADAPTERS)
-    if any(directory.glob("*.pt")) or any((directory / name).is_file() for name in alone):
+    if any(directory.glob("*.pt*")) or any((directory / name).is_file() for name in alone):
         return ""  # such weights are all that their makers publish
     try:
         read_checkpoint(directory)

@@ -5,7 +5,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
+
+from mgll.bounds import Bounds
 
 #: Published recipes scale by 0.25 to 32; beyond this the language model would hear nothing but LoRA.
 LARGEST_SCALE = 1000
@@ -153,6 +155,36 @@ class FinetuneSettings:
     log_every: int = 10
     trackers: tuple[str, ...] = ()
 
+    bounds: ClassVar[Bounds] = {
+        "epochs": (1, math.inf),
+        "steps": (1, math.inf),
+        "learning_rate": (0, math.inf),
+        "connector_learning_rate": (0, math.inf),
+        "tower_learning_rate": (0, math.inf),
+        "weight_decay": (0, math.inf),
+        "warmup": (0, 1),
+        "clip_grad": (0, math.inf),
+        "image_cache_gib": (0, math.inf),
+        "feature_cache_gib": (0, math.inf),
+        "tower_layers": (1, math.inf),
+        "layer_decay": (1e-9, 1),
+        "align_epochs": (0, math.inf),
+        "batch_size": (1, math.inf),
+        "gradient_accumulation_steps": (1, math.inf),
+        "chat_share": (0, 0.9),
+        "max_tokens": (16, math.inf),
+        "held_out": (0, 0.9),
+        "validate_every": (1, math.inf),
+        "crop_scale": (0.01, 1),
+        "flip": (0, 1),
+        "colour_jitter": (0, 1),
+        "views": (1, math.inf),
+        "workers": (0, 1024),
+        "prefetch": (1, 1024),
+        "checkpoint_every": (1, math.inf),
+        "log_every": (1, math.inf),
+    }
+
     @property
     def augments(self) -> bool:
         """Whether images are changed at random."""
@@ -170,35 +202,6 @@ MAY_CHANGE = (
     "log_every",
     "trackers",
 )
-#: Smallest and largest values of numbers.
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "tower_layers": (1, math.inf),
-    "layer_decay": (1e-9, 1),
-    "align_epochs": (0, math.inf),
-    "batch_size": (1, math.inf),
-    "gradient_accumulation_steps": (1, math.inf),
-    "chat_share": (0, 0.9),
-    "max_tokens": (16, math.inf),
-    "held_out": (0, 0.9),
-    "validate_every": (1, math.inf),
-    "crop_scale": (0.01, 1),
-    "flip": (0, 1),
-    "colour_jitter": (0, 1),
-    "views": (1, math.inf),
-    "workers": (0, 1024),
-    "prefetch": (1, 1024),
-    "checkpoint_every": (1, math.inf),
-    "log_every": (1, math.inf),
-}
-
-
-def check_numbers(settings: FinetuneSettings) -> None:
-    """Raise `ValueError` for the first number that is out of its bounds."""
-    for name, (low, high) in _BOUNDS.items():
-        value = getattr(settings, name)
-        if value is not None and not low <= value <= high:
-            bounds = f"from {low:g} on" if high == math.inf else f"from {low:g} to {high:g}"
-            raise ValueError(f"{name} is {value}; give a number {bounds}")
 
 
 def check_trained_parts(settings: FinetuneSettings) -> None:

@@ -11,14 +11,16 @@ Fine-tuning questions are drawn like the questions they prepare for. Research us
 """
 
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from benchmark.cases.case import Case, describe
 from benchmark.cases.giveaways import giveaway_warning
 from benchmark.cases.overlap import OverlapCheck, Rule
+from mgll.bounds import Bounds
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.files import sha256, write_text
@@ -70,6 +72,13 @@ class BenchmarkSettings:
     overlap: Rule = "refuse"
     contradictory: Literal["drop", "keep"] = "drop"
     cross_fit: int = 0
+
+    bounds: ClassVar[Bounds] = {
+        "train_count": (1, math.inf),
+        "test_count": (1, math.inf),
+        "min_images": (1, math.inf),
+        "cross_fit": (0, math.inf),
+    }
 
 
 @ends_in_one_line

@@ -16,6 +16,7 @@ from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.flags import next_command
 from mgll.formats import check_there
+from mllm_adapters.loading.load import check_model
 from mllm_adapters.settings import FinetuneSettings
 
 
@@ -47,6 +48,8 @@ def main() -> None:
     """Parse the settings, turn cases into questions, train."""
     run = parse_settings(Run, __doc__ or "")
     check_there(run.model, run.cases, run.held_out_cases, run.captions, run.chats, run.chat_images)
+    questions = training_questions(run.cases)
+    check_model(run.model)
     # here, because torch takes seconds to import
     from mgll.training.distributed import first_process
     from mllm_adapters.finetuning.conversations import captions, read_conversations
@@ -56,7 +59,7 @@ def main() -> None:
     chats, left_out = read_conversations(run.chats, run.chat_images) if run.chats else ([], {})
     out = finetune(
         run.model,
-        training_questions(run.cases),
+        questions,
         run.out or f"{run.model.rstrip('/')}-tuned",
         settings,
         captions=captions(run.captions) if run.captions else (),

@@ -1,5 +1,6 @@
 """The paper's Table 2: hosts x towers x seeds, each tower grafted, fine-tuned, scored, and compared with the untouched host.
 
+    python recipes/table2.py --manifest fundus.jsonl --hosts llava=DIR --towers mgll=runs/mgll/mgll.ckpt   # one host, your tower
     python recipes/table2.py --config recipes/configs/table2_toy.yaml --manifest fundus.jsonl   # eight tiny hosts, no GPU
     python recipes/table2.py --config recipes/configs/table2.yaml --dry-run                     # cells, disk, GPU hours, memory
     python recipes/table2.py --config recipes/configs/table2.yaml --cells                       # the cells and their numbers
@@ -48,12 +49,14 @@ from mgll.ending import ends_in_one_line
 from mgll.formats import check_there
 from mgll.manifest.image_identity import data_identity
 from mgll.manifest.records import Split, read_manifest
+from mgll.published.recognition import tower_of
 from mgll.stage import is_finished, stage
+from mgll.tower.seen import seen_path
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.demo.settings import TINY
 from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.hosts.registry import get_host
-from mllm_adapters.hub import resolve_checkpoint, resolve_parts
+from mllm_adapters.hub import check_encoder, check_named, resolve_checkpoint, resolve_encoder, resolve_parts
 from mllm_adapters.loading.load import shard_hashes
 
 
@@ -73,8 +76,15 @@ def main() -> int:
     if settings.table:
         return int(write_table(settings, grid))
     chosen = range(len(grid)) if settings.cell is None else numbers_in(settings.cell, len(grid))
+    # what is wrong with these would be wrong in every cell, or in all cells of a row or column
     check_there(settings.pretrain.start_weights)
-    read_manifest(settings.manifest)  # what is wrong with it would be wrong in every cell
+    read_manifest(settings.manifest)
+    for given in settings.given.values():
+        if "{seed}" not in given:
+            check_encoder(given)
+    for entry in settings.entries:
+        if entry.checkpoint != TINY:
+            check_named(get_host(entry.host), entry.checkpoint)
     run_cells(
         [Path(settings.out) / grid[number].path for number in chosen],
         lambda index: make_cell(settings, grid[chosen[index]]),
@@ -130,16 +140,24 @@ def _questions(settings: Table2Settings, split: Split, path: Path, seed: int = 0
     from benchmark.cases.building import build_cases
 
     count = settings.train_questions if split == "train" else settings.test_questions
-    check = OverlapCheck(rule=settings.overlap)
+    seen_by = [] if split == "train" else _recorded(settings)
     made = {
         **data_identity(settings.manifest),
         "split": split,
         "count": count,
         "seed": seed,
         "overlap": settings.overlap,
+        **({"seen_by": seen_by} if seen_by else {}),
     }
+    check = OverlapCheck(seen_by, settings.overlap)
     with own_turn(path):
         return stage(path, made, lambda: build_cases(settings.manifest, path, split, check, count=count, seed=seed))
+
+
+def _recorded(settings: Table2Settings) -> list[Path]:
+    """The towers that were pretrained elsewhere and recorded on which images; about none of these may be asked."""
+    named = [Path(path.replace("{seed}", str(seed))) for path in settings.given.values() for seed in settings.seeds]
+    return [path for path in dict.fromkeys(named) if seen_path(path).is_file()]
 
 
 def _host(out: Path, entry: HostEntry) -> Path:
@@ -165,10 +183,12 @@ def _listing(path: Path) -> list[str]:
 
 def _tower(settings: Table2Settings, name: str, seed: int) -> Path:
     """The tower file of a column under a seed, ready to be grafted."""
-    given = next(tower for tower in settings.towers if tower_name(tower) == name).partition("=")[2]
+    given = settings.given.get(name)
     folder = Path(settings.out) / "towers" / f"seed-{seed}"
-    path = Path(given.replace("{seed}", str(seed))) if given else folder / f"{name}.ckpt"
+    path = folder / f"{name}.ckpt"
     with own_turn(folder / name):
+        if given:
+            path = tower_of(resolve_encoder(given.replace("{seed}", str(seed))), folder)
         run = replace(settings.pretrain, seed=seed, manifest=settings.manifest, out=str(folder / name))
         if name in PRETRAINED and not given:
             from mgll.training.identity import made_of
@@ -206,6 +226,7 @@ def write_table(settings: Table2Settings, grid: Sequence[GridCell]) -> bool:
     # here, because torch takes seconds to import
     from benchmark.report.grid import Entry, build_grid
     from benchmark.report.grid_files import write_grid
+    from benchmark.report.terminal import print_grid
 
     out = Path(settings.out)
     failures = [
@@ -220,9 +241,10 @@ def write_table(settings: Table2Settings, grid: Sequence[GridCell]) -> bool:
     ]
     table = build_grid(cases, entries, UNTOUCHED, OWN, read_cases(learned) if learned.is_file() else None)
     finished = [cell for cell, said in zip(grid, failures, strict=True) if not said]
-    reports = {entry.host: report for entry in settings.hosts if (report := _report(settings, finished, entry.host))}
+    reports = {entry.host: report for entry in settings.entries if (report := _report(settings, finished, entry.host))}
     paths = write_grid(out, table, reports)
-    print("\n".join(map(str, paths)))
+    print_grid(table)
+    print("\n".join(map(str, (*paths, *(out / report for report in reports.values())))))
     return any(table.changed.values())
 
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
+from typed_commands import typed_commands
 
 from mgll.manifest.records import read_manifest
 from mgll.synthetic import generate
@@ -27,6 +29,7 @@ FENCED = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^    (?=accelerate |python |make )((?:.*\\\n)*.*)", re.MULTILINE)
 #: What the README's reader puts in, and what stands for it here.
 STANDS_FOR = {"FOLDER": "eyes/images", "DIR_OR_HUB_ID": "demo-llava", "HOST": "demo-llava"}
+INTERNVL = ("DIR_OR_HUB_ID", True)
 #: Programs of others, and shell words, of which nothing is asked.
 FOREIGN = {
     "mgll",
@@ -104,49 +107,69 @@ def test_every_flag_of_a_document_is_known(document: Path) -> None:
     assert unknown == []
 
 
-def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    """On drawn eyes with a table, under the names that the README uses."""
-    drawn = generate(tmp_path / "eyes", 640, seed=0, progress=False)
-    with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a shell in which a command need not import torch anew."""
+    with typed_commands(tmp_path_factory.mktemp("typed")) as surroundings:
+        yield surroundings
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with drawn eyes, a table, a host and an image, under the names that README and docs use."""
+    folder = tmp_path_factory.mktemp("desk")
+    drawn = generate(folder / "eyes", 640, seed=0, size=96, progress=False)
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         names = {code: disease.name for code, disease in diseases().items()}
         rows = csv.writer(file)
         rows.writerow(["file", "patient", "finding"])
         rows.writerows([Path(one.image).name, one.group, names[one.labels[0]]] for one in read_manifest(drawn))
-    shutil.copytree(demo_checkpoint(str(tmp_path / "demo")), tmp_path / "demo-llava")
-    build_tiny_host("internvl", tmp_path / "tiny-internvl")
-    Image.new("RGB", (64, 64), "brown").save(tmp_path / "eye.jpg")
-    for folder in ("recipes", "benchmark"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    typed = [one for one in commands(text) if not one.startswith(("make", "source", "pip"))]
-    assert len(typed) > 10
-    for command in typed:
-        stands_for = {**STANDS_FOR, "DIR_OR_HUB_ID": "tiny-internvl"} if "internvl" in command else STANDS_FOR
-        run(" ".join(stands_for.get(word, word) for word in command.split(" ")), tmp_path)
-        if command.startswith(
-            "python -m mllm_adapters.swap --model llava"
-        ):  # the graft that the README asks further down
-            (tmp_path / "runs" / "internvl-mgll").symlink_to("graft")
-    assert (tmp_path / "runs" / "graft-scores" / "report.html").is_file()
+    shutil.copytree(demo_checkpoint(str(folder / "demo")), folder / "demo-llava")
+    build_tiny_host("internvl", folder / "tiny-internvl")
+    Image.new("RGB", (64, 64), "brown").save(folder / "eye.jpg")
+    for program in ("recipes", "benchmark"):
+        (folder / program).symlink_to(ROOT / program)
+    return folder
+
+
+def type_all(document: Path, desk: Path, typed: dict[str, str]) -> None:
+    """Type a document's commands from top to bottom, with what its reader puts in."""
+    lines = [
+        one for one in commands(document.read_text(encoding="utf-8")) if not one.startswith(("make", "source", "pip"))
+    ]
+    assert len(lines) > 5
+    for line in lines:
+        for word, meant in STANDS_FOR.items():
+            line = re.sub(rf"\b{word}\b", "tiny-internvl" if (word, "internvl" in line) == INTERNVL else meant, line)
+        run(line, desk, typed)
+
+
+def test_the_readme_and_then_each_step_by_itself_run_from_top_to_bottom(desk: Path, typed: dict[str, str]) -> None:
+    type_all(ROOT / "README.md", desk, typed)
+    with (desk / "runs" / "table2" / "table2.csv").open(encoding="utf-8") as file:
+        overall = {row["tower"]: row for row in csv.DictReader(file) if row["number"] == "overall"}
+    assert {tower: row["seeds"] for tower, row in overall.items()} == {"untouched": "3", "mgll": "3"}
+    assert overall["mgll"]["change_low"] < overall["mgll"]["change_high"]
+    type_all(ROOT / "docs" / "step_by_step.md", desk, typed)
+    assert (desk / "runs" / "graft-scores" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.stem)
-def test_a_tutorial_runs_as_a_notebook(tutorial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tutorial_runs_as_a_notebook(
+    tutorial: Path, tmp_path: Path, typed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     notebook = tmp_path / "tutorial.ipynb"
-    run(f"jupytext --quiet --to notebook --output {notebook} {tutorial}", tmp_path)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    run(f"jupytext --quiet --to notebook --output {notebook} {tutorial}", tmp_path, typed)
+    monkeypatch.setenv("PATH", typed["PATH"])
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:.")
     cells = nbformat.read(notebook, as_version=4)
     assert sum(cell.cell_type == "code" for cell in cells.cells) > 2
     NotebookClient(cells, timeout=1200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
 
 
-def run(command: str, folder: Path) -> None:
+def run(command: str, folder: Path, surroundings: dict[str, str]) -> None:
     """Run a command in a folder, as a reader would type it."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
-    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=surroundings, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -39,8 +39,6 @@ def test_the_python_blocks_run(
     Path("fundus.jsonl").write_text(lines.replace('"image":"', '"image":"eyes/'), encoding="utf-8")
     Path("path/to").mkdir(parents=True)
     Path("path/to/llava").symlink_to(demo_checkpoint("demo").resolve())
-    Path("runs").mkdir()
-    Path("runs/internvl-mgll").symlink_to("graft")
     Image.new("RGB", (64, 64), "brown").save("eye.jpg")
     assert len(BLOCKS) == 2
     for block in BLOCKS:

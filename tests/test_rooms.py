@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 #: package and in the packages named before it; a floor of several rooms is one on which they do not know each other.
 FLOORS = {
     "mgll": (
-        "files machine_errors vocabulary flags plugins quiet progress device",
+        "files machine_errors bounds vocabulary flags plugins quiet progress device",
         "formats provenance checking kept_hashes",
         "ending",
         "images weights configs run_folder",

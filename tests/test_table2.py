@@ -140,7 +140,7 @@ def test_a_cell_that_another_process_makes_is_waited_for_or_refused(config, tmp_
         (["--cell", "9"], "error: --cell 9: give numbers of cells, 0 to 3"),
         (["--cell", "2-1"], "error: --cell 2-1: give numbers of cells"),
         (["--cell", "x"], "error: --cell x: give numbers of cells"),
-        (["--towers", "[clop]"], "error: tower 'clop': give own, random, start, clip, mgll or NAME=PATH"),
+        (["--towers", "[clop]"], "error: tower 'clop': give own, random, start, clip, mgll or NAME=TOWER"),
         (["--towers", "[random, random]"], "error: a grid needs one tower or more, each once; found random, random"),
         (["--towers", "[untouched=x.ckpt]"], "error: tower 'untouched=x.ckpt': a name has letters"),
         (["--seeds", "[]"], "error: a grid needs one seed or more, each once; found none"),

@@ -84,5 +84,6 @@ def test_everything_is_reached_from_the_wheel_alone(run: Run, wheel: Path) -> No
     assert "internvl" in run("python", "-m", "mllm_adapters.swap", "--list")
     run("mgll", "synthetic", "--out", "eyes", "--count", "60", "--size", "32", "--workers", "1")
     run("mgll", "cases", "build", "--manifest", "eyes/manifest.jsonl", "--out", "c.jsonl", "--min-images", "1")
+    assert "the chain works on this machine" in run("mgll", "demo", "--quick")
     said = run("mgll", "score", "--model", "constant:A", "--cases", "c.jsonl", "--out", "scores")
     assert "report.html" in said

@@ -61,12 +61,12 @@ def what_is_possible(records: Sequence[Record], split: str, folds: int = 5, **de
     for fewer in range(usual - 1, 0, -1):
         if found := _questions(own, {**design, "min_images": fewer}):
             said.append(
-                f"--min_images {fewer} gives {found} (a class needs {fewer} images, not {usual}{'; noisy' if fewer < 3 else ''})"
+                f"--min-images {fewer} gives {found} (a class needs {fewer} images, not {usual}{'; noisy' if fewer < 3 else ''})"
             )
             break
     if found := _questions(records, design):
         said.append(
-            f"--cross_fit {folds} asks about all {len(records)} images in turn, by models that learned from others: {found}"
+            f"--cross-fit {folds} asks about all {len(records)} images in turn, by models that learned from others: {found}"
         )
     return (
         "; ".join(said) or "there are too few images, or classes, for four options in all splits together: add images"
@@ -105,7 +105,7 @@ def cross_fit(
     records = read_manifest(manifest)
     patients = len({record.patient for record in records})
     if not 2 <= folds <= patients:
-        raise ValueError(f"--cross_fit {folds}: expected 2 to {patients}, the number of patients")
+        raise ValueError(f"--cross-fit {folds}: expected 2 to {patients}, the number of patients")
     if check.rule == "drop":
         raise ValueError(
             "--overlap drop would leave images out of every fold: merge the patients instead"

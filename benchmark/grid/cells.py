@@ -1,12 +1,14 @@
 """The cells of a grid of hosts, towers and seeds: what a configuration asks for, and how each cell is called."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmark.cases.images import Shown
 from benchmark.cases.overlap import Rule
+from mgll.bounds import Bounds, check_bounds
 from mgll.cells import failure
 from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.stage import is_finished
@@ -53,10 +55,12 @@ class Table2Settings:
     Attributes:
         manifest: images with the splits `train` and `test`.
         out: folder of everything.
-        hosts: the rows.
+        hosts: the rows: NAME=FOLDER_OR_HUB_ID, NAME alone for its published checkpoint, or all of `HostEntry`. In place of a folder
+            stand `tiny` for the family's tiny instance and, for `llava`, `demo` for the demo's host.
         towers: what is grafted into each: `own` (the host's own tower; nothing may change, which is checked), `random`, `start`
-            (the weights that pretraining starts from), `clip` and `mgll` (pretrained here), or NAME=PATH of a tower file, in which
-            {seed} stands for the seed. The untouched host is always there; reports are of the last tower against it.
+            (the weights that pretraining starts from), `clip` and `mgll` (pretrained here), or NAME=TOWER: a tower file or a
+            published encoder as `python -m mllm_adapters.swap --encoder` takes it, in which {seed} stands for the seed. The
+            untouched host is always there; reports are of the last tower against it.
         seeds: of pretraining, training questions and fine-tuning; `own` has the first only.
         train_questions: number of fine-tuning questions; default one for every image and class of it.
         test_questions: number of cases; default the same.
@@ -73,8 +77,8 @@ class Table2Settings:
     """
 
     manifest: str
-    out: str
-    hosts: tuple[HostEntry, ...]
+    hosts: tuple[HostEntry | str, ...]
+    out: str = "runs/table2"
     towers: tuple[str, ...] = (OWN, RANDOM, START, "clip", "mgll")
     seeds: tuple[int, ...] = (0, 1, 2)
     train_questions: int | None = None
@@ -89,6 +93,22 @@ class Table2Settings:
     table: bool = False
     dry_run: bool = False
     gpu: str = "A100"
+
+    bounds: ClassVar[Bounds] = {
+        "train_questions": (1, math.inf),
+        "test_questions": (1, math.inf),
+        "batch_size": (1, math.inf),
+    }
+
+    @property
+    def entries(self) -> tuple[HostEntry, ...]:
+        """The rows, each in full."""
+        return tuple(host_entry(host) if isinstance(host, str) else host for host in self.hosts)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Name -> path, perhaps with {seed} in it, of every tower that is not made here."""
+        return {name: path for name, _, path in (tower.partition("=") for tower in self.towers) if path}
 
 
 @dataclass(frozen=True)
@@ -112,7 +132,7 @@ def grid_of(settings: Table2Settings) -> list[GridCell]:
         ValueError: for a host, tower or fine-tuning setting that there is not, or that is named twice.
     """
     names = [tower_name(tower) for tower in settings.towers]
-    hosts = [entry.host for entry in settings.hosts]
+    hosts = [entry.host for entry in settings.entries]
     for what, found in (("host", hosts), ("tower", names), ("seed", list(settings.seeds))):
         if not found or len(set(found)) < len(found):
             raise ValueError(
@@ -120,17 +140,17 @@ def grid_of(settings: Table2Settings) -> list[GridCell]:
             )
     for tower in settings.towers:
         if "=" not in tower and tower not in (OWN, RANDOM, START, *PRETRAINED):
-            raise ValueError(f"tower {tower!r}: give {OWN}, {RANDOM}, {START}, {', '.join(PRETRAINED)} or NAME=PATH")
+            raise ValueError(f"tower {tower!r}: give {OWN}, {RANDOM}, {START}, {', '.join(PRETRAINED)} or NAME=TOWER")
         name, given = tower_name(tower), "=" in tower
         if not name.replace("-", "").replace("_", "").isalnum() or name == UNTOUCHED or (given and name == OWN):
             raise ValueError(f"tower {tower!r}: a name has letters, digits, - and _, and is not {UNTOUCHED} or {OWN}")
-    for entry in settings.hosts:
+    for entry in settings.entries:
         get_host(entry.host)
-        finetuning(settings, entry, 0)
+        check_bounds(finetuning(settings, entry, 0), f"finetune of {entry.host}: ")
     return [
         GridCell(entry, tower, seed)
         for seed in settings.seeds
-        for entry in settings.hosts
+        for entry in settings.entries
         for tower in (UNTOUCHED, *names)
         if tower != OWN or seed == settings.seeds[0]
     ]
@@ -172,6 +192,12 @@ def numbers_in(given: str, count: int) -> list[int]:
     return list(found)
 
 
+def host_entry(named: str) -> HostEntry:
+    """The row that is written NAME or NAME=CHECKPOINT."""
+    name, _, checkpoint = named.partition("=")
+    return HostEntry(name, checkpoint or None)
+
+
 def tower_name(tower: str) -> str:
-    """The name of a column in the form that settings have: NAME or NAME=PATH."""
+    """The name of a column in the form that settings have: NAME or NAME=TOWER."""
     return tower.partition("=")[0]

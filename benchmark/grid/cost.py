@@ -11,6 +11,7 @@ from mgll.training_cost import GB, PEAKS, CostSettings, cost, image_encoder_cost
 from mllm_adapters.demo.settings import TINY
 from mllm_adapters.host_cost import PROMPT, host_cost
 from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.hub import DEMO
 
 #: Parameters and image tokens of a tiny host, at most.
 TINY_COST = (1.6e6, 36)
@@ -29,8 +30,8 @@ def cost_of(settings: Table2Settings, grid: Sequence[GridCell]) -> str:
     learned, asked = _count(settings, "train"), _count(settings, "test") * len(SHOWN)
     to_do = [cell for cell in grid if not is_finished(Path(settings.out) / cell.path)]
     rows, stated = [], []
-    for entry in settings.hosts:
-        known = TINY_COST if entry.checkpoint == TINY else (entry.parameters, entry.image_tokens)
+    for entry in settings.entries:
+        known = TINY_COST if entry.checkpoint in (TINY, DEMO) else (entry.parameters, entry.image_tokens)
         finetune = finetuning(settings, entry, settings.seeds[0])
         found = host_cost(get_host(entry.host), _here(settings, entry), known, finetune, learned, asked)
         cells, hours = sum(cell.entry == entry for cell in to_do), found.operations / speed

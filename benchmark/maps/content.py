@@ -163,7 +163,7 @@ def _maps_of(
     )
     scores = _probe_scores(tower, records, settings) if score == "probe" else _text_scores(reader, texts)
     if without := sorted({asked for _, asked in images} - scores.keys()):
-        raise ValueError(f"no probe of {', '.join(without)}: too few images to learn from or to read; see --min_train")
+        raise ValueError(f"no probe of {', '.join(without)}: too few images to learn from or to read; see --min-train")
 
     def mapped(name: str, pixels: torch.Tensor, asked: str) -> np.ndarray:
         if name == GRAD_CAM:

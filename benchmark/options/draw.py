@@ -24,6 +24,7 @@ option is right for every rare class and wrong for the frequent ones. Where the 
 `equal`, so that both averages are one, or read `significance.informedness`, which is 0 for every blind strategy.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -35,6 +36,9 @@ from benchmark.options.counts import ShortageError, assign_images, in_proportion
 from benchmark.options.sets import capped_shares, set_design
 from mgll.vocabulary.classes import ClassTable
 from mgll.vocabulary.diseases import FUNDUS, benchmark_classes, paper_names
+
+#: So many classes or sources are named in a message.
+_TOLD = 3
 
 Kind = Literal["balanced", "paper"]
 Classes = Sequence[str] | Literal["present", "table14"] | None
@@ -187,9 +191,8 @@ def draw(
     used = [code for code in classes if code not in left_out]
     pool = used if kind == "balanced" else list(dict.fromkeys([*classes, *(paper_names() if names == "all" else ())]))
     if len(pool) < 4 or not used:
-        reasons = "; ".join(f"{code}: {reason}" for code, reason in left_out.items()) or "nothing"
         raise TooFewImagesError(
-            f"four classes are needed, {len(pool)} remain ({', '.join(pool) or 'none'}). Left out: {reasons}"
+            f"four classes are needed, {len(pool)} remain ({', '.join(pool) or 'none'}). Left out: {_briefly(left_out, counts)}"
         )
     if count is not None and count < 1:
         raise ValueError(f"at least one question must be drawn, count is {count}")
@@ -234,10 +237,10 @@ def _draw_within_sources(
         except TooFewImagesError as error:
             reasons[source] = str(error)
     if not whole:
-        listed = "; ".join(f"{source or 'not stated'}: {reason}" for source, reason in reasons.items())
+        sizes = Counter(sources)
         raise TooFewImagesError(
-            "no source has four classes that can stand beside one another; add images, lower min_images, or draw over all sources"
-            f" at once (any_source), where recognising a source pays. {listed}"
+            "no source has four classes that can stand beside one another; add images, lower --min-images, or draw over all"
+            f" sources at once (--any-source), where recognising a source pays. {_briefly(reasons, sizes)}"
         )
     sizes = {source: len(drawing.questions) for source, drawing in whole.items()}
     numbers = sizes if count is None else in_proportion(sizes, count)
@@ -322,6 +325,13 @@ def _class_codes(classes: Sequence[str], counts: Mapping[str, int], table: Class
         codes = "mgll/vocabulary/diseases.csv" if table is FUNDUS else f"{table.name}: {', '.join(table.classes)}"
         raise ValueError(f"no such class: {', '.join(unknown)}; codes are those of {codes}")
     return list(dict.fromkeys(classes))
+
+
+def _briefly(reasons: Mapping[str, str], sizes: Mapping[str, int]) -> str:
+    """The reasons of the largest, which are the nearest to being used, and the number of the others."""
+    first = sorted(reasons, key=lambda name: -sizes.get(name, 0))[:_TOLD]
+    others = f"; and {len(reasons) - _TOLD} more, each with fewer images" if len(reasons) > _TOLD else ""
+    return "; ".join(f"{name or 'not stated'}: {reasons[name]}" for name in first) + others or "nothing"
 
 
 def _draw_balanced(

@@ -13,7 +13,7 @@ def _main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     validate = commands.add_parser("validate", help="check every line")
     validate.add_argument("path", help="predictions.jsonl, or the output directory that holds it")
-    join = commands.add_parser("join", help="one run of the runs over all folds (build_benchmark.py --cross_fit)")
+    join = commands.add_parser("join", help="one run of the runs over all folds (build_benchmark.py --cross-fit)")
     join.add_argument("runs", nargs="+", help="output directories of run_mcq, one for each fold")
     join.add_argument("--cases", required=True, help="test.jsonl beside the folds")
     join.add_argument("--out", required=True, help="folder of the joined run")

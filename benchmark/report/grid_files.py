@@ -121,13 +121,11 @@ def main_table(grid: Grid) -> Table:
         if row.tower == grid.untouched:
             strong.add(len(rows))
         name = Cell(host_name(row.host)) if row.tower == grid.untouched else Cell("")
-        asked = len(row.seeds) + len(row.failures)
-        done = str(len(row.seeds)) if not row.failures else f"{len(row.seeds)} of {asked}"
         rows.append(
             (
                 name,
                 Cell(row.tower),
-                Cell(done),
+                Cell(_done(row)),
                 *(_share(row, f"accuracy of {code}", brief=True) for code in codes),
                 _share(row, "ten_class"),
                 _change(grid, row, "ten_class"),
@@ -140,6 +138,22 @@ def main_table(grid: Grid) -> Table:
             )
         )
     return Table(columns, tuple(rows), frozenset(strong), labels=2)
+
+
+def narrow_grid_table(grid: Grid) -> Table:
+    """What fits a terminal: each tower's overall accuracy, what it changes, and p over the hosts; failures are counted."""
+    rows = [
+        (
+            Cell(host_name(row.host) if row.tower == grid.untouched else ""),
+            Cell(row.tower),
+            Cell(_done(row)),
+            _share(row, "overall"),
+            _change(grid, row, "overall"),
+            Cell(p_number(row.p_holm)),
+        )
+        for row in grid.rows
+    ]
+    return Table(("Host", "Tower", "Seeds", "Overall", "Change", "p, Holm"), tuple(rows), labels=2)
 
 
 def seed_table(grid: Grid) -> Table:
@@ -282,6 +296,11 @@ def _lines(grid: Grid) -> Iterator[dict[str, object]]:
 
 def _named(prefix: str, estimate: Estimate) -> dict[str, float]:
     return {f"{prefix}value": estimate.value, f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
+
+
+def _done(row: GridRow) -> str:
+    """How many of a row's seeds are finished."""
+    return f"{len(row.seeds)} of {len(row.seeds) + len(row.failures)}" if row.failures else str(len(row.seeds))
 
 
 def _changes_of(grid: Grid, tower: str) -> dict[str, OverSeeds | None]:

@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from benchmark.cases.floor import RULE_NAMES
 from benchmark.report.content import Report
+from benchmark.report.grid import Grid
+from benchmark.report.grid_files import headline, narrow_grid_table, own_tower
 from benchmark.report.number_format import middle_cut
 from benchmark.report.side_tables import letter_table
 from benchmark.report.tables import Table, narrow_table
@@ -28,6 +31,21 @@ def print_report(report: Report) -> None:
     console.print(_fitted(console, narrow_table(report), title))
     console.print(_fitted(console, letter_table(report), "letters"))
     for text in ("".join(answer(report)), verdict(report), *report.notes, looking(report), holding(report), DISCLAIMER):
+        if text:
+            console.print(Text(text))
+
+
+def print_grid(grid: Grid) -> None:
+    """Print what each tower changes in each host, and what the page says first."""
+    # here, because rich takes a moment to import
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    floors = ", ".join(f"{RULE_NAMES[rule]} {value:.0%}" for rule, value in grid.floors.items())
+    title = f"Accuracy in % [95 % interval], {grid.questions} questions; without looking: {floors}"
+    console.print(_fitted(console, narrow_grid_table(grid), title))
+    for text in (headline(grid), own_tower(grid), DISCLAIMER):
         if text:
             console.print(Text(text))
 

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from mgll.flags import did_you_mean
 from mgll.formats import FormatError, check_there
 from mgll.published.conversion import convert
 from mgll.published.layouts import LAYOUTS, Layout
@@ -21,6 +22,8 @@ from mgll.weights.reading import file_in, is_pickle, is_torchscript, read_conten
 _BY_HAND = (
     "say LAYOUT:FILE (python -m mgll.published --list has the layouts), or convert it with python -m mgll.published"
 )
+#: Libraries whose models have names, with the hub id of one.
+_BY_NAME = {"timm": "timm/vit_base_patch16_224.augreg_in21k", "open_clip": "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"}
 #: Entries of a file that many training scripts use.
 _USUAL = ("", "model", "state_dict")
 #: Layouts of a library, whose name in a file's tells nothing of what is in it.
@@ -40,10 +43,18 @@ def tower_of(said: str | os.PathLike[str], folder: Path) -> Path:
     """
     kind, _, inside = str(said).partition(":")
     if kind in LAYOUTS and inside and not Path(said).exists():
+        if kind in _BY_NAME and not Path(inside).exists():
+            raise ValueError(
+                f"{said}: there is no file or folder {inside}, and a name alone brings no weights; give its hub id, such as"
+                f" {_BY_NAME[kind]}, or the file or folder that you have"
+            )
         source, layout, settings = Path(inside), kind, _said_by_folder(Path(inside), kind)
         check_there(source)
     else:
         source = Path(said)
+        if inside and not source.exists() and re.fullmatch(r"[\w-]+", kind):
+            known = "python -m mgll.published --list has the layouts"
+            raise ValueError(f"{said}: there is no layout {kind}{did_you_mean(kind, list(LAYOUTS))} ({known})")
         try:
             read_header(source)
             return source
@@ -56,7 +67,7 @@ def tower_of(said: str | os.PathLike[str], folder: Path) -> Path:
                 if source.suffix == ".ckpt":  # most likely a damaged tower file
                     raise no_tower from None
                 raise
-    out = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.resolve().name)}-{layout}.ckpt"
+    out = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', _called(source))}-{layout}.ckpt"
 
     def make() -> None:
         try:
@@ -86,7 +97,9 @@ def recognise(source: Path) -> tuple[str, dict[str, Any]]:
     fits: dict[str, tuple[bool, int, int]] = {}
     for name, layout in LAYOUTS.items():
         unused = _unused_patterns(path, content, layout)
-        named = (name not in _GENERIC and _plain(name) in _plain(source.name)) or (scripted and name == "openai")
+        named = (name not in _GENERIC and _plain(name) in _plain(f"{source.name} {path.name}")) or (
+            scripted and name == "openai"
+        )
         if unused is not None and (named or _is_telling(path, content, layout)):
             fits[name] = (not named, -len(layout.prefix), unused)
     best = [name for name, rank in fits.items() if rank == min(fits.values())]
@@ -99,6 +112,12 @@ def recognise(source: Path) -> tuple[str, dict[str, Any]]:
         example = f", here {best[0]}:{source}" if best else ""
         raise ValueError(f"{source} {found}; {_BY_HAND}{example}")
     return best[0], {}
+
+
+def _called(source: Path) -> str:
+    """The name of a file or folder; that of the repository for a folder in the hub's cache, which is named by its commit."""
+    folder = source.absolute().parent
+    return folder.parent.name.removeprefix("models--") if folder.name == "snapshots" else source.resolve().name
 
 
 def _by_folder(folder: Path) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from mgll.files import atomic_path
-from mgll.formats import FormatError, describe_errors
+from mgll.formats import FormatError, describe_errors, no_file
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.config import CLIP, Architecture, Pooling, layer_count
 from mgll.tower.text_side import PREFIX, TextFacts, TextSide, check_text_side, from_tensors, to_tensors
@@ -104,7 +104,7 @@ def read_header(path: str | os.PathLike[str]) -> TowerHeader:
         FormatError: if the file is missing, a pickle, cut short, or not a tower.
     """
     if not Path(path).is_file():
-        raise FormatError(path, None, "no such tower file")
+        raise FormatError(path, None, no_file(path).replace("file", "tower file"))
     if is_pickle(Path(path)):
         raise FormatError(
             path,

@@ -76,7 +76,7 @@ def settle_accumulation(accelerator: Accelerator, asked: int | None) -> int:
     if len(said) > 1 or not all(number.isdigit() and int(number) for number in said):
         raise ValueError(
             f"gradient_accumulation_steps is {' here and '.join(sorted(said))} there; say it once, in the launcher's configuration"
-            " or as --gradient_accumulation_steps, as a number from 1 on"
+            " or as --gradient-accumulation-steps, as a number from 1 on"
         )
     accelerator.gradient_accumulation_steps = number = int(next(iter(said), "1"))
     return number

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from mgll.bounds import check_bounds
 from mgll.encoders.text import TextEncoder
 from mgll.encoders.vision import vision_encoder
 from mgll.files import write_text
@@ -200,6 +201,7 @@ def _remember(path: Path, rows: np.ndarray, settings: PretrainSettings) -> dict[
 
 
 def _check(settings: PretrainSettings, images: int, processes: int) -> None:
+    check_bounds(settings)
     if settings.batch_size % processes:
         raise ValueError(f"batch_size {settings.batch_size} does not divide by {processes} processes")
     if images < settings.batch_size:

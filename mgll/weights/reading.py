@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgll.formats import FormatError
+from mgll.formats import FormatError, no_file
 from mgll.weights.finite import emptied, names_not_finite, not_finite
 from mgll.weights.model_folder import check_entries
 from mgll.weights.stored import read_stored
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: Names of the entry with the tensors in files that hold more than tensors.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 #: Names of the file of weights in a folder; the first one that exists is taken.
+_ENDINGS = (".safetensors", ".bin", ".pt", ".pth")
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
 
@@ -92,7 +93,7 @@ def read_content(path: Path) -> Any:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise FormatError(path, None, "no such file of weights")
+        raise FormatError(path, None, no_file(path).replace("file", "file of weights"))
     try:
         if not is_pickle(path):
             read_stored(path)  # which checks its header, and does not read one of a hundred megabytes
@@ -157,16 +158,20 @@ def check_values(path: Path, tensors: "Mapping[str, Tensor]") -> None:
 
 
 def file_in(folder: Path) -> Path:
-    """Path of the file of weights in a folder as open_clip, timm and transformers write it.
+    """Path of the file of weights in a folder as open_clip, timm and transformers write it, or else of its only one.
 
     Raises:
-        FormatError: if the folder has no such file.
+        FormatError: if the folder has no such file, or several under names of their own.
     """
     check_entries(folder, follow_links=True)
     path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
-    if path is None:
-        raise FormatError(folder, None, f"none of {', '.join(_FILES)} in it")
-    return path
+    own = sorted(path for path in folder.iterdir() if path.suffix in _ENDINGS) if path is None else [path]
+    if len(own) > 1:
+        names = ", ".join(path.name for path in own[:3]) + (", ..." if len(own) > 3 else "")
+        raise FormatError(folder, None, f"{len(own)} files of weights in it ({names}): name one of them")
+    if not own:
+        raise FormatError(folder, None, f"none of {', '.join(_FILES)} in it, nor another file of weights")
+    return own[0]
 
 
 def is_torchscript(path: Path) -> bool:

@@ -47,6 +47,8 @@ def read_stored(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
+            if size < 8:
+                raise ValueError(f"it has {size} bytes")
             (length,) = struct.unpack("<Q", file.read(8))
             if length > size - 8:
                 raise ValueError("cut short or damaged: its header is longer than the file")

@@ -141,7 +141,7 @@ def _check_out(out: Path, directory: Path) -> None:
 
 def _check_size(max_shard_size: str) -> None:
     if not (match := re.fullmatch(r"(\d+)(KB|MB|GB|TB)", max_shard_size)) or not int(match[1]):
-        raise HostError(f"--max_shard_size {max_shard_size}: give a number and KB, MB, GB or TB, such as 5GB")
+        raise HostError(f"--max-shard-size {max_shard_size}: give a number and KB, MB, GB or TB, such as 5GB")
 
 
 def _write_model(loaded: LoadedHost, spec: Any, out: Path, max_shard_size: str) -> list[str]:

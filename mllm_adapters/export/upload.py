@@ -19,9 +19,9 @@ def check_upload(repository: str) -> None:
     from huggingface_hub.utils import validate_repo_id
 
     if "/" not in repository:
-        raise HostError(f"--push_to_hub {repository}: give OWNER/NAME")
-    _asked(lambda: validate_repo_id(repository), f"--push_to_hub {repository}: nothing was written")
-    _asked(whoami, f"--push_to_hub {repository}: nothing was written")
+        raise HostError(f"--push-to-hub {repository}: give OWNER/NAME")
+    _asked(lambda: validate_repo_id(repository), f"--push-to-hub {repository}: nothing was written")
+    _asked(whoami, f"--push-to-hub {repository}: nothing was written")
 
 
 def upload(folder: Path, repository: str) -> str:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
+from mgll.bounds import check_bounds
 from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image
 from mgll.provenance import provenance
@@ -44,7 +45,6 @@ from mllm_adapters.settings import (
     Conversation,
     FinetuneSettings,
     TrainingQuestion,
-    check_numbers,
     check_trained_parts,
 )
 
@@ -128,7 +128,7 @@ def finetune(
     settings, out, directory = settings or FinetuneSettings(), Path(out), Path(directory)
     if (directory / FINETUNE).is_file():
         raise FormatError(directory, None, "is a fine-tuned directory already; name its base")
-    check_numbers(settings)
+    check_bounds(settings)
     check_trained_parts(settings)
     accelerator = start_accelerator(
         # some hosts have weights in their connector that not every batch reaches

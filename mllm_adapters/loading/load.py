@@ -58,21 +58,16 @@ def load(
         HostError: if the model's family is not known.
         ValueError: if there is no such dtype, or the weights cannot be quantised here.
     """
+    directory = Path(directory)
+    check_model(directory)
     # here, because torch takes seconds to import
     from mllm_adapters.loading.empty_model import empty_model
 
-    directory = Path(directory)
     if (directory / FINETUNE).is_file():
         record = read_finetune(directory)
         base = _base_of(directory, record, follow_links)
         loaded = load(base, device, dtype, follow_links, verify, quantize, device_map, tuned)
         return _with_trained(directory, record, loaded)
-    if (directory / "config.json").is_file():
-        host_in(directory)  # says what to type for a layout that has to be converted first
-    if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
-        raise FormatError(
-            directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
-        )
     check_entries(directory, follow_links)
     config = read_json(directory / "config.json")
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
@@ -100,6 +95,27 @@ def load(
         lay_out_alike(model)
     notes = "; ".join(filter(None, (note, told_places(model))))
     return LoadedHost(model.eval(), processor, host, directory, settled, notes)
+
+
+def check_model(directory: str | os.PathLike[str]) -> None:
+    """Refuse what is no folder of a model by its configuration, before anything that takes time.
+
+    Raises:
+        FormatError: if it is a file, an unfinished fine-tuning, or has no readable configuration.
+        HostError: if the family is not known.
+    """
+    directory = Path(directory)
+    if directory.is_file():
+        raise FormatError(directory, None, "this is a file; name the folder that it lies in")
+    if (directory / FINETUNE).is_file():
+        return
+    if (directory / "config.json").is_file():
+        host_in(directory)  # says what to type for a layout that has to be converted first
+    if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
+        raise FormatError(
+            directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
+        )
+    host_in(directory)
 
 
 def host_in(directory: str | os.PathLike[str]) -> Host:

@@ -54,7 +54,7 @@ def test_what_can_be_built_is_built_and_what_is_possible_is_said(manifest, tmp_p
     said = capsys.readouterr()
     assert "val.jsonl: not built: " in said.out
     assert "test.jsonl: not built: " in said.out
-    assert "--min_images 2 gives 12 questions about 6 classes (a class needs 2 images, not 5; noisy)" in said.err
+    assert "--min-images 2 gives 12 questions about 6 classes (a class needs 2 images, not 5; noisy)" in said.err
     assert (
         "--cross_fit 5 asks about all 72 images in turn, by models that learned from others: 72 questions" in said.err
     )
@@ -64,7 +64,7 @@ def test_what_can_be_built_is_built_and_what_is_possible_is_said(manifest, tmp_p
     assert build(monkeypatch, "--manifest", manifest, "--out", out, "--min_images", 2) == 0
     said = capsys.readouterr()
     assert "val.jsonl: not built: " in said.out  # one image a class: a validation split is no must
-    assert "--min_images 1 gives 6 questions" in said.out
+    assert "--min-images 1 gives 6 questions" in said.out
     assert len(read_cases(out / "test.jsonl")) == 12
 
 
