@@ -97,7 +97,8 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
     from benchmark.leaderboard.writing import write_board
 
     pictures = Pictures(_embeddings(out, towers, manifests, settings), _curves(towers))
-    page = write_board(out, build_board(runs), pictures, about_towers(towers))
+    board = build_board(runs, {name: records.table for name, records in manifests.items()})
+    page = write_board(out, board, pictures, about_towers(towers))
     print(f"\n{(out / 'leaderboard.md').read_text(encoding='utf-8')}\npage: {page}")
 
 

@@ -5,7 +5,7 @@ as random (`benchmark.stats.seeds`); with one, only patients are, and the differ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import nan
 
 import numpy as np
@@ -19,11 +19,13 @@ from mgll.evaluation.linear_readings import FEW, LEFT_OUT
 from mgll.evaluation.metrics import Summary
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.zero_shot import Retrieval
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 #: What is averaged over all left-out sources.
 ALL_SOURCES = f"{LEFT_OUT}, mean over sources"
 #: Numbers of a reading beside its macro AUC.
-BESIDE = tuple(field.name for field in fields(Summary) if field.name not in ("multi_class", "auc"))
+BESIDE = tuple(number.name for number in fields(Summary) if number.name not in ("multi_class", "auc"))
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Board:
         digests: method -> SHA-256 of each tower.
         strengths: manifest -> method -> the probe's strength of each run.
         found_by_text: manifest -> method -> level -> retrieval, a mean over runs; of towers that bring their text side.
+        class_tables: manifest -> the table of its classes, which has their names; that of the fundus where there is none.
     """
 
     entries: tuple[Entry, ...]
@@ -96,18 +99,27 @@ class Board:
     digests: Mapping[str, tuple[str, ...]]
     strengths: Mapping[str, Mapping[str, tuple[float, ...]]]
     found_by_text: Mapping[str, Mapping[str, Mapping[str, Retrieval]]]
+    class_tables: Mapping[str, ClassTable] = field(default_factory=dict)
 
     def of(self, manifest: str, reading: str) -> list[Entry]:
         """The entries of one manifest and reading, the best first."""
         return [entry for entry in self.entries if (entry.manifest, entry.reading) == (manifest, reading)]
+
+    def class_table(self, manifest: str) -> ClassTable:
+        """The table that names the classes of a manifest."""
+        return self.class_tables.get(manifest, FUNDUS)
 
 
 #: Manifest -> method -> its runs.
 Runs = Mapping[str, Mapping[str, Sequence[Evaluation]]]
 
 
-def build_board(runs: Runs) -> Board:
-    """The board of some evaluations: manifest -> method -> an evaluation of each of its towers.
+def build_board(runs: Runs, class_tables: Mapping[str, ClassTable] | None = None) -> Board:
+    """The board of some evaluations.
+
+    Args:
+        runs: manifest -> method -> an evaluation of each of its towers.
+        class_tables: manifest -> the table of its classes; that of the fundus where none is given.
 
     Raises:
         ValueError: if the evaluations of a manifest were not read on the same images and classes.
@@ -140,6 +152,7 @@ def build_board(runs: Runs) -> Board:
             manifest: {method: found for method, towers in own.items() if (found := _retrieval(towers))}
             for manifest, own in runs.items()
         },
+        dict(class_tables or {}),
     )
 
 

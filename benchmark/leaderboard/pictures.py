@@ -10,6 +10,8 @@ from markupsafe import Markup, escape
 from benchmark.report.number_format import class_name
 from mgll.evaluation.embedding import OTHER, SEVERAL, Embedding
 from mgll.tower.curve import Curve
+from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 _SIDE = 240
 _WIDTH, _HEIGHT = 300, 130
@@ -46,7 +48,7 @@ class Panel:
     figures: tuple[Figure, ...]
 
 
-def panels(embeddings: Mapping[str, Embedding]) -> tuple[Panel, ...]:
+def panels(embeddings: Mapping[str, Embedding], classes: ClassTable = FUNDUS) -> tuple[Panel, ...]:
     """The methods of a manifest side by side, coloured by class and then by source."""
     found = []
     for heading, by in (("by class", "kinds"), ("by source", "sources")):
@@ -56,7 +58,8 @@ def panels(embeddings: Mapping[str, Embedding]) -> tuple[Panel, ...]:
             Figure(method, _points(own.points, words[method], numbers, f"{method}, {heading}"))
             for method, own in embeddings.items()
         )
-        key = tuple((_called(word), number) for word, number in numbers.items())
+        named = {word: _called(word, classes) if by == "kinds" else word for word in numbers}
+        key = tuple((named[word], number) for word, number in numbers.items())
         found.append(Panel(heading, key, figures))
     return tuple(found)
 
@@ -86,8 +89,8 @@ def _numbers(words: Sequence[str]) -> dict[str, int]:
     return numbers | {word: number for word, number in ((SEVERAL, 8), (OTHER, 9)) if word in words}
 
 
-def _called(word: str) -> str:
-    return word if word in (SEVERAL, OTHER) else class_name(word)
+def _called(word: str, classes: ClassTable) -> str:
+    return word if word in (SEVERAL, OTHER) else class_name(word, classes)
 
 
 def _points(points: np.ndarray, words: Sequence[str], numbers: Mapping[str, int], label: str) -> Markup:

@@ -100,7 +100,7 @@ def class_table(board: Board, manifest: str, reading: str = PROBE) -> Table:
     counts = {entry.label: entry.positives for entry in own}
     rows = [
         (
-            Cell(class_name(label)),
+            Cell(class_name(label, board.class_table(manifest))),
             Cell(f"{counts[label]:,}"),
             *(cells.get((label, method), Cell("–")) for method in methods),
         )
@@ -206,6 +206,7 @@ def class_frame(board: Board) -> pd.DataFrame:
             "reading": entry.reading,
             "method": entry.method,
             "class": entry.label,
+            "name": class_name(entry.label, board.class_table(entry.manifest)),
             "auc": entry.auc.value,
             "low": entry.auc.low,
             "high": entry.auc.high,

@@ -25,7 +25,7 @@ from benchmark.leaderboard.tables import (
 )
 from benchmark.report.frames import write_table
 from benchmark.report.markdown import table_lines
-from benchmark.report.number_format import interval, percent
+from benchmark.report.number_format import class_name, interval, percent
 from benchmark.report.tables import Table
 from mgll.files import write_text
 
@@ -121,8 +121,8 @@ def markdown(board: Board) -> str:
         lines += [f"## {markdown_text(name)}", ""]
         for heading, table in _tables(board, name):
             lines += [f"### {heading}", "", *table_lines(table), ""]
-        if left := board.left_out.get(name):
-            lines += ["Not read: " + "; ".join(f"{markdown_text(c)}: {why}" for c, why in left.items()) + ".", ""]
+        if left := _not_read(board, name):
+            lines += ["Not read: " + "; ".join(f"{markdown_text(c)}: {why}" for c, why in left) + ".", ""]
     lines += ["## Ranks", "", *table_lines(rank_table(board)), "", rank_note(board), ""]
     lines += ["## How the numbers are made", "", *(f"- **{term}.** {text}" for term, text in METHOD), ""]
     if board.said:
@@ -174,8 +174,8 @@ def page(board: Board, pictures: Pictures | None = None) -> str:
         {
             "name": name,
             "tables": list(_tables(board, name)),
-            "left_out": board.left_out.get(name, {}),
-            "panels": panels(drawn.embeddings[name]) if drawn.embeddings.get(name) else (),
+            "left_out": _not_read(board, name),
+            "panels": panels(drawn.embeddings[name], board.class_table(name)) if drawn.embeddings.get(name) else (),
             "images": next(((len(e.kinds), e.images) for e in drawn.embeddings.get(name, {}).values()), None),
         }
         for name in manifests(board)
@@ -205,6 +205,12 @@ def _tables(board: Board, manifest: str) -> list[tuple[str, Table]]:
     if found := retrieval_table(board, manifest):
         tables.append(("Retrieval between images and texts", found))
     return [*tables, ("Linear probe, AUC by class", class_table(board, manifest))]
+
+
+def _not_read(board: Board, manifest: str) -> list[tuple[str, str]]:
+    """Names of the classes that the probe did not read, each with the reason."""
+    left = board.left_out.get(manifest, {})
+    return [(class_name(code, board.class_table(manifest)), why) for code, why in left.items()]
 
 
 def _own_file(name: str) -> str:

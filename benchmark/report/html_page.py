@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmark.cases.floor import RULE_NAMES
 from benchmark.report.case_browser import OUTCOMES, browser_data, outcomes, unnamed_reasons
 from benchmark.report.content import Report
+from benchmark.report.first_screen import claim, headline, marks
 from benchmark.report.number_format import class_name, interval, percent
 from benchmark.report.published import published_note, published_table
 from benchmark.report.side_tables import (
@@ -24,17 +24,21 @@ from benchmark.report.side_tables import (
 )
 from benchmark.report.tables import class_lines, main_table, source_table, total_lines
 from benchmark.report.thumbnails import embedded_images
-from benchmark.report.wording import answer, headline, holding, looking, method, record, seeds, verdict
+from benchmark.report.wording import answer, holding, looking, method, record, seeds, verdict
 from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.calibration import Calibration
 from benchmark.stats.confusion import Confusion
 from mgll.vocabulary.classes import ClassTable
+from mgll.vocabulary.diseases import FUNDUS
 
 #: What a page may weigh, in bytes: mail and browsers take it.
 LIMIT = 14_500_000
 
 #: Pairs of diseases offered together less often stay unshaded: one confusion of one is no pattern.
 SHADED = 5
+
+#: Classes that are printed, of which more would not leave room on two pages.
+PRINTED = 32
 
 #: Replies that name no option listed on the page, of which the browser of questions finds all.
 LISTED = 100
@@ -64,15 +68,17 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
         cases=_json(data),
         images=_json(images),
         image_note=image_note,
-        title=f"{headline(report)} – fundus multiple choice",
+        title=f"{headline(report)} – {field(report)}",
+        field=field(report),
         headline=headline(report),
+        claim=claim(report),
+        marks=list(marks(report)),
         answer=answer(report),
         verdict=verdict(report),
         notes=list(report.notes),
         before=report.before,
         after=report.after,
-        controls=report.controls,
-        rules=RULE_NAMES,
+        on_paper=PRINTED,
         seeds=seeds(report),
         seed_table=seed_table(report),
         class_lines=class_lines(report),
@@ -102,6 +108,11 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
             for role, header in report.headers.items()
         ],
     )
+
+
+def field(report: Report) -> str:
+    """What kind of questions they are, in two or three words."""
+    return "fundus multiple choice" if report.table is FUNDUS else "multiple choice"
 
 
 def _matrix(confusion: Confusion, table: ClassTable) -> dict[str, Any]:

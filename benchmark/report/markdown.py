@@ -6,6 +6,7 @@ from benchmark.cases.markdown_text import markdown_code
 from benchmark.cases.markdown_text import markdown_text as _text
 from benchmark.report.case_browser import unnamed_reasons
 from benchmark.report.content import Report
+from benchmark.report.first_screen import claim, headline
 from benchmark.report.published import published_note, published_table
 from benchmark.report.side_tables import (
     agreement_table,
@@ -17,7 +18,7 @@ from benchmark.report.side_tables import (
     seed_table,
 )
 from benchmark.report.tables import Table, main_table, rows_of, source_table
-from benchmark.report.wording import DISCLAIMER, answer, headline, holding, looking, method, record, seeds, verdict
+from benchmark.report.wording import DISCLAIMER, answer, holding, looking, method, record, seeds, verdict
 
 #: So many replies that name no option are listed; the case table holds all.
 LISTED = 20

@@ -23,19 +23,6 @@ SHOWN_INSTEAD = {
 DISCLAIMER = "Research use only, not for diagnosis."
 
 
-def headline(report: Report) -> str:
-    """The finding in one line."""
-    if report.change is None:
-        return f"{report.after.name}: {percent(report.after.overall.accuracy)} of the questions answered correctly"
-    if not report.change.settled:
-        return "These questions can't tell before and after apart"
-    gain = report.change.overall.value
-    more = f"{100 * abs(gain):.1f} percentage points {'more' if gain > 0 else 'fewer'} of the questions right"
-    if report.change.of_methods:
-        return f"After gets {more}"
-    return f"These weights after get {more}; one run says nothing about another seed"
-
-
 def answer(report: Report) -> tuple[str, str, str]:
     """The finding in a sentence: what comes before, the figure that matters, what comes after."""
     before, after, n = report.before, report.after, f"{report.after.overall.n:,} questions"

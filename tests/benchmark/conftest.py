@@ -1,6 +1,7 @@
-"""Cases about small coloured images: enough to run everything between cases and report for real."""
+"""Cases about small coloured images, enough to run everything between cases and report for real, and a browser for its pages."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,17 @@ from mgll.files import sha256
 from mgll.vocabulary.diseases import diseases
 from mgll.vocabulary.questions import QUESTIONS
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 CODES = ("Health", "DR", "AMD", "Glaucoma", "Myopia", "Cataract")
 
 
@@ -56,3 +68,14 @@ def cases_file(coloured_cases: Callable[..., list[Case]], tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("cases")
     write_cases(folder / "cases.jsonl", coloured_cases(48, folder))
     return folder / "cases.jsonl"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()

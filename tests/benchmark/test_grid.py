@@ -1,8 +1,6 @@
 """Tables of hosts and towers: the numbers, their three files, and the page in a real browser."""
 
 import csv
-import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ from benchmark.report.grid import Entry, build_grid
 from benchmark.report.grid_files import write_grid
 from benchmark.stats.seeds import method_difference, method_number
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTS = ("llava", "med-flamingo", "a-host-of-our-own")
 WRONG = {"untouched": 2, "own": 2, "random": 3, "mgll": 5}
 BROKEN = "no such <b>tower</b> file"
@@ -129,17 +126,6 @@ def test_the_csv_and_the_latex_say_what_the_grid_says(grid, tmp_path):
     rows = [row for row in tex.splitlines() if row.endswith("\\\\")]
     assert len({row.count("&") for row in rows}) == 1
     assert "LLaVA & untouched & " in tex
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.mark.slow

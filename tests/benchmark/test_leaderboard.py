@@ -1,19 +1,22 @@
 """What a leaderboard adds to its readings: retrieval as a mean over runs, notes said once, ranks, and pictures."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmark.leaderboard.content import Board, build_board, critical_difference
 from benchmark.leaderboard.pictures import Pictures, curve_panel, panels
-from benchmark.leaderboard.tables import rank_note, rank_table, retrieval_table, sentences
+from benchmark.leaderboard.tables import class_frame, class_table, rank_note, rank_table, retrieval_table, sentences
 from benchmark.leaderboard.writing import card, markdown, page
 from mgll.evaluation.embedding import OTHER, SEVERAL, Embedding
 from mgll.evaluation.evaluation import Evaluation
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.zero_shot import Retrieval
+from mgll.readers.class_tables import read_classes
 from mgll.tower.curve import Curve
+from mgll.vocabulary.diseases import FUNDUS
 
 
 def evaluation(method: str, seed: int, signal: float, shares: tuple[float, float], *skipped: str) -> Evaluation:
@@ -84,6 +87,8 @@ def test_places_are_drawn_by_class_and_by_source_with_one_key(board):
     by_class, by_source = panels({"<mgll>": embedding, "random": embedding})
     assert by_class.key == (("Diabetic Retinopathy", 0), (SEVERAL, 8), (OTHER, 9))
     assert by_source.key == (("b", 0), ("<a>", 1))
+    like_a_class = Embedding(points, ("DR",) * 4, ("AMD",) * 4, 9)
+    assert [panel.key for panel in panels({"m": like_a_class})] == [(("Diabetic Retinopathy", 0),), (("AMD", 0),)]
     drawn = by_class.figures[0].svg
     assert '<path class="dots c0" d="M4 4h0M236 236h0"/>' in drawn
     assert drawn.index("c9") < drawn.index("c8") < drawn.index("c0")  # colours lie over grey
@@ -93,6 +98,26 @@ def test_places_are_drawn_by_class_and_by_source_with_one_key(board):
     assert "&lt;mgll&gt;" in made
     assert "<mgll>" not in made
     assert "<a>" not in made
+
+
+def test_classes_are_named_by_the_table_of_their_manifest():
+    """Two manifests of two fields, which share a class code, on one board."""
+    chest = read_classes("chest_xray")
+    runs = {}
+    for name, codes in {"eyes": ("DR", "Drusen"), "chests": ("Effusion", "Mass")}.items():
+        found = evaluation("mgll", 0, 3.0, (0, 0))
+        reading = replace(found["probe"], classes=codes, left_out={codes[0]: "too few images"})
+        runs[name] = {"mgll": [replace(found, readings={"probe": reading})]}
+    board = build_board(runs, {"eyes": FUNDUS, "chests": chest})
+    assert {row[0].text for row in class_table(board, "chests").rows} == {"Pleural Effusion", "Lung Mass"}
+    assert {row[0].text for row in class_table(board, "eyes").rows} == {"Diabetic Retinopathy", "Drusen"}
+    frame = class_frame(board)
+    assert dict(zip(frame["class"], frame["name"], strict=True))["Mass"] == "Lung Mass"
+    assert "Not read: Pleural Effusion: too few images." in markdown(board)
+    embedding = Embedding(np.zeros((2, 2), np.float32), ("Effusion", "Mass"), ("a", "a"), 2)
+    text = page(board, Pictures({"chests": {"mgll": embedding}}))
+    assert "<b>Pleural Effusion</b>: too few images" in text
+    assert "<span>Lung Mass</span>" in text
 
 
 def test_curves_share_a_key_and_an_axis_a_method(board):

@@ -1,7 +1,5 @@
 """The page in a real browser: filters, both themes, narrow and wide, no error, nothing fetched."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +12,6 @@ from benchmark.report.writing import report_runs
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MUTTERED = "I can't say </script><b>what</b> this is."
 
 
@@ -45,17 +32,6 @@ class Muttering(Oracle):
             [score._replace(text=MUTTERED) if pixel_hash(ask.image) in self._mute else score for score in scores]
             for ask, scores in zip(asks, super().score(asks, views), strict=True)
         ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 "use strict";
-// The browser of questions. All of them are in the page as JSON, column by column (benchmark/report_cases.py); only those on
+// The browser of questions. All of them are in the page as JSON, column by column (benchmark/report/case_browser.py); only those on
 // the page that is turned up become elements, and every text enters as text.
 (() => {
   const PER_PAGE = 24;
@@ -79,7 +79,7 @@
     const uri = images[data.image[index]];
     const picture = uri ? make("img") : make("p", "note", "Photograph not in this page");
     if (uri) {
-      picture.alt = `Fundus photograph of case ${data.id[index]}`;
+      picture.alt = `Image of case ${data.id[index]}`;
       picture.src = uri;
     }
     const side = make("div");
