@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mgll.tower.file import TowerHeader
+from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json, json_files
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.prompts import EncodedPrompts
@@ -152,7 +153,7 @@ class Host(ABC):
         """
 
     def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
-        """Read a checkpoint in any layout in which the family is published. Default: the layout that is written.
+        """Read a checkpoint in any layout in which the family is published.
 
         Args:
             directory: the checkpoint.
@@ -160,12 +161,18 @@ class Host(ABC):
 
         Raises:
             FormatError: if the checkpoint is damaged or incomplete.
-            HostError: if it is of another family, or needs a part that is not given.
+            HostError: if it is of another family or a kind that is not built here, or needs a part that is not given.
         """
+        if self.in_makers_layout(read_json(directory / "config.json")):
+            return self.read_makers(directory, parts)
         return self.read_native(directory)
 
+    def read_makers(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read a checkpoint in the makers' own layout (`in_makers_layout`); arguments and errors are those of `open`."""
+        raise NotImplementedError(f"{type(self).__name__} names a layout of its makers, and does not read it")
+
     def in_makers_layout(self, config: Json) -> bool:
-        """Whether a config.json is of the makers' own layout, which only `open` reads, and not of the one that is written."""
+        """Whether a config.json is of the makers' own layout, which `read_makers` reads, and not of the one that is written."""
         return config.get("model_type") in self.makers_types
 
     def left_out(self, directory: Path, parts: Mapping[str, Path], own_tower: bool) -> Mapping[str, str]:

@@ -28,8 +28,6 @@ from mllm_adapters.loading.load import load
 EXPORT, SCHEMA = "export.json", "mgll.export/1"
 BASE, ADAPTER = "base", "adapter"
 Form = Literal["merged", "peft"]
-#: Hosts of which an exported graft was tried and found to differ (by 3e-5 in logits of 0.5), for a reason that is not known yet.
-INEXACT = ("qwen3-vl",)
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,7 @@ def export_model(
 
     Raises:
         FormatError: if the directory is no whole model, or the merged weights are no numbers in this dtype.
-        HostError: if `out` holds anything but an earlier export, the size is none, there is no LoRA for an adapter, or grafts of
-            this host cannot be exported.
+        HostError: if `out` holds anything but an earlier export, the size is none, or there is no LoRA for an adapter.
     """
     directory, out = Path(directory), Path(out)
     _check_out(out, directory)
@@ -83,11 +80,6 @@ def export_model(
     base = directory / tuned.base if tuned else directory
     loaded = load(directory, dtype=dtype)
     graft = read_graft(base) if (base / GRAFT).is_file() else None
-    if graft and loaded.host.name in INEXACT:
-        raise HostError(
-            f"a graft of {loaded.host.title} cannot be exported yet: its code outside this package gave other logits; load it with"
-            " mllm_adapters.load"
-        )
     layers = merge(loaded.model, loaded.host, keep_lora=form == "peft") if tuned else []
     if not is_finite(loaded.model):
         raise FormatError(

@@ -1,6 +1,7 @@
-"""A tiny LLaVA of real transformers classes with random weights, and donor towers; shared by the tests of grafts."""
+"""Tiny hosts of real classes with random weights, donor towers, and grafts of them; shared by the tests of grafts."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import save_file
+from scored_question import QUESTION
 from tiny.any_host import save_tiny
 from tiny_tokenizer import byte_tokenizer
 from transformers import (
@@ -27,6 +30,11 @@ from benchmark.cases.overlap import OverlapCheck
 from mgll.images.preprocessing import Preprocessing
 from mgll.synthetic import generate
 from mgll.tower.file import save_tower
+from mllm_adapters.contract.terms import GraftSettings
+from mllm_adapters.finetuning.finetune import finetune
+from mllm_adapters.graft.transplant import graft_tower
+from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
 
 SIZE, PATCH, WIDTH = 24, 8, 16
 
@@ -172,3 +180,50 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = generate(folder / "eyes", 24, seed=0, size=32)
     build_cases(str(manifest), folder / "cases.jsonl", "train", OverlapCheck(), min_images=1, count=4)
     return folder / "cases.jsonl"
+
+
+@pytest.fixture(scope="session")
+def donor(make_tower: Callable[..., Path]) -> Path:
+    """A tower whose width is no host's, so that every connector gets new tensors where it can."""
+    return make_tower(size=32, hidden_size=24)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder that one of pytest-xdist's workers makes for all: tests of several files need the same grafts."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "once"
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        shared.mkdir(exist_ok=True)
+        with FileLock(shared / f"{name}.lock"):
+            done = shared / f"{name}.done"
+            if not done.exists():
+                make(shared / name)
+                done.touch()
+        return shared / name
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def grafts(hosts: Callable[[str], Path], donor: Path, once: Callable[..., Path]) -> Callable[..., Path]:
+    """The graft of the donor in the tiny host of a name, by token policy."""
+
+    def grafted(name: str, tokens: str = "native") -> Path:
+        settings = GraftSettings(tokens=tokens)
+        return once(f"{name}-{tokens}", lambda out: graft_tower(get_host(name), hosts(name), donor, out, settings))
+
+    return grafted
+
+
+@pytest.fixture(scope="session")
+def tuned(grafts: Callable[..., Path], photographs: list[Path], once: Callable[..., Path]) -> Callable[[str], Path]:
+    """The graft in the host of a name after two steps that move every layer, but not so far that rounding is what it says."""
+    settings = FinetuneSettings(rank=2, steps=2, batch_size=2, learning_rate=0.01, connector_learning_rate=0.01)
+
+    def fine_tuned(name: str) -> Path:
+        questions = [TrainingQuestion(photographs[i], QUESTION, "ABCD"[i]) for i in range(4)]
+        return once(f"{name}-tuned", lambda out: finetune(grafts(name), questions, out, settings))
+
+    return fine_tuned

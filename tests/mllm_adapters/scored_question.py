@@ -12,6 +12,7 @@ from benchmark.scorers.transformers_scorer import TransformersScorer
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.prompting import answer_slot
 
+QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 ORDER = ("one", "two", "three", "four")
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 from donors import DONORS, donor_model, save_donor
-from scored_question import letter_scores
-from test_hosts import QUESTION
+from scored_question import QUESTION, letter_scores
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from mgll.images.preprocessing import Preprocessing, open_image

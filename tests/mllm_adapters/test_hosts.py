@@ -12,47 +12,24 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from scored_question import last_logits, letter_scores
+from scored_question import QUESTION, last_logits, letter_scores
 
 from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image
 from mgll.tower.file import load_tower, read_header, save_tower
 from mgll.tower.positions import resize_positions
 from mllm_adapters.contract.terms import GraftSettings, HostError
-from mllm_adapters.finetuning.finetune import finetune
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
 from mllm_adapters.graft.weights import TOWER_SHARD
 from mllm_adapters.hosts.registry import HOSTS, get_host
 from mllm_adapters.loading.load import load
-from mllm_adapters.settings import FinetuneSettings, TrainingQuestion
+from mllm_adapters.settings import FinetuneSettings
 
-QUESTION = "What is it?\nA. one\nB. two\nC. three\nD. four"
 #: token policies by which a host cannot take this donor, whose grid is 4 x 4 like the tiny hosts' own
 REFUSED: dict[tuple[str, str], str] = {
     ("qwen-vl", "pooled"): "256 equal tokens",
 }
-
-
-@pytest.fixture(scope="session")
-def donor(make_tower: Callable[..., Path]) -> Path:
-    """A tower whose width is no host's, so that every connector gets new tensors where it can."""
-    return make_tower(size=32, hidden_size=24)
-
-
-@pytest.fixture(scope="session")
-def grafts(hosts: Callable[[str], Path], donor: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    made: dict[tuple[str, str], Path] = {}
-
-    def grafted(name: str, tokens: str = "native") -> Path:
-        key = (name, tokens)
-        if key not in made:
-            out = tmp_path_factory.mktemp("grafts") / f"{name}-{tokens}"
-            graft_tower(get_host(name), hosts(name), donor, out, GraftSettings(tokens=tokens))
-            made[key] = out
-        return made[key]
-
-    return grafted
 
 
 @pytest.mark.parametrize("tokens", ["native", "resize_features", "resize_posemb", "pooled"])
@@ -157,20 +134,6 @@ def test_it_generates(name: str, grafts, photographs: list[Path]) -> None:
     assert said.shape[1] >= 1
 
 
-@pytest.fixture(scope="session")
-def tuned(grafts, photographs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def fine_tuned(name: str) -> Path:
-        if name not in made:
-            questions = [TrainingQuestion(photographs[i], QUESTION, "ABCD"[i]) for i in range(4)]
-            settings = FinetuneSettings(rank=2, steps=2, batch_size=2, learning_rate=0.05, connector_learning_rate=0.05)
-            made[name] = finetune(grafts(name), questions, tmp_path_factory.mktemp("tuned") / name, settings)
-        return made[name]
-
-    return fine_tuned
-
-
 @pytest.mark.parametrize("name", HOSTS)
 def test_a_lora_step_changes_language_model_and_connector_and_nothing_else(name: str, grafts, tuned) -> None:
     before, after = load(grafts(name)), load(tuned(name))
@@ -190,7 +153,7 @@ AGAIN = f"""
 import sys, torch
 from PIL import Image
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from scored_question import last_logits
+from scored_question import QUESTION, last_logits
 from mllm_adapters.loading.load import load
 threads, image, question, *directories = sys.argv[1:]
 torch.set_num_threads(int(threads))  # sums in another order give other bits

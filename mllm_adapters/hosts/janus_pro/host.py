@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from mgll.tower.file import TowerHeader
-from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
@@ -76,15 +75,9 @@ class JanusPro(LastHiddenStateHost):
             new=_new_tensors(source, spec.width, settings),
         )
 
-    def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
-        """Read a checkpoint in the makers' layout, or in that of transformers.
-
-        Raises:
-            FormatError: if it is damaged or incomplete.
-            HostError: if it is of another family, or of a kind that is not built here.
-        """
-        makers = self.in_makers_layout(read_json(directory / "config.json"))
-        return read_published(directory) if makers else self.read_native(directory)
+    def read_makers(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read a checkpoint of `multi_modality`."""
+        return read_published(directory)
 
     def placeholders(self, files: dict[str, Json]) -> int:
         """The number in the processor's file."""

@@ -164,16 +164,9 @@ class Llava(HiddenStatesHost):
         published = self.in_makers_layout(read_json(directory / "config.json"))
         return left_out(directory, parts, self.parts, own_tower) if published else {}
 
-    def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
-        """Read a checkpoint in the layout of LLaVA's own repository, or in that of transformers.
-
-        Raises:
-            FormatError: if it is damaged, incomplete, or holds tensors of something else.
-            HostError: if it is of another family, or leaves something out that no part gives.
-        """
-        if self.in_makers_layout(read_json(directory / "config.json")):
-            return read_published(directory, parts, self.text_model_type, self.parts["clip"])
-        return self.read_native(directory)
+    def read_makers(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read a checkpoint of LLaVA's own repository, with what it leaves out."""
+        return read_published(directory, parts, self.text_model_type, self.parts["clip"])
 
     def read_native(self, directory: Path) -> Source:
         """Read a checkpoint in the layout of transformers.

@@ -91,16 +91,9 @@ class MiniGemini(Llava):
         """The towers that the published checkpoint only names."""
         return left_out(directory, own_tower) if self.in_makers_layout(read_json(directory / "config.json")) else {}
 
-    def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
-        """Read a checkpoint in the published layout, or one that was converted before.
-
-        Raises:
-            FormatError: if it is damaged, incomplete, or holds tensors of something else.
-            HostError: if it is of another family, or leaves a tower out that is needed and that no part gives.
-        """
-        if self.in_makers_layout(read_json(directory / "config.json")):
-            return read_published(directory, parts)
-        return self.read_native(directory)
+    def read_makers(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read a checkpoint of `mgm`, with the towers that it leaves out."""
+        return read_published(directory, parts)
 
 
 def _preprocessing(files: dict[str, Json]) -> Preprocessing:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgll.tower.file import TowerHeader
-from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Host, Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
@@ -96,15 +95,9 @@ class QwenVL(Host):
 
         return GraftedTower(spec, lambda tokens: tokens)
 
-    def open(self, directory: Path, parts: Mapping[str, Path]) -> Source:
-        """Read the published checkpoint under the names of our model, or one that was converted before.
-
-        Raises:
-            FormatError: if it is damaged or incomplete.
-            HostError: if it is of another family.
-        """
-        makers = self.in_makers_layout(read_json(directory / "config.json"))
-        return read_published(directory) if makers else self.read_native(directory)
+    def read_makers(self, directory: Path, parts: Mapping[str, Path]) -> Source:
+        """Read the published checkpoint under the names of our model."""
+        return read_published(directory)
 
     def processor(self, directory: Path) -> Any:
         """Load the processor of a directory."""
