@@ -1,6 +1,6 @@
 from .endpoint_scorer import EndpointScorer
 from .lmms_eval_scorer import LmmsEvalScorer
-from .scorer import Ask, AskError, Score, Scorer
+from .scorer import Ask, AskError, PreparingScorer, Score, Scorer
 from .transformers_scorer import TransformersScorer
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "AskError",
     "EndpointScorer",
     "LmmsEvalScorer",
+    "PreparingScorer",
     "Score",
     "Scorer",
     "TransformersScorer",
