@@ -1,3 +1,4 @@
+from .by_name import check_model, load_scorer
 from .endpoint_scorer import EndpointScorer
 from .lmms_eval_scorer import LmmsEvalScorer
 from .scorer import Ask, AskError, PreparingScorer, Score, Scorer
@@ -12,4 +13,6 @@ __all__ = [
     "Score",
     "Scorer",
     "TransformersScorer",
+    "check_model",
+    "load_scorer",
 ]

@@ -130,7 +130,7 @@ def _plant(case: EncodedPrompts, wanted: Sequence[Sequence[Sequence[int]]]) -> t
 
 
 def _grow_answers(tree: PromptTree, ending: int, continuations: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Grow continuations behind the branch in which a prompt ends; for its answer slot and each of them the places that predict it."""
+    """Grow continuations behind the branch in which a prompt ends; for its slot and each of them, the places that predict it."""
     slot = tree.places[ending][-1]
     found = [[slot]]
     for continuation in continuations:
