@@ -12,40 +12,33 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
-from importlib.metadata import EntryPoint
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.cases.case import SCHEMA, Case, read_cases
 from benchmark.cases.demo import demo_cases
 from benchmark.cases.images import Shown
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import ComparisonError, Run, cases_sha256, check_complete, questions_sha256, read_run
-from benchmark.predictions.scoring import Asking, Processes, score_cases
-from benchmark.scorers.endpoint_scorer import EndpointScorer
-from benchmark.scorers.lmms_eval_scorer import LmmsEvalScorer
-from benchmark.scorers.scorer import VIEWS, Scorer, dummy
-from mgll.device import usual_device
+from benchmark.predictions.scoring import Processes, score_cases
+from benchmark.scorers.by_name import check_model, load_scorer
+from benchmark.scorers.scorer import VIEWS, Scorer
 from mgll.ending import ends_in_one_line
 from mgll.files import sha256, write_text
 from mgll.flags import CommandParser
-from mgll.formats import FormatError, read_header
-from mgll.plugins import load_plugin, plugins
+from mgll.formats import read_header
 from mgll.provenance import provenance
 from mllm_adapters.loading.device_map import refuse_several
-from mllm_adapters.loading.load import check_model as check_folder
-from mllm_adapters.loading.options import USUAL, add_weight_options
+from mllm_adapters.loading.options import add_weight_options
 from mllm_adapters.settings import Dtype, Quantisation
 
 if TYPE_CHECKING:
     from benchmark.report.content import Report
 
 DEMO = "demo"
-#: What stands before a colon in `--model` besides plug-ins.
-_KINDS = ("constant", "openai", "lmms-eval")
 RUNS = Path("runs") / "mcq"
 
 EXPLANATION = """\
@@ -94,7 +87,7 @@ def run(
         cases: file of cases, or `demo` for cases about drawn eyes.
         out: output directory; default `runs/mcq/` and the model's name.
         against: output directory of a finished run over the same cases: "before"; this run is "after".
-        asking: rotations, views, images shown, batch size.
+        asking: rotations, views, images shown, batch size, workers.
         blind_run: output directory of a finished run of this model on blank images, for the report.
         shuffled_run: the same on the images of other cases.
         source_run: the same on the mean image of each case's source.
@@ -207,88 +200,6 @@ def _write_record(
     write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def check_model(model: str) -> None:
-    """Refuse a `--model` value that names nothing, before anything that takes time.
-
-    Raises:
-        FormatError: if there is no such directory, or it is no model's.
-        ValueError: for a dummy that there is not.
-    """
-    if Path(model).exists():
-        check_folder(model)
-        return
-    if dummy(model) or model.partition(":")[0] in _KINDS or _plugged(model):
-        return
-    raise FormatError(
-        model,
-        None,
-        "no such directory; give a host, a graft or a LoRA directory, constant:A, lmms-eval:MODEL:ARGS, openai:MODEL, or a"
-        " scorer of your own as PACKAGE.MODULE:FUNCTION (docs/plug_ins.md)",
-    )
-
-
-def _plugged(model: str) -> tuple[Callable[..., Scorer], str] | None:
-    """The scorer of another package that a `--model` value names: what makes it, and what it is given; None for anything else.
-
-    Raises:
-        ValueError: if there is such a plug-in, module or package, and it cannot be imported or lacks what is named.
-    """
-    kind, colon, spec = model.partition(":")
-    if not colon:
-        return None
-    if entry := plugins("scorers", _KINDS).get(kind):
-        return load_plugin(entry), spec
-    if not all(part.isidentifier() for part in (*kind.split("."), spec)):
-        return None
-    try:
-        if find_spec(kind) is None:
-            return None
-    except ModuleNotFoundError:
-        return None
-    return load_plugin(EntryPoint(model, model, "mgll_graft.scorers")), ""
-
-
-def load_scorer(
-    model: str,
-    device: str | None = None,
-    name: str | None = None,
-    endpoint: str | None = None,
-    **how: Any,
-) -> Scorer:
-    """The scorer that a `--model` value names.
-
-    Args:
-        model: a directory, a dummy, or another program's model.
-        device: torch device; default a GPU where there is one.
-        name: what reports call the model.
-        endpoint: address of the server that an `openai:` model is behind.
-        how: `dtype`, `quantize` and `device_map` of `mllm_adapters.load`.
-
-    Raises:
-        FormatError: if there is no such directory, or it holds no model.
-        ValueError: for a dummy that there is not, or a model that cannot be had, or has a precision of its own.
-    """
-    check_model(model)
-    kind, _, spec = model.partition(":")
-    scorer = dummy(model)
-    given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value != USUAL[name]]
-    if given and (scorer or kind in ("openai", "lmms-eval")):
-        raise ValueError(f"{' and '.join(given)}: for directories only; {model} holds its weights in its own way")
-    if scorer:
-        return scorer
-    if kind == "openai":
-        return EndpointScorer(spec, endpoint, name)
-    if plugged := None if Path(model).is_dir() else _plugged(model):
-        make, spec = plugged
-        return make(spec, device, name)
-    device = device or usual_device()
-    if kind == "lmms-eval":
-        return LmmsEvalScorer(spec, device, name)
-    from benchmark.scorers.transformers_scorer import TransformersScorer
-
-    return TransformersScorer(model, device, name, **how)
-
-
 def launched_processes() -> Processes:
     """This process among those that `accelerate launch` (or torchrun) started; alone where none did."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -372,6 +283,13 @@ def _parser() -> CommandParser:
     )
     add("--paper", metavar="HOST", help="published figures to set beside (default: those of the model's host, if any)")
     add("--batch-size", type=int, default=8, metavar="N", help="cases at a time (default %(default)s)")
+    add(
+        "--workers",
+        type=int,
+        default=Asking.workers,
+        metavar="N",
+        help="threads that decode the next images while the model is at work; 0: none (default %(default)s)",
+    )
     add("--device", help="torch device (default: a GPU where there is one, Apple's too)")
     add_weight_options(parser)
     add("--name", help="what reports call the model (default: the directory's name)")
@@ -393,6 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{' and '.join(missing)} must be given; without any argument the script explains itself")
     if options["batch_size"] < 1:
         parser.error(f"--batch-size is {options['batch_size']}; it must be at least 1")
+    if options["workers"] < 0:
+        parser.error(f"--workers is {options['workers']}; it must be at least 0")
     from benchmark.report.terminal import print_report
 
     processes = launched_processes()

@@ -42,7 +42,8 @@ from benchmark.grid.cells import (
 )
 from benchmark.predictions.file import Run, read_run
 from benchmark.predictions.scoring import Asking, score_cases
-from benchmark.run_mcq import describing_header, load_scorer
+from benchmark.run_mcq import describing_header
+from benchmark.scorers.by_name import load_scorer
 from mgll.cells import failure, own_turn, run_cells
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line

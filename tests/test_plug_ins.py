@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.run_mcq import load_scorer
+from benchmark.scorers.by_name import load_scorer
 from mgll.encoders.vision import vision_encoder
 from mgll.formats import FormatError
 from mgll.synthetic import generate

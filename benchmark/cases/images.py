@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -40,7 +41,7 @@ def open_case_image(case: Case, at_least: int | None = None) -> Image.Image:
 
 
 class CaseImages:
-    """The images of cases by their index, as they are shown.
+    """The images of cases by their index, as they are shown; several threads may open them at once.
 
     Args:
         cases: all that are asked.
@@ -50,6 +51,7 @@ class CaseImages:
     def __init__(self, cases: Sequence[Case], shown: Shown = "own") -> None:
         self._cases, self._shown = cases, shown
         self._means: dict[str, Image.Image] = {}
+        self._one_mean = Lock()
         self._source = exchanged([case.code for case in cases]) if shown == "shuffled" else range(len(cases))
 
     def __getitem__(self, index: int) -> Image.Image:
@@ -66,13 +68,20 @@ class CaseImages:
         image = open_case_image(self._cases[self._source[index]])
         return border_only(image) if self._shown == "border" else image
 
+    def name(self, index: int) -> str:
+        """A name that two cases have in common if they are shown the same image."""
+        if self._shown in ("blank", "source"):
+            return self._cases[index].source if self._shown == "source" else ""
+        return self._cases[self._source[index]].image_sha256
+
     def _mean(self, source: str) -> Image.Image:
         """The mean image of a source over all cases' images, computed once."""
-        if source not in self._means:
-            first = {case.image: case for case in self._cases}.values()
-            mine = [case for case in first if case.source == source]
-            self._means[source] = mean_image(mine if len(mine) >= _LEAST_IMAGES else list(first))
-        return self._means[source]
+        with self._one_mean:
+            if source not in self._means:
+                first = {case.image: case for case in self._cases}.values()
+                mine = [case for case in first if case.source == source]
+                self._means[source] = mean_image(mine if len(mine) >= _LEAST_IMAGES else list(first))
+            return self._means[source]
 
 
 def mean_image(cases: Sequence[Case]) -> Image.Image:

@@ -1,17 +1,15 @@
 """Putting the cases to a model, so that a killed run goes on, processes share the work, and nothing is ever mixed."""
 
-import hashlib
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
 from benchmark.cases.case import Case
-from benchmark.cases.images import CaseImages, Shown
+from benchmark.predictions.batches import Asking, Batches
 from benchmark.predictions.file import (
     FILE,
     IDENTITY,
@@ -21,16 +19,13 @@ from benchmark.predictions.file import (
     cases_sha256,
     journal_path,
     journals,
-    most_probable,
     questions_sha256,
     read_journal,
     read_run,
     start_journal,
     write_run,
 )
-from benchmark.replies.parsing import parse_reply
-from benchmark.scorers.scorer import Ask, AskError, Score, Scorer, View
-from benchmark.stats.rotations import as_asked, as_stored
+from benchmark.scorers.scorer import Scorer
 from mgll.formats import FormatError
 from mgll.run_folder import locked
 
@@ -38,23 +33,6 @@ from mgll.run_folder import locked
 TOLERANCE = 1e-3
 
 Rows = dict[tuple[str, int], Prediction]
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How the cases are asked.
-
-    Attributes:
-        rotations: in how many orders of the options: the stored one, the four cyclic ones, or all 24.
-        views: how the answers are read; the first decides what is `chosen` unless it is `option`.
-        images: what the model is shown.
-        batch_size: cases a call; a resumed run keeps whole batches only, so it ends in the same bytes.
-    """
-
-    rotations: Literal[1, 4, 24] = 1
-    views: tuple[View, ...] = ("letter",)
-    images: Shown = "own"
-    batch_size: int = 8
 
 
 @dataclass(frozen=True)
@@ -105,12 +83,12 @@ def score_cases(
         "views": list(asking.views),
         **(header or {}),
     }
-    batches = _Batches(cases, scorer, asking)
+    batches = Batches(cases, scorer, asking)
     with locked(out, by_this_process=processes.index == 0):
         return _score(batches, out, header, processes)
 
 
-def _score(batches: "_Batches", out: Path, header: dict[str, Any], processes: Processes) -> Run:
+def _score(batches: Batches, out: Path, header: dict[str, Any], processes: Processes) -> Run:
     """Score what is missing, in a folder that no other run writes into."""
     if processes.index == 0:
         _prepare(out, header, batches)
@@ -159,104 +137,27 @@ def _check_views(asking: Asking, scorer: Scorer) -> None:
         raise ValueError("an answer is read from letters or from text; name one of these views beside `option`")
 
 
-class _Batches:
-    """The cases in batches that depend on nothing but the batch size, and how one is scored."""
-
-    def __init__(self, cases: Sequence[Case], scorer: Scorer, asking: Asking) -> None:
-        self.cases, self.asking = cases, asking
-        self._scorer, self._images = scorer, CaseImages(cases, asking.images)
-        self.starts = range(0, len(cases), asking.batch_size)
-
-    def keys(self, start: int) -> list[tuple[str, int]]:
-        """Case and rotation of every row of a batch."""
-        cases = self.cases[start : start + self.asking.batch_size]
-        return [(case.id, rotation) for case in cases for rotation in range(self.asking.rotations)]
-
-    def missing(self, rows: Mapping[tuple[str, int], Prediction]) -> list[int]:
-        """Starts of the batches that are not there as a whole."""
-        return [start for start in self.starts if not all(key in rows for key in self.keys(start))]
-
-    def ordered(self, rows: Mapping[tuple[str, int], Prediction]) -> list[Prediction]:
-        """The rows of whole batches in the order of the cases."""
-        missing = set(self.missing(rows))
-        return [rows[key] for start in self.starts if start not in missing for key in self.keys(start)]
-
-    def score(self, start: int) -> list[Prediction]:
-        """Score one batch and return all of its rows."""
-        cases = self.cases[start : start + self.asking.batch_size]
-        rotations = range(self.asking.rotations)
-        asks = [
-            Ask(self._images[start + i], case.question, tuple(as_asked(case.options, r) for r in rotations))
-            for i, case in enumerate(cases)
-        ]
-        try:
-            scores = self._scorer.score(asks, self.asking.views)
-        except AskError as error:
-            raise ValueError(f"case {cases[error.number].id}: {error}") from error
-        for case, found in zip(cases, scores, strict=True):
-            for rotation, score in zip(rotations, found, strict=True):
-                self._check_finite(case, rotation, score)
-        return [
-            _prediction(case, rotation, ask, score, "text" in self.asking.views)
-            for case, ask, found in zip(cases, asks, scores, strict=True)
-            for rotation, score in zip(rotations, found, strict=True)
-        ]
-
-    def _check_finite(self, case: Case, rotation: int, score: Score) -> None:
-        for what, values in (("letters", score.log_probs), ("options' texts", score.option_log_probs)):
-            if values is not None and not all(map(math.isfinite, values)):
-                shown = ", ".join(f"{value:.4g}" for value in values)
-                raise ValueError(
-                    f"{self._scorer.name}, case {case.id}, rotation {rotation}: the log-probabilities of the {what} are not finite"
-                    f" ({shown}). The weights hold NaN or infinity, or overflow in their dtype: check the checkpoint, or take"
-                    " --dtype float32 or bfloat16, and start again"
-                )
-
-
-def _prediction(case: Case, rotation: int, ask: Ask, score: Score, parse: bool) -> Prediction:
-    said = parse_reply(score.text, ask.orders[rotation], case.table).choice if parse else None
-    said = None if said is None else as_asked(range(4), rotation)[said]
-    log_probs = None if score.log_probs is None else as_stored(score.log_probs, rotation)
-    most = None if log_probs is None else most_probable(log_probs)
-    return Prediction(
-        case=case.id,
-        rotation=rotation,
-        log_probs=log_probs,
-        text=score.text,
-        said=said,
-        option_log_probs=None if score.option_log_probs is None else as_stored(score.option_log_probs, rotation),
-        letter_mass=score.letter_mass,
-        chosen=said if log_probs is None else most,
-        tied=log_probs is not None and most is None,
-        answer=case.answer,
-        code=case.code,
-        group=case.group,
-        source=case.source,
-        prompt_sha256=hashlib.sha256(score.prompt.encode()).hexdigest(),
-    )
-
-
 def _score_share(
-    batches: _Batches, missing: Sequence[int], out: Path, header: dict[str, Any], processes: Processes
+    batches: Batches, missing: Sequence[int], out: Path, header: dict[str, Any], processes: Processes
 ) -> None:
     """Score every n-th of the missing batches into this process's journal."""
     path = journal_path(out, processes.index)
     journal = path.open("a", encoding="utf-8") if processes.index == 0 else start_journal(path, header, ())
     share = missing[processes.index :: processes.count]
     bar = tqdm(
-        total=len(batches.starts),
-        initial=len(batches.starts) - len(missing),
+        total=len(batches),
+        initial=len(batches) - len(missing),
         unit="batch",
         desc="scoring",
         disable=True if processes.index else None,
     )
     with journal, bar:
-        for start in share:
-            append_rows(journal, batches.score(start))
+        for rows in batches.scored(share):
+            append_rows(journal, rows)
             bar.update(processes.count)
 
 
-def _prepare(out: Path, header: dict[str, Any], batches: _Batches) -> None:
+def _prepare(out: Path, header: dict[str, Any], batches: Batches) -> None:
     """Leave a finished file, or one journal with what holds of all that was there."""
     rows = _kept_rows(out, header, batches)
     if batches.missing(rows) or not (out / FILE).exists():
@@ -267,7 +168,7 @@ def _prepare(out: Path, header: dict[str, Any], batches: _Batches) -> None:
             path.unlink()
 
 
-def _kept_rows(out: Path, header: Mapping[str, Any], batches: _Batches) -> Rows:
+def _kept_rows(out: Path, header: Mapping[str, Any], batches: Batches) -> Rows:
     """The rows of a finished or interrupted run that still hold; anything else is set aside."""
     rows: Rows = {}
     kept = []
@@ -296,12 +197,12 @@ def _rows(run: Run) -> Rows:
     return {(row.case, row.rotation): row for row in run.predictions}
 
 
-def _what_changed(rows: Rows, batches: _Batches) -> str:
+def _what_changed(rows: Rows, batches: Batches) -> str:
     """Score the first batch that is there again: no hash knows the code between file and probability."""
-    first = next((start for start in batches.starts if all(key in rows for key in batches.keys(start))), None)
-    if first is None:
+    there = sorted(set(range(len(batches))) - set(batches.missing(rows)))
+    if not there:
         return ""
-    pairs = [(again, rows[again.case, again.rotation]) for again in batches.score(first)]
+    pairs = [(again, rows[again.case, again.rotation]) for again in next(batches.scored(there[:1]))]
     if any(again.prompt_sha256 != row.prompt_sha256 for again, row in pairs):
         return "the host now asks with another prompt"
     apart = (

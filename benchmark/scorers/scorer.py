@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -86,6 +86,23 @@ class Scorer(Protocol):
 
     def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
         """Score questions: for each, a score an order, with the views in `views`, each of which the scorer must offer."""
+        ...
+
+
+@runtime_checkable
+class PreparingScorer(Scorer, Protocol):
+    """A scorer that can do what needs no model, decoded pixels to tensors above all, apart and ahead of the rest."""
+
+    def prepare(self, asks: Sequence[Ask]) -> Any:
+        """Make ready what is asked about one image, which all `asks` share; several threads call this at once.
+
+        Returns:
+            What `score_prepared` takes; it does not hold the image.
+        """
+        ...
+
+    def score_prepared(self, prepared: Sequence[Any], views: Sequence[View]) -> list[list[Score]]:
+        """Score what was made ready: the scores of `Scorer.score` for all its questions, one after the other."""
         ...
 
 

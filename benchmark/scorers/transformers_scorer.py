@@ -4,14 +4,21 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from threading import Lock, current_thread, local, main_thread
+from typing import NamedTuple
 
 import torch
 
-from benchmark.scorers.scorer import REPLY_TOKENS, VIEWS, Ask, Four, Score, View
+from benchmark.scorers.scorer import REPLY_TOKENS, VIEWS, Ask, Four, Options, Score, View
 from mgll.kept_hashes import kept_sha256
 from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.contract.finetune_record import FINETUNE, read_finetune
+from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
 from mllm_adapters.prompting.encoding import encode_prompts
@@ -23,8 +30,20 @@ from mllm_adapters.settings import DeviceMap, Dtype, Quantisation
 _DECIDING = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
 
 
+class Prepared(NamedTuple):
+    """Questions about one image as the model takes them.
+
+    Attributes:
+        encoded: all their prompts, those of a question one after the other.
+        orders: the orders of each question's options.
+    """
+
+    encoded: EncodedPrompts
+    orders: tuple[tuple[Options, ...], ...]
+
+
 class TransformersScorer:
-    """A `Scorer` over whatever `mllm_adapters.load` reads.
+    """A `PreparingScorer` over whatever `mllm_adapters.load` reads.
 
     Letter view: a log-softmax over the whole vocabulary at the last position of the prompt, taken at the four letter tokens and
     renormalised over them; without text view `Score.text` is the most probable token there. Option view: the mean log-likelihood a
@@ -52,28 +71,55 @@ class TransformersScorer:
         self.host = self._loaded.host.name  # tells the report which published figures belong beside
         self._letters: tuple[int, ...] | None = None
         self._options: dict[tuple[str, str], list[int]] = {}
+        self._of_thread, self._copying = local(), Lock()
+
+    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
+        """Score questions as one batch (`Scorer.score`); those with the same image object share the work on it."""
+        groups: dict[int, list[int]] = {}
+        for number, ask in enumerate(asks):
+            groups.setdefault(id(ask.image), []).append(number)
+        prepared = [self.prepare([asks[number] for number in group]) for group in groups.values()]
+        found = self.score_prepared(prepared, views)
+        asked = [number for group in groups.values() for number in group]
+        return [scores for _, scores in sorted(zip(asked, found, strict=True), key=lambda pair: pair[0])]
+
+    def prepare(self, asks: Sequence[Ask]) -> Prepared:
+        """Decode, resize and tokenise what is asked about one image (`PreparingScorer.prepare`)."""
+        loaded = self._mine()
+        prompts = [loaded.host.prompt(text) for ask in asks for text in ask.texts]
+        return Prepared(encode_prompts(loaded, asks[0].image, prompts), tuple(ask.orders for ask in asks))
 
     @torch.inference_mode()
-    def score(self, asks: Sequence[Ask], views: Sequence[View]) -> list[list[Score]]:
-        """Score questions in batches of one host (`Scorer.score`)."""
-        loaded = self._loaded
-        encoded = [encode_prompts(loaded, ask.image, [loaded.host.prompt(text) for text in ask.texts]) for ask in asks]
+    def score_prepared(self, prepared: Sequence[Prepared], views: Sequence[View]) -> list[list[Score]]:
+        """Score prepared questions as one batch (`PreparingScorer.score_prepared`)."""
+        loaded, encoded = self._loaded, [case.encoded for case in prepared]
         continuations = [
             [
                 self._continuations(prompt, order if "option" in views else ())
-                for prompt, order in zip(case.prompts, ask.orders, strict=True)
+                for prompt, order in zip(case.encoded.prompts, chain(*case.orders), strict=True)
             ]
-            for ask, case in zip(asks, encoded, strict=True)
+            for case in prepared
         ]
         found = log_probs(loaded, encoded, continuations)
-        said = replies(loaded, encoded, REPLY_TOKENS) if "text" in views else None
-        return [
-            [
-                self._score(prompt, tensors, said[case][number] if said else None, views)
-                for number, (prompt, tensors) in enumerate(zip(encoded[case].prompts, prompts, strict=True))
-            ]
-            for case, prompts in enumerate(found)
-        ]
+        said = (
+            replies(loaded, encoded, REPLY_TOKENS) if "text" in views else [[None] * len(case.ids) for case in encoded]
+        )
+        scores = iter(
+            self._score(prompt, tensors, text, views)
+            for case, *of_case in zip(encoded, found, said, strict=True)
+            for prompt, tensors, text in zip(case.prompts, *of_case, strict=True)
+        )
+        return [[next(scores) for _ in orders] for case in prepared for orders in case.orders]
+
+    def _mine(self) -> LoadedHost:
+        """The model with a processor that no other thread uses: tokenizers hold settings of the call they are in."""
+        if current_thread() is main_thread():
+            return self._loaded
+        if not hasattr(self._of_thread, "loaded"):
+            with self._copying:
+                self._of_thread.loaded = replace(self._loaded, processor=deepcopy(self._loaded.processor))
+        loaded: LoadedHost = self._of_thread.loaded
+        return loaded
 
     def _continuations(self, prompt: str, options: Sequence[str]) -> list[list[int]]:
         """Token ids of the options' texts behind a prompt; those of a text do not depend on what stands far before it."""

@@ -1,5 +1,6 @@
 """Several prompts about one image as token ids."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,3 +29,9 @@ class EncodedPrompts:
         """Number of first tokens that all prompts have in common; every prompt keeps at least one token of its own."""
         shortest = min(len(ids) for ids in self.ids) - 1
         return next((i for i in range(shortest) if len({ids[i] for ids in self.ids}) > 1), shortest)
+
+    def only(self, prompts: Sequence[int]) -> "EncodedPrompts":
+        """Some of the prompts, by their numbers."""
+        beside = {name: tuple(rows[prompt] for prompt in prompts) for name, rows in self.beside.items()}
+        texts, ids = (tuple(values[prompt] for prompt in prompts) for values in (self.prompts, self.ids))
+        return EncodedPrompts(texts, ids, self.image, beside)

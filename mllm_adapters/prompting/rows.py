@@ -1,11 +1,13 @@
-"""Prompts as rows of a batch, each whole: for hosts whose image tokens depend on the prompt, and for writing replies.
+"""Prompts as rows of a batch: whole, for hosts whose image tokens depend on the prompt, and for writing replies.
 
+Replies to prompts that begin alike go on from one pass over their common start, where `generate` can do so.
 Where the host allows it, the frozen tower still sees every image only once: its output is passed in the place of pixels, and a
 module that hands this output on (`Host.replay`) takes the place of the tower.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +16,14 @@ from torch import Tensor
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.prompting.answer_slot import decoder_start, forward_options
+from mllm_adapters.prompting.fitting import as_many_as_fit
 
 #: Replies that are written at once. A decoder keeps keys and values of all their tokens: 12 GB for 32 prompts of 700 tokens in a
 #: LLaVA of 7B, and more than a card has for eight cases in 24 orders.
 WRITTEN_AT_ONCE = 32
+
+#: A case, the number of its prompt, and token ids that follow this prompt.
+Row = tuple[EncodedPrompts, int, tuple[int, ...]]
 
 
 def row_log_probs(
@@ -66,25 +72,24 @@ def replies(
     Returns:
         [case][prompt] the reply as text, without special tokens.
     """
-    rows: list[tuple[EncodedPrompts, int, tuple[int, ...]]] = [
-        (case, prompt, ()) for case in encoded for prompt in range(len(case.prompts))
-    ]
-    with _tower_out_of_the_way(loaded, encoded) as images:
-        blocks = [rows[first : first + WRITTEN_AT_ONCE] for first in range(0, len(rows), WRITTEN_AT_ONCE)]
-        texts = (text for block in blocks for text in _write(loaded, block, images, max_new_tokens, decoding))
-        return [[next(texts) for _ in case.prompts] for case in encoded]
+    rows: list[Row] = [(case, prompt, ()) for case in encoded for prompt in range(len(case.prompts))]
+    write = partial(_write, loaded, max_new_tokens=max_new_tokens, decoding=decoding)
+    shared = _start_can_be_shared(loaded, encoded)
+    with _tower_out_of_the_way(loaded, [] if shared else encoded) as images:
+
+        def some(block: Sequence[Row]) -> list[str]:
+            return write(_after_common_start(loaded, block) if shared else _inputs(loaded, block, images))
+
+        texts: list[str] = []
+        for first in range(0, len(rows), WRITTEN_AT_ONCE):
+            texts += as_many_as_fit(loaded.model, "replies", some, rows[first : first + WRITTEN_AT_ONCE])
+    said = iter(texts)
+    return [[next(said) for _ in case.prompts] for case in encoded]
 
 
-def _write(
-    loaded: LoadedHost,
-    rows: Sequence[tuple[EncodedPrompts, int, tuple[int, ...]]],
-    images: Mapping[int, dict[str, Tensor]],
-    max_new_tokens: int,
-    decoding: Mapping[str, Any],
-) -> list[str]:
+def _write(loaded: LoadedHost, inputs: dict[str, Any], max_new_tokens: int, decoding: Mapping[str, Any]) -> list[str]:
     """The replies to some rows, all of which are written at once."""
-    tokenizer, inputs = loaded.processor.tokenizer, _inputs(loaded, rows, images)
-    asked = inputs["input_ids"]
+    tokenizer, asked = loaded.processor.tokenizer, inputs["input_ids"]
     # rows that end early are padded with a token that decoding leaves out, or the reply would depend on the batch
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     options: dict[str, Any] = {
@@ -100,6 +105,40 @@ def _write(
     return [text.strip() for text in texts]
 
 
+def _start_can_be_shared(loaded: LoadedHost, encoded: Sequence[EncodedPrompts]) -> bool:
+    """Whether prompts begin alike, and transformers' own `generate` can go on from the keys and values of their common start."""
+    # here, because transformers takes seconds to import
+    from transformers import GenerationMixin
+
+    host, model = loaded.host, loaded.model
+    able = not host.whole_prompts and host.position_axes == 1 and decoder_start(model.config) is None
+    return (
+        able
+        and type(model).generate is GenerationMixin.generate
+        and any(len(case.prompts) > 1 for case in encoded)
+        and all(case.image and case.shared for case in encoded)
+    )
+
+
+def _after_common_start(loaded: LoadedHost, rows: Sequence[Row]) -> dict[str, Any]:
+    """What `generate` goes on from: the start of each case in keys and values, read once, and the ends of its prompts."""
+    cases = list({id(case): case for case, _, _ in rows}.values())
+    device, pad = loaded.model.device, loaded.processor.tokenizer.pad_token_id or 0
+    starts = [case.ids[0][: case.shared] for case in cases]
+    ids, seen = _padded(starts, pad, behind=False), _padded([[1] * len(start) for start in starts], 0, behind=False)
+    images = {name: torch.cat([case.image[name] for case in cases]).to(device) for name in cases[0].image}
+    inputs = {"input_ids": ids.to(device), "attention_mask": seen.to(device)}
+    options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep=1) | {"use_cache": True}
+    kept = loaded.model(**inputs, **images, **options).past_key_values
+    number = {id(case): index for index, case in enumerate(cases)}
+    of_row = torch.tensor([number[id(case)] for case, _, _ in rows])
+    kept.batch_select_indices(of_row.to(device))
+    ends = [case.ids[prompt][case.shared :] for case, prompt, _ in rows]
+    whole = torch.cat((ids[of_row], _padded(ends, pad, behind=False)), dim=1)
+    mask = torch.cat((seen[of_row], _padded([[1] * len(end) for end in ends], 0, behind=False)), dim=1)
+    return {"input_ids": whole.to(device), "attention_mask": mask.to(device), "past_key_values": kept}
+
+
 def _stops(model: Any, tokenizer: Any) -> list[int] | None:
     """Tokens that end decoding: those that the checkpoint names and, since some checkpoints name a wrong one, the tokenizer's."""
     own = model.generation_config.eos_token_id
@@ -107,9 +146,7 @@ def _stops(model: Any, tokenizer: Any) -> list[int] | None:
     return sorted(found) or None
 
 
-def _forward(
-    loaded: LoadedHost, rows: Sequence[tuple[EncodedPrompts, int, tuple[int, ...]]], keep: int
-) -> list[Tensor]:
+def _forward(loaded: LoadedHost, rows: Sequence[Row], keep: int) -> list[Tensor]:
     """Float32 logits [1 + length of what follows the prompt, V] of each row, on the CPU."""
     cases = list({id(case): case for case, _, _ in rows}.values())
     with _tower_out_of_the_way(loaded, cases) as images:
@@ -127,7 +164,7 @@ def _forward(
 
 def _inputs(
     loaded: LoadedHost,
-    rows: Sequence[tuple[EncodedPrompts, int, tuple[int, ...]]],
+    rows: Sequence[Row],
     images: Mapping[int, dict[str, Tensor]],
 ) -> dict[str, Tensor]:
     """The rows padded on the left (the texts of a second encoder on the right), with the images of each."""

@@ -1,15 +1,16 @@
 """One forward pass over prompts that begin alike: their common start is computed once, every ending sees the start and itself.
 
-The prompts of a case differ only in the order of the options, which stand at the end, after hundreds of image tokens. All prompts
-are written as a tree into a single sequence, one branch after the other: a token attends to itself and to the tokens that lead to
-it, and its position is its distance from the root. Every ending therefore gets the same numbers as in a pass of its own, but the
-common start is computed only once.
+The prompts of a case differ only in the question and in the order of the options, which stand at the end, after hundreds of image
+tokens. All prompts are written as a tree into a single sequence, one branch after the other, and what some of them have in common
+is one branch: a token attends to itself and to the tokens that lead to it, and its position is its distance from the root. Every
+ending therefore gets the same numbers as in a pass of its own, but what is common is computed only once.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from torch import Tensor
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.prompting.tree_attention import tree_attention
+
+#: How the tokens of a tree attend: limb by limb, which computes nothing that is hidden but takes many small steps, or all at once.
+Attention = Literal["limbs", "mask"]
 
 
 @dataclass
@@ -61,7 +65,10 @@ class PromptTree:
 
 
 def tree_log_probs(
-    loaded: LoadedHost, encoded: Sequence[EncodedPrompts], continuations: Sequence[Sequence[Sequence[Sequence[int]]]]
+    loaded: LoadedHost,
+    encoded: Sequence[EncodedPrompts],
+    continuations: Sequence[Sequence[Sequence[Sequence[int]]]],
+    attention: Attention = "limbs",
 ) -> list[list[list[Tensor]]]:
     """Log-probabilities of each continuation's tokens after each prompt, and of all tokens right after the prompt.
 
@@ -69,6 +76,7 @@ def tree_log_probs(
         loaded: a decoder-only host.
         encoded: prompts of each case.
         continuations: [case][prompt][continuation] token ids.
+        attention: limb by limb, or over whole trees with what is hidden under a mask.
 
     Returns:
         [case][prompt] list of float32 tensors on the CPU: first that of the whole vocabulary right after the prompt [V], then for
@@ -79,7 +87,7 @@ def tree_log_probs(
         tree, places = _plant(case, wanted)
         trees.append(tree)
         slots.append(places)
-    logits, kept = _forward(loaded, encoded, trees, slots)
+    logits, kept = _forward(loaded, encoded, trees, slots, attention)
     result = []
     for row, (wanted, places) in enumerate(zip(continuations, slots, strict=True)):
         found = []
@@ -94,17 +102,41 @@ def tree_log_probs(
 
 def _plant(case: EncodedPrompts, wanted: Sequence[Sequence[Sequence[int]]]) -> tuple[PromptTree, list[list[list[int]]]]:
     """Build the tree of a case, and for every prompt list the places whose logits predict its answer slot and its continuations."""
-    tree, shared, places = PromptTree(), case.shared, []
-    root = tree.grow(case.ids[0][:shared]) if shared else None
-    for ids, continuations in zip(case.ids, wanted, strict=True):
-        ending = tree.grow(ids[shared:], root)
-        slot = tree.places[ending][-1]
-        found = [[slot]]
-        for continuation in continuations:
-            before_last = list(continuation[:-1])  # nothing follows the last token, so it need not be read
-            found.append([slot, *(tree.places[tree.grow(before_last, ending)] if before_last else ())])
-        places.append(found)
-    return tree, places
+    tree, places = PromptTree(), {}
+
+    def branch_out(prompts: Sequence[int], first: int, parent: int | None) -> None:
+        """Grow what these prompts, alike before the token `first`, say from there on; each ends in a branch of its own."""
+        rows = [case.ids[prompt] for prompt in prompts]
+        fork, last = (
+            first,
+            min(map(len, rows)) - 1,
+        )  # the last token stays out, so that every prompt keeps one of its own
+        while len(rows) > 1 and fork < last and all(row[fork] == rows[0][fork] for row in rows):
+            fork += 1
+        if fork > first:
+            parent = tree.grow(rows[0][first:fork], parent)
+        ways: dict[int, list[int]] = {}
+        for prompt, row in zip(prompts, rows, strict=True):
+            ways.setdefault(row[fork], []).append(prompt)
+        for same in ways.values():
+            if len(ways) > 1 and len(same) > 1:
+                branch_out(same, fork, parent)
+                continue
+            for prompt in same:  # alone, or with nothing left to share
+                places[prompt] = _grow_answers(tree, tree.grow(case.ids[prompt][fork:], parent), wanted[prompt])
+
+    branch_out(range(len(case.ids)), 0, None)
+    return tree, [places[prompt] for prompt in range(len(case.ids))]
+
+
+def _grow_answers(tree: PromptTree, ending: int, continuations: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Grow continuations behind the branch in which a prompt ends; for its slot and each of them, the places that predict it."""
+    slot = tree.places[ending][-1]
+    found = [[slot]]
+    for continuation in continuations:
+        before_last = list(continuation[:-1])  # nothing follows the last token, so it need not be read
+        found.append([slot, *(tree.places[tree.grow(before_last, ending)] if before_last else ())])
+    return found
 
 
 def _forward(
@@ -112,6 +144,7 @@ def _forward(
     encoded: Sequence[EncodedPrompts],
     trees: Sequence[PromptTree],
     slots: Sequence[Sequence[Sequence[Sequence[int]]]],
+    attention: Attention,
 ) -> tuple[Tensor, dict[int, int]]:
     """Run the model; returns logits [cases, kept places, V] and the index of each place of a tree among the kept ones."""
     model, length = loaded.model, max(len(tree.ids) for tree in trees)
@@ -132,7 +165,7 @@ def _forward(
     places = sorted({place for case in slots for prompt in case for branch in prompt for place in branch})
     inputs["logits_to_keep"] = torch.tensor(places)
     moved = {name: value.to(model.device) for name, value in inputs.items()}
-    with tree_attention(model, [tree.limbs() for tree in trees]):
+    with tree_attention(model, [tree.limbs() for tree in trees]) if attention == "limbs" else nullcontext():
         logits = model(**moved, use_cache=False).logits
     return logits, {place: index for index, place in enumerate(places)}
 

@@ -11,7 +11,7 @@ from scored_question import letter_scores
 from tiny.any_host import save_tiny
 from transformers import AutoConfig, LlavaForConditionalGeneration
 
-from benchmark.run_mcq import load_scorer
+from benchmark.scorers.by_name import load_scorer
 from mgll.images.preprocessing import open_image
 from mllm_adapters.ask import main as ask
 from mllm_adapters.contract.finetune_record import read_finetune
