@@ -4,7 +4,8 @@
 
 Ten times the command is started and killed (SIGKILL, with all its processes) at a random moment of a named kind of work; the
 eleventh start ends it. One tiny host, two towers of which one is pretrained, one seed. Compared byte for byte are the table, the
-report of the host, and the predictions. Ends with 1 where a file differs.
+report of the host, and the predictions; the last two name the commit they were made with, so commit nothing meanwhile. Ends with 1
+where a file differs.
 """
 
 import argparse
