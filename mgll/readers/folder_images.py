@@ -3,16 +3,32 @@
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+
+from mgll.readers.cells import is_missing, whole_number
 
 #: Endings of files that are taken for images where a table leaves the ending out.
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2", ".npz")
 )
+#: A column in the name of an image.
+_COLUMN = re.compile(r"\{([^{}]+)\}")
 #: More files are not walked through: names must be exact then.
 _MOST_FILES = 5_000_000
+
+
+def image_columns(image: str) -> tuple[str, ...]:
+    """The columns of which the name of an image is made: one, or those that stand in braces."""
+    named = tuple(name for name in _COLUMN.findall(image) if name != "eye")
+    return named or (image,)
+
+
+def image_made_of(row: Mapping[str, str], image: str) -> str:
+    """The name of a row's image by the columns in braces; empty where one of them is."""
+    cells = {name: whole_number(row[name]) for name in image_columns(image)}
+    return "" if any(map(is_missing, cells.values())) else _COLUMN.sub(lambda name: cells[name[1]], image)
 
 
 class FolderImages:
