@@ -30,7 +30,7 @@ from mgll.readers.folder_images import FolderImages, image_columns, image_made_o
 from mgll.readers.guess import guess_command
 from mgll.readers.labels import LabelReader
 from mgll.readers.tables import TableForm, open_table, parse_delimiter
-from mgll.readers.writing import Found, write_found
+from mgll.readers.writing import Found, briefly, write_found
 
 #: What becomes of a row whose group is empty.
 EmptyGroup = Literal["own", "above", "leave-out"]
@@ -121,6 +121,11 @@ def read_folder_csv(
         _tell_no_group(str(columns.group), reading, layout.empty_group)
     labels.refuse_ambiguous()
     notes = reading.notes + labels.notes()
+    records = reading.records.values()
+    if records and not any(record.texts or record.labels for record in records):
+        chosen = [name for name in columns.names if name not in (columns.group, columns.split, columns.source_column)]
+        said = briefly(labels.notes()) or "they are empty in all rows"
+        raise FormatError(table, None, f"no image gets a label or a text from {', '.join(chosen)}: {said}")
     if textless := sum(not record.texts for record in reading.records.values()):
         notes["kept without any text"] = textless
     found = [

@@ -27,6 +27,11 @@ _EYES = (
     ("izquierdo", "derecho"),
     ("oi", "od"),
     ("sinistro", "destro"),
+    ("sx", "dx"),
+    ("izq", "der"),
+    ("g", "d"),
+    ("左眼", "右眼"),
+    ("左", "右"),
 )
 
 
@@ -50,7 +55,8 @@ def eye_columns(columns: Iterable[str]) -> dict[str, dict[str, str]]:
                 for name in names
                 if (match := re.search(pattern, name, re.I))
             }
-            for pattern in (rf"(?<![^\W_]){word}(?![^\W_])" for word in (left, right))
+            # Chinese and Japanese write no space between words
+            for pattern in (rf"(?<![^\W_]){word}(?![^\W_])" if word.isascii() else word for word in (left, right))
         ]
         for template in spelled[0].keys() & spelled[1].keys():
             sides = dict([spelled[0][template], spelled[1][template]])
@@ -66,10 +72,13 @@ def choose_images(
 ) -> bool:
     """Choose the column of images; returns whether it is one for each eye."""
     found: dict[str, _Looked] = {}
+    several: dict[str, str] = {}
     for name, cells in columns.items():
         filled = [cell for cell in cells if not is_missing(cell)][:_LOOKED_UP]
         ways: Counter[str] = Counter()
         hits = sum(_is_file(cell, images, ways) for cell in filled)
+        if said := next((cell for cell in filled if _in_doubt(cell, images)), ""):
+            several[name] = _in_doubt(said, images)
         if filled and hits >= len(filled) / 2:
             if _is_file(name, images, Counter()):
                 raise FormatError(
@@ -90,10 +99,29 @@ def choose_images(
         name = max(found, key=lambda own: (found[own].hits / found[own].cells, found[own].hits, len(set(columns[own]))))
         best = found[name]
         said = "".join(f"; {way}: {times}" for way, times in best.ways.most_common())
+        if name in several:
+            said += f"; reading stops where {several[name]}"
+        elif best.hits < best.cells:
+            absent = next(
+                cell for cell in columns[name] if not is_missing(cell) and not _is_file(cell, images, Counter())
+            )
+            said += f"; the others are not there, the first is {absent!r}"
         proposal.add(f"{best.hits} of {best.cells} cells are images of the folder{said}", "--image", name)
         proposal.used.add(name)
         return False
+    if several:
+        name, said = next(iter(several.items()))
+        raise FormatError(images.folder, None, f"column {name!r} names its images, but {said}")
     return _choose_ending(columns, eyes, images, proposal)
+
+
+def _in_doubt(cell: str, images: FolderImages) -> str:
+    """What is said of a cell that several files could be; nothing of any other."""
+    try:
+        images.find(cell, Counter())
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _is_file(cell: str, images: FolderImages, ways: Counter[str]) -> bool:
