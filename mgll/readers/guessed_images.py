@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mgll.formats import FormatError
-from mgll.readers.cells import is_missing, whole_number
+from mgll.readers.cells import is_bare_value, is_missing, whole_number
 from mgll.readers.columns import EYE
 from mgll.readers.folder_images import FolderImages, image_made_of
 from mgll.readers.proposal import Proposal
@@ -77,8 +77,10 @@ def choose_images(
         filled = [cell for cell in cells if not is_missing(cell)][:_LOOKED_UP]
         ways: Counter[str] = Counter()
         hits = sum(_is_file(cell, images, ways) for cell in filled)
-        if said := next((cell for cell in filled if _in_doubt(cell, images)), ""):
-            several[name] = _in_doubt(said, images)
+        # a number below ten is nearly always part of some name
+        said = next(filter(None, (_in_doubt(cell, images) for cell in filled if not is_bare_value(cell))), "")
+        if said:
+            several[name] = said
         if filled and hits >= len(filled) / 2:
             if _is_file(name, images, Counter()):
                 raise FormatError(

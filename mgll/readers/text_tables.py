@@ -57,9 +57,11 @@ def text_encoding(path: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _is_chinese(head: bytes) -> bool:
-    """Whether bytes beyond ASCII come in pairs, which a letter with an accent between others does not."""
+    """Whether bytes beyond ASCII come in pairs, most of them of frequent characters; two letters with accents give rare ones."""
     runs = re.findall(rb"[\xa1-\xfe]+", head)
-    return bool(runs) and sum(len(run) % 2 == 0 for run in runs) >= 0.9 * len(runs)
+    pairs = [run[at : at + 2] for run in runs if len(run) % 2 == 0 for at in range(0, len(run), 2)]
+    frequent = sum(0xB0 <= first <= 0xD7 or first <= 0xA3 for first, _ in pairs)
+    return 2 * frequent > len(pairs) and sum(len(run) % 2 == 0 for run in runs) >= 0.9 * len(runs)
 
 
 def _without_mark(path: str | os.PathLike[str], head: bytes) -> tuple[str, str]:
