@@ -128,10 +128,10 @@ def dummy(spec: str) -> Scorer | None:
     """The dummy that a `--model` value like `constant:A` names; None for anything else.
 
     Raises:
-        ValueError: for `constant:` with something that is no letter from A to D.
+        ValueError: for `constant` with something that is no letter from A to D.
     """
-    kind, colon, letter = spec.partition(":")
-    return ConstantLetter(letter) if kind == "constant" and colon else None
+    kind, _, letter = spec.partition(":")
+    return ConstantLetter(letter) if kind == "constant" else None
 
 
 def renormalised(values: Iterable[float]) -> Four:

@@ -73,6 +73,8 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
     from mgll.encoders.transformers_folder import read_transformers
 
     published, path = _published(layout, settings), Path(source)
+    if Path(out).resolve() in (path.resolve(), *path.resolve().glob("*")):
+        raise FormatError(out, None, "is what is converted, and would be lost; name another file")
     beside = {name: value for name, value in said_beside(path, published.kind).items() if name not in settings}
     used, left_out = replace(published, **beside, **settings), Counter[str]()
     if used.kind == "transformers":
