@@ -1,7 +1,6 @@
 """Every page for everyone: axe-core finds nothing serious in either theme, and the report prints to two pages."""
 
 import re
-from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from benchmark.predictions.file import Run, cases_sha256
 from benchmark.report.content import build_report
 from benchmark.report.grid import Entry, build_grid
 from benchmark.report.grid_files import write_grid
+from benchmark.report.many import side_by_side
+from benchmark.report.many_files import write_many
 from benchmark.report.writing import write_report
 from mgll.evaluation.embedding import Embedding
 from mgll.evaluation.evaluation import Evaluation
 from mgll.evaluation.reading import Reading
 from mgll.tower.curve import Curve
-from mgll.vocabulary.diseases import diseases
 
 pytestmark = pytest.mark.slow
 
@@ -61,18 +61,25 @@ def pages(coloured_cases, tmp_path_factory) -> dict[str, Path]:
     random, truth = np.random.default_rng(0), np.arange(80).reshape(40, 2) % 3 == 0
     names = tuple(f"{number}.png" for number in range(40))
     scores = random.normal(size=(2, 40, 2)) + np.array([0.0, 2.0])[:, None, None] * truth
-    towers = {
-        method: [Evaluation(method, method, {"probe": Reading("probe", ("DR", "AMD"), names, tuple(("", n) for n in names), truth, own)}, {}, 0.1, ())]
-        for method, own in zip(("random", "mgll"), scores, strict=True)
-    }
+    towers = {}
+    for method, own in zip(("random", "mgll"), scores, strict=True):
+        probe = Reading("probe", ("DR", "AMD"), names, tuple(("", name) for name in names), truth, own)
+        towers[method] = [Evaluation(method, method, {"probe": probe}, {}, 0.1, ())]
     places = Embedding(random.random((40, 2)).astype(np.float32), ("DR", "AMD") * 20, ("one",) * 40, 40)
     pictures = Pictures({"eyes": {"mgll": places}}, {"mgll": [Curve((1, 2), {"loss": (3.0, 1.0)})]})
+    several = {
+        "host": [host],
+        "graft": [graft, answering(cases, "graft 1", 4)],
+        "other": [answering(cases, "other", 5)],
+    }
+    write_many(folder / "many", side_by_side(cases, several))
+    made["runs"] = folder / "many" / "runs.html"
     made["leaderboard"] = write_board(folder / "board", build_board({"eyes": towers}), pictures)
     return made
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["two runs", "one run", "table 2", "leaderboard"])
+@pytest.mark.parametrize("name", ["two runs", "one run", "table 2", "leaderboard", "runs"])
 def test_axe_finds_nothing_serious(browser, pages, name, scheme):
     axe = (files(pytest.importorskip("axe_playwright_python")) / "axe.min.js").read_text(encoding="utf-8")
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
@@ -86,7 +93,12 @@ def test_axe_finds_nothing_serious(browser, pages, name, scheme):
     context.close()
     assert len(found["passes"]) > 15
     assert {"html-has-lang", "document-title", "color-contrast"} <= {rule["id"] for rule in found["passes"]}
-    serious = [(rule["id"], node["html"]) for rule in found["violations"] if rule["impact"] in SERIOUS for node in rule["nodes"]]
+    serious = [
+        (rule["id"], node["html"])
+        for rule in found["violations"]
+        if rule["impact"] in SERIOUS
+        for node in rule["nodes"]
+    ]
     assert serious == []
 
 
