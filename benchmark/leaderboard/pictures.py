@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from markupsafe import Markup, escape
 
 from benchmark.report.curves import Figure, Panel
+from benchmark.report.drawing import KEY, key, svg
 from benchmark.report.number_format import class_name
 from mgll.evaluation.embedding import OTHER, SEVERAL, Embedding
 from mgll.tower.curve import Curve
@@ -44,6 +46,20 @@ def panels(embeddings: Mapping[str, Embedding], classes: ClassTable = FUNDUS) ->
         key = tuple((named[word], number) for word, number in numbers.items())
         found.append(Panel(heading, key, figures))
     return tuple(found)
+
+
+def places_drawing(title: str, embedding: Embedding, by: Literal["kinds", "sources"], classes: ClassTable) -> str:
+    """Where the images of one method lie, as an SVG of its own with its key."""
+    words = getattr(embedding, by)
+    numbers = _numbers(words)
+    named = [(_called(word, classes) if by == "kinds" else word, number) for word, number in numbers.items()]
+    places = np.round(embedding.points * (_SIDE - 8) + 4, 1)
+    dots = [
+        f'<circle cx="{x:g}" cy="{y:g}" r="1.7" fill="{KEY[numbers[word] % len(KEY)]}"/>'
+        for (x, y), word in zip(places, words, strict=True)
+    ]
+    parts = [*dots, *key(named, 8, _SIDE + 20)]
+    return svg(_SIDE + 120, _SIDE + 20 + 18 * len(named), f"Features seen from above: {title}", parts)
 
 
 def _numbers(words: Sequence[str]) -> dict[str, int]:

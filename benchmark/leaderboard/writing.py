@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.cases.markdown_text import markdown_code, markdown_text
 from benchmark.leaderboard.content import Board
-from benchmark.leaderboard.pictures import Pictures, panels
+from benchmark.leaderboard.pictures import Pictures, panels, places_drawing
 from benchmark.leaderboard.tables import (
     class_frame,
     class_table,
@@ -23,7 +23,7 @@ from benchmark.leaderboard.tables import (
     source_table,
 )
 from benchmark.report.curves import curve_panel
-from benchmark.report.figure_files import own_svg, write_figures
+from benchmark.report.figure_files import curve_drawing, write_figures
 from benchmark.report.frames import write_table
 from benchmark.report.latex import latex_of
 from benchmark.report.markdown import table_lines
@@ -125,16 +125,13 @@ def _result_tables(board: Board) -> dict[str, Table]:
 
 def _figures(pictures: Pictures, board: Board) -> dict[str, str]:
     """Name -> drawing as an SVG of its own: every picture of the page."""
-    own = {name: panels(found, board.class_table(name)) for name, found in pictures.embeddings.items() if found}
-    drawn = {f"features-{name}": found for name, found in own.items()}
-    if pictures.curves:
-        drawn["training"] = (curve_panel(pictures.curves),)
-    return {
-        f"{name}-{panel.heading}-{figure.name}" if name != "training" else f"{name}-{figure.name}": own_svg(figure.svg)
-        for name, found in drawn.items()
-        for panel in found
-        for figure in panel.figures
-    }
+    found = {}
+    for name, embeddings in pictures.embeddings.items():
+        for method, embedding in embeddings.items():
+            for by in ("kinds", "sources"):
+                drawn = places_drawing(f"{name}, {method}", embedding, by, board.class_table(name))
+                found[f"features-{name}-{method}-by-{'class' if by == 'kinds' else 'source'}"] = drawn
+    return found | {f"training-{method}": curve_drawing(method, runs) for method, runs in pictures.curves.items()}
 
 
 def markdown(board: Board) -> str:

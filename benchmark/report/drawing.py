@@ -1,10 +1,11 @@
-"""Drawings as SVG files of their own, for papers and slides: dots with intervals, shaded matrices, a square of calibration.
+"""Drawings as SVG files of their own, for papers and slides: dots with intervals, shaded matrices, lines, a square.
 
 Text stays text, the colours are those of the printed page, and the background is left to the paper.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from markupsafe import escape
 
@@ -20,6 +21,8 @@ DOTS: Mapping[str, tuple[str, bool]] = {
     "rule": (INK, True),
 }
 GAIN, LOSS = "#2c7347", "#ad3f27"
+#: Colours that the colour-blind tell apart (Okabe and Ito), for what has a key; then two greys for what is several or other.
+KEY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7b5ea7", INK, "#6d737b")
 
 #: Columns of a dot plot, in pixels: names, chart, figures; letters that fit the first.
 _NAMES, _CHART, _FIGURES, _LETTERS = 230, 330, 150, 36
@@ -72,7 +75,7 @@ def dot_plot(title: str, lines: Sequence[Line], ticks: Mapping[float, str], refe
         for place, dot in enumerate(line.dots, 1):
             parts += _dot(dot, x, top + _LINE * place / (len(line.dots) + 1))
         parts.append(_text(_NAMES + _CHART + 16, top + 16, line.said, weight=line.strong))
-    return _svg(_NAMES + _CHART + _FIGURES, height, title, parts)
+    return svg(_NAMES + _CHART + _FIGURES, height, title, parts)
 
 
 def matrix(
@@ -103,7 +106,7 @@ def matrix(
                     f'<rect x="{place}" y="{y}" width="{side}" height="20" fill="{colour}" fill-opacity="{opacity}"/>'
                 )
             parts.append(_text(_NAMES + side * (column + 0.5), y + 14, said, "middle", size=10))
-    return _svg(width, height, title, parts)
+    return svg(width, height, title, parts)
 
 
 def square(title: str, sides: Mapping[str, Sequence[tuple[float, Estimate]]], across: str, upwards: str) -> str:
@@ -134,7 +137,47 @@ def square(title: str, sides: Mapping[str, Sequence[tuple[float, Estimate]]], ac
             parts.append(_circle(x(place), y(at.value), kind))
     parts.append(_text(x(0.5), y(0) + 38, across, "middle"))
     parts.append(_text(14, y(0.5), upwards, "middle", turned=True))
-    return _svg(left + _SIDE + 20, top + _SIDE + 50, title, parts)
+    return svg(left + _SIDE + 20, top + _SIDE + 50, title, parts)
+
+
+def line_plot(title: str, lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], across: str) -> str:
+    """Lines over one axis from 0 on, with a key; lines of one name share a colour.
+
+    Args:
+        title: what the drawing is, for those who do not see it.
+        lines: name, places across and values upwards of each; a value that is not finite breaks nothing and is left out.
+        across: what the axis across is.
+    """
+    points = [
+        (name, [(x, y) for x, y in zip(places, values, strict=True) if isfinite(y)]) for name, places, values in lines
+    ]
+    far = max((x for _, own in points for x, _ in own), default=1.0) or 1.0
+    high = max((y for _, own in points for _, y in own), default=1.0) or 1.0
+    left, width, height = 50, 380, 200
+    parts = []
+    for share in (0.0, 0.5, 1.0):
+        y, x = 10 + height * (1 - share), left + width * share
+        parts += [_stroke(left, y, left + width, y, FAINT), _text(left - 8, y + 4, f"{high * share:.3g}", "end", MUTED)]
+        parts.append(_text(x, height + 28, f"{far * share:,.0f}", "middle", MUTED))
+    parts.append(_text(left + width / 2, height + 46, across, "middle"))
+    names = list(dict.fromkeys(name for name, _ in points))
+    for name, own in points:
+        placed = (f"{left + width * x / far:.1f},{10 + height * (1 - max(y, 0) / high):.1f}" for x, y in own)
+        colour = KEY[names.index(name) % 8]
+        parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{" ".join(placed)}"/>')
+    parts += key([(name, number % 8) for number, name in enumerate(names)], left, height + 70)
+    return svg(left + width + 20, height + 66 + 18 * len(names), title, parts)
+
+
+def key(entries: Sequence[tuple[str, int]], x: float, y: float) -> list[str]:
+    """What each colour of `KEY` means, a line each from (x, y) down."""
+    found = []
+    for line, (name, number) in enumerate(entries):
+        found.append(
+            f'<rect x="{x:g}" y="{y + 18 * line - 9:g}" width="10" height="10" fill="{KEY[number % len(KEY)]}"/>'
+        )
+        found.append(_text(x + 16, y + 18 * line, middle_cut(name, 60)))
+    return found
 
 
 def share_said(share: Estimate) -> str:
@@ -180,7 +223,8 @@ def _text(
     return f"<text {place}{bold}{turn}>{escape(said)}</text>"
 
 
-def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+def svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+    """A whole file of these parts."""
     size = f'width="{width:g}" height="{height:g}" viewBox="-4 0 {width + 8:g} {height + 4:g}"'
     start = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="Helvetica, Arial, sans-serif">'
     return "\n".join([start, f"<title>{escape(title)}</title>", *parts, "</svg>", ""])

@@ -2,14 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmark.report.content import Report
-from benchmark.report.curves import curve_panel
-from benchmark.report.drawing import Dot, Line, dot_plot, matrix, share_said, square
+from benchmark.report.drawing import Dot, Line, dot_plot, line_plot, matrix, share_said, square
 from benchmark.report.first_screen import headline, marks
 from benchmark.report.number_format import class_name
 from benchmark.report.origin import Origin
@@ -50,7 +47,7 @@ def figures(report: Report) -> dict[str, str]:
         axes = ("Probability of the chosen option, in %", "Right, in %")
         found["calibration"] = square("Share right by the probability of the chosen option", sides, *axes)
     for method, runs in training_curves(report.origins).items():
-        found[f"training-{method}"] = own_svg(curve_panel({method: runs}).figures[0].svg)
+        found[f"training-{method}"] = curve_drawing(method, runs)
     return found
 
 
@@ -88,20 +85,10 @@ def write_figures(folder: Path, drawn: Mapping[str, str]) -> list[Path]:
     return written
 
 
-def own_svg(drawing: str) -> str:
-    """A drawing of a page, which is coloured by the page's style sheet, as an SVG of its own."""
-    start = '<svg xmlns="http://www.w3.org/2000/svg" '
-    return str(drawing).replace("<svg ", start, 1).replace(">", f"><style>{_style()}</style>", 1) + "\n"
-
-
-@cache
-def _style() -> str:
-    """The rules for drawings of the light page, with the colours that it names."""
-    whole = (files("benchmark.report") / "templates" / "drawings.css").read_text(encoding="utf-8")
-    rules = [line for line in whole.splitlines() if line.startswith((".dots", ".curve", ".c0", ".c5"))]
-    colours = {"var(--ink)": "#1c1e21", "var(--before)": "#6d737b"}
-    text = " ".join([*rules, ".grid { stroke: #e4e0d8; }"])
-    return re.sub(r"var\(--\w+\)", lambda name: colours[name[0]], text)
+def curve_drawing(name: str, runs: Sequence[Curve]) -> str:
+    """The curves of a method's runs as SVG, a colour for each term."""
+    lines = [(term.replace("_", " "), run.steps, values) for run in runs for term, values in run.terms.items()]
+    return line_plot(f"Training: {name}", lines, "step")
 
 
 def _confusions(confusion: Confusion, table: ClassTable) -> str:

@@ -42,7 +42,7 @@ LIMIT = 14_500_000
 SHADED = 5
 
 #: Classes that are printed, of which more would not leave room on two pages.
-PRINTED = 32
+PRINTED = 28
 
 #: Replies that name no option listed on the page, of which the browser of questions finds all.
 LISTED = 100
@@ -91,6 +91,7 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
         before=report.before,
         after=report.after,
         on_paper=PRINTED,
+        controls=report.controls,
         seeds=seeds(report),
         seed_table=seed_table(report),
         class_lines=class_lines(report),

@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 
+import numpy as np
+
 from benchmark.cases.case import Case
 from benchmark.cases.floor import Floors, floors, questions_of
-from benchmark.predictions.answers import Reading, answers_of
+from benchmark.predictions.answers import Answers, Reading, answers_of
 from benchmark.predictions.file import ComparisonError, Run, cases_sha256, check_complete, differences
 from benchmark.report.content import check_different
 from benchmark.report.origin import Origin
 from benchmark.stats.numbers import Questions
 from benchmark.stats.seeds import OverSeeds, corrected, method_difference, method_number
+from benchmark.stats.significance import clustered_share
 from mgll.vocabulary.classes import ClassTable
 from mgll.vocabulary.diseases import FUNDUS
 
@@ -112,6 +115,10 @@ def side_by_side(
     questions, order = questions_of(cases), [case.id for case in cases]
     numbers = (*questions.totals(), *(questions.accuracy(code) for code in questions.codes))
     answers = {name: [answers_of(run, order) for run in own] for name, own in runs.items()}
+    if len(read_from := {one.primary.view for own in answers.values() for one in own}) > 1:
+        raise ComparisonError(
+            f"answers are read from {' and '.join(sorted(read_from))}; score all runs with the same --views"
+        )
     picked = {name: [one.shares(one.primary) for one in own] for name, own in answers.items()}
     first = next(iter(runs))
     methods = []
@@ -119,11 +126,14 @@ def side_by_side(
         sides = picked[first], picked[name]
         changes = {} if name == first else {n.name: method_difference(n, questions, *sides) for n in numbers}
         several = changes and min(map(len, sides)) > 1
+        found_numbers = {number.name: method_number(number, questions, picked[name]) for number in numbers}
+        if len(own) == 1:
+            found_numbers |= _of_one_run(found_numbers, answers[name][0], questions.codes)
         methods.append(
             Method(
                 name,
                 own[0].header,
-                {number.name: method_number(number, questions, picked[name]) for number in numbers},
+                found_numbers,
                 changes,
                 changes["overall"].p if several else nan,
             )
@@ -140,3 +150,15 @@ def side_by_side(
         primary=read.primary,
         rotations=read.rotations,
     )
+
+
+def _of_one_run(numbers: Mapping[str, OverSeeds], answers: Answers, codes: Sequence[str]) -> dict[str, OverSeeds]:
+    """The accuracies by class of one run with the intervals that its report gives them: a class has few patients."""
+    values, named, groups = (
+        np.asarray(one) for one in (answers.correct(answers.primary), answers.codes, answers.groups)
+    )
+    found = {}
+    for code in codes:
+        name, mine = f"accuracy of {code}", named == code
+        found[name] = replace(numbers[name], estimate=clustered_share(values[mine], groups[mine]))
+    return found

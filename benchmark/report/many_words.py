@@ -74,7 +74,8 @@ def markdown(found: SideBySide, tables: Mapping[str, Table]) -> str:
 def methods_said(found: SideBySide) -> Iterator[str]:
     """The paragraphs for a supplement, with the numbers filled in."""
     header = found.methods[0].header
-    yield questions_said(found.cases, header, found.primary, found.rotations)
+    patients = len(set(found.questions.groups))
+    yield questions_said(found.cases, patients, header, found.primary, found.rotations)
     for method in found.methods:
         made = origins_said(method.origins) or "How it was made is not recorded beside its run."
         yield f"{method.name}: {method.runs} {'run (one seed)' if method.runs == 1 else 'runs under different seeds'}. {made}"

@@ -10,6 +10,7 @@ from benchmark.predictions.answers import Reading
 from benchmark.report.content import Report
 from benchmark.report.number_format import interval, p_value, percent, points, points_interval
 from benchmark.report.origin import Origin
+from benchmark.report.side_tables import CONTROL_NAMES
 from benchmark.report.summary import RunSummary
 from benchmark.stats.bootstrap import DRAWS
 from mgll.vocabulary.diseases import FUNDUS
@@ -29,7 +30,7 @@ def methods_text(report: Report) -> str:
 
 def methods(report: Report) -> Iterator[str]:
     """Paragraphs: the questions, the models, the statistics, the results, the software."""
-    yield questions_said(report.cases, report.header, report.after.primary, report.after.rotations)
+    yield questions_said(report.cases, report.after.groups, report.header, report.after.primary, report.after.rotations)
     sides = [(report.before, "before"), (report.after, "after")]
     yield " ".join(_model(run, report.origins.get(side, ())) for run, side in sides if run)
     yield _statistics(report)
@@ -37,9 +38,11 @@ def methods(report: Report) -> Iterator[str]:
     yield software(report.header)
 
 
-def questions_said(cases: Sequence[Case], header: Mapping[str, Any], primary: Reading, rotations: int) -> str:
+def questions_said(
+    cases: Sequence[Case], patients: int, header: Mapping[str, Any], primary: Reading, rotations: int
+) -> str:
     """What was asked: how many questions about how many images of whom, how options were drawn, and how answers were read."""
-    images, groups = len({case.image_sha256 for case in cases}), len({case.group for case in cases})
+    images = len({case.image_sha256 for case in cases})
     sources = Counter(case.source or "a source that is not stated" for case in cases)
     kind = "fundus photographs" if all(case.table is FUNDUS for case in cases) else "images"
     drawn = OPTIONS.get(str(header.get("options")), "How wrong options were drawn is not recorded")
@@ -53,7 +56,7 @@ def questions_said(cases: Sequence[Case], header: Mapping[str, Any], primary: Re
     named = ", ".join(f"{name} {n:,}" for name, n in sources.most_common())
     classes = len({case.code for case in cases})
     return (
-        f"We asked {len(cases):,} multiple-choice questions with four options about {images:,} {kind} of {groups:,} patients"
+        f"We asked {len(cases):,} multiple-choice questions with four options about {images:,} {kind} of {patients:,} patients"
         f" or eyes (questions by source: {named}); {classes} different classes were right answers. {drawn}."
         f" Each question was asked in {orders}, and the answer was {read}. Ties counted as their expectation."
     )
@@ -62,6 +65,9 @@ def questions_said(cases: Sequence[Case], header: Mapping[str, Any], primary: Re
 def origins_said(origins: Sequence[Origin]) -> str:
     """How a model was made, as far as the folders beside its runs say; empty where they say nothing."""
     said = [_made(origin) for origin in origins[:1]]
+    said += [
+        f"A record of how it was made could not be read ({text})." for origin in origins for text in origin.missing
+    ]
     seeds = [origin.finetuning.settings.get("seed") for origin in origins if origin.finetuning]
     if len(seeds) > 1:
         said.append(f"Fine-tuning seeds were {', '.join(map(str, seeds))}.")
@@ -129,7 +135,10 @@ def _statistics(report: Report) -> str:
             "take seeds and patients as random (crossed variance, Student’s t with Satterthwaite’s degrees of freedom)"
         )
     else:
-        intervals = f"are percentile intervals of a bootstrap of {DRAWS:,} draws of whole patients"
+        intervals = (
+            f"are percentile intervals of a bootstrap of {DRAWS:,} draws of whole patients (for a single class Wilson’s interval"
+            " for the effective number of its cases, for informedness Student’s t over patients)"
+        )
     text = (
         f"All intervals are 95\u202f% intervals and {intervals}. Overall accuracy counts every question alike, the macro average"
         " every class alike; informedness is how much more often a class is chosen where it is true than where it is offered and"
@@ -162,7 +171,7 @@ def _results(report: Report) -> str:
         )
     for role, control in report.controls.items():
         text += (
-            f" On {role if role != 'blind' else 'blank'} images {report.after.name} answered"
+            f" {CONTROL_NAMES[role]} instead of the cases’ own: {report.after.name} answered"
             f" {percent(control.run.overall.accuracy)} correctly ({interval(control.run.overall)})."
         )
     floors = report.floors.of(report.questions.overall())

@@ -42,7 +42,7 @@ def write_workbook(path: Path, tables: Mapping[str, Table | pd.DataFrame]) -> No
         strong = set() if isinstance(table, pd.DataFrame) else {2 + line for line in table.strong}
         for line, row in enumerate(_rows(table), 1):
             for column, (value, percent) in enumerate(row, 1):
-                value = _CONTROL.sub("?", value) if isinstance(value, str) else value
+                value = (_CONTROL.sub("?", value) or None) if isinstance(value, str) else value
                 cell = sheet.cell(line, column, value)
                 if isinstance(value, str):
                     cell.data_type = "s"  # a text that begins with = is no formula
