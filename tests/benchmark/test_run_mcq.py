@@ -94,6 +94,7 @@ def test_a_run_from_anywhere_writes_its_files(cases_file, tmp_path):
     assert said.returncode == 0, said.stderr
     assert "12 of 48 questions correctly" in " ".join(said.stdout.split())
     tables = {f"{name}.{kind}" for name in ("per_class", "per_case") for kind in ("csv", "parquet")}
+    tables |= {"tables.tex", "tables.xlsx", "methods.txt", "figures"}
     names = {"predictions.jsonl", "report.html", "report.md", "run.json", *tables}
     assert {path.name for path in (tmp_path / "b").iterdir()} == names
     record = json.loads((tmp_path / "b" / "run.json").read_text())
