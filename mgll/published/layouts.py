@@ -309,9 +309,9 @@ LAYOUTS: dict[str, Layout] = {
         seen=True,
         published="huggingface.co/nvidia/C-RADIOv3-B, -L, -H, -g, C-RADIOv4-H, -SO400M (model.safetensors)",
         licence="NVIDIA Open Model License (commercial use allowed)",
-        note="the class token is its first teacher's (a CLIP or SigLIP), the others' tokens count as registers; --pooling mean takes"
-        " its dense feature. It sees any size: --size. Its own normalisation, inside the model, is CLIP's. C-RADIO 2 of equal shapes"
-        " is read too, but how its code interpolates positions was not seen",
+        note="the class token is its first teacher's (a CLIP or SigLIP), the others' tokens count as registers; --pooling mean"
+        " takes its dense feature. It sees any size: --size. Its own normalisation, inside the model, is CLIP's. C-RADIO 2 of equal"
+        " shapes is read too, but how its code interpolates positions was not seen",
         prefix="radio_model.model.",
         dropped=(
             r"radio_model\.(input_conditioner\.norm_(mean|std)|summary_idxs)",

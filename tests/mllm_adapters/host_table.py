@@ -1,7 +1,9 @@
-"""What of each host is tested, as the table at the end of docs/hosts.md: `python tests/mllm_adapters/host_table.py` writes it.
+"""What of each host is tested, as the table at the end of docs/hosts.md.
 
-A tick is a parameter of a test, read off the test itself; where a host has none, the reason must stand here, or there is no table.
-`test_hosts_page.py` compares the page with it.
+    PYTHONPATH=tests python tests/mllm_adapters/host_table.py
+
+writes it. A tick is a parameter of a test, read off the test itself; where a host has none, the reason must stand here, or there is
+no table. `test_hosts_page.py` compares the page with it.
 """
 
 import ast

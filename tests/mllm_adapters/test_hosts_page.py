@@ -39,7 +39,7 @@ def test_every_command_is_one_that_exists(
 
 
 def test_what_is_tested_of_each_host_is_what_the_tests_say() -> None:
-    """`python tests/mllm_adapters/host_table.py` writes it anew."""
+    """`PYTHONPATH=tests python tests/mllm_adapters/host_table.py` writes it anew."""
     assert in_page(PAGE) == PAGE
     assert PAGE.partition(HEADING)[2].count("✓") > 10 * len(OWN_HOSTS)
 

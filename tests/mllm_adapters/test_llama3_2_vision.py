@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from donors import save_donor
 from PIL import Image
 
 from mgll.images.preprocessing import open_image, preprocess
@@ -56,7 +55,7 @@ def test_untouched_it_gives_the_stock_logits_of_wide_and_high_images(hosts: Call
     theirs = processor(images=[[image] for image in images], add_special_tokens=False, **options)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert ours["aspect_ratio_mask"].sum(-1).flatten().tolist() == [4, 4, 1]
+    assert ours["aspect_ratio_mask"].sum(-1).flatten().tolist() == [2, 2, 1]
     assert int((ours["input_ids"][0] == loaded.processor.tokenizer.bos_token_id).sum()) == 1
     torch.testing.assert_close(loaded.model(**ours).logits, stock(**theirs).logits)
 
@@ -85,28 +84,22 @@ def test_a_linear_layer_that_fits_is_kept(graft, hosts, make_tower) -> None:
     assert torch.equal(own, kept)
 
 
-@pytest.mark.parametrize("kind", ["pooled", "convnext"])
-def test_a_donor_that_hands_on_one_state_gives_that_one(
-    kind: str, graft, tmp_path: Path, photographs: list[Path]
-) -> None:
-    directory = graft(tokens="pooled") if kind == "pooled" else graft(save_donor(kind, tmp_path / "donor.ckpt"))
+@torch.inference_mode()
+def test_a_donor_that_hands_on_one_state_gives_that_one(graft, photographs: list[Path]) -> None:
+    directory = graft(tokens="pooled")
     assert read_in(directory) == []
     loaded = load(directory)
-    with torch.inference_mode():
-        found = states(loaded, photographs[0])
+    found = states(loaded, photographs[0])
+    assert found.shape == (1, 1, 1, 1, 24)
     assert found.shape[-1] == loaded.model.model.multi_modal_projector.in_features
-    assert (found.shape[-2] == 1) == (kind == "pooled")
 
 
-@torch.inference_mode()
-def test_what_stands_in_front_of_the_image_does_not_see_it(graft, photographs: list[Path]) -> None:
+def test_the_text_looks_at_the_image_from_its_place_on(graft, photographs: list[Path]) -> None:
     loaded = load(graft())
-    first, second = (
-        loaded.processor(images=[open_image(path)], text=[loaded.host.prompt("What?")], return_tensors="pt")
-        for path in photographs[:2]
+    inputs = loaded.processor(
+        images=[open_image(photographs[0])], text=[loaded.host.prompt("What?")], return_tensors="pt"
     )
-    place = int((first["input_ids"][0] == loaded.model.config.image_token_index).nonzero())
-    one, other = (loaded.model(**inputs).logits[0] for inputs in (first, second))
-    assert place > 3
-    assert torch.equal(one[:place], other[:place])
-    assert not torch.allclose(one[place:], other[place:])
+    place = int((inputs["input_ids"][0] == loaded.model.config.image_token_index).nonzero())
+    looks = inputs["cross_attention_mask"][0, :, 0, 0].tolist()
+    assert 3 < place < len(looks) - 3
+    assert looks == [0] * place + [1] * (len(looks) - place)
