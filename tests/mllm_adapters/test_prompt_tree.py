@@ -13,7 +13,7 @@ from benchmark.scorers.transformers_scorer import TransformersScorer
 from benchmark.stats.rotations import as_asked
 from mgll.images.preprocessing import open_image
 from mllm_adapters.ask import ask
-from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.hosts.registry import HOSTS
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting import rows
@@ -42,16 +42,22 @@ def asks(photographs: list[Path]) -> list[Ask]:
 
 def plain_log_probs(loaded: LoadedHost, image: Image.Image, prompt: str, ids: list[int]) -> list[float]:
     """Of each token of a continuation, by as many forward passes over the prompt and what has been said."""
-    found, fill = [], {"attention_mask": 1, **loaded.host.after_prompt}
+    found: list[float] = []
     inputs = loaded.processor(images=[image], text=[prompt], return_tensors="pt")
-    texts = {name: value for name, value in inputs.items() if value.shape == inputs["input_ids"].shape}
+    texts = {name: value for name, value in inputs.items() if value.shape[:2] == inputs["input_ids"].shape}
     for index, token in enumerate(ids):
-        said = {name: ids[:index] if name == "input_ids" else [fill.get(name, 0)] * index for name in texts}
-        grown = {name: torch.cat((value, torch.tensor([said[name]]).to(value)), 1) for name, value in texts.items()}
+        grown = {name: _grown(loaded.host, name, value, ids[:index]) for name, value in texts.items()}
         options = forward_options(loaded.model, loaded.host, grown["attention_mask"], keep=1)
         logits = loaded.model(**{**inputs, **grown}, **options).logits[0, -1]
         found.append(float(logits.log_softmax(-1)[token]))
     return found
+
+
+def _grown(host: Host, name: str, value: torch.Tensor, said: list[int]) -> torch.Tensor:
+    """An input as long as the text, with what it holds for tokens behind the prompt."""
+    held = {"input_ids": said, "attention_mask": [1] * len(said)}
+    behind = held.get(name, [host.behind_prompt(name, value[0, -1].tolist())] * len(said))
+    return torch.cat((value, torch.tensor([behind]).to(value)), 1) if said else value
 
 
 def test_letters_are_those_of_each_prompt_alone(loaded: LoadedHost, asks: list[Ask]) -> None:
