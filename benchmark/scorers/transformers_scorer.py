@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
@@ -116,7 +116,7 @@ class TransformersScorer:
         return [[next(scores) for _ in orders] for case in prepared for orders in case.orders]
 
     @torch.inference_mode()
-    def faster_attention(self, prepared: Sequence[Prepared]) -> Attention | None:
+    def faster_attention(self, prepared: Iterable[Prepared]) -> Attention | None:
         """The faster attention, said on standard error (`PreparingScorer.faster_attention`); no choice on a CPU."""
         if self.device.type == "cpu" or self._loaded.host.whole_prompts:
             return None
