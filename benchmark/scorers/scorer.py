@@ -100,7 +100,7 @@ class PreparingScorer(Scorer, Protocol):
     attention: str
 
     def faster_attention(self, prepared: Iterable[Any]) -> str | None:
-        """The value of `attention` that is faster on these questions, measured; None, and nothing prepared, where there is no choice."""
+        """The `attention` that is faster on these questions, measured; None, and nothing prepared, where there is no choice."""
         ...
 
     def prepare(self, asks: Sequence[Ask]) -> Any:
