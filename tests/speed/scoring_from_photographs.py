@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
 import numpy as np
 from letter_scoring import one_quiet_thread, save_llava
 from PIL import Image
-from torch.nn import ModuleList
 
 from benchmark.cases.case import Case
 from benchmark.cases.images import open_case_image
@@ -36,6 +35,8 @@ SIDE, BATCH = 2000, 4
 #: A LLaVA of 576 image tokens that a core scores in four orders in some tenths of a second.
 TOWER = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 3}
 DECODER = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4}
+#: One that takes a core next to nothing.
+LIGHT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
 
 
 class Figure(NamedTuple):
@@ -67,39 +68,51 @@ def figures(count: int = 16, workers: int = 2, rounds: int = 3) -> Iterator[Figu
         started = time.process_time()
         ready = prepared(scorer, cases)
         preparing = (time.process_time() - started) / count
-
-        def from_tensors() -> None:
-            for batch in ready:
-                scorer.score_prepared(batch, ("letter",))
-
-        runs = iter(range(10**6))
-
-        def from_photographs(ahead: int) -> Callable[[], object]:
-            asking = Asking(rotations=4, batch_size=BATCH, workers=ahead)
-            return lambda: score_cases(cases, scorer, Path(folder) / f"run-{next(runs)}", asking)
-
-        from_tensors()
-        ways = (from_tensors, from_photographs(workers), from_photographs(0))
-        tensors, overlapped, in_line = seconds(ways, time.thread_time, rounds)
+        tensors, ahead, in_line = compare(scorer, cases, ready, workers, time.thread_time, rounds)
         yield Figure(
             f"processor time of the scoring thread, {SIDE:,} px photographs / ready tensors, {workers} workers",
-            overlapped / tensors,
+            ahead / tensors,
             1.1,
-            f"{in_line / tensors:.2f} x without workers; a photograph takes a core {1000 * preparing:.0f} ms",
+            f"{in_line / tensors:.2f} x without workers; to prepare a photograph takes a core {1000 * preparing:.0f} ms",
         )
-        model, busy = scorer._loaded.model, 2 * preparing
-        for layers in [module for module in model.modules() if isinstance(module, ModuleList)]:
-            del layers[2:]  # hardly any work for the processor
-        model.register_forward_pre_hook(
+        light, busy = TransformersScorer(save_llava(Path(folder) / "light", LIGHT, LIGHT)), 2 * preparing
+        light._loaded.model.register_forward_pre_hook(
             lambda _module, _inputs, named: time.sleep(busy * len(named["input_ids"])), with_kwargs=True
         )
-        tensors, overlapped, in_line = seconds(ways, time.perf_counter, rounds)
+        tensors, ahead, in_line = compare(light, cases, ready, workers, time.perf_counter, rounds)
         yield Figure(
             f"wall time, {SIDE:,} px photographs / ready tensors, {workers} workers, a card busy {1000 * busy:.0f} ms an image",
-            overlapped / tensors,
+            ahead / tensors,
             1.1,
             f"{in_line / tensors:.2f} x without workers",
         )
+
+
+def compare(
+    scorer: TransformersScorer,
+    cases: Sequence[Case],
+    ready: Sequence[Sequence[Prepared]],
+    workers: int,
+    clock: Callable[[], float],
+    rounds: int,
+) -> list[float]:
+    """What a run takes by a clock, the median over rounds: from ready tensors, with workers ahead, and without."""
+
+    def from_photographs(ahead: int) -> float:
+        with tempfile.TemporaryDirectory() as out:
+            started = clock()
+            score_cases(cases, scorer, Path(out), Asking(rotations=4, batch_size=BATCH, workers=ahead))
+            return clock() - started
+
+    def from_tensors() -> float:
+        started = clock()
+        for batch in ready:
+            scorer.score_prepared(batch, ("letter",))
+        return clock() - started
+
+    from_tensors()
+    taken = [(from_tensors(), from_photographs(workers), from_photographs(0)) for _ in range(rounds)]
+    return [median(times) for times in zip(*taken, strict=True)]
 
 
 def photographed(folder: Path, count: int) -> list[Case]:
@@ -141,17 +154,6 @@ def prepared(scorer: TransformersScorer, cases: Sequence[Case]) -> list[list[Pre
         ]
         for batch in batches
     ]
-
-
-def seconds(ways: Sequence[Callable[[], object]], clock: Callable[[], float], rounds: int) -> list[float]:
-    """What each way takes by a clock: the median over rounds in which they take turns."""
-    taken: list[list[float]] = [[] for _ in ways]
-    for _ in range(rounds):
-        for way, mine in zip(ways, taken, strict=True):
-            started = clock()
-            way()
-            mine.append(clock() - started)
-    return [median(mine) for mine in taken]
 
 
 if __name__ == "__main__":
