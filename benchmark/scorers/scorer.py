@@ -91,7 +91,17 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class PreparingScorer(Scorer, Protocol):
-    """A scorer that can do what needs no model, decoded pixels to tensors above all, apart and ahead of the rest."""
+    """A scorer that can do what needs no model, decoded pixels to tensors above all, apart and ahead of the rest.
+
+    Attributes:
+        attention: how prompts about one image share a pass, which decides the last digits of the scores.
+    """
+
+    attention: str
+
+    def faster_attention(self, prepared: Iterable[Any]) -> str | None:
+        """The `attention` that is faster on these questions, measured; None, and nothing prepared, where there is no choice."""
+        ...
 
     def prepare(self, asks: Sequence[Ask]) -> Any:
         """Make ready what is asked about one image, which all `asks` share; several threads call this at once.

@@ -63,7 +63,7 @@ def test_a_model_that_gives_nan_ends_in_one_line(cases_file, tmp_path, monkeypat
     monkeypatch.setattr(run_mcq, "load_scorer", lambda *_, **__: NotFinite("A"))
     assert run_mcq.main(["--model", "constant:A", "--cases", str(cases_file), "--out", str(tmp_path)]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "nan" in line]
-    assert line.startswith("error: constant:A, case case-000, rotation 0: ")
+    assert line.startswith("error: constant:A, case case-0")
     assert "check the checkpoint" in line
 
 
