@@ -125,7 +125,7 @@ def _after_common_start(loaded: LoadedHost, rows: Sequence[Row]) -> dict[str, An
     cases = list({id(case): case for case, _, _ in rows}.values())
     device, pad = loaded.model.device, loaded.processor.tokenizer.pad_token_id or 0
     starts = [case.ids[0][: case.shared] for case in cases]
-    ids, seen = _padded(starts, pad, behind=False), _padded([[1] * len(start) for start in starts], 0, behind=False)
+    ids, seen = padded(starts, pad, behind=False), padded([[1] * len(start) for start in starts], 0, behind=False)
     images = {name: torch.cat([case.image[name] for case in cases]).to(device) for name in cases[0].image}
     inputs = {"input_ids": ids.to(device), "attention_mask": seen.to(device)}
     options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep=1) | {"use_cache": True}
@@ -134,8 +134,8 @@ def _after_common_start(loaded: LoadedHost, rows: Sequence[Row]) -> dict[str, An
     of_row = torch.tensor([number[id(case)] for case, _, _ in rows])
     kept.batch_select_indices(of_row.to(device))
     ends = [case.ids[prompt][case.shared :] for case, prompt, _ in rows]
-    whole = torch.cat((ids[of_row], _padded(ends, pad, behind=False)), dim=1)
-    mask = torch.cat((seen[of_row], _padded([[1] * len(end) for end in ends], 0, behind=False)), dim=1)
+    whole = torch.cat((ids[of_row], padded(ends, pad, behind=False)), dim=1)
+    mask = torch.cat((seen[of_row], padded([[1] * len(end) for end in ends], 0, behind=False)), dim=1)
     return {"input_ids": whole.to(device), "attention_mask": mask.to(device), "past_key_values": kept}
 
 
