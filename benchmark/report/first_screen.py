@@ -52,7 +52,9 @@ def claim(report: Report) -> str:
     floor = max(report.floors.of(report.questions.overall()).values())
     if change is None:
         above = points(after.overall.accuracy - floor)
-        text = f"95\u202f% interval {interval(after.overall)}; {above} points from the best rule that never sees an image."
+        text = (
+            f"95\u202f% interval {interval(after.overall)}; {above} points from the best rule that never sees an image."
+        )
         if after.runs > 1:
             return f"{text} A mean over {after.runs} seeds; the interval takes seeds and patients as random."
         return f"{text} One seed: another would give other numbers."

@@ -62,7 +62,16 @@ def pages(coloured_cases, tmp_path_factory) -> dict[str, Path]:
     names = tuple(f"{number}.png" for number in range(40))
     scores = random.normal(size=(2, 40, 2)) + np.array([0.0, 2.0])[:, None, None] * truth
     towers = {
-        method: [Evaluation(method, method, {"probe": Reading("probe", ("DR", "AMD"), names, tuple(("", n) for n in names), truth, own)}, {}, 0.1, ())]
+        method: [
+            Evaluation(
+                method,
+                method,
+                {"probe": Reading("probe", ("DR", "AMD"), names, tuple(("", n) for n in names), truth, own)},
+                {},
+                0.1,
+                (),
+            )
+        ]
         for method, own in zip(("random", "mgll"), scores, strict=True)
     }
     places = Embedding(random.random((40, 2)).astype(np.float32), ("DR", "AMD") * 20, ("one",) * 40, 40)
@@ -86,7 +95,12 @@ def test_axe_finds_nothing_serious(browser, pages, name, scheme):
     context.close()
     assert len(found["passes"]) > 15
     assert {"html-has-lang", "document-title", "color-contrast"} <= {rule["id"] for rule in found["passes"]}
-    serious = [(rule["id"], node["html"]) for rule in found["violations"] if rule["impact"] in SERIOUS for node in rule["nodes"]]
+    serious = [
+        (rule["id"], node["html"])
+        for rule in found["violations"]
+        if rule["impact"] in SERIOUS
+        for node in rule["nodes"]
+    ]
     assert serious == []
 
 
