@@ -2,10 +2,10 @@ r"""Which objectives are worth a night? Each is tried on a frozen tower in secon
 
     python recipes/objective_screen.py --encoder hf:runs/real/dinov2-small --image-size 126 --manifest fundus.jsonl
 
-The tower's features are computed once. For every arm and seed a small adapter is trained behind them with the arm's objective, against
-the texts of the training images, and read on validation by linear probe and by class names alone. `summary.md` and `summary.csv` have
-every run and, for every pair of arms, the difference with its interval. What looks better here is a candidate for
-`recipes/objective_study.py`, which trains the whole tower. Research use only, not for diagnosis.
+The tower's features are computed once. For every arm and seed a small adapter is trained behind them with the arm's objective,
+against the texts of the training images, and read on validation by linear probe and by class names alone. `summary.md` and
+`summary.csv` have every run and, for every pair of arms, the difference with its interval. What looks better here is a candidate
+for `recipes/objective_study.py`, which trains the whole tower. Research use only, not for diagnosis.
 """
 
 import sys
@@ -115,7 +115,7 @@ def screen_objectives(settings: ScreenStudySettings) -> Path:
                 readings = screen(tower, kept, objective, seed, training, reading, encoder)
                 save_evaluation(path, Evaluation(tower.name, tower.digest, readings, {}, nan, ()))
 
-            stage(path, {**made_of, "seed": seed, "read": {**asdict(reading), "cache": ""}, **data}, make)
+            stage(path, {**made_of, "seed": seed, "read": reading.identity(), **data}, make)
             found[arm].append(load_evaluation(path))
     return _summarise(settings, found)
 

@@ -220,7 +220,7 @@ def _read(settings: StudySettings, run: Run, tower: Path) -> None:
         few = () if part == VALIDATION or unseen else settings.shares
         own = replace(shared, split=split, shares=few)
         path = run.folder(settings) / f"{part}{READ}"
-        made = {"tower": tower, "settings": asdict(replace(own, cache="")), **_data(settings.manifest)}
+        made = {"tower": tower, "settings": own.identity(), **_data(settings.manifest)}
 
         def make(path: Path = path, kept: list[Record] = kept, own: EvaluationSettings = own) -> None:
             subject = tower_file(tower)

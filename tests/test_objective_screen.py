@@ -23,8 +23,13 @@ def manifest(tmp_path_factory) -> Path:
     return generate(tmp_path_factory.mktemp("eyes"), 160, seed=0, progress=False)
 
 
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return TextEncoder()
+
+
 @pytest.mark.parametrize("objective", ["mgll", "clip-single", "siglip", "supcon"])
-def test_an_adapter_brings_images_near_their_own_texts(manifest, objective):
+def test_an_adapter_brings_images_near_their_own_texts(manifest, encoder, objective):
     """The features are given: each image's is its class plus noise, so that a working objective must find its texts."""
     records = [record for record in read_manifest(manifest) if record.split == "train"]
     names = sorted({record.labels[0] for record in records})
@@ -32,7 +37,7 @@ def test_an_adapter_brings_images_near_their_own_texts(manifest, objective):
     places = random.normal(size=(len(names), 24))
     features = np.stack([places[names.index(record.labels[0])] for record in records])
     features = torch.from_numpy(features + random.normal(size=features.shape) / 4).float()
-    encoder, settings = TextEncoder(), ScreenSettings(epochs=20, batch_size=16, feature_width=32)
+    settings = ScreenSettings(epochs=20, batch_size=16, feature_width=32)
     adapter, side = train_adapter(features, records, OBJECTIVES[objective], 0, settings, encoder)
     again, _ = train_adapter(features, records, OBJECTIVES[objective], 0, settings, encoder)
     with torch.no_grad():

@@ -1,8 +1,8 @@
 """Objectives screened on a frozen tower: only a small adapter behind its features is trained, which takes seconds, not hours.
 
-Every objective of pretraining is trained against the same texts as there, in batches of the same kind. What a screen shows of class
-names asked without a label comes out alike when the whole tower is trained; what it shows of a linear probe hardly moves, because an
-adapter can't make features that the tower lacks (docs/objective.md has both side by side). It picks candidates, and proves nothing.
+Every objective of pretraining is trained against the same texts as there, in batches of the same kind. What a screen shows of
+class names asked without a label comes out alike when the whole tower is trained; what it shows of a linear probe hardly moves,
+because an adapter can't make features that the tower lacks (docs/objective.md). It picks candidates, and proves nothing.
 """
 
 from collections.abc import Sequence

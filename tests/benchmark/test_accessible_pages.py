@@ -1,7 +1,6 @@
 """Every page for everyone: axe-core finds nothing serious in either theme, and the report prints to two pages."""
 
 import re
-from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from mgll.evaluation.embedding import Embedding
 from mgll.evaluation.evaluation import Evaluation
 from mgll.evaluation.reading import Reading
 from mgll.tower.curve import Curve
-from mgll.vocabulary.diseases import diseases
 
 pytestmark = pytest.mark.slow
 
