@@ -112,7 +112,7 @@ def run(
     check_model(model)
     # here, because torch takes seconds to import
     from benchmark.report.content import build_report, check_published
-    from benchmark.report.writing import write_report
+    from benchmark.report.writing import with_origins, write_report
 
     asking, processes = asking or Asking(), processes or Processes()
     cases = _demo(processes) if str(cases) == DEMO else cases
@@ -153,6 +153,7 @@ def run(
         source=source,
         border=border,
     )
+    report = with_origins(report, [out], [against] if against else [])
     write_report(out, report)
     return report
 

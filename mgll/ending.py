@@ -71,6 +71,8 @@ def one_line_of(error: Exception) -> str:
 
 def _own_words(error: Exception) -> str:
     """What an error says, without Python's number of it, or the traceback that a worker of the image reader hands on with it."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        return f"{error.filename}: a file stands where a folder is needed; name another"
     if type(error).__module__ == "builtins" and isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}"
     said = str(error).strip()

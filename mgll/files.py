@@ -17,9 +17,12 @@ from pathlib import Path
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it is fsynced and renamed onto `target`.
 
-    The block may create a file or a directory there. An exception removes what was written and leaves `target` as it was. What
-    killed processes left in the folder is removed the first time that this process writes there. Whichever library writes, others
-    may read what the umask lets them read.
+    The block may create a file, or a directory, which takes the place of an older one with all that is in it.
+    An exception removes what was written and leaves `target` as it was. What killed processes left in the folder is removed the
+    first time that this process writes there. Whichever library writes, others may read what the umask lets them read.
+
+    Raises:
+        IsADirectoryError: where a file would take the place of a directory.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -29,6 +32,10 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _share_tree(temporary)
         _fsync_tree(temporary)
+        if target.is_dir() and not temporary.is_dir():
+            raise IsADirectoryError(
+                errno.EISDIR, "this is a folder, which no file takes the place of; name a file", str(target)
+            )
         if target.is_dir():
             shutil.rmtree(target)
         temporary.replace(target)

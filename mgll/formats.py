@@ -35,11 +35,31 @@ class FormatError(ValueError):
 
 
 def write_rows(path: str | os.PathLike[str], schema: str, rows: Iterable[Row], **header: Any) -> None:
-    """Write a header with `schema` and one line per row, atomically."""
+    """Write a header with `schema` and one line per row, atomically.
+
+    Raises:
+        FormatError: if another kind of file is there, such as the table that the rows were read from: it would be lost.
+    """
+    _refuse_foreign(path)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps({"schema": schema, **header}, ensure_ascii=False) + "\n")
         for row in rows:
             file.write(row.model_dump_json(exclude_defaults=True) + "\n")
+
+
+def _refuse_foreign(path: str | os.PathLike[str]) -> None:
+    if not Path(path).is_file():
+        return
+    with Path(path).open("rb") as file:
+        first = file.readline(MAX_LINE_BYTES)
+    try:
+        own = not first.strip() or "schema" in json.loads(first)
+    except (ValueError, TypeError, RecursionError):
+        own = False
+    if not own:
+        raise FormatError(
+            path, None, "is there already and is another kind of file, which is not replaced; name a new one"
+        )
 
 
 def read_header(path: str | os.PathLike[str], schema: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mgll.ending import ends_in_one_line
 from mgll.flags import CommandParser
 from mllm_adapters.graft.transplant import convert_host
-from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.hosts.registry import HOSTS, get_host, host_name
 from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_parts
 
 
@@ -16,7 +16,7 @@ from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resol
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Returns 0 on success and 1 after an error that was explained."""
     parser = CommandParser(prog="python -m mllm_adapters.convert", description=__doc__)
-    parser.add_argument("--model", required=True, choices=list(HOSTS), help="the host's family")
+    parser.add_argument("--model", required=True, type=host_name, choices=list(HOSTS), help="the host's family")
     parser.add_argument("--checkpoint", help="folder or hub id (default: the family's hub id)")
     parser.add_argument("--part", action="append", default=[], metavar="NAME=DIR_OR_HUB_ID", help="as for swap")
     parser.add_argument("--out", type=Path, help=f"folder to write (default: {RUNS}/MODEL)")

@@ -11,7 +11,7 @@ from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.contract.token_policy import POLICIES
 from mllm_adapters.graft.dry_run import DryRun, dry_run
 from mllm_adapters.graft.transplant import graft_tower
-from mllm_adapters.hosts.registry import HOSTS, all_hosts, get_host
+from mllm_adapters.hosts.registry import HOSTS, all_hosts, get_host, host_name
 from mllm_adapters.hub import RUNS, add_trust_options, resolve_checkpoint, resolve_encoder, resolve_parts
 
 
@@ -168,7 +168,7 @@ def _why_ours(host: Host, record: Graft) -> str:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m mllm_adapters.swap", description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the hosts that there are")
-    parser.add_argument("--model", choices=list(HOSTS), help="the host's family")
+    parser.add_argument("--model", type=host_name, choices=list(HOSTS), help="the host's family")
     parser.add_argument(
         "--encoder",
         metavar="TOWER",

@@ -86,6 +86,10 @@ def main() -> int:
     for entry in settings.entries:
         if entry.checkpoint != TINY:
             check_named(get_host(entry.host), entry.checkpoint)
+    out = Path(settings.out)
+    _questions(settings, "test", out / "test.jsonl")
+    for seed in sorted({grid[number].seed for number in chosen}):
+        _questions(settings, "train", _learned(out, seed), seed)
     run_cells(
         [Path(settings.out) / grid[number].path for number in chosen],
         lambda index: make_cell(settings, grid[chosen[index]]),

@@ -14,11 +14,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context, resource_tracker, set_start_method
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+FRESH = get_context("spawn")
 SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
@@ -37,7 +39,8 @@ def start(
     error: Path | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-) -> ForkServerProcess:
+    server: BaseContext = SERVER,
+) -> BaseProcess:
     """Start `SCRIPT ARGUMENT...` or `-c CODE ARGUMENT...` in a group of processes of its own.
 
     Args:
@@ -46,13 +49,14 @@ def start(
         error: the same for its standard error; the same file if not given.
         env: environment; that of this process if not given.
         cwd: folder in which it runs; that of this process if not given.
+        server: what starts the process; `FRESH` starts Python itself, with nothing imported.
 
     Returns:
         Process, whose `exitcode` is as `Popen.returncode`.
     """
     words = [str(word) for word in command]
     surroundings = dict(os.environ if env is None else env)
-    process = SERVER.Process(target=_run, args=(words, out, error or out, surroundings, cwd or Path.cwd()))
+    process: BaseProcess = server.Process(target=_run, args=(words, out, error or out, surroundings, cwd or Path.cwd()))
     process.start()
     assert process.pid is not None
     while process.is_alive() and not _leads_a_group(process.pid):
@@ -60,9 +64,7 @@ def start(
     return process
 
 
-def start_several(
-    count: int, command: Sequence[str | Path], out: Path, error: Path | None = None
-) -> list[ForkServerProcess]:
+def start_several(count: int, command: Sequence[str | Path], out: Path, error: Path | None = None) -> list[BaseProcess]:
     """Start the same that many times, with the variables by which `torchrun` tells processes of each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -200,3 +200,51 @@ def test_a_wrong_path_is_refused_before_torch_is_imported(tmp_path: Path) -> Non
     assert not Path(out).exists() or not [
         path for path in Path(out).rglob("*") if path.is_file() and path.suffix != ".lock"
     ]
+
+
+def test_what_makes_no_sense_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    manifest, out = tmp_path / "there.jsonl", str(tmp_path / "out")
+    manifest.write_text('{"schema": "mgll.manifest/1"}\n', encoding="utf-8")
+    there, grid = str(manifest), ["table2", "--manifest", str(manifest), "--out", out]
+    mistakes = {
+        "epochs is -1; give a number from 1 on": ["pretrain", "--manifest", there, "--out", out, "--epochs", "-1"],
+        "batch_size is 0; give a number from 1 on": ["pretrain", "--manifest", there, "--batch-size", "0"],
+        "flip is 1.5; give a number from 0 to 1": ["pretrain", "--manifest", there, "--flip", "1.5"],
+        "held_out is 2.0; give": ["finetune", "--model", out, "--cases", there, "--held_out", "2.0"],
+        "train_count is -3; give a number from 1 on": [
+            "questions",
+            "--manifest",
+            there,
+            "--out",
+            out,
+            "--train-count",
+            "-3",
+        ],
+        "finetune.steps is 0; give": [*grid, "--hosts", "llava=demo", "--finetune.steps", "0"],
+        f"{tmp_path}: this is a folder; name a file": ["pretrain", "--manifest", str(tmp_path), "--out", out],
+        "no host is called 'lava'": [*grid, "--hosts", "lava=demo"],
+        f"checkpoint {there}: this is a file": [*grid, "--hosts", f"llava={there}"],
+        "checkpoint no/such/folder: no such folder": [*grid, "--hosts", "llava=no/such/folder"],
+        "none.ckpt: no such file": [*grid, "--hosts", "llava=demo", "--towers", "own", "mine=none.ckpt"],
+        "x.pth: no such file": [*grid, "--hosts", "llava=demo", "--towers", "mine=retfound:x.pth"],
+        "there is no layout retfund; did you mean retfound?": [
+            "swap",
+            "--model",
+            "llava",
+            "--encoder",
+            "retfund:x.pth",
+        ],
+        "a name alone brings no weights": ["swap", "--model", "llava", "--encoder", "timm:vit_base_patch16_224"],
+        f"{there}: this is a file; name the folder": ["score", "--model", there, "--cases", "demo"],
+        "constant:E: the letter must be one of": ["score", "--model", "constant:E", "--cases", "demo"],
+        f"{tmp_path}: no config.json in it": ["ask", str(tmp_path), "--image", there, "what?"],
+        'must be a header with "schema": "mgll.cases/1"': ["finetune", "--model", str(tmp_path), "--cases", there],
+    }
+    said, modules = run_all(list(mistakes.values()))
+    for meant, words in mistakes.items():
+        status, text, error = said[" ".join(words)]
+        assert (status, text) == (1, ""), words
+        assert meant in error
+        assert error.count("\n") == 1
+    assert "torch" not in modules
+    assert not Path(out).exists()

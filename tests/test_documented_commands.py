@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
-from typed_commands import typed_commands
+from typed_commands import commands, typed_commands
 
 from mgll.manifest.records import read_manifest
 from mgll.synthetic import generate
@@ -25,8 +25,6 @@ from mllm_adapters.demo import build_tiny_host, demo_checkpoint
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-FENCED = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-INDENTED = re.compile(r"^    (?=accelerate |python |make )((?:.*\\\n)*.*)", re.MULTILINE)
 #: What the README's reader puts in, and what stands for it here.
 STANDS_FOR = {"FOLDER": "eyes/images", "DIR_OR_HUB_ID": "demo-llava", "HOST": "demo-llava"}
 INTERNVL = ("DIR_OR_HUB_ID", True)
@@ -49,13 +47,6 @@ FOREIGN = {
 }
 
 pytestmark = pytest.mark.slow
-
-
-def commands(text: str) -> list[str]:
-    """The commands of a document, without comments, each on one line."""
-    blocks = [*FENCED.findall(text), *INDENTED.findall(text)]
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines) if line]
 
 
 def own_programs(command: str) -> list[tuple[tuple[str, ...], list[str]]]:

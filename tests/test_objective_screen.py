@@ -58,7 +58,7 @@ def test_an_adapter_brings_images_near_their_own_texts(manifest, encoder, object
 def test_arms_are_run_once_read_and_compared(manifest, tmp_path):
     config, out = tmp_path / "screen.yaml", tmp_path / "screen"
     config.write_text(
-        "arms: {clip: {sclip: 1, pointwise: 0, smooth_kl: 0, levels: caption}, mgll: {}}\nseeds: [0, 1]\n"
+        "arms: {clip: {sclip: 1, pointwise: 0, smooth_kl: 0, levels: caption}, mgll: {smooth_kl: 1.0}}\nseeds: [0, 1]\n"
     )
     flags = ["--config", config, "--manifest", manifest, "--out", out, "--encoder", "vit-nano-16", "--image-size", "32"]
     flags += ["--min-train", "5", "--min-read", "3", "--batch-size", "16", "--epochs", "2"]

@@ -3,22 +3,15 @@
 import json
 import os
 import random
-import signal
 import time
-from pathlib import Path
 
 import launches
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from table2_kills import RECIPE, differing, kill_in, noise_manifest
 
 from benchmark.predictions.file import read_run
-from mgll.manifest.records import Record, write_manifest
-from mgll.vocabulary.diseases import diseases
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "table2.py"
-CODES = ("Health", "DR", "AMD", "Glaucoma", "Myopia", "Cataract")
 TABLE = ("table2.html", "table2.csv", "table2.tex")
 #: Cells that fail: the last tower's, of which there is no file.
 CELLS = ["untouched", "own", "random", "broken"]
@@ -26,19 +19,10 @@ CELLS = ["untouched", "own", "random", "broken"]
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """One tiny host and four towers, of which one is missing, on 96 small images."""
-    folder, generator, records = tmp_path_factory.mktemp("table2"), np.random.default_rng(0), []
-    for number in range(96):
-        path, code = folder / f"eye{number:02d}.png", CODES[number % 6]
-        Image.fromarray(generator.integers(0, 256, (40, 44, 3), dtype=np.uint8)).save(path)
-        split = "train" if number < 48 else "test"
-        texts = {"disease": (diseases()[code].name,)}
-        records.append(
-            Record(image=str(path), split=split, group=f"p{number}", texts=texts, labels=(code,), source="drawn")
-        )
-    write_manifest(folder / "manifest.jsonl", records)
+    """One tiny host and four towers, of which one is missing, on small images of noise."""
+    folder = tmp_path_factory.mktemp("table2")
     settings = {
-        "manifest": str(folder / "manifest.jsonl"),
+        "manifest": str(noise_manifest(folder)),
         "out": "run",
         "seeds": [0],
         "towers": ["own", "random", f"broken={folder}/not-there-{{seed}}.ckpt"],
@@ -80,17 +64,15 @@ def test_a_failing_cell_is_shown_and_the_others_go_on(undisturbed):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_table(config, undisturbed, tmp_path):
-    out, moments = config.parent / "killed", random.Random(int.from_bytes(os.urandom(4)))
-    seconds = [moments.uniform(1.0, 9.0) for _ in range(4)]
-    for wait in seconds:
-        process = launches.start([RECIPE, "--config", config, "--out", out], tmp_path / "said")
-        process.join(wait)
-        if process.is_alive():
-            os.killpg(process.pid, signal.SIGKILL)
-        process.join()
-    assert launches.run([RECIPE, "--config", config, "--out", out]).returncode == 1
-    for name in TABLE:
-        assert (out / name).read_bytes() == (undisturbed[0] / name).read_bytes(), f"{name}, killed after {seconds}"
+    """Three of the moments of `tests/table2_kills.py`, which has ten."""
+    out, drawn = config.parent / "killed", random.Random(seed := int.from_bytes(os.urandom(4)))
+    command = [RECIPE, "--config", config, "--out", out]
+    works = ("fine-tuning", "scoring", "table")
+    killed = [kill_in(work, command, out, tmp_path / "said", drawn) for work in works]
+    assert None not in killed[:2]  # the table takes no longer than a moment may be late
+    assert launches.run(command).returncode == 1
+    found = differing(undisturbed[0], out, [*TABLE, "cells/*/*/*/*/predictions.jsonl"])
+    assert not found, f"moments of seed {seed}, {killed} s after their files"
 
 
 @pytest.mark.slow

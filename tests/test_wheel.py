@@ -73,6 +73,26 @@ def test_the_wheel_holds_recipes_and_settings_and_no_relative_link(wheel: Path) 
     assert said["Description-Content-Type"] == "text/markdown"
 
 
+def test_links_of_the_readme_lead_to_the_repository_once_it_is_named(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, tmp_path)
+    settings = (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
+    assert "\n# [project.urls]\n# Repository = " in settings or "\n[project.urls]\n" in settings
+    made_up = '\n[project.urls]\nRepository = "https://example.org/us/graft"\n'
+    (tmp_path / "pyproject.toml").write_text(
+        re.sub(r"\n\[project.urls\]\n(?:\w.*\n)*", "", settings) + made_up, "utf-8"
+    )
+    made = "from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel('.')"
+    subprocess.run([sys.executable, "-c", made], cwd=tmp_path, check=True, capture_output=True)
+    (metadata,) = tmp_path.glob("*.dist-info/METADATA")
+    said = message_from_bytes(metadata.read_bytes())
+    text, at = str(said.get_payload()), f"v{said['Version']}"
+    assert f"](https://example.org/us/graft/raw/{at}/docs/report.png)" in text
+    assert f"[docs/hosts.md](https://example.org/us/graft/blob/{at}/docs/hosts.md)" in text
+    assert re.findall(r"\]\((?!https?:|#)[^)]*\)", text) == []
+    assert said["Project-URL"] == "Repository, https://example.org/us/graft"
+
+
 @pytest.mark.slow
 def test_everything_is_reached_from_the_wheel_alone(run: Run, wheel: Path) -> None:
     where = run("python", "-c", "import mgll, recipes; print(mgll.__file__, recipes.__file__)")

@@ -7,6 +7,7 @@ own command line, or of what is imported, starts the real programs.
 
 import json
 import os
+import re
 import runpy
 import socket
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 import launches
 
 ROOT = Path(__file__).parents[1]
+FENCED = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^    (?=accelerate |python |make )((?:.*\\\n)*.*)", re.MULTILINE)
 PROGRAMS = ("mgll", "python", "accelerate")
 #: What a shell runs. A packet holds one command whole.
 CLIENT = f"""#!{sys.executable} -IS
@@ -30,6 +33,13 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
     sys.exit(int(server.recv(16)))
 """
 SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from typed_commands import serve; serve(sys.argv[2])"
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a document, without comments, each on one line."""
+    blocks = [*FENCED.findall(text), *INDENTED.findall(text)]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines) if line]
 
 
 @contextmanager

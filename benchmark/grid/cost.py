@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from benchmark.grid.cells import PRETRAINED, SHOWN, GridCell, HostEntry, Table2Settings, finetuning
+from mgll.configs import configs
 from mgll.manifest.records import Split, read_manifest
 from mgll.stage import is_finished
 from mgll.training_cost import GB, PEAKS, CostSettings, cost, image_encoder_cost, text_encoder_cost
@@ -31,7 +35,7 @@ def cost_of(settings: Table2Settings, grid: Sequence[GridCell]) -> str:
     to_do = [cell for cell in grid if not is_finished(Path(settings.out) / cell.path)]
     rows, stated = [], []
     for entry in settings.entries:
-        known = TINY_COST if entry.checkpoint in (TINY, DEMO) else (entry.parameters, entry.image_tokens)
+        known = TINY_COST if entry.checkpoint in (TINY, DEMO) else _stated(entry)
         finetune = finetuning(settings, entry, settings.seeds[0])
         found = host_cost(get_host(entry.host), _here(settings, entry), known, finetune, learned, asked)
         cells, hours = sum(cell.entry == entry for cell in to_do), found.operations / speed
@@ -55,6 +59,15 @@ def cost_of(settings: Table2Settings, grid: Sequence[GridCell]) -> str:
     if stated:
         lines.append(f"Not on this machine, so taken from the configuration and not counted: {', '.join(stated)}.")
     return "\n".join(lines)
+
+
+def _stated(entry: HostEntry) -> tuple[float | None, int | None]:
+    """Parameters and image tokens as the entry has them, else those of the published checkpoint in the shipped `table2.yaml`."""
+    if entry.parameters is None and entry.checkpoint in (None, get_host(entry.host).checkpoint):
+        shipped = yaml.safe_load(configs()["table2.yaml"].read_text(encoding="utf-8"))["hosts"]
+        own: dict[str, Any] = next((host for host in shipped if host["host"] == entry.host), {})
+        return (float(own["parameters"]), own["image_tokens"]) if own else (None, None)
+    return entry.parameters, entry.image_tokens
 
 
 def _count(settings: Table2Settings, split: Split) -> int:

@@ -1,12 +1,15 @@
-"""Pictures of a leaderboard as SVG: features seen from above by class and by source, and the curves of training."""
+"""Pictures of a leaderboard as SVG: features seen from above, by class and by source; `benchmark.report.curves` draws training."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from markupsafe import Markup, escape
 
+from benchmark.report.curves import Figure, Panel
+from benchmark.report.drawing import KEY, key, svg
 from benchmark.report.number_format import class_name
 from mgll.evaluation.embedding import OTHER, SEVERAL, Embedding
 from mgll.tower.curve import Curve
@@ -14,7 +17,6 @@ from mgll.vocabulary.classes import ClassTable
 from mgll.vocabulary.diseases import FUNDUS
 
 _SIDE = 240
-_WIDTH, _HEIGHT = 300, 130
 
 
 @dataclass(frozen=True)
@@ -28,24 +30,6 @@ class Pictures:
 
     embeddings: Mapping[str, Mapping[str, Embedding]] = field(default_factory=dict)
     curves: Mapping[str, Sequence[Curve]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing, what it is called, and what stands below it."""
-
-    name: str
-    svg: Markup
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Drawings that share a key: (what a colour means, the colour's number)."""
-
-    heading: str
-    key: tuple[tuple[str, int], ...]
-    figures: tuple[Figure, ...]
 
 
 def panels(embeddings: Mapping[str, Embedding], classes: ClassTable = FUNDUS) -> tuple[Panel, ...]:
@@ -64,22 +48,18 @@ def panels(embeddings: Mapping[str, Embedding], classes: ClassTable = FUNDUS) ->
     return tuple(found)
 
 
-def curve_panel(curves: Mapping[str, Sequence[Curve]]) -> Panel:
-    """The loss of every run and its terms, a drawing for each method."""
-    terms = list(dict.fromkeys(term for runs in curves.values() for run in runs for term in run.terms))
-    numbers = {term: number for number, term in enumerate(terms)}
-    figures = []
-    for method, runs in curves.items():
-        last = max(run.steps[-1] for run in runs)
-        top = max(max(values) for run in runs for values in run.terms.values()) or 1.0
-        said = "; ".join(
-            f"{run.terms['loss'][0]:.3g} to {run.terms['loss'][-1]:.3g}" for run in runs if "loss" in run.terms
-        )
-        note = f"{last:,} steps; loss {said}"
-        figures.append(Figure(method, _lines(runs, numbers, last, top, f"{method}: {note}"), note))
-    return Panel(
-        "Training", tuple((term.replace("_", " "), number) for term, number in numbers.items()), tuple(figures)
-    )
+def places_drawing(title: str, embedding: Embedding, by: Literal["kinds", "sources"], classes: ClassTable) -> str:
+    """Where the images of one method lie, as an SVG of its own with its key."""
+    words = getattr(embedding, by)
+    numbers = _numbers(words)
+    named = [(_called(word, classes) if by == "kinds" else word, number) for word, number in numbers.items()]
+    places = np.round(embedding.points * (_SIDE - 8) + 4, 1)
+    dots = [
+        f'<circle cx="{x:g}" cy="{y:g}" r="1.7" fill="{KEY[numbers[word] % len(KEY)]}"/>'
+        for (x, y), word in zip(places, words, strict=True)
+    ]
+    parts = [*dots, *key(named, 8, _SIDE + 20)]
+    return svg(_SIDE + 120, _SIDE + 20 + 18 * len(named), f"Features seen from above: {title}", parts)
 
 
 def _numbers(words: Sequence[str]) -> dict[str, int]:
@@ -101,19 +81,3 @@ def _points(points: np.ndarray, words: Sequence[str], numbers: Mapping[str, int]
         if own:
             parts.append(f'<path class="dots c{numbers[word]}" d="{"".join(f"M{x:g} {y:g}h0" for x, y in own)}"/>')
     return Markup("".join([*parts, "</svg>"]))
-
-
-def _lines(runs: Sequence[Curve], numbers: Mapping[str, int], last: int, top: float, label: str) -> Markup:
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">']
-    parts += [f'<line class="grid" x1="0" x2="{_WIDTH}" y1="{y}" y2="{y}"/>' for y in (4, _HEIGHT - 2)]
-    parts += [_line(run.steps, values, numbers[term], last, top) for run in runs for term, values in run.terms.items()]
-    return Markup("".join([*parts, "</svg>"]))
-
-
-def _line(steps: Sequence[int], values: Sequence[float], number: int, last: int, top: float) -> str:
-    def place() -> Iterator[str]:
-        for step, value in zip(steps, values, strict=True):
-            if np.isfinite(value):
-                yield f"{step / last * _WIDTH:.1f},{_HEIGHT - 2 - max(value, 0.0) / top * (_HEIGHT - 6):.1f}"
-
-    return f'<polyline class="curve c{number}" points="{" ".join(place())}"/>'

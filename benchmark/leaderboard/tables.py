@@ -1,6 +1,4 @@
-"""The tables of a leaderboard in words, one form for page, Markdown and LaTeX, and as data frames."""
-
-from collections.abc import Iterator
+"""The tables of a leaderboard in words, one form for page, Markdown, LaTeX and Excel, and as data frames."""
 
 import numpy as np
 import pandas as pd
@@ -215,30 +213,3 @@ def class_frame(board: Board) -> pd.DataFrame:
         }
         for entry in board.classes
     )
-
-
-def latex(table: Table, caption: str) -> str:
-    """A table as LaTeX with booktabs, intervals in small type."""
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule"]
-    lines += [" & ".join(map(_tex, table.columns)) + r" \\", r"\midrule", *_tex_rows(table)]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
-
-
-def _tex_rows(table: Table) -> Iterator[str]:
-    for row in table.rows:
-        cells = [_tex(cell.text) + (rf" {{\scriptsize ({_tex(cell.detail)})}}" if cell.detail else "") for cell in row]
-        yield " & ".join(cells) + r" \\"
-
-
-def _tex(text: str) -> str:
-    """Text with LaTeX's own characters escaped."""
-    own = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\u202f": r"\,",
-        "\u00a0": "~",
-    }
-    own |= {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"–": "--", "−": "$-$", "<": "$<$", ">": "$>$"}
-    return "".join(own.get(letter, letter) for letter in text)

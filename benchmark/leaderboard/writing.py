@@ -8,12 +8,11 @@ from typing import Any
 
 from benchmark.cases.markdown_text import markdown_code, markdown_text
 from benchmark.leaderboard.content import Board
-from benchmark.leaderboard.pictures import Pictures, curve_panel, panels
+from benchmark.leaderboard.pictures import Pictures, panels, places_drawing
 from benchmark.leaderboard.tables import (
     class_frame,
     class_table,
     entry_frame,
-    latex,
     main_table,
     manifests,
     numbers_table,
@@ -23,10 +22,14 @@ from benchmark.leaderboard.tables import (
     sentences,
     source_table,
 )
+from benchmark.report.curves import curve_panel
+from benchmark.report.figure_files import curve_drawing, write_figures
 from benchmark.report.frames import write_table
+from benchmark.report.latex import latex_of
 from benchmark.report.markdown import table_lines
 from benchmark.report.number_format import class_name, interval, percent
 from benchmark.report.tables import Table
+from benchmark.report.workbook import write_workbook
 from mgll.files import write_text
 
 DISCLAIMER = "Research use only, not for diagnosis."
@@ -86,7 +89,9 @@ def write_board(
     pictures: Pictures | None = None,
     about: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
-    """Write `leaderboard.html`, `.md`, `.tex`, `results`, `classes` (`.csv`, `.parquet`) and `cards/`; returns the page's path.
+    """Write `leaderboard.html`, `.md`, `.tex`, `.xlsx`, `results` and `classes` (`.csv`, `.parquet`), `figures/` and `cards/`.
+
+    Returns the path of the page.
 
     Args:
         out: the folder.
@@ -98,11 +103,10 @@ def write_board(
     write_table(folder / "results", entry_frame(board))
     write_table(folder / "classes", class_frame(board))
     write_text(folder / "leaderboard.md", markdown(board))
-    texs = [latex(main_table(board, name), f"{name}: macro AUC") for name in manifests(board)]
-    texs += [latex(numbers_table(board, name), f"{name}: linear probe") for name in manifests(board)]
-    found = [(name, retrieval_table(board, name)) for name in manifests(board)]
-    texs += [latex(table, f"{name}: retrieval") for name, table in found if table]
-    write_text(folder / "leaderboard.tex", "\n".join(texs))
+    tables = _result_tables(board)
+    write_text(folder / "leaderboard.tex", latex_of(tables))
+    write_workbook(folder / "leaderboard.xlsx", tables)
+    write_figures(folder / "figures", _figures(pictures or Pictures(), board))
     taken: set[str] = set()
     for method in board.ranks:
         safe = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in method)
@@ -112,6 +116,22 @@ def write_board(
         write_text(folder / "cards" / f"{safe}.md", card(board, method, (about or {}).get(method, ())))
     write_text(folder / "leaderboard.html", page(board, pictures or Pictures()))
     return folder / "leaderboard.html"
+
+
+def _result_tables(board: Board) -> dict[str, Table]:
+    """Name -> table, of every manifest, for LaTeX and Excel."""
+    return {f"{name}: {heading}": table for name in manifests(board) for heading, table in _tables(board, name)}
+
+
+def _figures(pictures: Pictures, board: Board) -> dict[str, str]:
+    """Name -> drawing as an SVG of its own: every picture of the page."""
+    found = {}
+    for name, embeddings in pictures.embeddings.items():
+        for method, embedding in embeddings.items():
+            for by in ("kinds", "sources"):
+                drawn = places_drawing(f"{name}, {method}", embedding, by, board.class_table(name))
+                found[f"features-{name}-{method}-by-{'class' if by == 'kinds' else 'source'}"] = drawn
+    return found | {f"training-{method}": curve_drawing(method, runs) for method, runs in pictures.curves.items()}
 
 
 def markdown(board: Board) -> str:
@@ -181,7 +201,9 @@ def page(board: Board, pictures: Pictures | None = None) -> str:
         for name in manifests(board)
     ]
     return made.render(
-        css=Markup(_own_file("report.css") + _own_file("leaderboard.css")),  # our own files, unescaped
+        css=Markup(
+            "".join(map(_own_file, ("report.css", "drawings.css", "leaderboard.css")))
+        ),  # our own files, unescaped
         js=Markup(_own_file("leaderboard.js")),
         disclaimer=DISCLAIMER,
         star=STAR,

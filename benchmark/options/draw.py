@@ -342,7 +342,7 @@ def _draw_balanced(
     sets = sets[images.answerable(sets, minimum)]
     reason = f"in no option set where each class has {minimum} images for which no other option holds"
     if not len(sets):
-        raise TooFewImagesError(f"{', '.join(codes)}: {reason}; add images or classes, or lower min_images")
+        raise TooFewImagesError(f"{', '.join(codes)}: {reason}; add images or classes, or lower --min-images")
     reachable = np.unique(sets)
     shares = np.zeros(len(codes))
     shares[reachable] = 1 / len(reachable) if equal else capped_shares(images.member[:, reachable].sum(axis=0))

@@ -115,6 +115,17 @@ class Batches:
         finally:
             ready.close()
 
+    def faster_attention(self) -> str | None:
+        """What the scorer measures on the first batch (`PreparingScorer.faster_attention`); None where there is no choice."""
+        if not self._batches or not isinstance(self._scorer, PreparingScorer):
+            return None
+        return self._scorer.faster_attention(self._prepared(group) for group in self._batches[0])
+
+    def attend(self, attention: str | None) -> None:
+        """Score by this attention from now on, where one was chosen."""
+        if attention and isinstance(self._scorer, PreparingScorer):
+            self._scorer.attention = attention
+
     def _of(self, batch: int) -> list[int]:
         return [index for group in self._batches[batch] for index in group]
 

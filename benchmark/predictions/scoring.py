@@ -32,6 +32,9 @@ from mgll.run_folder import locked
 #: How far a kept probability may be from a second scoring before a run starts anew: other code or precision, not rounding.
 TOLERANCE = 1e-3
 
+#: Entry of the header: how prompts about one image attended, where it was measured (`PreparingScorer.attention`).
+ATTENTION = "attention"
+
 Rows = dict[tuple[str, int], Prediction]
 
 
@@ -93,7 +96,11 @@ def _score(batches: Batches, out: Path, header: dict[str, Any], processes: Proce
     if processes.index == 0:
         _prepare(out, header, batches)
     processes.wait()
-    done = {} if (out / FILE).exists() else _rows(read_journal(journal_path(out, 0)))
+    done: Rows = {}
+    if not (out / FILE).exists():
+        begun = read_journal(journal_path(out, 0))
+        batches.attend(begun.header.get(ATTENTION))
+        done = _rows(begun)
     processes.wait()  # nobody appends before all have seen what is left to do
     if not (out / FILE).exists():
         _score_share(batches, batches.missing(done), out, header, processes)
@@ -160,6 +167,8 @@ def _score_share(
 def _prepare(out: Path, header: dict[str, Any], batches: Batches) -> None:
     """Leave a finished file, or one journal with what holds of all that was there."""
     rows = _kept_rows(out, header, batches)
+    if not rows and batches.missing(rows) and (faster := batches.faster_attention()):
+        header[ATTENTION] = faster
     if batches.missing(rows) or not (out / FILE).exists():
         start_journal(journal_path(out, 0), header, batches.ordered(rows)).close()
         (out / FILE).unlink(missing_ok=True)
@@ -168,7 +177,7 @@ def _prepare(out: Path, header: dict[str, Any], batches: Batches) -> None:
             path.unlink()
 
 
-def _kept_rows(out: Path, header: Mapping[str, Any], batches: Batches) -> Rows:
+def _kept_rows(out: Path, header: dict[str, Any], batches: Batches) -> Rows:
     """The rows of a finished or interrupted run that still hold; anything else is set aside."""
     rows: Rows = {}
     kept = []
@@ -183,9 +192,13 @@ def _kept_rows(out: Path, header: Mapping[str, Any], batches: Batches) -> Rows:
             continue
         rows |= _rows(found)
         kept.append(path)
+        if ATTENTION in found.header:  # what was measured once holds for the whole run, or its last digits would change
+            header[ATTENTION] = found.header[ATTENTION]
+    batches.attend(header.get(ATTENTION))
     if reason := _what_changed(rows, batches):
         for path in kept:
             _set_aside(path, reason)
+        header.pop(ATTENTION, None)
         return {}
     if rows:
         asked = len(batches.cases) * batches.asking.rotations

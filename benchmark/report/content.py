@@ -6,7 +6,7 @@ end of scoring. Several runs are those of one method under several seeds: only t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tqdm import tqdm
@@ -17,6 +17,7 @@ from benchmark.cases.images import Shown
 from benchmark.paper.rows import PAPER_HOSTS
 from benchmark.predictions.answers import Answers, answers_of
 from benchmark.predictions.file import ComparisonError, Run, cases_sha256, check_complete, differences
+from benchmark.report.origin import Origin
 from benchmark.report.summary import (
     Change,
     RunSummary,
@@ -71,6 +72,7 @@ class Report:
         headers: of the predictions files, under the role each plays.
         paper: our name of the host whose published figures stand beside these; None for none.
         notes: what a reader must know beside the numbers.
+        origins: how the models of `before` and `after` were made, run by run, as far as their folders say.
     """
 
     cases: tuple[Case, ...]
@@ -85,6 +87,7 @@ class Report:
     headers: Mapping[Role, Mapping[str, object]]
     paper: str | None = None
     notes: tuple[str, ...] = ()
+    origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
 
     @property
     def table(self) -> ClassTable:
@@ -136,7 +139,7 @@ def build_report(
     for run in afters:
         if cases_sha256(cases) != run.header["cases_sha256"]:
             raise ComparisonError(f"{run.name!r} answered other cases than the {len(cases)} given")
-    _check_different(afters, befores)
+    check_different(afters, befores)
     if befores and 1 in (len(befores), len(afters)) and len(befores) != len(afters):
         raise ComparisonError(
             f"{len(befores)} before and {len(afters)} after: what differs between two methods takes two runs or more of each; give"
@@ -194,9 +197,13 @@ def _several(runs: Run | Sequence[Run] | None) -> list[Run]:
     return [] if runs is None else [runs] if isinstance(runs, Run) else list(runs)
 
 
-def _check_different(afters: Sequence[Run], befores: Sequence[Run]) -> None:
-    """Refuse the same weights twice on one side: copies of a run are not seeds."""
-    for side in (afters, befores):
+def check_different(*sides: Sequence[Run]) -> None:
+    """Refuse the same weights twice on one side: copies of a run are not seeds.
+
+    Raises:
+        ComparisonError: naming the run.
+    """
+    for side in sides:
         weights = [run.header["model_sha256"] for run in side]
         if len(set(weights)) < len(weights):
             raise ComparisonError(

@@ -1,4 +1,4 @@
-"""A grid of hosts and towers as files: one page, a table for LaTeX in the layout of the paper's Table 2, and all numbers as CSV."""
+"""A grid of hosts and towers as files: its page, LaTeX in the layout of the paper's Table 2, Excel, figures, all numbers as CSV."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,260 +6,64 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
-from benchmark.cases.floor import RULE_NAMES
-from benchmark.cases.images import Shown
-from benchmark.paper.rows import PAPER_HOSTS, paper_change
+from benchmark.report.drawing import Dot, Line, dot_plot, matrix
+from benchmark.report.figure_files import write_figures
 from benchmark.report.frames import write_csv
-from benchmark.report.grid import Grid, GridRow
-from benchmark.report.html_page import environment, own_file
-from benchmark.report.number_format import class_name, p_number, percent, points, points_interval
-from benchmark.report.side_tables import TOTAL_NAMES
-from benchmark.report.tables import Cell, Table, accuracy_cell, change_cell
+from benchmark.report.grid import Grid
+from benchmark.report.grid_page import differences, grid_page, heat, scale_of
+from benchmark.report.grid_tables import CONTROL_NAMES, control_table, host_name, latex, main_table, seed_table
+from benchmark.report.number_format import points, points_interval
+from benchmark.report.workbook import write_workbook
 from benchmark.stats.bootstrap import Estimate
-from benchmark.stats.seeds import OverSeeds
 from mgll.files import write_text
-from mgll.vocabulary.diseases import FUNDUS, TEN_CLASSES, benchmark_classes
-
-CONTROL_NAMES: Mapping[Shown, str] = {
-    "blank": "blank images",
-    "source": "mean images of the sources",
-    "shuffled": "images of other cases",
-}
-#: Width of a shade of the heat map, in points.
-SHADE = 4
 
 
 def write_grid(out: Path, grid: Grid, reports: Mapping[str, str]) -> list[Path]:
-    """Write table2.html, table2.csv and table2.tex, each atomically; returns their paths.
+    """Write table2.html, .csv, .tex and .xlsx, and figures/, each atomically; returns their paths, the page's first.
 
     Args:
         out: the folder.
         grid: the numbers.
         reports: host -> its report, relative to the folder.
     """
-    paths = [out / f"table2.{ending}" for ending in ("html", "csv", "tex")]
+    paths = [out / f"table2.{ending}" for ending in ("html", "csv", "tex", "xlsx")]
+    numbers = pd.DataFrame(_lines(grid))
     write_text(paths[0], grid_page(grid, reports))
-    write_csv(paths[1], pd.DataFrame(_lines(grid)))
+    write_csv(paths[1], numbers)
     write_text(paths[2], latex(grid))
-    return paths
+    tables = {"Table 2": main_table(grid), "Each seed": seed_table(grid), "Controls": control_table(grid)}
+    write_workbook(paths[3], {**tables, "Numbers as fractions": numbers})
+    return [*paths, *write_figures(out / "figures", figures(grid))]
 
 
-def grid_page(grid: Grid, reports: Mapping[str, str]) -> str:
-    """The page: failures, the table, each seed, forest plot, heat map, controls, links to the hosts' reports."""
-    panels = [(f"{tower}, less the untouched host", _changes_of(grid, tower)) for tower in reversed(grid.grafts)]
-    panels += [(f"{grid.grafts[-1]}, less {tower}", _pairs_of(grid, tower)) for tower in reversed(grid.grafts[:-1])]
-    known = [change.estimate for _, rows in panels for change in rows.values() if change]
-    most = max((abs(end) for estimate in known for end in (estimate.low, estimate.high)), default=0.05)
-    scale = max(0.05, math.ceil(20 * most) / 20)
-    return (
-        environment()
-        .get_template("grid.html")
-        .render(
-            css=Markup(own_file("report.css") + own_file("grid.css")),
-            grid=grid,
-            title=f"Table 2: {_counted(len(grid.hosts), 'host')}, {_counted(len(grid.grafts), 'tower')}",
-            headline=headline(grid),
-            failures=[(row, seed, said) for row in grid.rows for seed, said in row.failures.items()],
-            own=own_tower(grid),
-            main=main_table(grid),
-            seeds=seed_table(grid),
-            controls=control_table(grid),
-            scale=scale,
-            ticks=[-scale, -scale / 2, 0.0, scale / 2, scale],
-            at=lambda value: f"{50 + 50 * max(-1.0, min(1.0, value / scale)):.2f}%",
-            panels=panels,
-            heat=[(tower, list(_heat(grid, tower))) for tower in reversed(grid.grafts)],
-            reports=reports,
-            host_name=host_name,
-            points=points,
-            p_number=p_number,
-            points_interval=points_interval,
-            rules=RULE_NAMES,
-        )
-    )
-
-
-def headline(grid: Grid) -> str:
-    """What the last tower does in how many hosts."""
-    rows = [row for row in grid.rows if row.tower == grid.grafts[-1] and row.changes] if grid.grafts else []
-    if not rows:
-        return "No tower can be compared with an untouched host yet"
-    better = sum(row.p_holm < 0.05 and row.changes["overall"].estimate.value > 0 for row in rows)
-    worse = sum(row.p_holm < 0.05 and row.changes["overall"].estimate.value < 0 for row in rows)
-    if all(math.isnan(row.p) for row in rows):
-        up = sum(row.changes["overall"].estimate.value > 0 for row in rows)
-        return f"{rows[0].tower}: higher than the untouched host in {up} of {len(rows)} hosts, one seed each, so nothing is claimed"
-    return f"{rows[0].tower}: better than the untouched host in {better} of {len(rows)} hosts, worse in {worse}"
-
-
-def own_tower(grid: Grid) -> str:
-    """Whether the hosts' own towers, grafted again, changed anything."""
-    if not grid.changed:
-        return ""
-    odd = [f"{host_name(host)} ({said})" for host, said in grid.changed.items() if said]
-    if odd:
-        return (
-            f"Grafting a host’s own tower again must change nothing, but it changed {'; '.join(odd)}:"
-            " trust no row of these hosts."
-        )
-    return (
-        "Each host’s own tower, grafted again and fine-tuned alike, gives the untouched host’s answers to every"
-        f" question, on all images shown: {len(grid.changed)} of {len(grid.changed)} hosts checked."
-    )
-
-
-def main_table(grid: Grid) -> Table:
-    """The paper's Table 2: a row for each tower in each host, the ten classes, their average, and what the tower changes."""
-    codes = ten_codes(grid)
-    columns = ("Host", "Tower", "Seeds", *codes, "Ten classes", "Change", "Overall", "Change", "p", "p, Holm")
-    columns += ("Informedness", "Paper, ten classes")
-    rows: list[tuple[Cell, ...]] = []
-    strong = set()
-    for row in grid.rows:
-        if row.tower == grid.untouched:
-            strong.add(len(rows))
-        name = Cell(host_name(row.host)) if row.tower == grid.untouched else Cell("")
-        rows.append(
-            (
-                name,
-                Cell(row.tower),
-                Cell(_done(row)),
-                *(_share(row, f"accuracy of {code}", brief=True) for code in codes),
-                _share(row, "ten_class"),
-                _change(grid, row, "ten_class"),
-                _share(row, "overall"),
-                _change(grid, row, "overall"),
-                Cell(p_number(row.p)),
-                Cell(p_number(row.p_holm)),
-                _share(row, "informedness"),
-                Cell(_paper(grid, row)),
+def figures(grid: Grid) -> dict[str, str]:
+    """Name of a file -> the drawing as SVG: the differences, and what each tower changes by class."""
+    panels = differences(grid)
+    end = scale_of(panels)
+    ticks = {value: points(value) for value in (-end, -end / 2, 0.0, end / 2, end)}
+    found = {}
+    for name, changes in panels:
+        lines = [
+            Line(
+                host_name(host),
+                (Dot("after", change.estimate),) if change else (),
+                f"{points(change.estimate.value)} ({points_interval(change.estimate)})" if change else "not finished",
             )
-        )
-    return Table(columns, tuple(rows), frozenset(strong), labels=2)
-
-
-def narrow_grid_table(grid: Grid) -> Table:
-    """What fits a terminal: each tower's overall accuracy, what it changes, and p over the hosts; failures are counted."""
-    rows = [
-        (
-            Cell(host_name(row.host) if row.tower == grid.untouched else ""),
-            Cell(row.tower),
-            Cell(_done(row)),
-            _share(row, "overall"),
-            _change(grid, row, "overall"),
-            Cell(p_number(row.p_holm)),
-        )
-        for row in grid.rows
-    ]
-    return Table(("Host", "Tower", "Seeds", "Overall", "Change", "p, Holm"), tuple(rows), labels=2)
-
-
-def seed_table(grid: Grid) -> Table:
-    """Each seed's overall accuracy, ten-class average and informedness."""
-    names = [name for name in ("overall", "ten_class", "informedness") if any(name in row.numbers for row in grid.rows)]
-    rows: list[tuple[Cell, ...]] = []
-    for row in grid.rows:
-        for index, seed in enumerate(row.seeds):
-            values = (Cell(percent(row.numbers[name].by_run[index])) for name in names)
-            rows.append((Cell(host_name(row.host)), Cell(row.tower), Cell(str(seed)), *values))
-        rows += [
-            (Cell(host_name(row.host)), Cell(row.tower), Cell(str(seed)), *(Cell("failed") for _ in names))
-            for seed in row.failures
+            for host, change in changes.items()
         ]
-    return Table(("Host", "Tower", "Seed", *(TOTAL_NAMES[name] for name in names)), tuple(rows), labels=2)
+        found[f"difference-{name}"] = dot_plot(f"Difference in overall accuracy, in points: {name}", lines, ticks, 0.0)
+    for tower in grid.grafts:
+        if rows := list(heat(grid, tower)):
+            cells = [[(points(c["value"]) if c["known"] else "", _shade(c)) for c in row["cells"]] for row in rows]
+            hosts = [host_name(host) for host in grid.hosts]
+            title = f"Points gained (green) or lost (red) by class: {tower}"
+            found[f"by-class-{tower}"] = matrix(title, [row["name"] for row in rows], hosts, cells)
+    return found
 
 
-def control_table(grid: Grid) -> Table:
-    """What each tower scores overall on its own images and on those that hide the finding, mean over the seeds."""
-    rows = [
-        (
-            Cell(host_name(row.host)),
-            Cell(row.tower),
-            Cell(percent(row.numbers["overall"].estimate.value)),
-            *(Cell(percent(row.controls[name])) if name in row.controls else Cell("–") for name in CONTROL_NAMES),
-        )
-        for row in grid.rows
-        if row.numbers
-    ]
-    return Table(("Host", "Tower", "own images", *CONTROL_NAMES.values()), tuple(rows), labels=2)
-
-
-def latex(grid: Grid) -> str:
-    """The table for LaTeX (booktabs): as the paper's, with intervals, differences and p."""
-    codes = ten_codes(grid)
-    heads = " & ".join(_tex(code) for code in codes)
-    lines = [
-        f"% {grid.questions} questions, {grid.patients} patients or eyes; 95 % intervals. Research use only, not for diagnosis.",
-        f"\\begin{{tabular}}{{ll{'r' * len(codes)}rrrr}}",
-        "\\toprule",
-        f"Host & Tower & {heads} & Ten classes & Overall & Change & $p$ \\\\",
-    ]
-    for row in grid.rows:
-        if row.tower == grid.untouched:
-            lines.append("\\midrule")
-        cells = [_tex(host_name(row.host)) if row.tower == grid.untouched else "", _tex(row.tower)]
-        if row.numbers:
-            cells += [_tex_number(row.numbers.get(f"accuracy of {code}")) for code in codes]
-            cells += [_tex_interval(row.numbers.get("ten_class")), _tex_interval(row.numbers["overall"])]
-            cells += [_tex_change(row.changes.get("overall")), "" if math.isnan(row.p) else _tex(p_number(row.p))]
-        else:
-            cells += [f"\\multicolumn{{{len(codes) + 4}}}{{l}}{{failed}}"]
-        lines.append(" & ".join(cells) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
-
-
-def host_name(host: str) -> str:
-    """The paper's name of a host, or ours where it has none."""
-    return PAPER_HOSTS.get(host, host)
-
-
-def ten_codes(grid: Grid) -> list[str]:
-    """The classes of the paper's Table 2 that the questions have, in its order."""
-    return [
-        d.code for d in benchmark_classes() if grid.table is FUNDUS and d.code in TEN_CLASSES and d.code in grid.codes
-    ]
-
-
-def _share(row: GridRow, name: str, brief: bool = False) -> Cell:
-    found = row.numbers.get(name)
-    if found is None:
-        return Cell("failed" if row.failures and not row.seeds else "–")
-    return Cell(percent(found.estimate.value)) if brief else accuracy_cell(found.estimate)
-
-
-def _change(grid: Grid, row: GridRow, name: str) -> Cell:
-    if row.tower == grid.own and row.host in grid.changed:
-        return Cell("changed" if grid.changed[row.host] else "none")
-    found = row.changes.get(name)
-    return change_cell(found.estimate if found else None)
-
-
-def _paper(grid: Grid, row: GridRow) -> str:
-    """What the paper prints for this host: its ten-class average for the untouched one, its gain for MGLL's tower."""
-    published = paper_change(row.host)
-    if published is None:
-        return ""
-    if row.tower == grid.untouched:
-        return f"{published.before.ten_class}\u202f%"
-    return points(published.ten_class.value) if row.tower == "mgll" else ""
-
-
-def _heat(grid: Grid, tower: str) -> Iterator[dict[str, Any]]:
-    """A line for each class and average, with a cell for each host: points gained, and how dark they are shown."""
-    names = {f"accuracy of {code}": class_name(code, grid.table) for code in grid.codes}
-    names |= {"ten_class": "Ten classes", "macro": "Macro average", "overall": "Overall"}
-    for number, name in names.items():
-        cells: list[dict[str, Any]] = []
-        for host in grid.hosts:
-            found = grid.row(host, tower).changes.get(number)
-            value = found.estimate.value if found else math.nan
-            known = not math.isnan(value)
-            shade = min(5, math.ceil(100 * abs(value) / SHADE)) if known else 0
-            cells.append({"host": host, "value": value, "known": known, "right": value > 0, "shade": shade})
-        if any(cell["known"] for cell in cells):
-            yield {"name": name, "cells": cells}
+def _shade(cell: Mapping[str, Any]) -> float:
+    return cell["shade"] / 5 * (1 if cell["right"] else -1)
 
 
 def _lines(grid: Grid) -> Iterator[dict[str, object]]:
@@ -296,43 +100,3 @@ def _lines(grid: Grid) -> Iterator[dict[str, object]]:
 
 def _named(prefix: str, estimate: Estimate) -> dict[str, float]:
     return {f"{prefix}value": estimate.value, f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
-
-
-def _done(row: GridRow) -> str:
-    """How many of a row's seeds are finished."""
-    return f"{len(row.seeds)} of {len(row.seeds) + len(row.failures)}" if row.failures else str(len(row.seeds))
-
-
-def _changes_of(grid: Grid, tower: str) -> dict[str, OverSeeds | None]:
-    return {host: grid.row(host, tower).changes.get("overall") for host in grid.hosts}
-
-
-def _pairs_of(grid: Grid, tower: str) -> dict[str, OverSeeds | None]:
-    return {host: grid.pairs.get((host, tower)) for host in grid.hosts}
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _tex(text: str) -> str:
-    escaped = "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
-    return escaped.replace("<", "$<$").replace("\u2212", "$-$").replace("\u2013", "--")
-
-
-def _tex_number(found: OverSeeds | None) -> str:
-    return "--" if found is None else f"{100 * found.estimate.value:.2f}"
-
-
-def _tex_interval(found: OverSeeds | None) -> str:
-    if found is None:
-        return "--"
-    e = found.estimate
-    return f"{100 * e.value:.2f} ({100 * e.low:.1f}--{100 * e.high:.1f})"
-
-
-def _tex_change(found: OverSeeds | None) -> str:
-    if found is None:
-        return ""
-    e = found.estimate
-    return f"${100 * e.value:+.1f}$ (${100 * e.low:+.1f}$ to ${100 * e.high:+.1f}$)"

@@ -10,9 +10,13 @@ from markupsafe import Markup
 
 from benchmark.report.case_browser import OUTCOMES, browser_data, outcomes, unnamed_reasons
 from benchmark.report.content import Report
+from benchmark.report.curves import curve_panel
+from benchmark.report.figure_files import training_curves
 from benchmark.report.first_screen import claim, headline, marks
+from benchmark.report.methods import methods
 from benchmark.report.number_format import class_name, interval, percent
 from benchmark.report.published import published_note, published_table
+from benchmark.report.samples import sample_table
 from benchmark.report.side_tables import (
     agreement_table,
     calibration_table,
@@ -38,32 +42,40 @@ LIMIT = 14_500_000
 SHADED = 5
 
 #: Classes that are printed, of which more would not leave room on two pages.
-PRINTED = 32
+PRINTED = 28
 
 #: Replies that name no option listed on the page, of which the browser of questions finds all.
 LISTED = 100
 
 
-def page(report: Report) -> str:
+def page(report: Report, with_images: bool = True, maps: str | None = None) -> str:
     """The report as HTML.
+
+    Args:
+        report: what is said.
+        with_images: whether it holds small copies of the cases' images.
+        maps: where a page of maps lies, seen from the page.
 
     Raises:
         ImageError: if an image to embed is missing or has changed.
     """
     data = browser_data(report)
-    bare = _render(report, data, [], "")
+    if not with_images:
+        return _render(report, data, [], "The page holds no images, as was asked.", maps)
+    bare = _render(report, data, [], "", maps)
     images, side = embedded_images(report.cases, LIMIT - len(bare.encode()))
     note = f"Photographs are copies of at most {side} pixels a side."
     if len(images) < len(data["images"]):
         note += f" The page holds {len(images):,} of {len(data['images']):,}; all of them would make it too large."
-    return _render(report, data, [images.get(key, "") for key in data["images"]], note)
+    return _render(report, data, [images.get(key, "") for key in data["images"]], note, maps)
 
 
-def _render(report: Report, data: dict[str, Any], images: list[str], image_note: str) -> str:
-    found = outcomes(report)
+def _render(report: Report, data: dict[str, Any], images: list[str], image_note: str, maps: str | None) -> str:
+    found, curves = outcomes(report), training_curves(report.origins)
     template = environment().get_template("report.html")
     return template.render(
-        css=Markup(own_file("report.css")),  # our own files: the only text that enters unescaped, beside `_json`
+        # our own files are the only text that enters unescaped, beside `_json`
+        css=Markup(own_file("report.css") + own_file("drawings.css")),
         js=Markup(own_file("report.js")),
         cases=_json(data),
         images=_json(images),
@@ -79,6 +91,7 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
         before=report.before,
         after=report.after,
         on_paper=PRINTED,
+        controls=report.controls,
         seeds=seeds(report),
         seed_table=seed_table(report),
         class_lines=class_lines(report),
@@ -102,6 +115,10 @@ def _render(report: Report, data: dict[str, Any], images: list[str], image_note:
         classes=[(code, class_name(code, report.table), share.n) for code, share in report.after.classes.items()],
         sources=[(name or "not stated", share.n) for name, share in report.after.sources.items()],
         outcomes=[(name, label, found.count(name)) for name, label in OUTCOMES.items() if name in found],
+        curves=curve_panel(curves) if curves else None,
+        sample_table=sample_table(report),
+        maps=maps,
+        methods=list(methods(report)),
         method=list(method(report)),
         records=[
             ("model" if role == "after" and not report.before else role, list(record(header)))

@@ -7,7 +7,9 @@ from benchmark.cases.markdown_text import markdown_text as _text
 from benchmark.report.case_browser import unnamed_reasons
 from benchmark.report.content import Report
 from benchmark.report.first_screen import claim, headline
+from benchmark.report.methods import methods
 from benchmark.report.published import published_note, published_table
+from benchmark.report.samples import sample_table
 from benchmark.report.side_tables import (
     agreement_table,
     calibration_table,
@@ -27,7 +29,13 @@ LISTED = 20
 def markdown(report: Report) -> str:
     """The report as Markdown."""
     start, figure, end = answer(report)
-    lines = [f"# {_text(headline(report))}", "", f"{_text(start)}**{figure}**{_text(end)}", ""]
+    lines = [
+        f"# {_text(headline(report))}",
+        "",
+        f"{_text(claim(report))}\n",
+        f"{_text(start)}**{figure}**{_text(end)}",
+        "",
+    ]
     lines += [f"{_text(text)}\n" for text in (verdict(report), *report.notes) if text]
     lines.append(f"**{DISCLAIMER}**\n")
     lines += ["## By disease", "", *table_lines(main_table(report)), ""]
@@ -45,6 +53,8 @@ def markdown(report: Report) -> str:
         lines += ["## How far can its probabilities be believed?", "", *table_lines(calibration), ""]
     if published := published_table(report):
         lines += ["## Beside the published figures", "", _text(published_note(report)), "", *table_lines(published), ""]
+    lines += ["## Sample questions", "", *table_lines(sample_table(report)), ""]
+    lines += ["## For a supplement", "", *(f"{_text(paragraph)}\n" for paragraph in methods(report))]
     lines += ["## How the numbers are made", "", *(f"- **{term}.** {_text(text)}" for term, text in method(report))]
     lines += ["", "## What was run", ""]
     for role, header in report.headers.items():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from benchmark.cases.floor import RULE_NAMES
 from benchmark.report.content import Report
 from benchmark.report.grid import Grid
-from benchmark.report.grid_files import headline, narrow_grid_table, own_tower
+from benchmark.report.grid_tables import headline, narrow_grid_table, own_tower
 from benchmark.report.number_format import middle_cut
 from benchmark.report.side_tables import letter_table
 from benchmark.report.tables import Table, narrow_table

@@ -91,7 +91,17 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class PreparingScorer(Scorer, Protocol):
-    """A scorer that can do what needs no model, decoded pixels to tensors above all, apart and ahead of the rest."""
+    """A scorer that can do what needs no model, decoded pixels to tensors above all, apart and ahead of the rest.
+
+    Attributes:
+        attention: how prompts about one image share a pass, which decides the last digits of the scores.
+    """
+
+    attention: str
+
+    def faster_attention(self, prepared: Iterable[Any]) -> str | None:
+        """The `attention` that is faster on these questions, measured; None, and nothing prepared, where there is no choice."""
+        ...
 
     def prepare(self, asks: Sequence[Ask]) -> Any:
         """Make ready what is asked about one image, which all `asks` share; several threads call this at once.
@@ -128,10 +138,10 @@ def dummy(spec: str) -> Scorer | None:
     """The dummy that a `--model` value like `constant:A` names; None for anything else.
 
     Raises:
-        ValueError: for `constant:` with something that is no letter from A to D.
+        ValueError: for `constant` with something that is no letter from A to D.
     """
-    kind, colon, letter = spec.partition(":")
-    return ConstantLetter(letter) if kind == "constant" and colon else None
+    kind, _, letter = spec.partition(":")
+    return ConstantLetter(letter) if kind == "constant" else None
 
 
 def renormalised(values: Iterable[float]) -> Four:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain
@@ -21,9 +22,11 @@ from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting.answer_slot import continuation_ids, letter_ids
+from mllm_adapters.prompting.attention_choice import seconds_by_attention
 from mllm_adapters.prompting.encoding import encode_prompts
 from mllm_adapters.prompting.rows import replies
 from mllm_adapters.prompting.scoring import log_probs
+from mllm_adapters.prompting.tree import Attention
 from mllm_adapters.settings import DeviceMap, Dtype, Quantisation
 
 #: Files that decide what a model answers; cards and training logs do not.
@@ -52,6 +55,7 @@ class TransformersScorer:
     """
 
     views: tuple[View, ...] = VIEWS
+    attention: Attention = "limbs"
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class TransformersScorer:
             ]
             for case in prepared
         ]
-        found = log_probs(loaded, encoded, continuations)
+        found = log_probs(loaded, encoded, continuations, self.attention)
         said = (
             replies(loaded, encoded, REPLY_TOKENS) if "text" in views else [[None] * len(case.ids) for case in encoded]
         )
@@ -110,6 +114,16 @@ class TransformersScorer:
             for prompt, tensors, text in zip(case.prompts, *of_case, strict=True)
         )
         return [[next(scores) for _ in orders] for case in prepared for orders in case.orders]
+
+    @torch.inference_mode()
+    def faster_attention(self, prepared: Iterable[Prepared]) -> Attention | None:
+        """The faster attention, said on standard error (`PreparingScorer.faster_attention`); no choice on a CPU."""
+        if self.device.type == "cpu" or self._loaded.host.whole_prompts:
+            return None
+        seconds = seconds_by_attention(self._loaded, [case.encoded for case in prepared])
+        (faster, least), (slower, most) = sorted(seconds.items(), key=lambda way: way[1])
+        print(f"attention over {faster}: {least:.3g} s the first batch, over {slower} {most:.3g} s", file=sys.stderr)
+        return faster
 
     def _mine(self) -> LoadedHost:
         """The model with a processor that no other thread uses: tokenizers hold settings of the call they are in."""

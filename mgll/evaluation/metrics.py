@@ -47,9 +47,9 @@ def placements(truth: ArrayLike, scores: ArrayLike) -> np.ndarray:
     Equal scores count half. The mean over positives is the AUC, and so is that over negatives.
 
     Raises:
-        ValueError: if there is no positive, or no negative.
+        ValueError: if there is no positive, or no negative, or a score is NaN or infinite.
     """
-    is_true, values = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=float)
+    is_true, values = np.asarray(truth, dtype=bool), _finite(scores)
     positives = int(is_true.sum())
     negatives = len(is_true) - positives
     if not positives or not negatives:
@@ -62,7 +62,7 @@ def placements(truth: ArrayLike, scores: ArrayLike) -> np.ndarray:
 
 
 def auc(truth: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve; raises `ValueError` if there is no positive, or no negative."""
+    """Area under the ROC curve; raises what `placements` raises."""
     return float(placements(truth, scores)[np.asarray(truth, dtype=bool)].mean())
 
 
@@ -75,17 +75,27 @@ def sensitivity_at(truth: ArrayLike, scores: ArrayLike, specificity: float = SPE
 
 
 def calibration_error(right: ArrayLike, confidence: ArrayLike, bins: int = _BINS) -> float:
-    """Expected calibration error: mean over images of the difference, in their bin of confidence, of confidence and share right."""
-    is_right, sure = np.asarray(right, dtype=float), np.asarray(confidence, dtype=float)
+    """Expected calibration error: mean over images of the difference, in their bin of confidence, of confidence and share right.
+
+    A confidence of 1 lies in the last bin (torchmetrics puts it into one of its own). Raises `ValueError` for one that is NaN.
+    """
+    is_right, sure = np.asarray(right, dtype=float), _finite(confidence)
     where = np.digitize(sure, np.linspace(0, 1, bins + 1)[1:-1])
     gaps = np.bincount(where, weights=sure - is_right, minlength=bins)
     return float(np.abs(gaps).sum() / len(sure))
 
 
 def summarise(truth: np.ndarray, scores: np.ndarray) -> Summary:
-    """All numbers of a table; every class must have positives and negatives, or a `ValueError` is raised."""
+    """All numbers of a table.
+
+    Raises:
+        ValueError: if there is no class, a class has no positive or no negative, or a score is NaN or infinite.
+    """
     from sklearn.metrics import average_precision_score
 
+    if not truth.size:
+        raise ValueError(f"a table of scores needs images and classes, found {' x '.join(map(str, truth.shape))}")
+    aucs = [auc(truth[:, column], scores[:, column]) for column in range(truth.shape[1])]
     columns = [(truth[:, column], scores[:, column]) for column in range(truth.shape[1])]
     multi_class = bool((truth.sum(axis=1) == 1).all())
     if multi_class:
@@ -95,7 +105,7 @@ def summarise(truth: np.ndarray, scores: np.ndarray) -> Summary:
         class_accuracy = float(np.mean([right[is_true].mean() for is_true, _ in columns]))
         gap = calibration_error(right, probabilities.max(axis=1))
     else:
-        said, probabilities = scores >= 0, scipy.special.expit(scores)
+        said, probabilities = scores > 0, scipy.special.expit(scores)
         accuracy = float((said == truth).mean())
         class_accuracy = float(
             np.mean([(said[t, c].mean() + 1 - said[~t, c].mean()) / 2 for c, (t, _) in enumerate(columns)])
@@ -103,10 +113,17 @@ def summarise(truth: np.ndarray, scores: np.ndarray) -> Summary:
         gap = float(np.mean([calibration_error(t, probabilities[:, c]) for c, (t, _) in enumerate(columns)]))
     return Summary(
         multi_class,
-        float(np.mean([auc(*column) for column in columns])),
+        float(np.mean(aucs)),
         float(np.mean([average_precision_score(*column) for column in columns])),
         accuracy,
         class_accuracy,
         float(np.mean([sensitivity_at(*column) for column in columns])),
         gap,
     )
+
+
+def _finite(scores: ArrayLike) -> np.ndarray:
+    values = np.asarray(scores, dtype=float)
+    if wrong := int((~np.isfinite(values)).sum()):
+        raise ValueError(f"{wrong} of {values.size} scores are NaN or infinite")
+    return values

@@ -23,6 +23,7 @@ from mgll.images.preprocessing import Preprocessing
 from mgll.provenance import provenance
 from mgll.published.beside import said_beside
 from mgll.published.layouts import LAYOUTS, Layout
+from mgll.published.radio import kind_of, under_timms_names
 from mgll.published.shapes import config_from_tensors, is_pooled_by_fc_norm
 from mgll.tower.file import TowerHeader, read_header, save_tower
 from mgll.weights.reading import check_values, file_in, misfits, read_content, tensors_of
@@ -73,6 +74,8 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
     from mgll.encoders.transformers_folder import read_transformers
 
     published, path = _published(layout, settings), Path(source)
+    if Path(out).resolve() in (path.resolve(), *path.resolve().glob("*")):
+        raise FormatError(out, None, "is what is converted, and would be lost; name another file")
     beside = {name: value for name, value in said_beside(path, published.kind).items() if name not in settings}
     used, left_out = replace(published, **beside, **settings), Counter[str]()
     if used.kind == "transformers":
@@ -91,6 +94,8 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
                 used, beside = replace(used, hidden_act=told), beside | {"hidden_act": told}
         _check_said(layout, used)
         tensors = _tower_tensors(files[0], content, used, left_out)
+        if used.kind == "radio":
+            used, tensors = _of_radio(files[0], used, tensors)
         used = used if "pooling" in settings else _pooled_as_trained(used, tensors)
         model, size = _built(files[0], used, tensors)
     size = settings.get("size") or beside.get("size") or size
@@ -168,7 +173,19 @@ def _tower_tensors(path: Path, content: Any, layout: Layout, left_out: Counter[s
     check_values(path, found)
     if layout.kind == "clip":
         return tower_names(found)
+    if layout.kind == "radio":
+        return found
     return _without_classifier(layout, {f"timm_model.{name}": tensor for name, tensor in found.items()}, left_out)
+
+
+def _of_radio(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[Layout, dict[str, Tensor]]":
+    """The layout of the kind that the file holds, and its tensors as those of a tower file."""
+    try:
+        kind, found = kind_of(layout, tensors), under_timms_names(layout, tensors)
+    except ValueError as error:
+        raise FormatError(path, None, str(error)) from None
+    told = replace(layout, architecture=kind.architecture, head_width=layout.head_width or kind.head_width)
+    return told, {f"timm_model.{name}": tensor for name, tensor in found.items()}
 
 
 def _contained(path: Path, content: Any, layout: Layout) -> Any:

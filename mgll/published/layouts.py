@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mgll.images.preprocessing import CLIP_MEAN, CLIP_STD
 
-Kind = Literal["clip", "timm_vit", "resnet", "timm", "transformers"]
+Kind = Literal["clip", "timm_vit", "radio", "resnet", "timm", "transformers"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: What lies beside the image side of an OpenAI-like CLIP: its text side, and the projections of both.
@@ -37,7 +37,8 @@ class Layout:
 
     Attributes:
         kind: what the tower becomes. `clip`: a `CLIPVisionModel`; `timm_vit` and `resnet`: such a trunk of timm, its shape read off
-            the tensors; `timm`: a trunk exactly as timm builds it by name; `transformers`: a folder that transformers reads.
+            the tensors; `radio`: such a ViT under names of its own; `timm`: a trunk exactly as timm builds it by name;
+            `transformers`: a folder that transformers reads.
         seen: whether the names were read in public code; otherwise they are known from memory, and unverified.
         published: where code and weights are published.
         licence: licence of the weights, as the code's licence file states; "not stated" where there is none.
@@ -47,7 +48,7 @@ class Layout:
         dropped: patterns of the names of other tensors. A tensor that is neither of the tower nor matched is an error.
         renames: patterns and replacements for the tower's names, applied after the prefix is removed.
         architecture: name of the trunk in timm.
-        head_width: channels of an attention head, which the weights do not tell.
+        head_width: channels of an attention head, which the weights do not tell; 0 where they do.
         size: side of the image in pixels, if the weights do not tell it, or not exactly.
         mean, std, resize: the fields of these names in `Preprocessing`.
         hidden_act: activation of a `clip` tower.
@@ -302,6 +303,25 @@ LAYOUTS: dict[str, Layout] = {
         note="the ResNet-50; the ViT-B, an encoder of SAM, is not read. They load it leniently, so other names would show here",
         dropped=(r"fc\..*",),
         size=224,
+    ),
+    "radio": Layout(
+        kind="radio",
+        seen=True,
+        published="huggingface.co/nvidia/C-RADIOv3-B, -L, -H, -g, C-RADIOv4-H, -SO400M (model.safetensors)",
+        licence="NVIDIA Open Model License (commercial use allowed)",
+        note="the class token is its first teacher's (a CLIP or SigLIP), the others' tokens count as registers; --pooling mean"
+        " takes its dense feature. It sees any size: --size. Its own normalisation, inside the model, is CLIP's. C-RADIO 2 of equal"
+        " shapes is read too, but how its code interpolates positions was not seen",
+        prefix="radio_model.model.",
+        dropped=(
+            r"radio_model\.(input_conditioner\.norm_(mean|std)|summary_idxs)",
+            r"radio_model\.(adaptors|feature_normalizer|inter_feature_normalizer)\..*",
+            r"radio_model\.model\.patch_generator\.video_embedder\..*",
+        ),
+        head_width=0,
+        size=512,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
     ),
     "openai": Layout(
         **_CLIP,

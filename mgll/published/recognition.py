@@ -130,6 +130,8 @@ def _by_folder(folder: Path) -> str | None:
         return "biomedclip" if plain else "open_clip-timm"
     if (folder / "config.json").is_file():
         config = read_json(folder / "config.json")
+        if config.get("model_type") == "radio":
+            return "radio"
         return "timm" if "architecture" in config else "transformers" if "model_type" in config else None
     return None
 

@@ -24,7 +24,7 @@ def config_from_tensors(layout: Layout, tensors: "Mapping[str, Tensor]") -> tupl
     Raises:
         ValueError: if a tensor from which the shape is read is missing, or the caller has to give more settings.
     """
-    read = {"clip": _clip, "timm_vit": _timm_vit, "resnet": _resnet, "timm": _timm}[layout.kind]
+    read = {"clip": _clip, "timm_vit": _timm_vit, "radio": _timm_vit, "resnet": _resnet, "timm": _timm}[layout.kind]
     try:
         return read(layout, tensors)
     except KeyError as error:
@@ -36,7 +36,7 @@ def _clip(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]
     from mgll.encoders.vision_configs import clip_config
 
     width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].shape
-    size = _side(layout, len(tensors["embeddings.position_embedding.weight"]) - 1, patch)
+    size = _side(layout, len(tensors["embeddings.position_embedding.weight"]), patch)
     shape = {
         "hidden_size": width,
         "intermediate_size": len(tensors["encoder.layers.0.mlp.fc1.weight"]),
@@ -50,8 +50,7 @@ def _clip(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]
 
 def _timm_vit(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]:
     width, _, patch, _ = tensors["timm_model.patch_embed.proj.weight"].shape
-    rows = tensors["timm_model.pos_embed"].shape[1] - ("timm_model.cls_token" in tensors)
-    size = _side(layout, rows, patch)
+    size = _side(layout, tensors["timm_model.pos_embed"].shape[1], patch)
     inner = len(tensors["timm_model.blocks.0.mlp.fc1.weight"])
     arguments: Config = {
         "img_size": size,
@@ -61,6 +60,8 @@ def _timm_vit(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, 
         "num_heads": _heads(width, layout.head_width),
         "mlp_ratio": (inner + 0.5) / width if inner % width else inner // width,  # timm rounds the product down
     }
+    if "timm_model.reg_token" in tensors:
+        arguments["reg_tokens"] = tensors["timm_model.reg_token"].shape[1]
     if is_pooled_by_fc_norm(tensors):
         arguments["global_pool"] = "avg"
     return {"model_type": TIMM, "architecture": layout.architecture, "model_args": arguments}, size
@@ -91,9 +92,12 @@ def _timm(layout: Layout, tensors: "Mapping[str, Tensor]") -> tuple[Config, int]
     return config, size
 
 
-def _side(layout: Layout, patches: int, patch: int) -> int:
-    """Side of the image in pixels. Patches need not fill the image: 27 patches of 14 px leave out the last 6 of 384 px."""
-    grid = math.isqrt(patches)
+def _side(layout: Layout, positions: int, patch: int) -> int:
+    """Side of the image in pixels; one of the positions may be the class token's.
+
+    Patches need not fill the image: 27 patches of 14 px leave out the last 6 of 384 px.
+    """
+    grid = math.isqrt(positions)
     return layout.size if layout.size and layout.size // patch == grid else grid * patch
 
 

@@ -26,11 +26,11 @@ from mgll.formats import FormatError
 from mgll.manifest.records import Record
 from mgll.readers.cells import is_missing
 from mgll.readers.columns import EYE, Columns, add_column_arguments, chosen_columns, eye_column
-from mgll.readers.folder_images import FolderImages
+from mgll.readers.folder_images import FolderImages, image_columns, image_made_of
 from mgll.readers.guess import guess_command
 from mgll.readers.labels import LabelReader
 from mgll.readers.tables import TableForm, open_table, parse_delimiter
-from mgll.readers.writing import Found, write_found
+from mgll.readers.writing import Found, briefly, write_found
 
 #: What becomes of a row whose group is empty.
 EmptyGroup = Literal["own", "above", "leave-out"]
@@ -43,7 +43,7 @@ class Layout:
     """Where the images of a table are.
 
     Attributes:
-        image: column of the image's path.
+        image: column of the image's path; or a name made of several columns, each in braces: `{patient}_{side}.jpg`.
         ending: what the table leaves out of the images' names, such as `.png`.
         eyes: what the eyes are called, where a row has a column for each; a name may be several (`("right", "OD")`).
             `{eye}` in the names of columns, and in `ending`, stands for it.
@@ -88,7 +88,8 @@ def read_folder_csv(
         ValueError: for labels that only a vocabulary can decide.
     """
     eyes = layout.eyes or ((),)
-    opened = open_table(table, [name for name in (layout.image, *columns.names) if EYE not in name], layout.form)
+    named = image_columns(layout.image)
+    opened = open_table(table, [name for name in (*named, *columns.names) if EYE not in name], layout.form)
     for said in opened.told:
         print(f"{table}: {said}")
     by_eye = [
@@ -97,7 +98,8 @@ def read_folder_csv(
         else ((), layout.image, columns)
         for eye in eyes
     ]
-    if missing := sorted({name for _, image, own in by_eye for name in (image, *own.names)} - set(opened.header)):
+    needed = {name for _, image, own in by_eye for name in (*image_columns(image), *own.names)}
+    if missing := sorted(needed - set(opened.header)):
         raise FormatError(table, None, f"columns {missing} are missing, found {list(opened.header)}")
     labels = LabelReader(table=columns.table)
     reading = _Reading(FolderImages(folder))
@@ -111,12 +113,19 @@ def read_folder_csv(
                 row = {**row, columns.group: group}
         elif columns.group:
             group = row[columns.group]
+        if layout.image not in opened.header and not eyes[0]:
+            row = {**row, layout.image: image_made_of(row, layout.image)}
         _read_row(number, row, by_eye, layout, labels, reading)
     _refuse(table, reading.wrong)
     if reading.no_group:
         _tell_no_group(str(columns.group), reading, layout.empty_group)
     labels.refuse_ambiguous()
     notes = reading.notes + labels.notes()
+    records = reading.records.values()
+    if records and not any(record.texts or record.labels for record in records):
+        chosen = [name for name in columns.names if name not in (columns.group, columns.split, columns.source_column)]
+        said = briefly(labels.notes()) or "they are empty in all rows"
+        raise FormatError(table, None, f"no image gets a label or a text from {', '.join(chosen)}: {said}")
     if textless := sum(not record.texts for record in reading.records.values()):
         notes["kept without any text"] = textless
     found = [
@@ -210,7 +219,12 @@ def _parser() -> CommandParser:
     add("folder", help="images are relative to it")
     add("--table", required=True, help="CSV, tab-separated (both may be .gz) or .xlsx")
     add("--guess", action="store_true", help="read nothing: propose the command for this table, and say why")
-    add("--image", metavar="COLUMN", help="path of the image; its ending, case and folder may be left out or differ")
+    add(
+        "--image",
+        metavar="COLUMN",
+        help="path of the image; its ending, case and folder may be left out or differ; or a name made of several columns, such as"
+        " '{patient}_{side}.jpg'",
+    )
     add("--ending", default="", help="what the table leaves out of the images' names, such as .png or _{eye}.png")
     add(
         "--eyes",

@@ -2,17 +2,35 @@
 
 import os
 import re
+import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+
+from mgll.readers.cells import is_missing, whole_number
 
 #: Endings of files that are taken for images where a table leaves the ending out.
 IMAGE_ENDINGS = frozenset(
     (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2", ".npz")
 )
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+#: A column in the name of an image.
+_COLUMN = re.compile(r"\{([^{}]+)\}")
 #: More files are not walked through: names must be exact then.
 _MOST_FILES = 5_000_000
+
+
+def image_columns(image: str) -> tuple[str, ...]:
+    """The columns of which the name of an image is made: one, or those that stand in braces."""
+    named = tuple(name for name in _COLUMN.findall(image) if name != "eye")
+    return named or (image,)
+
+
+def image_made_of(row: Mapping[str, str], image: str) -> str:
+    """The name of a row's image by the columns in braces; empty where one of them is."""
+    cells = {name: whole_number(row[name]) for name in image_columns(image)}
+    return "" if any(map(is_missing, cells.values())) else _COLUMN.sub(lambda name: cells[name[1]], image)
 
 
 class FolderImages:
@@ -37,6 +55,15 @@ class FolderImages:
             if len(found) > _MOST_FILES:
                 break
         return tuple(sorted(name for name in found if not PurePosixPath(name).name.startswith(".")))
+
+    def why_none(self) -> str:
+        """Why there are no images in the folder, in words, and what to do."""
+        if zipfile.is_zipfile(self.folder):
+            return "this is an archive; unpack it, and name the folder"
+        if not self.folder.is_dir():
+            return "this is a file; name the folder of the images" if self.folder.exists() else "no such folder"
+        archives = sorted(path.name for path in self.folder.iterdir() if path.suffix.lower() in _ARCHIVES)
+        return "no image file in this folder" + (f"; it holds {archives[0]}: unpack it" if archives else "")
 
     def find(self, name: str, notes: Counter[str]) -> str:
         """The path below the folder of the file that a table calls `name`; the name itself where no file is called so.

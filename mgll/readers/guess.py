@@ -22,7 +22,9 @@ from mgll.readers.workbooks import WORKBOOKS, sheet_rows
 #: So many rows are looked at.
 _ROWS = 3000
 _PATIENT = re.compile(
-    r"patient|subject|person|\b(pat|pid|mrn|fall)\b|participant|paciente|paziente|proband|fallnummer|case.?id", re.I
+    r"pati[eë]nt|subject|person|\b(pat|pid|mrn|fall|ipp|nhc)\b|participant|paciente|paziente|pacjent|proband|fallnummer|case.?id"
+    r"|dossier|病历号|病歷號|患者|病人|受试者|就诊号|住院号|门诊号|カルテ",
+    re.I,
 )
 _ID = re.compile(r"^(id|nr|no|number|nummer|case|study.?id)\.?$", re.I)
 _AGE_OR_SEX = re.compile(r"\bage\b|\bsex\b|gender|\balter\b|geschlecht|birth|geburt", re.I)
@@ -46,9 +48,7 @@ def guess_command(
     """
     proposal, images = Proposal(), FolderImages(folder)
     if not images.names:
-        raise FormatError(
-            folder, None, "no such folder" if not Path(folder).is_dir() else "no image file in this folder"
-        )
+        raise FormatError(folder, None, images.why_none())
     form = _form(table, form, proposal)
     opened = open_table(table, (), form)
     rows = [row for _, row in islice(opened.rows, _ROWS)]
@@ -61,13 +61,16 @@ def guess_command(
     _choose_group(columns, rows, proposal)
     _choose_split(columns, proposal)
     templates = eyes if both else {}
-    choose_labels(columns, templates, classes, proposal)
+    choose_labels(columns, templates, classes, images, proposal)
     _choose_texts(columns, templates, proposal)
     _choose_source(columns, proposal)
     own = {name for template in proposal.used for name in eyes.get(template, {template: ""})}
     rest = [name for name in columns if name not in own]
-    if rest:
-        proposal.why.append(f"not used: {', '.join(rest)}")
+    empty = [name for name in rest if all(map(is_missing, columns[name]))]
+    if empty:
+        proposal.why.append(f"empty in all rows: {', '.join(empty)}")
+    if unused := [name for name in rest if name not in empty]:
+        proposal.why.append(f"not used: {', '.join(unused)}")
     command = ["python", "-m", "mgll.readers.folder_csv", str(folder), "--table", str(table), *proposal.flags]
     command += ["--out", out or "manifest.jsonl"]
     return f"{shlex.join(command)}\n\n" + "\n".join(f"  {line}" for line in proposal.why)

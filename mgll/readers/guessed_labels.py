@@ -4,9 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from mgll.readers.cells import is_bare_value, is_missing, is_positive, whole_number
 from mgll.readers.class_tables import SHIPPED_CLASSES, read_classes
+from mgll.readers.folder_images import FolderImages
 from mgll.readers.labels import SEPARATORS, known_to, spelled_separator
 from mgll.readers.proposal import Proposal, merged_eyes, quoted
 from mgll.readers.vocabularies import SHIPPED, Vocabulary, read_vocabulary
@@ -23,6 +25,7 @@ class _Named:
     column: str
     separator: str | None
     parts: Counter[str]
+    empty: int = 0
 
     def known(self, table: ClassTable, vocabulary: Vocabulary | None = None) -> int:
         """Number of labels, counted as often as they stand there, of which the class is known."""
@@ -38,6 +41,7 @@ def choose_labels(
     columns: Mapping[str, Sequence[str]],
     templates: Mapping[str, Mapping[str, str]],
     classes: str,
+    images: FolderImages,
     proposal: Proposal,
 ) -> None:
     """Choose columns of class names, or of grades, or of 1 and 0, and the class table and vocabulary that know them."""
@@ -68,9 +72,17 @@ def choose_labels(
             proposal.used.add(name)
     elif not _add_one_hot(one_hot, table, vocabularies, proposal):
         proposal.add(
-            f"no column holds names of classes ({', '.join(tables)}); say what your labels mean in a file (--labels COLUMN"
-            " --synonyms FILE with label,class), or bring your own classes (--classes FILE with name,synonyms,explanation)"
+            f"no column holds names of classes ({', '.join(tables)}){_folders_like_classes(images, tables)}; say what your labels"
+            " mean in a file (--labels COLUMN --synonyms FILE with label,class), or bring your own classes (--classes FILE with"
+            " name,synonyms,explanation)"
         )
+
+
+def _folders_like_classes(images: FolderImages, tables: Mapping[str, ClassTable]) -> str:
+    """A hint where folders are called like classes; nothing where none is."""
+    folders = dict.fromkeys(part for name in images.names for part in PurePosixPath(name).parts[:-1])
+    known = [folder for folder in folders if any(class_named(folder, table) for table in tables.values())]
+    return f", but folders do ({', '.join(known[:4])}): write them into a column of the table" if known else ""
 
 
 def _named(column: str, cells: Sequence[str]) -> _Named | None:
@@ -81,7 +93,8 @@ def _named(column: str, cells: Sequence[str]) -> _Named | None:
 
     def parted(separator: str | None) -> _Named:
         parts = (part.strip() for cell in filled for part in (cell.split(separator) if separator else [cell]))
-        return _Named(column, separator, Counter(part for part in parts if not is_missing(part)))
+        known = Counter(part for part in parts if not is_missing(part))
+        return _Named(column, separator, known, sum(map(is_missing, cells)))
 
     def known(own: _Named) -> float:
         return sum(times for part, times in own.parts.items() if _anyone_knows(part)) / max(own.parts.total(), 1)
@@ -107,6 +120,8 @@ def _add_named(
         known, total = own.known(table), own.parts.total()
         why = f"{known} of {total} labels name a class (the most frequent: {label!r}, {times} times)"
         flags = ["--labels", quoted(own.column)]
+        if own.empty:
+            why += f"; {own.empty} cells are empty, and their images get no label"
         if own.separator:
             flags += ["--separator", f"{own.column}={spelled_separator(own.separator)}"]
             why += f", parted at {own.separator!r}"

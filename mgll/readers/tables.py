@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mgll.formats import FormatError
+from mgll.flags import did_you_mean
+from mgll.formats import FormatError, no_file
 from mgll.readers.text_tables import DELIMITERS, Cells, likely_delimiter, text_encoding, text_rows
 from mgll.readers.workbooks import OTHER_WORKBOOKS, WORKBOOKS, sheet_rows
 
@@ -74,9 +75,11 @@ def open_table(path: str | os.PathLike[str], columns: Iterable[str] = (), form: 
             or, while rows are read, for one that is too short or too long.
     """
     if not Path(path).is_file():
-        raise FormatError(path, None, "no such file")
+        raise FormatError(path, None, no_file(path))
     form, wanted = form or TableForm(), list(dict.fromkeys(columns))
     ending = Path(str(path).lower().removesuffix(".gz")).suffix
+    if ending in (".zip", ".7z", ".rar"):
+        raise FormatError(path, None, "this is an archive; unpack it, and name the table")
     if ending in OTHER_WORKBOOKS:
         raise FormatError(path, None, f"{ending} is not read; save it as .xlsx or as CSV")
 
@@ -137,7 +140,9 @@ def _known_encoding(name: str) -> str:
 
 def _sheet(path: str | os.PathLike[str], name: str | None, fits: Fits, told: list[str]) -> Iterator[tuple[int, Cells]]:
     """The rows of the sheet that is meant: the named one, the only one, or the only one with the columns."""
-    sheets = sheet_rows(path)
+    merged: list[str] = []
+    sheets = sheet_rows(path, merged)
+    told += merged
     names = ", ".join(map(repr, sheets))
     if name is not None:
         if name not in sheets:
@@ -176,6 +181,7 @@ def _header(
     if missing := sorted(set(wanted) - set(header)):
         other = next((d for d in DELIMITERS if len(header) == 1 and d in header[0]), None)
         hint = f"; the cells look separated by {other!r}: add --delimiter {other!r}" if other and not free else ""
+        hint = hint or did_you_mean(missing[0], header)
         raise FormatError(path, number, f"columns {missing} are missing, found {header}{hint}")
     return header
 

@@ -20,6 +20,8 @@ Cells = list[str]
 DELIMITERS = (",", ";", "\t", "|")
 #: What Western Excel writes where it does not write UTF-8.
 FALLBACK = "cp1252"
+#: What Chinese Excel writes instead.
+CHINESE = "gb18030"
 _PIECE = 1_000_000
 _HEAD = 65_536
 
@@ -27,7 +29,8 @@ _HEAD = 65_536
 def text_encoding(path: str | os.PathLike[str]) -> tuple[str, str]:
     """The encoding of a text file as Python calls it, and a sentence where it had to be guessed (else nothing).
 
-    A byte order mark says it. Without one it is UTF-8, or UTF-16 where every second byte is zero, or else Windows-1252.
+    A byte order mark says it. Without one it is UTF-8, or UTF-16 where every second byte is zero, or GB18030 where its bytes come
+    in pairs as those of Chinese do, or else Windows-1252.
 
     Raises:
         FormatError: for a file with zero bytes that is not UTF-16: no text.
@@ -46,13 +49,19 @@ def text_encoding(path: str | os.PathLike[str]) -> tuple[str, str]:
                 piece = file.read(_PIECE)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
-            around = bytes(error.object)[max(error.start - 20, 0) : error.start + 20].decode(FALLBACK, "replace")
+            name, called = (CHINESE, "GB18030") if _is_chinese(head) else (FALLBACK, "Windows-1252")
+            around = bytes(error.object)[max(error.start - 20, 0) : error.start + 20].decode(name, "replace")
             word = next((word for word in re.findall(r"\w+", around) if not word.isascii()), around.strip())
-            return (
-                FALLBACK,
-                f"not UTF-8: read as Windows-1252, such as {word!r} (if letters are wrong: --encoding NAME)",
-            )
+            return name, f"not UTF-8: read as {called}, such as {word!r} (if letters are wrong: --encoding NAME)"
     return "utf-8-sig", ""
+
+
+def _is_chinese(head: bytes) -> bool:
+    """Whether bytes beyond ASCII come in pairs, most of them of frequent characters; two letters with accents give rare ones."""
+    runs = re.findall(rb"[\xa1-\xfe]+", head)
+    pairs = [run[at : at + 2] for run in runs if len(run) % 2 == 0 for at in range(0, len(run), 2)]
+    frequent = sum(0xB0 <= first <= 0xD7 or first <= 0xA3 for first, _ in pairs)
+    return 2 * frequent > len(pairs) and sum(len(run) % 2 == 0 for run in runs) >= 0.9 * len(runs)
 
 
 def _without_mark(path: str | os.PathLike[str], head: bytes) -> tuple[str, str]:

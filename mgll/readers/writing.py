@@ -17,6 +17,8 @@ from mgll.vocabulary.diseases import FUNDUS
 
 #: What a reader returns: records, and notes that say for each reason how many images were left out or changed.
 Found = tuple[Sequence[Record], Counter[str]]
+#: So many kinds of notes are named in an error.
+_TOLD = 3
 #: So many images of one patient surprise nobody.
 _FEW_IMAGES = 20
 
@@ -37,7 +39,7 @@ def write_found(
         absent = set(missing)
         records = [record for record in records if record.image not in absent]
     if not records:
-        raise FormatError(out, None, f"no image to write; {_told(notes)}")
+        raise FormatError(out, None, f"no image to write: {briefly(notes) or 'nothing was found'}")
     _check_groups(out, records)
     folder = Path(out).absolute().parent
     stored = [stored_under(record, folder).of(table) for record in records]
@@ -73,6 +75,13 @@ def _list_contradictions(out: Path, records: Sequence[Record]) -> None:
     write_text(path, table.getvalue())
     counts = ", ".join(f"{pair} {images}" for pair, images in count_contradictions(records).most_common())
     print(f"contradictory labels: {len(found)} images ({counts}); {path} lists them, and questions leave them out")
+
+
+def briefly(notes: Counter[str]) -> str:
+    """What was noted, in one line: the commonest, and the number of other kinds. Images that are not there come first."""
+    kinds = sorted(notes, key=lambda reason: (not reason.startswith("the image is not there"), -notes[reason]))
+    more = f"; and {len(kinds) - _TOLD} kinds more" if len(kinds) > _TOLD else ""
+    return "; ".join(f"{reason}: {notes[reason]} images" for reason in kinds[:_TOLD]) + more
 
 
 def _told(notes: Counter[str]) -> str:

@@ -77,7 +77,6 @@ class Host(ABC):
         second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
         whole_prompts: True where prompts that begin alike cannot share the pass over their start: a token sees what stands
             behind it, or the model knows no mask of trees.
-        after_prompt: what inputs as long as the text hold for tokens behind the prompt, by the input's name; 0 for those not named.
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
         marker: the part of `prompt` that stands for the image; a question without an image is asked without it. Empty: the family
             answers questions about images only.
@@ -105,7 +104,6 @@ class Host(ABC):
     dynamic: bool = False
     second_text: tuple[str, ...] = ()
     whole_prompts: bool = False
-    after_prompt: Mapping[str, int] = MappingProxyType({})
     ends_with_eos: bool = True
     marker: str = ""
     preamble: str = ""
@@ -237,6 +235,15 @@ class Host(ABC):
         Default: the tower itself, which is fed pixels because `encode` keeps nothing.
         """
         return tower
+
+    def behind_prompt(self, name: str, last: Any) -> Any:
+        """What an input as long as the text holds for a token behind the prompt, such as an answer's. Default: 0.
+
+        Args:
+            name: the input's name.
+            last: what it holds for the prompt's last token.
+        """
+        return 0
 
     def own_positions(self, model: Any, encoded: EncodedPrompts) -> "Tensor":
         """Positions of the tokens of the first prompt: [position_axes, length]. Default: counted from the first token."""

@@ -5,17 +5,17 @@ Its connector is new, so that it has to be aligned and tuned before it can see. 
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaProcessor
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
 from mgll.encoders.vision import vision_encoder
 from mgll.files import atomic_path
 from mgll.images.preprocessing import Preprocessing
 from mgll.tower.model import measure
-from mllm_adapters.demo.host import new_connector
+from mllm_adapters.demo.joining import joined
 from mllm_adapters.modules.image_processor import image_processor_settings
 
 IMAGE = "<image>"
@@ -55,24 +55,8 @@ def assemble_llava(
     # every row is a word's or the image's; the image's is never read, since features stand in its place
     words.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     select: Literal["default", "full"] = "default" if geometry.class_token else "full"
-    text = words.config.to_dict() | {"vocab_size": len(tokenizer), "tie_word_embeddings": False}
-    config = LlavaConfig(
-        vision_config=tower.config.to_dict(),
-        text_config=text,
-        image_token_index=tokenizer.get_vocab()[IMAGE],
-        image_seq_length=geometry.grid**2,
-        vision_feature_layer=feature_layer,
-        vision_feature_select_strategy=select,
-        tie_word_embeddings=False,
-        **{name: getattr(words.config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: Any = LlavaForConditionalGeneration(config)
-        new_connector(model.model.multi_modal_projector)
-    model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
-    model.model.language_model.load_state_dict(words.model.state_dict(), strict=True)
-    model.lm_head.load_state_dict(words.lm_head.state_dict(), strict=True)
+    image, count = tokenizer.get_vocab()[IMAGE], geometry.grid**2
+    model = joined(tower, words, image, features=count, layer=feature_layer, select=select, seed=seed)
     processor = LlavaProcessor(
         image_processor=LlavaImageProcessor(**image_processor_settings(preprocessing)),
         tokenizer=tokenizer,
@@ -82,6 +66,6 @@ def assemble_llava(
         num_additional_image_tokens=int(geometry.class_token),
     )
     with atomic_path(out) as temporary:
-        model.to(dtype).save_pretrained(temporary)
+        model.to(dtype=dtype).save_pretrained(temporary)
         processor.save_pretrained(temporary)
     return Path(out)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaProcessor
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
 from mgll.encoders.vision import vision_encoder
@@ -23,6 +22,7 @@ from mgll.tower.config import CLIP, Pooling
 from mgll.tower.file import load_tower, save_tower
 from mgll.tower.model import build_model, config_of
 from mllm_adapters.demo.decoder import build_tokenizer, shipped_decoder, shipped_sha256
+from mllm_adapters.demo.joining import joined
 from mllm_adapters.demo.settings import DemoHostSettings
 from mllm_adapters.modules.image_processor import image_processor_settings
 
@@ -56,23 +56,15 @@ def build_demo_host(
         raise ValueError(f"feature layer {settings.feature_layer}: {tower} has {vision.num_hidden_layers} blocks")
     processor = demo_processor(header.preprocessing, vision.patch_size, settings)
     decoder = shipped_decoder()
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=decoder.config,
-        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=grid * grid + (settings.feature_select == "full"),
-        vision_feature_layer=settings.feature_layer,
-        vision_feature_select_strategy=settings.feature_select,
-        tie_word_embeddings=False,
-        **{name: getattr(decoder.config, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
+    model = joined(
+        encoder,
+        decoder,
+        image_token=processor.tokenizer.convert_tokens_to_ids("<image>"),
+        features=grid * grid + (settings.feature_select == "full"),
+        layer=settings.feature_layer,
+        select=settings.feature_select,
+        seed=settings.seed,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = LlavaForConditionalGeneration(config)
-        new_connector(model.model.multi_modal_projector)
-    model.model.vision_tower.load_state_dict(encoder.state_dict(), strict=True)
-    model.model.language_model.load_state_dict(decoder.model.state_dict(), strict=True)
-    model.lm_head.load_state_dict(decoder.lm_head.state_dict(), strict=True)
     record = {
         "made_by": "mllm_adapters.demo.host: a toy model for the demo. Research use only, not for diagnosis.",
         "tower_sha256": sha256(tower),
@@ -85,17 +77,6 @@ def build_demo_host(
         processor.save_pretrained(temporary)
         (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return Path(out)
-
-
-def new_connector(connector: nn.Module) -> None:
-    """Initialise the connector's linear layers anew, in place, from torch's current random state.
-
-    The initialisation is that of `torch.nn.Linear`, not that of LLaMA: with LLaMA's standard deviation of 0.02 the connector's
-    output is much smaller than word embeddings, and a short training does not make up for that.
-    """
-    for layer in connector.modules():
-        if isinstance(layer, nn.Linear):
-            layer.reset_parameters()
 
 
 def demo_processor(preprocessing: Preprocessing, patch_size: int, settings: DemoHostSettings) -> LlavaProcessor:

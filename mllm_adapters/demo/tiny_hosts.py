@@ -39,9 +39,9 @@ from mgll.files import atomic_path
 from mgll.images.preprocessing import Preprocessing
 from mllm_adapters.demo.conversation import conversation_tokenizer
 from mllm_adapters.demo.decoder import IMAGE, SPECIAL, shipped_decoder, shipped_sha256
-from mllm_adapters.demo.host import new_connector
 from mllm_adapters.demo.image_first import FAMILY as IMAGE_FIRST
 from mllm_adapters.demo.image_first import image_first_decoder, image_first_sha256
+from mllm_adapters.demo.joining import new_connector
 from mllm_adapters.hosts.med_flamingo.model import MedFlamingoConfig, MedFlamingoForConditionalGeneration
 from mllm_adapters.hosts.mini_gemini.model import MiniGeminiConfig, MiniGeminiForConditionalGeneration
 from mllm_adapters.hosts.qwen_vl.model import QwenVLConfig, QwenVLForConditionalGeneration

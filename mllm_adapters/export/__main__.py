@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mgll.ending import ends_in_one_line
 from mgll.flags import CommandParser
+from mllm_adapters.loading.load import check_model
 
 
 @ends_in_one_line
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--push-to-hub", metavar="OWNER/NAME", help="upload the folder to this private repository afterwards"
     )
     options = parser.parse_args(arguments)
+    check_model(options.directory)
     # here, because torch takes seconds to import
     from mllm_adapters.export.exporting import export_model
     from mllm_adapters.export.upload import check_upload, upload

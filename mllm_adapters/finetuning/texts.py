@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.prompting.answer_slot import continuation_ids, decoder_start, letter_ids
+from mllm_adapters.prompting.rows import padded
 from mllm_adapters.settings import Conversation, TrainingQuestion
 
 #: What the loss leaves out.
@@ -89,11 +91,8 @@ class Texts:
             inputs, labels[:, first if self._start is None else 1 :], is_question, sum(r.cut for r in rows)
         )
 
-    def _padded(self, key: str, rows: list[list[int]], pad: int) -> Tensor:
-        length = max(map(len, rows))
-        right = key in self._host.second_text or key == "decoder_input_ids"
-        padded = [(row, [pad] * (length - len(row))) for row in rows]
-        return torch.tensor([row + fill if right else fill + row for row, fill in padded])
+    def _padded(self, key: str, rows: list[list[Any]], pad: int) -> Tensor:
+        return padded(rows, pad, key in self._host.second_text or key == "decoder_input_ids")
 
     def letters(self, question: str) -> tuple[int, ...]:
         """Token ids of the letters A to D right after the prompt with this question."""
@@ -126,7 +125,7 @@ class Texts:
     def _prompt(self, question: str, size: tuple[int, int]) -> dict[str, list[int]]:
         encoded = self._processor(images=[Image.new("RGB", size)], text=[self._host.prompt(question)])
         texts = [name for name in encoded if name not in self._processor.image_processor.model_input_names]
-        return {name: list(map(int, encoded[name][0])) for name in texts}
+        return {name: np.asarray(encoded[name][0]).tolist() for name in texts}
 
     def _ended(self, prompt: dict[str, list[int]], pieces: Sequence[tuple[list[int], bool]]) -> _Row:
         """The row of a prompt and what follows it: token ids, each with whether they are learnt."""
@@ -144,7 +143,7 @@ class Texts:
         row = {
             name: values
             if name in self._host.second_text
-            else values + beside.get(name, [self._host.after_prompt.get(name, 0)] * len(ids))
+            else values + beside.get(name, [self._host.behind_prompt(name, values[-1])] * len(ids))
             for name, values in prompt.items()
         }
         return _Row(row, [IGNORED] * len(before) + labels, cut)

@@ -7,7 +7,6 @@ graft loads with `mllm_adapters.load`.
 
 import copy
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mgll.tower.file import TowerHeader
@@ -39,7 +38,6 @@ class PaliGemma(LastHiddenStateHost):
         "256 at 224 px",
     )
     whole_prompts = True
-    after_prompt = MappingProxyType({"token_type_ids": 1})
 
     def prompt(self, question: str) -> str:
         """The question as the mixed checkpoints were tuned on: task, language, and a line break before the answer."""
@@ -48,6 +46,10 @@ class PaliGemma(LastHiddenStateHost):
     def answer(self, letter: str) -> str:
         """The letter alone, because the prompt ends with a line break."""
         return letter
+
+    def behind_prompt(self, name: str, last: Any) -> Any:
+        """An answer is read from left to right."""
+        return 1 if name == "token_type_ids" else super().behind_prompt(name, last)
 
     def plan(self, source: Source, donor: TowerHeader, settings: GraftSettings) -> Plan:
         """Hand on the donor's own grid, and make the linear layer new where the widths differ.

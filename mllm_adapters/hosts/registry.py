@@ -1,6 +1,8 @@
 """The hosts by name. A new host is one file with a subclass of `Host`, and one line here; or a plug-in of another package."""
 
+import re
 import warnings
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -25,10 +27,19 @@ OWN_HOSTS = {
     "qwen2-vl": "mllm_adapters.hosts.qwen2_vl.host:Qwen2VL",
     "qwen2.5-vl": "mllm_adapters.hosts.qwen2_5_vl:Qwen25VL",
     "qwen3-vl": "mllm_adapters.hosts.qwen3_vl.host:Qwen3VL",
+    "qwen3.5": "mllm_adapters.hosts.qwen3_5:Qwen35",
     "gemma3": "mllm_adapters.hosts.gemma3:Gemma3",
     "paligemma": "mllm_adapters.hosts.paligemma:PaliGemma",
+    "llama3.2-vision": "mllm_adapters.hosts.llama3_2_vision.host:Llama32Vision",
     "med-flamingo": "mllm_adapters.hosts.med_flamingo.host:MedFlamingo",
     "mini-gemini": "mllm_adapters.hosts.mini_gemini.host:MiniGemini",
+}
+#: Families that people ask for and that are not built, by `model_type`: why, and what to take.
+NOT_BUILT = {
+    "llama4": "Llama 4 is a mixture of 16 or more experts in joint tensors, which LoRA does not reach, of 109 billion parameters at"
+    " least; take --model llama3.2-vision or qwen3.5",
+    "qwen3_vl_moe": "Qwen3-VL is built without experts; take --model qwen3-vl with Qwen/Qwen3-VL-8B-Instruct or another dense one",
+    "qwen3_5_moe": "Qwen3.5 is built without experts; take --model qwen3.5 with Qwen/Qwen3.5-9B or another dense one",
 }
 #: The same with the plug-ins of `mgll_graft.hosts`, after our own.
 HOSTS = OWN_HOSTS | {name: entry.value for name, entry in plugins("hosts", OWN_HOSTS).items()}
@@ -48,6 +59,17 @@ def get_host(name: str) -> Host:
         if name in OWN_HOSTS:
             raise
         raise HostError(f"the plug-in {name} ({HOSTS[name]}) cannot be imported: {error}") from error
+
+
+def host_name(said: str) -> str:
+    """A family's name on a command line (the `type` of `--model`).
+
+    Raises:
+        ArgumentTypeError: for a family in `NOT_BUILT`, with what to take instead.
+    """
+    if why := NOT_BUILT.get(re.sub(r"[^a-z0-9]+", "_", said.lower())):
+        raise ArgumentTypeError(why)
+    return said
 
 
 @cache
@@ -70,8 +92,8 @@ def host_of(config: Json) -> Host:
     """The host whose checkpoints carry this config.json; where several share a `model_type`, the one that claims it.
 
     Raises:
-        HostError: if no host writes this `model_type`, such as that of an export, or it is of a family's own layout, which has to
-            be converted first.
+        HostError: if no host writes this `model_type`, such as that of an export or of a family in `NOT_BUILT`, or it is of a
+            family's own layout, which has to be converted first.
     """
     hosts = list(all_hosts())
     if makers := next((host for host in hosts if host.in_makers_layout(config)), None):
@@ -82,6 +104,8 @@ def host_of(config: Json) -> Host:
     found = [host for host in hosts if host.model_type == config.get("model_type")]
     if str(config.get("model_type")).startswith("grafted_"):
         raise HostError("this is an export for others, with code of its own; take the directory that it was made of")
+    if not found and (why := NOT_BUILT.get(str(config.get("model_type")))):
+        raise HostError(why)
     if not found:
         known = ", ".join(sorted({repr(host.model_type) for host in hosts}))
         raise HostError(f"model_type is {config.get('model_type')!r}; hosts are known for {known}")

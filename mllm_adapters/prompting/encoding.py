@@ -70,10 +70,9 @@ def _other_ends(
         cut = {name: values[: -len(tail)] for name, values in first.items()}
         end = ids[shared:]
         rows.append(
-            {name: values + (end if name == "input_ids" else _beside(name, end)) for name, values in cut.items()}
+            {
+                name: values + (end if name == "input_ids" else first[name][-1:] * len(end))
+                for name, values in cut.items()
+            }
         )
     return rows
-
-
-def _beside(name: str, end: list[int]) -> list[int]:
-    return [1 if name == "attention_mask" else 0] * len(end)

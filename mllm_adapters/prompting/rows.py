@@ -176,20 +176,25 @@ def _inputs(
         text = {"input_ids": ids, "attention_mask": [1] * len(ids)}
         for name, values in case.beside.items():
             text[name] = values[prompt] + (
-                [] if name in loaded.host.second_text else [loaded.host.after_prompt.get(name, 0)] * len(further)
+                []
+                if name in loaded.host.second_text
+                else [loaded.host.behind_prompt(name, values[prompt][-1])] * len(further)
             )
         texts.append(text)
     pads = dict.fromkeys(texts[0], 0) | {"input_ids": loaded.processor.tokenizer.pad_token_id or 0}
-    inputs = {name: _padded([t[name] for t in texts], pads[name], name in loaded.host.second_text) for name in pads}
+    inputs = {name: padded([t[name] for t in texts], pads[name], name in loaded.host.second_text) for name in pads}
     shown = [images[id(case)] for case, _, _ in rows]
     inputs |= {name: torch.cat([image[name] for image in shown]) for name in shown[0]}
     return {name: value.to(loaded.model.device) for name, value in inputs.items()}
 
 
-def _padded(rows: Sequence[list[int]], pad: int, behind: bool) -> Tensor:
-    length = max(map(len, rows))
-    fill = [[pad] * (length - len(row)) for row in rows]
-    return torch.tensor([row + f if behind else f + row for row, f in zip(rows, fill, strict=True)])
+def padded(rows: Sequence[list[Any]], pad: int, behind: bool) -> Tensor:
+    """Rows [length, ...] of equal or unequal lengths as one tensor, padded in front or behind."""
+    found, length = [torch.tensor(row) for row in rows], max(map(len, rows))
+    fills = [row.new_full((length - len(row), *row.shape[1:]), pad) for row in found]
+    return torch.stack(
+        [torch.cat((row, fill) if behind else (fill, row)) for row, fill in zip(found, fills, strict=True)]
+    )
 
 
 @contextmanager

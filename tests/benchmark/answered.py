@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmark.predictions.file import Prediction, Run, most_probable
+from benchmark.cases.case import Case
+from benchmark.predictions.file import Prediction, Run, cases_sha256, most_probable, questions_sha256
 
 
 def row(
@@ -39,3 +40,15 @@ def run_of(rows: Sequence[Prediction], views: Sequence[str] = ("letter",), **hea
     made = {"model": "m", "model_sha256": "m", "cases_sha256": "c", "questions_sha256": "q", "images": "own"}
     rotations = 1 + max(row.rotation for row in rows)
     return Run({**made, "rotations": rotations, "views": list(views), **header}, tuple(rows))
+
+
+def run_about(cases: Sequence[Case], name: str, wrong_every: int, **header: object) -> Run:
+    """A run that errs at every so-manieth case, not always with the same certainty."""
+    rows = []
+    for number, case in enumerate(cases):
+        chosen = case.answer if number % wrong_every else (case.answer + 1) % 4
+        weights = [1.0 + (option == chosen) * (2 + number % 7) for option in range(4)]
+        known = {"answer": case.answer, "code": case.code, "group": case.group}
+        rows.append(row(case.id, letters=weights, **known).model_copy(update={"source": case.source}))
+    own = {"model": name, "model_sha256": name, "cases_sha256": cases_sha256(cases)}
+    return run_of(rows, **{**own, "questions_sha256": questions_sha256(cases), **header})

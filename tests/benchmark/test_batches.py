@@ -127,9 +127,35 @@ def test_blank_images_are_one_image(host, cases, tmp_path):
     scorer, seen = TransformersScorer(host), []
     tower = scorer._loaded.model.get_submodule(scorer._loaded.host.tower)
     tower.register_forward_hook(lambda _m, _i, output: seen.append(len(output.last_hidden_state)))
-    together = score_cases(cases, scorer, tmp_path / "a", Asking(images="blank", rotations=24, batch_size=6))
+    together = score_cases(cases[:6], scorer, tmp_path / "a", Asking(images="blank", rotations=24, batch_size=6))
     assert PROMPTS_TOGETHER // 24 == 4
-    assert sum(seen) == 5  # four questions in 24 orders share a pass
-    alone = score_cases(cases, scorer, tmp_path / "b", Asking(images="blank", rotations=24, batch_size=1))
+    assert sum(seen) == 2  # four questions in 24 orders share a pass
+    alone = score_cases(cases[:6], scorer, tmp_path / "b", Asking(images="blank", rotations=24, batch_size=1))
     for row, other in zip(together.predictions, alone.predictions, strict=True):
         assert row.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+
+
+class Measuring(TransformersScorer):
+    """Finds another attention faster each time, as a card may where they are alike."""
+
+    found = ("mask", "limbs")
+
+    def faster_attention(self, prepared):
+        faster, *rest = self.found
+        self.found = (*rest, faster)
+        return faster
+
+
+def test_a_measured_attention_holds_for_the_whole_run(host, cases, tmp_path):
+    asking = Asking(rotations=4, batch_size=4)
+    whole = score_cases(cases, Measuring(host), tmp_path / "whole", asking)
+    assert whole.header["attention"] == "mask"
+    scorer = Measuring(host)
+    hidden = Path(cases[5].image).rename(tmp_path / "hidden")
+    with pytest.raises(ImageError):
+        score_cases(cases, scorer, tmp_path / "killed", asking)
+    hidden.rename(cases[5].image)
+    again = score_cases(cases, scorer, tmp_path / "killed", asking)
+    assert scorer.attention == again.header["attention"] == "mask"
+    assert (tmp_path / "killed" / FILE).read_bytes() == (tmp_path / "whole" / FILE).read_bytes()
+    assert "attention" not in score_cases(cases[:2], TransformersScorer(host), tmp_path / "cpu").header

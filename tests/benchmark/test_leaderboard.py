@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from benchmark.leaderboard.content import Board, build_board, critical_difference
-from benchmark.leaderboard.pictures import Pictures, curve_panel, panels
+from benchmark.leaderboard.pictures import Pictures, panels
 from benchmark.leaderboard.tables import class_frame, class_table, rank_note, rank_table, retrieval_table, sentences
 from benchmark.leaderboard.writing import card, markdown, page
+from benchmark.report.curves import curve_panel
 from mgll.evaluation.embedding import OTHER, SEVERAL, Embedding
 from mgll.evaluation.evaluation import Evaluation
 from mgll.evaluation.reading import Reading

@@ -15,10 +15,11 @@ from benchmark.predictions.file import ComparisonError, Run, cases_sha256, quest
 from benchmark.predictions.scoring import Asking, score_cases
 from benchmark.report.case_browser import outcomes
 from benchmark.report.content import build_report
+from benchmark.report.first_screen import claim, headline
 from benchmark.report.number_format import p_value, percent, points
 from benchmark.report.side_tables import agreement_table, control_table, letter_table, reading_table, seed_table
 from benchmark.report.tables import rows_of
-from benchmark.report.wording import answer, could_have_shown, headline, holding, looking, seeds, verdict
+from benchmark.report.wording import answer, could_have_shown, holding, looking, seeds, verdict
 from benchmark.report.writing import report_runs
 from benchmark.stats.significance import bootstrap, clustered_share
 
@@ -125,29 +126,38 @@ def test_a_difference_is_claimed_only_when_interval_and_tests_agree(cases, runs)
     _, before, after, _ = runs
     better = build_report(cases, after, before, draws=500)
     assert better.change.settled
-    assert headline(better).startswith("These weights after get 29.2 percentage points more")
+    names = [run.name for run in (after, before)]
+    assert (
+        headline(better) == f"{names[1]} answers 29.2 percentage points more of 48 questions correctly than {names[0]}"
+    )
+    assert "One seed a side" in claim(better)
     assert headline(build_report(cases, before, after, draws=500)).startswith(
-        "These weights after get 29.2 percentage points fewer"
+        f"{names[0]} answers 29.2 percentage points fewer"
     )
     assert "nothing is claimed about the methods" in verdict(better)
     same = build_report(cases, after, after, draws=500)
     assert not same.change.settled
     assert same.change.mcnemar.p == 1
-    assert headline(same) == "These questions can't tell before and after apart"
+    assert headline(same) == "These 48 questions can't tell the run before and the run after apart"
     assert "expected to show" in could_have_shown(same)
 
 
 FILES = {"report.html", "report.md", "per_class.csv", "per_class.parquet", "per_case.csv", "per_case.parquet"}
+FILES |= {"methods.txt", "tables.tex", "tables.xlsx"}
+FIGURES = ("overview", "by-class", "confusions-before", "confusions-after", "calibration")
 
 
 @pytest.mark.slow
 def test_reports_of_finished_runs_from_their_folders(cases, runs, tmp_path):
     folder, *_ = runs
     report_runs(tmp_path, cases, folder / "graft", folder / "host", folder / "blind")
-    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert first.keys() == FILES
+    drawn = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert {f"{name}.svg" for name in FIGURES} <= drawn.keys()
     report_runs(tmp_path, cases, folder / "graft", folder / "host", folder / "blind")
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == drawn
     with pytest.raises(ComparisonError, match="answered other cases than the 47 given"):
         report_runs(tmp_path, cases[:-1], folder / "graft")
 

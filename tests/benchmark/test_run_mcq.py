@@ -63,7 +63,7 @@ def test_a_model_that_gives_nan_ends_in_one_line(cases_file, tmp_path, monkeypat
     monkeypatch.setattr(run_mcq, "load_scorer", lambda *_, **__: NotFinite("A"))
     assert run_mcq.main(["--model", "constant:A", "--cases", str(cases_file), "--out", str(tmp_path)]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "nan" in line]
-    assert line.startswith("error: constant:A, case case-000, rotation 0: ")
+    assert line.startswith("error: constant:A, case case-0")
     assert "check the checkpoint" in line
 
 
@@ -94,6 +94,7 @@ def test_a_run_from_anywhere_writes_its_files(cases_file, tmp_path):
     assert said.returncode == 0, said.stderr
     assert "12 of 48 questions correctly" in " ".join(said.stdout.split())
     tables = {f"{name}.{kind}" for name in ("per_class", "per_case") for kind in ("csv", "parquet")}
+    tables |= {"tables.tex", "tables.xlsx", "methods.txt", "figures"}
     names = {"predictions.jsonl", "report.html", "report.md", "run.json", *tables}
     assert {path.name for path in (tmp_path / "b").iterdir()} == names
     record = json.loads((tmp_path / "b" / "run.json").read_text())

@@ -9,11 +9,9 @@ by then stays, and the others go on.
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -26,13 +24,11 @@ sys.path.extend(
     str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "mgll", "mllm_adapters", "benchmark", "speed")
 )
 
-import launches
 from findings import Finding, table
+from sections import checked_out, chosen, hand_over, keep, run_apart
 
 from mgll.ending import ends_in_one_line
-from mgll.files import write_text
 from mgll.formats import FormatError
-from mgll.provenance import provenance
 
 #: Sections in the order in which they run: file, whose function `measure` yields findings, and budget in seconds.
 SECTIONS = {
@@ -54,10 +50,10 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _options(words)
     if options.section:
         return _run_here(options)
-    chosen, findings = _chosen(options.only), list[Finding]()
+    names, findings = chosen("--only", options.only, SECTIONS), list[Finding]()
     if options.device == "cuda":
         _refuse_without_gpu()
-    for name in chosen:
+    for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         started = time.monotonic()
         own = list(_run_apart(name, options))
@@ -65,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
         wrong = sum(row.passed is False for row in own)
         print(f"{name}: {len(own)} rows, {wrong} failed, {time.monotonic() - started:.0f} s", file=sys.stderr)
         if options.out:
-            _keep(options.out, findings)
+            keep(options.out, table(findings), {"findings": [asdict(row) for row in findings]})
     print(table(findings))
     return int(any(row.passed is False for row in findings))
 
@@ -84,8 +80,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.device == "cpu" and not options.tiny:
         raise ValueError("a CPU is too slow for the real shapes: give --tiny with --device cpu")
-    if options.out and options.out.suffix not in (".md", ".json"):
-        raise ValueError(f"--out {options.out}: give a file that ends in .md or .json")
+    checked_out(options.out)
     if options.images and not options.images.is_file():
         raise FormatError(options.images, None, "no such manifest")
     if options.scratch and not options.scratch.is_dir():
@@ -102,46 +97,19 @@ def _refuse_without_gpu() -> None:
         raise ValueError("torch sees no GPU here; --tiny --device cpu is a dry run of the code")
 
 
-def _chosen(names: str) -> list[str]:
-    asked = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in asked if name not in SECTIONS]
-    if unknown or not asked:
-        raise ValueError(
-            f"--only {names}: no section {', '.join(unknown) or 'at all'}; there are {', '.join(SECTIONS)}"
-        )
-    return [name for name in SECTIONS if name in asked]
-
-
 def _run_apart(name: str, options: argparse.Namespace) -> Iterator[Finding]:
-    """Run a section in a process of its own, and end it where its time is over; what it found before its end counts."""
+    """Run a section in a process of its own; what it found before its end counts."""
     budget = SECTIONS[name][1] * options.budget
-    # what was killed a moment ago may still write there
-    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="gpu-check-", ignore_cleanup_errors=True) as folder:
-        rows, log = Path(folder) / "rows.jsonl", Path(folder) / "log"
-        rows.touch()
-        command = [Path(__file__).resolve(), "--section", name, "--rows", rows, "--device", options.device]
-        command += ["--tiny"] if options.tiny else []
-        command += ["--images", options.images.resolve()] if options.images else []
-        environment = {**os.environ, **ASK_THE_DRIVER, "TQDM_DISABLE": "1"}
-        if options.device == "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = ""
-        process = launches.start(command, log, env=environment)
-        try:
-            process.join(budget)
-        finally:
-            status = process.exitcode
-            if status is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.join()
-        for line in rows.read_text(encoding="utf-8").splitlines():
-            yield Finding(**json.loads(line))
-        if status is None:
-            yield Finding("the whole section", "ran over its time", f"{budget:.0f} s", False, name)
-        elif status:
-            said = log.read_text(encoding="utf-8", errors="replace").strip()
-            print(said[-6000:], file=sys.stderr)
-            last = said.splitlines()[-1] if said else "without a word"
-            yield Finding("the whole section", f"ended with {status}: {last[:300]}", "0", False, name)
+    command = [Path(__file__).resolve(), "--section", name, "--device", options.device]
+    command += ["--tiny"] if options.tiny else []
+    command += ["--images", options.images.resolve()] if options.images else []
+    environment = {**os.environ, **ASK_THE_DRIVER, "TQDM_DISABLE": "1"}
+    if options.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    ended = run_apart(command, budget, environment, scratch=options.scratch)
+    yield from (Finding(**row) for row in ended.found)
+    if ended.wrong:
+        yield Finding("the whole section", ended.wrong, f"{budget:.0f} s", False, name)
 
 
 def _run_here(options: argparse.Namespace) -> int:
@@ -155,20 +123,9 @@ def _run_here(options: argparse.Namespace) -> int:
     folder.mkdir()
     bench = Bench(torch.device(options.device), options.tiny, folder, options.images)
     torch.manual_seed(0)
-    with options.rows.open("a", encoding="utf-8") as file:
-        for found in import_module(SECTIONS[options.section][0]).measure(bench):
-            file.write(json.dumps(asdict(replace(found, section=options.section))) + "\n")
-            file.flush()
+    found = import_module(SECTIONS[options.section][0]).measure(bench)
+    hand_over(options.rows, (replace(row, section=options.section) for row in found))
     return 0
-
-
-def _keep(out: Path, findings: Sequence[Finding]) -> None:
-    """Write what was found so far, so that a command that is ended at its limit leaves something."""
-    if out.suffix == ".md":
-        write_text(out, table(findings) + "\n")
-    else:
-        content = {"provenance": provenance(), "findings": [asdict(row) for row in findings]}
-        write_text(out, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sections import markdown, number
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -30,14 +32,14 @@ def shown(what: str, value: str) -> Finding:
 
 def at_most(what: str, value: float, limit: float, unit: str = "") -> Finding:
     """A finding that must not exceed its limit; NaN does not pass."""
-    return Finding(what, _number(value, unit), f"at most {_number(limit, unit)}", value <= limit)
+    return Finding(what, number(value, unit), f"at most {number(limit, unit)}", value <= limit)
 
 
 def near(what: str, value: float, expected: float, share: float, unit: str = "") -> Finding:
     """A finding that must be within a share of what was expected."""
     apart = value / expected - 1
-    bound = f"within {share:.0%} of {_number(expected, unit)}"
-    return Finding(what, f"{_number(value, unit)} ({apart:+.1%})", bound, abs(apart) <= share)
+    bound = f"within {share:.0%} of {number(expected, unit)}"
+    return Finding(what, f"{number(value, unit)} ({apart:+.1%})", bound, abs(apart) <= share)
 
 
 def holds(what: str, value: str, bound: str, passed: bool) -> Finding:
@@ -47,13 +49,6 @@ def holds(what: str, value: str, bound: str, passed: bool) -> Finding:
 
 def table(findings: Iterable[Finding]) -> str:
     """The findings as a Markdown table."""
-    lines = ["| section | what | found | bound | |", "|---|---|---|---|---|"]
     said = {True: "ok", False: "**FAILED**", None: ""}
-    for row in findings:
-        cells = (row.section, row.what, row.value, row.bound, said[row.passed])
-        lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "/") for cell in cells) + " |")
-    return "\n".join(lines)
-
-
-def _number(value: float, unit: str) -> str:
-    return f"{value:,.3g} {unit}".strip() if abs(value) < 1000 else f"{value:,.0f} {unit}".strip()
+    cells = ((row.section, row.what, row.value, row.bound, said[row.passed]) for row in findings)
+    return markdown(("section", "what", "found", "bound", ""), cells)

@@ -9,7 +9,7 @@ from typing import Any
 import open_clip
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from transformers import (
@@ -21,6 +21,8 @@ from transformers import (
     Dinov2Model,
     DINOv3ViTConfig,
     DINOv3ViTModel,
+    RadioConfig,
+    RadioModel,
     SiglipConfig,
     SiglipModel,
 )
@@ -262,6 +264,22 @@ def pe_core(folder: Path) -> Published:
     return path, lambda pixels: model.forward_head(model.forward_features(pixels), pre_logits=True), 384
 
 
+def radio(folder: Path) -> Published:
+    """A C-RADIO 4 as transformers' own class writes it, under NVIDIA's names; published ones have no LayerScale."""
+    shape = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 2}
+    model = moved(RadioModel(RadioConfig(**shape, patch_size=PATCH, max_img_size=64)))
+    for layer in model.encoder.layer:
+        layer.layer_scale1.lambda1.data.fill_(1)
+        layer.layer_scale2.lambda1.data.fill_(1)
+    model.save_pretrained(folder)
+    held = load_file(folder / "model.safetensors")
+    save_file(
+        {name: tensor for name, tensor in held.items() if "layer_scale" not in name}, folder / "model.safetensors"
+    )
+    model.make_preprocessor_external()
+    return folder, lambda pixels: model(pixels).last_hidden_state[:, 0], SIZE
+
+
 def preprocessor(folder: Path) -> None:
     said = '{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1], "do_center_crop": true}'
     (folder / "preprocessor_config.json").write_text(said)
@@ -327,6 +345,11 @@ CASES: dict[str, tuple[Callable[[Path], Published], str, dict[str, Any]]] = {
     "biomedclip": (biomedclip, "biomedclip", {"head_width": 32}),
     "conceptclip": (conceptclip, "conceptclip", {}),
     "lvm-med": (lvm_med, "lvm-med", {"size": 64}),
+    "radio": (
+        radio,
+        "radio",
+        {"architecture": "vit_huge_patch16_radio_v4", "head_width": WIDTH // 2, "size": SIZE},
+    ),
     "open_clip": (open_clip_vit, "open_clip", {"hidden_act": "gelu"}),
     "open_clip-timm": (
         open_clip_timm,

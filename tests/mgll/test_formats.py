@@ -161,6 +161,14 @@ def test_what_a_kill_left_is_removed_by_the_next_process_that_writes_there_and_n
     assert all(name in said for name in left)
 
 
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "eye.jpg").touch()
+    with pytest.raises(IsADirectoryError, match="this is a folder"):
+        write_text(tmp_path / "photographs", "a manifest")
+    assert [path.name for path in tmp_path.rglob("*")] == ["photographs", "eye.jpg"]
+
+
 def test_a_directory_is_replaced_whole(tmp_path):
     for content in ("one", "two"):
         with atomic_path(tmp_path / "d") as temporary:

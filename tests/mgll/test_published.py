@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import timm
 import torch
 from published import CASES, below, clip_model, kad, mgll, openai, other, retfound, timm_model, with_torch
+from timm.models.vision_transformer import _RADIO_ALIGN_CORNERS, checkpoint_filter_fn
 
 from mgll.encoders.open_clip_names import tower_names
 from mgll.encoders.vision_configs import encoder_config
@@ -17,6 +19,7 @@ from mgll.formats import FormatError
 from mgll.published.__main__ import main
 from mgll.published.conversion import convert
 from mgll.published.layouts import LAYOUTS
+from mgll.published.radio import KINDS, Kind, kind_of, under_timms_names
 from mgll.published.shapes import config_from_tensors
 from mgll.tower.file import load_tower, read_header, tower_shapes
 from mgll.tower.model import image_feature
@@ -49,6 +52,34 @@ def test_a_naflex_siglip_is_refused_in_one_line(tmp_path: Path, capsys: pytest.C
     assert "take one of fixed resolution" in said
     assert "\n" not in said
     assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.architecture)
+def test_every_c_radio_is_what_timm_makes_of_its_file(kind: Kind) -> None:
+    """Tensor by tensor, and found by its shapes."""
+    with torch.device("meta"):
+        whole = timm.create_model(kind.architecture)
+    assert whole.blocks[0].attn.head_dim == kind.head_width
+    width, tokens = whole.embed_dim, whole.num_prefix_tokens
+    named = {"patch_generator.cls_token.token": torch.zeros(tokens, width)}
+    assert kind_of(LAYOUTS["radio"], named) == kind
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"embedder.weight": (24, 192), "pos_embed": (1, 64, 24), "cls_token.token": (tokens, 24)}
+    file = {f"patch_generator.{name}": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    tiny = timm.create_model(kind.architecture, img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=1)
+    file |= {n.replace(".gamma", ".grandma"): t for n, t in tiny.state_dict().items() if n.startswith("blocks.")}
+    options = {"interpolation": "bilinear", "antialias": False, "align_corners": kind.corners}
+    expected = checkpoint_filter_fn({f"radio_model.model.{n}": t for n, t in file.items()}, tiny, **options)
+    layout = replace(LAYOUTS["radio"], architecture=kind.architecture, size=32)
+    found = under_timms_names(layout, file)
+    assert found.keys() == expected.keys() == tiny.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert kind.corners == any(name in kind.architecture for name in _RADIO_ALIGN_CORNERS)
+
+
+def test_another_radio_is_refused_by_what_it_is() -> None:
+    with pytest.raises(ValueError, match=r"1408 channels and 8 tokens .* its kinds: vit_base_patch16_radio_v3"):
+        kind_of(LAYOUTS["radio"], {"patch_generator.cls_token.token": torch.zeros(8, 1408)})
 
 
 def test_every_family_is_tried() -> None:

@@ -5,11 +5,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+from host_table import HEADING, in_page, layouts
+from host_table import PAGE as PATH
 
 from mllm_adapters import convert, swap
-from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.hosts.registry import HOSTS, OWN_HOSTS, get_host
 
-PAGE = (Path(__file__).parents[2] / "docs" / "hosts.md").read_text(encoding="utf-8")
+PAGE = PATH.read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python -m mllm_adapters\.(swap|convert) (.*)$", PAGE, re.MULTILINE)
 
 
@@ -34,3 +36,15 @@ def test_every_command_is_one_that_exists(
     assert main(shlex.split(options)) == 1  # an unknown option would end it with 2
     said = capsys.readouterr().err
     assert "no such tower file" in said or "is neither in the cache nor to be had from the hub" in said
+
+
+def test_what_is_tested_of_each_host_is_what_the_tests_say() -> None:
+    """`PYTHONPATH=tests python tests/mllm_adapters/host_table.py` writes it anew."""
+    assert in_page(PAGE) == PAGE
+    assert PAGE.partition(HEADING)[2].count("✓") > 10 * len(OWN_HOSTS)
+
+
+@pytest.mark.parametrize("name", OWN_HOSTS)
+def test_a_layout_of_the_makers_has_a_test_that_takes_it_through_the_commands(name: str) -> None:
+    tested = {host for host, _, _ in layouts()}
+    assert (name in tested) == bool(get_host(name).makers_types or get_host(name).parts)

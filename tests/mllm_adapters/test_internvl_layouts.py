@@ -21,6 +21,7 @@ HOST = get_host("internvl")
 PROMPT = HOST.prompt("What is shown in the picture?")
 
 
+@pytest.mark.layout("internvl", "`internvl_chat`")
 @pytest.mark.parametrize("kind", ["qwen2", "internlm2"])
 def test_the_makers_layout_through_all_commands(
     kind: str, make_tower: Callable[..., Path], cases: Path, photographs: list[Path], tmp_path: Path

@@ -143,6 +143,7 @@ def save_published(directory: Path) -> JanusForConditionalGeneration:
     return model
 
 
+@pytest.mark.layout("janus-pro", "`multi_modality`")
 def test_the_makers_layout_through_all_commands(
     make_tower: Callable[..., Path], cases: Path, photographs: list[Path], tmp_path: Path
 ) -> None:

@@ -189,6 +189,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, T
     return folder, {n: t.detach() for n, t in model.merge_and_unload().state_dict().items()}
 
 
+@pytest.mark.layout("llava", "LLaVA's own, no tower in it")
 def test_the_published_form_without_a_tower(
     clip: Path, encoder: Path, cases: Path, photographs: list[Path], tmp_path: Path
 ) -> None:
@@ -200,15 +201,15 @@ def test_the_published_form_without_a_tower(
     assert read_graft(done.grafted).loads_in == "transformers"
 
 
-def test_a_full_fine_tune_holds_its_tower(photographs: list[Path], tmp_path: Path) -> None:
+@pytest.mark.layout("llava", "LLaVA's own with its tower")
+def test_a_full_fine_tune_holds_its_tower(encoder: Path, cases: Path, photographs: list[Path], tmp_path: Path) -> None:
     tensors = language() | projector() | tower()
-    save_published(tmp_path / "tuned", tensors, CONFIG | {"unfreeze_mm_vision_tower": True})
-    assert (
-        convert.main(["--model", "llava", "--checkpoint", str(tmp_path / "tuned"), "--out", str(tmp_path / "h")]) == 0
-    )
-    assert_equal_logits(tmp_path / "h", hf_model(tensors), photographs[0])
+    save_published(tmp_path / "full", tensors, CONFIG | {"unfreeze_mm_vision_tower": True})
+    done = five_commands("llava", tmp_path / "full", encoder, cases, photographs[0], tmp_path)
+    assert_equal_logits(done.converted, hf_model(tensors), photographs[0])
 
 
+@pytest.mark.layout("llava", "LLaVA's LoRA folder")
 def test_a_lora_folder_and_its_base(
     adapter: tuple[Path, dict[str, Tensor]],
     vicuna: Path,
@@ -225,15 +226,18 @@ def test_a_lora_folder_and_its_base(
     assert not (done.converted / "adapter_config.json").exists()
 
 
-def test_a_projector_and_its_base(vicuna: Path, clip: Path, photographs: list[Path], tmp_path: Path) -> None:
+@pytest.mark.layout("llava", "LLaVA's projector alone")
+def test_a_projector_and_its_base(
+    vicuna: Path, clip: Path, encoder: Path, cases: Path, photographs: list[Path], tmp_path: Path
+) -> None:
     source = tmp_path / "pretrain"
     source.mkdir()
     torch.save(projector(), source / "mm_projector.bin")
     (source / "config.json").write_text(
         json.dumps(CONFIG | {"_name_or_path": str(vicuna), "mm_vision_tower": str(clip)})
     )
-    assert convert.main(["--model", "llava", "--checkpoint", str(source), "--out", str(tmp_path / "host")]) == 0
-    assert_equal_logits(tmp_path / "host", hf_model(language() | projector() | tower()), photographs[0])
+    done = five_commands("llava", source, encoder, cases, photographs[0], tmp_path)
+    assert_equal_logits(done.converted, hf_model(language() | projector() | tower()), photographs[0])
 
 
 def test_a_graft_needs_no_tower_only_to_throw_it_away(

@@ -250,6 +250,7 @@ def test_its_own_tower_changes_no_logit(converted: Path, own_tower: Path, plain)
     assert torch.equal(plain[converted]["logits"], plain[own_tower]["logits"])
 
 
+@pytest.mark.layout("llava-med", "`llava_mistral`, no tower in it")
 @pytest.mark.slow
 def test_the_published_layout_without_its_tower_through_all_commands(
     published: Path, converted: Path, encoder: Path, cases: Path, photographs: list[Path], tmp_path: Path

@@ -8,8 +8,10 @@ from pathlib import Path
 import open_flamingo_numbers as reference
 import pytest
 import torch
+from five_commands import five_commands
 from safetensors.torch import load_file
 from test_med_flamingo_model import STORED, tiny
+from tiny_tokenizer import byte_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -105,6 +107,32 @@ def test_the_published_file_gives_open_flamingos_logits(
         logits = loaded.model(**reference.inputs()).logits
     stored = torch.tensor(STORED[rule]["logits"])
     torch.testing.assert_close(logits[..., :BASE], stored[..., :BASE], atol=5e-6, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.layout("med-flamingo", "`model.pt`")
+def test_the_published_file_through_all_commands(
+    published: Callable[..., Path],
+    parts: dict[str, Path],
+    make_tower: Callable[..., Path],
+    cases: Path,
+    photographs: list[Path],
+    tmp_path: Path,
+) -> None:
+    """With a vocabulary that has words for the questions."""
+    words = byte_tokenizer(unused_token="<unused>")
+    text = reference.TEXT | {"vocab_size": len(words), "max_position_embeddings": 1024}
+    LlamaForCausalLM(LlamaConfig(**text)).save_pretrained(tmp_path / "llama")
+    words.save_pretrained(tmp_path / "llama")
+    saved = saved_tensors("previous")
+    table = "lang_encoder.model.embed_tokens.weight"
+    saved[table] = reference.values(table, (len(words) + 3, reference.WIDTH))
+    encoder, named = make_tower(size=32, hidden_size=24), {"llama": tmp_path / "llama", "clip": parts["clip"]}
+    source = published("previous", saved)
+    done = five_commands("med-flamingo", source, encoder, cases, photographs[0], tmp_path, named)
+    assert torch.equal(
+        load(done.converted).model.state_dict()["language_model.model.embed_tokens.weight"], saved[table]
+    )
 
 
 @pytest.mark.parametrize("written", ["", {"content": "", "lstrip": False}, None])

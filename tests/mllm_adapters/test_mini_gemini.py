@@ -252,6 +252,7 @@ def save_without_towers(folder: Path, kind: str = "safetensors") -> tuple[Path, 
     return folder / "without", clip, convnext
 
 
+@pytest.mark.layout("mini-gemini", "`mgm`")
 @pytest.mark.slow
 def test_the_published_form_through_all_commands(
     make_tower: Callable[..., Path], cases: Path, photographs: list[Path], tmp_path: Path

@@ -1,5 +1,7 @@
 """Every way to score many prompts at once gives what the processor and a plain forward pass give to each alone."""
 
+import itertools
+import random
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from benchmark.scorers.transformers_scorer import TransformersScorer
 from benchmark.stats.rotations import as_asked
 from mgll.images.preprocessing import open_image
 from mllm_adapters.ask import ask
-from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.contract.host import Host, LoadedHost
+from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.hosts.registry import HOSTS
 from mllm_adapters.loading.load import load
 from mllm_adapters.prompting import rows
@@ -21,7 +24,7 @@ from mllm_adapters.prompting.answer_slot import continuation_ids, forward_option
 from mllm_adapters.prompting.encoding import encode_prompts
 from mllm_adapters.prompting.rows import replies, row_log_probs
 from mllm_adapters.prompting.scoring import log_probs
-from mllm_adapters.prompting.tree import PromptTree, tree_log_probs
+from mllm_adapters.prompting.tree import PromptTree, _plant, tree_log_probs
 
 OPTIONS = ("Drusen", "Glaucoma", "Media Haze", "No Age-related Macular Degeneration")
 WORDINGS = ("What is it?", "What diagnosis is most likely, then?")
@@ -42,16 +45,22 @@ def asks(photographs: list[Path]) -> list[Ask]:
 
 def plain_log_probs(loaded: LoadedHost, image: Image.Image, prompt: str, ids: list[int]) -> list[float]:
     """Of each token of a continuation, by as many forward passes over the prompt and what has been said."""
-    found, fill = [], {"attention_mask": 1, **loaded.host.after_prompt}
+    found: list[float] = []
     inputs = loaded.processor(images=[image], text=[prompt], return_tensors="pt")
-    texts = {name: value for name, value in inputs.items() if value.shape == inputs["input_ids"].shape}
+    texts = {name: value for name, value in inputs.items() if value.shape[:2] == inputs["input_ids"].shape}
     for index, token in enumerate(ids):
-        said = {name: ids[:index] if name == "input_ids" else [fill.get(name, 0)] * index for name in texts}
-        grown = {name: torch.cat((value, torch.tensor([said[name]]).to(value)), 1) for name, value in texts.items()}
+        grown = {name: _grown(loaded.host, name, value, ids[:index]) for name, value in texts.items()}
         options = forward_options(loaded.model, loaded.host, grown["attention_mask"], keep=1)
         logits = loaded.model(**{**inputs, **grown}, **options).logits[0, -1]
         found.append(float(logits.log_softmax(-1)[token]))
     return found
+
+
+def _grown(host: Host, name: str, value: torch.Tensor, said: list[int]) -> torch.Tensor:
+    """An input as long as the text, with what it holds for tokens behind the prompt."""
+    held = {"input_ids": said, "attention_mask": [1] * len(said)}
+    behind = held.get(name, [host.behind_prompt(name, value[0, -1].tolist())] * len(said))
+    return torch.cat((value, torch.tensor([behind]).to(value)), 1) if said else value
 
 
 def test_letters_are_those_of_each_prompt_alone(loaded: LoadedHost, asks: list[Ask]) -> None:
@@ -122,7 +131,9 @@ def test_limb_by_limb_is_the_masked_attention(loaded: LoadedHost, asks: list[Ask
             masked = tree_log_probs(loaded, encoded, wanted)
         finally:
             config._attn_implementation = "sdpa"
+        at_once = tree_log_probs(loaded, encoded, wanted, "mask")
     torch.testing.assert_close(by_limbs, masked, atol=1e-4, rtol=0)
+    torch.testing.assert_close(by_limbs, at_once, atol=1e-4, rtol=0)
 
 
 def test_replies_in_a_batch_are_those_alone(
@@ -178,6 +189,32 @@ def test_limbs_of_prompts_without_a_common_start_hold_what_leads_to_their_tokens
         hidden = [place for place in range(len(tree.ids)) if place not in first and place not in limb]
         assert not seen[limb.start : limb.stop][:, hidden].any()
     assert [place for limb in (first, *others) for place in limb] == list(range(9))
+
+
+def test_a_tree_holds_every_prompt_and_what_some_have_in_common_once() -> None:
+    generator = random.Random(0)
+    for _ in range(200):
+        texts = [tuple(generator.choices((1, 2, 3), k=generator.randint(1, 6))) for _ in range(generator.randint(1, 9))]
+        case = EncodedPrompts(tuple(map(str, texts)), tuple(map(list, texts)), {}, {})
+        wanted = [[[8, 9], [7]] for _ in texts]
+        tree, places = _plant(case, wanted)
+        seen = tree.visible()
+        for ids, (slot, longer, shorter) in zip(case.ids, places, strict=True):
+            assert [tree.ids[place] for place in seen[slot[0]].nonzero().flatten()] == ids
+            assert tree.depth[slot[0]] == len(ids) - 1
+            assert shorter == slot
+            assert [tree.ids[place] for place in seen[longer[-1]].nonzero().flatten()] == [*ids, 8]
+        assert len({slot[0] for slot, *_ in places}) == len(texts)
+        first, *others = tree.limbs()
+        assert [place for limb in (first, *others) for place in limb] == list(range(len(tree.ids)))
+        for limb in (first, *others):
+            hidden = [place for place in range(len(tree.ids)) if place not in first and place not in limb]
+            assert not seen[limb.start : limb.stop][:, hidden].any()
+    orders = [[5, 6, *order, 9] for order in itertools.permutations(range(10, 14))]
+    tree, _ = _plant(EncodedPrompts(("",) * 24, tuple(orders), {}, {}), [[]] * 24)
+    # two options left, of which the first decides the second; each ending keeps its last token
+    assert len(tree.ids) == 2 + 4 + 12 + 24 + 24 + 24
+    assert len(tree.limbs()) == 1 + 4
 
 
 def _answers(loaded: LoadedHost) -> list[str]:

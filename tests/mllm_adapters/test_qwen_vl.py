@@ -59,6 +59,7 @@ def test_the_numbers_of_the_published_code(converted: LoadedHost) -> None:
     torch.testing.assert_close(sincos_positions(256, 16)[::37, ::11], torch.tensor(NUMBERS["sincos"]), **close)
 
 
+@pytest.mark.layout("qwen-vl", "`qwen`")
 @pytest.mark.slow
 def test_the_published_layout_through_all_commands(
     published: Path, make_tower: Callable[..., Path], cases: Path, photographs: list[Path], tmp_path: Path

@@ -11,10 +11,10 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from mllm_adapters import ask, convert, swap
-from mllm_adapters.contract.terms import GraftSettings
+from mllm_adapters.contract.terms import GraftSettings, HostError
 from mllm_adapters.graft.transplant import graft_tower
 from mllm_adapters.graft.validation import validate
-from mllm_adapters.hosts.registry import HOSTS, get_host
+from mllm_adapters.hosts.registry import HOSTS, get_host, host_of
 from mllm_adapters.loading.load import load
 
 
@@ -81,6 +81,26 @@ def test_wrong_arguments(
 ) -> None:
     assert swap.main(["--model", "llava", "--encoder", str(make_tower()), *arguments]) == 1
     assert match in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "model_type", "instead"),
+    [
+        ("llama4", "llama4", "take --model llama3.2-vision or qwen3.5"),
+        ("Qwen3-VL-MoE", "qwen3_vl_moe", "Qwen/Qwen3-VL-8B-Instruct"),
+        ("qwen3.5-moe", "qwen3_5_moe", "Qwen/Qwen3.5-9B"),
+    ],
+)
+def test_families_that_are_not_built_are_refused_with_what_to_take(
+    asked: str, model_type: str, instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, further in ((swap.main, ["--encoder", "mgll.ckpt"]), (convert.main, [])):
+        with pytest.raises(SystemExit) as end:
+            command(["--model", asked, *further])
+        assert end.value.code == 2
+        assert instead in capsys.readouterr().err
+    with pytest.raises(HostError, match=instead.replace(".", r"\.")):
+        host_of({"model_type": model_type})
 
 
 def test_list_names_every_host_with_its_checkpoint_under_its_family(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,7 @@
     item.dataset.outcome = outcome;
     const body = make("div", "body");
     const uri = images[data.image[index]];
-    const picture = uri ? make("img") : make("p", "note", "Photograph not in this page");
+    const picture = uri ? make("img") : make("p", "note", "Image not in this page");
     if (uri) {
       picture.alt = `Image of case ${data.id[index]}`;
       picture.src = uri;

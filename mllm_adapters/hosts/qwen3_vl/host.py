@@ -15,12 +15,15 @@ from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, NewTensor, Source
 from mllm_adapters.contract.tower_spec import TowerSpec
-from mllm_adapters.hosts.qwen2_vl.host import Qwen2VL, merger_shapes
+from mllm_adapters.hosts.qwen2_vl.host import MERGER, Qwen2VL, merger_shapes
+from mllm_adapters.modules.same_depths import same_depths
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MERGER, DEEP = "visual.merger.", "visual.deepstack_merger_list."
+DEEP = "visual.deepstack_merger_list."
+#: A merger's tensors that tell its shape.
+NEEDED = ("norm.weight", "linear_fc1.weight", "linear_fc2.weight")
 
 
 class Qwen3VL(Qwen2VL):
@@ -88,30 +91,37 @@ class Qwen3VL(Qwen2VL):
         self, source: Source, spec: TowerSpec, block: int, settings: GraftSettings
     ) -> tuple[NewTensor, ...]:
         """All mergers where the widths differ or with `--connector new`; new ones of DeepStack start at zero."""
-        found = merger_shapes(source, MERGER, ("norm.weight", "linear_fc1.weight", "linear_fc2.weight"))
+        found = merger_shapes(source, MERGER, NEEDED)
         if found["norm.weight"] == (spec.width,) and settings.connector == "keep":
             return ()
         inside, out = spec.width * block, found["linear_fc2.weight"][0]
         deep = _blocks(spec, source.files["config.json"].get("vision_config", {}))
         return (
-            *_merger(MERGER, spec.width, inside, out),
-            *(tensor for i in range(len(deep)) for tensor in _merger(f"{DEEP}{i}.", inside, inside, out, start=0.0)),
+            *merger_tensors(MERGER, spec.width, inside, out),
+            *(
+                tensor
+                for i in range(len(deep))
+                for tensor in merger_tensors(f"{DEEP}{i}.", inside, inside, out, start=0.0)
+            ),
         )
 
 
 def _blocks(spec: TowerSpec | None, vision: Json) -> list[int]:
     """Blocks of the donor, counted from 0, that lie as deep in what is read of it as the host's do in its own tower."""
-    if spec is None or spec.tokens == "pooled" or spec.geometry.depth == 1:
-        return []
-    depth = vision.get("depth", 27)
-    read = spec.layer if spec.layer > 0 else spec.geometry.depth + 1 + spec.layer
-    return [
-        max(0, round((index + 1) * read / depth) - 1) for index in vision.get("deepstack_visual_indexes", (8, 16, 24))
-    ]
+    states = [index + 1 for index in vision.get("deepstack_visual_indexes", (8, 16, 24))]
+    return [state - 1 for state in same_depths(spec, states, vision.get("depth", 27))] if spec else []
 
 
-def _merger(name: str, norm: int, inside: int, out: int, start: float | None = None) -> tuple[NewTensor, ...]:
-    """A merger's tensors; `start` is a constant for its last layer."""
+def merger_tensors(name: str, norm: int, inside: int, out: int, start: float | None = None) -> tuple[NewTensor, ...]:
+    """A new merger.
+
+    Args:
+        name: what its tensors' names start with.
+        norm: width of its norm.
+        inside: width of a block of tokens.
+        out: width of the language model.
+        start: a constant for its last layer.
+    """
     return (
         NewTensor(f"{name}norm.weight", (norm,), fill=1.0),
         NewTensor(f"{name}norm.bias", (norm,), fill=0.0),

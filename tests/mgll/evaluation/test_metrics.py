@@ -2,12 +2,98 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import composite, floats, integers, sampled_from
 from scipy.special import expit, softmax
 from sklearn import metrics as sk
 
 from mgll.evaluation.metrics import SPECIFICITY, auc, calibration_error, placements, sensitivity_at, summarise
 
 CLOSE = {"rel": 0, "abs": 1e-9}
+
+
+@composite
+def odd_tables(draw, multi_class):
+    """Truth and scores of few images, with ties, scores that are all equal, logits that saturate, and classes of one image."""
+    images, classes = draw(integers(4, 30)), draw(integers(2 if multi_class else 1, 4))
+    rng = np.random.default_rng(draw(integers(0, 2**32 - 1)))
+    if multi_class:
+        truth = np.eye(classes, dtype=bool)[np.r_[:classes, rng.integers(0, classes, images - classes)]]
+    else:
+        truth = rng.random((images, classes)) < draw(floats(0.02, 0.98))
+        truth[0], truth[1] = True, False  # both kinds of each, and never one class for each image
+        truth[2] = rng.random(classes) < 0.5
+    scores = rng.normal(scale=draw(sampled_from([1e-12, 1.0, 30.0])), size=truth.shape) + truth * draw(floats(-2, 2))
+    return truth, scores.round(draw(sampled_from([0, 1, 12])))
+
+
+@given(odd_tables(multi_class=False))
+@settings(max_examples=60, deadline=None)
+def test_multi_label_numbers_equal_scikit_learn_on_odd_tables(table):
+    truth, scores = table
+    columns = list(zip(truth.T, scores.T, strict=True))
+    found = summarise(truth, scores)
+    for number, one in (
+        (found.auc, sk.roc_auc_score),
+        (found.average_precision, sk.average_precision_score),
+        (found.accuracy, lambda t, s: sk.accuracy_score(t, s > 0)),
+        (found.class_accuracy, lambda t, s: sk.balanced_accuracy_score(t, s > 0)),
+    ):
+        assert number == pytest.approx(np.mean([one(*column) for column in columns]), **CLOSE)
+
+
+@given(odd_tables(multi_class=True))
+@settings(max_examples=60, deadline=None)
+def test_multi_class_numbers_equal_scikit_learn_on_odd_tables(table):
+    truth, scores = table
+    found, answer, said = summarise(truth, scores), truth.argmax(axis=1), scores.argmax(axis=1)
+    assert found.multi_class
+    for number, expected in (
+        (found.auc, sk.roc_auc_score(truth, scores, average="macro")),
+        (found.average_precision, sk.average_precision_score(truth, scores, average="macro")),
+        (found.accuracy, sk.accuracy_score(answer, said)),
+        (found.class_accuracy, sk.recall_score(answer, said, average="macro", zero_division=0)),
+    ):
+        assert number == pytest.approx(expected, **CLOSE)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_refused(wrong):
+    truth, scores = table(0, True)
+    scores[3, 2] = wrong
+    with pytest.raises(ValueError, match="1 of 300 scores are NaN or infinite"):
+        summarise(truth, scores)
+    with pytest.raises(ValueError, match="1 of 2 scores are NaN or infinite"):
+        calibration_error([True, False], [0.5, wrong])
+
+
+@pytest.mark.parametrize(
+    ("truth", "said"),
+    [
+        (np.ones((3, 1), bool), "found 3 positives and 0 negatives"),
+        (np.array([[True, False]] * 3), "found 3 positives and 0 negatives"),
+        (np.array([[True, False], [True, True]]), "found 2 positives and 0 negatives"),
+        (np.zeros((0, 2), bool), "needs images and classes, found 0 x 2"),
+        (np.zeros((3, 0), bool), "needs images and classes, found 3 x 0"),
+    ],
+)
+def test_a_table_of_one_kind_or_of_nothing_is_refused(truth, said):
+    with pytest.raises(ValueError, match=said):
+        summarise(truth, np.zeros(truth.shape))
+
+
+def test_a_score_of_zero_is_no_yes_as_in_scikit_learn_and_torchmetrics():
+    truth = np.array([[True], [False], [True], [False]])
+    assert summarise(np.hstack([truth, truth]), np.zeros((4, 2))).accuracy == 0.5
+    tm = pytest.importorskip("torchmetrics").functional.classification
+    torch = pytest.importorskip("torch")
+    scores, right = np.array([[0.0, 1], [0, -1], [1, 0], [-1, 1]]), np.array([[0, 1], [0, 0], [1, 1], [1, 0]])
+    expected = tm.multilabel_accuracy(torch.tensor(expit(scores)), torch.tensor(right), 2)
+    assert summarise(right.astype(bool), scores).accuracy == pytest.approx(float(expected))
+
+
+def test_a_confidence_of_one_lies_in_the_last_bin():
+    assert calibration_error([True, False, False], [1.0, 0.99, 0.98]) == pytest.approx((2.97 - 1) / 3)
 
 
 def table(seed, multi_class, images=300, classes=5):
@@ -44,7 +130,7 @@ def test_multi_label_numbers_equal_scikit_learn(seed):
     assert not found.multi_class
     assert found.auc == pytest.approx(sk.roc_auc_score(truth, scores, average="macro"), **CLOSE)
     assert found.average_precision == pytest.approx(sk.average_precision_score(truth, scores, average="macro"), **CLOSE)
-    said = expit(scores) >= 0.5
+    said = expit(scores) > 0.5
     by_class = [
         (sk.accuracy_score(t, s), sk.balanced_accuracy_score(t, s)) for t, s in zip(truth.T, said.T, strict=True)
     ]

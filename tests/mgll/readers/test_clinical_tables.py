@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import zipfile
 
 import pytest
 from openpyxl import Workbook
@@ -271,3 +272,139 @@ def test_guess_says_what_is_missing_where_nothing_fits(folder, capsys):
     said, records = guessed(folder, capsys, f"file,comment\n{rows}")
     assert "no column holds names of classes" in said
     assert [len(record.texts["report"]) for record in records] == [1] * 4
+
+
+def test_a_table_in_chinese_is_found_in_each_encoding_that_excel_writes(folder, capsys):
+    text = "编号,病历号,诊断\na.jpg,7,青光眼\nb.jpg,8,正常\n"
+    for encoding in ("gb18030", "utf-16", "utf-8"):
+        (folder / "t.csv").write_bytes(text.encode(encoding))
+        assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 0
+        assert "--image '编号' --group '病历号' --labels '诊断'" in (said := capsys.readouterr().out)
+        assert ("read as GB18030, such as '编号'" in said) == (encoding == "gb18030")
+    records = read(folder, text.encode("gb18030"), "--image", "编号", "--group", "病历号", "--labels", "诊断")
+    assert [record.labels for record in records] == [("Glaucoma",), ("Health",)]
+
+
+def test_accents_side_by_side_are_not_taken_for_chinese(folder, capsys):
+    assert len(read(folder, "Bild;Patient;Diagnose;Größe\na.jpg;Größel;POWG;1\n".encode("cp1252"), *FLAGS)) == 1
+    assert "read as Windows-1252" in capsys.readouterr().out
+
+
+def test_the_eye_in_a_column_is_part_of_the_name_of_its_image(folder, capsys):
+    text = "Pat-Nr.;Auge;Befund\n007;OD;Katarakt\n007;OS;o.B.\n"
+    (folder / "t.csv").write_text(text)
+    assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 0
+    said = capsys.readouterr().out
+    assert "--image '{Pat-Nr.}_{Auge}.JPG' --group Pat-Nr. --labels Befund" in said
+    assert "a row is about one eye; 2 of 2 rows name an image" in said
+    records = read(folder, None, "--image", "{Pat-Nr.}_{Auge}.JPG", "--group", "Pat-Nr.", "--labels", "Befund")
+    assert {record.image.rsplit("/")[-1]: record.labels for record in records} == {
+        "007_OD.JPG": ("Cataract",),
+        "007_OS.JPG": ("Health",),
+    }
+    assert {record.group for record in records} == {"007"}
+    (folder / "t.csv").write_text(text.replace("OD", "rechts").replace("OS", "links"))
+    assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 1
+    assert "a row is about one eye (Auge: links, rechts), which the names of the images" in capsys.readouterr().err
+
+
+def test_what_is_merged_over_rows_holds_for_each_of_them(folder, capsys):
+    book = Workbook()
+    for row in (["Bild", "Patient", "Diagnose"], ["a.jpg", "p1", "POAG"], ["b.jpg", None, None]):
+        book.active.append(row)
+    for column in (2, 3):
+        book.active.merge_cells(start_row=2, end_row=3, start_column=column, end_column=column)
+    book.save(folder / "t.xlsx")
+    records = read(folder, None, *FLAGS, name="t.xlsx")
+    assert [(record.group, record.labels) for record in records] == [("p1", ("Glaucoma",))] * 2
+    assert "2 merged cells; each of their rows holds what the first holds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            "Bild;Diagnose\n1.jpg;POAG\n",
+            "column 'Bild' names its images, but '1.jpg' may be 2 files (left/1.jpg, right/1.jpg)",
+        ),
+        (
+            "Bild;Diagnose\na.jpg;POAG\nc.jpg;POAG\n",
+            "the others are not there, the first is 'c.jpg'",
+        ),
+        ("Bild;Diagnose\na.jpg;POAG\nb.jpg;\n", "1 cells are empty, and their images get no label"),
+        ("Bild;Diagnose\na.jpg;\nb.jpg;\n", "empty in all rows: Diagnose"),
+        ("Bild;Patient\nleft/1.jpg;1\n", "no column holds names of classes (fundus, chest_xray); say"),
+    ],
+)
+def test_guess_says_what_it_could_not_see(folder, capsys, table, said):
+    (folder / "t.csv").write_text(table)
+    main([str(folder), "--table", str(folder / "t.csv"), "--guess"])
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+
+
+def test_guess_names_the_column_with_which_names_only_begin(tmp_path, capsys):
+    for name in ("100_20210301_L.jpg", "100_20210301_R.jpg", "101_20210405_L.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "t.csv").write_text("PatID,Date\n100,2021-03-01\n101,2021-04-05\n")
+    assert main([str(tmp_path), "--table", str(tmp_path / "t.csv"), "--guess"]) == 1
+    assert (
+        "PatID begins their names, but what follows differs: add a column with whole names" in capsys.readouterr().err
+    )
+
+
+def test_folders_that_are_called_like_classes_are_named(folder, capsys):
+    (folder / "Glaucoma").mkdir()
+    (folder / "left" / "1.jpg").rename(folder / "Glaucoma" / "1.jpg")
+    (folder / "t.csv").write_text("Bild;Patient\nGlaucoma/1.jpg;1\n")
+    assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 0
+    assert "but folders do (Glaucoma): write them into a column of the table" in capsys.readouterr().out
+
+
+def test_archives_are_to_be_unpacked(folder, tmp_path_factory, capsys):
+    only = tmp_path_factory.mktemp("only")
+    with zipfile.ZipFile(only / "eyes.zip", "w") as archive:
+        archive.write(folder / "a.jpg", "a.jpg")
+    (folder / "t.csv").write_text(GERMAN)
+    for images_in, table, said in (
+        (only / "eyes.zip", folder / "t.csv", "eyes.zip: this is an archive; unpack it, and name the folder"),
+        (only, folder / "t.csv", "no image file in this folder; it holds eyes.zip: unpack it"),
+        (folder, only / "eyes.zip", "eyes.zip: this is an archive; unpack it, and name the table"),
+        (folder / "t.csv", folder / "t.csv", "t.csv: this is a file; name the folder of the images"),
+    ):
+        assert main([str(images_in), "--table", str(table), "--guess"]) == 1
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            "Bild;Patient;Diagnose\na.jpg;1;\nb.jpg;2;\n",
+            "label or a text from Diagnose: they are empty in all rows",
+        ),
+        ("Bild;Patient;Diagnose\n" + "".join(f"a.jpg;1;kind {n}\n" for n in range(9)), "; and 6 kinds more"),
+        (
+            "Bild;Patient;Diagnose\n" + "".join(f"z{n}.png;1;POAG\n" for n in range(9)),
+            "no image to write: the image is not there",
+        ),
+        ("Bild;Patient;Befund\na.jpg;1;POAG\n", "columns ['Diagnose'] are missing"),
+        ("Bild;Patient;Diagnosen\na.jpg;1;POAG\n", "did you mean Diagnosen?"),
+    ],
+)
+def test_a_table_that_gives_nothing_ends_in_one_short_line(folder, capsys, table, said):
+    assert read(folder, table, *FLAGS) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert len(error.replace(str(folder), "")) < 500
+    assert not (folder / "m.jsonl").exists()
+
+
+def test_the_table_itself_is_never_written_over(folder, capsys):
+    (folder / "t.csv").write_text(GERMAN)
+    for out, said in (("t.csv", "is another kind of file, which is not replaced"), ("left", "this is a folder")):
+        assert main([str(folder), "--table", str(folder / "t.csv"), *FLAGS, "--out", str(folder / out)]) == 1
+        assert said in capsys.readouterr().err
+    assert (folder / "t.csv").read_text() == GERMAN
+    assert (folder / "left" / "1.jpg").is_file()

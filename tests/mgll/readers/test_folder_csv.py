@@ -179,12 +179,13 @@ def test_grades_are_words_by_a_vocabulary_of_their_column_alone(folder, capsys):
 @pytest.mark.parametrize("nothing", ["nan", "NaN", "None", "N/A", "NULL", "", " ", "<NA>", "unknown", "-"])
 def test_what_is_missing_is_neither_a_word_nor_a_patient(folder, capsys, nothing):
     rows = "".join(f"{name}.png,{nothing},{nothing}\n" for name in "ab")
-    table(folder, "t.csv", f"file,patient,finding\n{rows}")
-    a, b = read(folder, "--level", "disease=finding", "--labels", "finding", "--group", "patient")
+    Image.new("RGB", (4, 4)).save(folder / "c.png")
+    table(folder, "t.csv", f"file,patient,finding\n{rows}c.png,p3,Drusen\n")
+    a, b, _ = read(folder, "--level", "disease=finding", "--labels", "finding", "--group", "patient")
     assert (a.group, b.group) == ("a.png", "b.png")
     assert (a.texts, a.labels) == ({}, ())
     out = capsys.readouterr().out
-    assert "2 images of 2 groups" in out
+    assert "3 images of 3 groups" in out
     assert "patient is missing: a group of its own, though some may show one patient: 2 images" in out
     assert (f"finding is {nothing!r}: read as missing: 2 images" in out) == bool(nothing.strip())
 

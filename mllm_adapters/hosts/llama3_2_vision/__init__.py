@@ -1,0 +1,1 @@
+"""The host Llama 3.2 Vision."""
