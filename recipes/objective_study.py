@@ -16,13 +16,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from itertools import combinations
 from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.stats.bootstrap import Estimate
-from benchmark.stats.seeds import difference_over_seeds, number_over_seeds
+from benchmark.stats.arms import ABOUT, Readings, arms_rows, arms_tables
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.comparing import Side, mean_of, side_of
@@ -222,7 +220,7 @@ def _read(settings: StudySettings, run: Run, tower: Path) -> None:
         few = () if part == VALIDATION or unseen else settings.shares
         own = replace(shared, split=split, shares=few)
         path = run.folder(settings) / f"{part}{READ}"
-        made = {"tower": tower, "settings": asdict(replace(own, cache="")), **_data(settings.manifest)}
+        made = {"tower": tower, "settings": own.identity(), **_data(settings.manifest)}
 
         def make(path: Path = path, kept: list[Record] = kept, own: EvaluationSettings = own) -> None:
             subject = tower_file(tower)
@@ -239,46 +237,21 @@ def _read(settings: StudySettings, run: Run, tower: Path) -> None:
 def _summarise(settings: StudySettings) -> None:
     """Write summary.md and summary.csv over all runs that are there."""
     runs = [run for run in _runs(settings) if (run.folder(settings) / f"{VALIDATION}{READ}").is_file()]
-    lines = [
-        "# Objectives",
-        "",
-        "Macro AUC in % (interval) [each run]; intervals and p take seeds and patients as random.",
-        "",
-    ]
-    rows = ["condition,reading,arm,seed,macro AUC"]
+    lines, rows = ["# Objectives", "", ABOUT, ""], ["condition,reading,arm,seed,macro AUC"]
     for condition in settings.conditions:
         done = [run for run in runs if run.condition == condition]
         readings = _sides(settings, done)
         arms = list(dict.fromkeys(run.arm for run in done))
-        lines += [f"## {condition}", "", f"| reading | {' | '.join(arms)} |", "|---" * (1 + len(arms)) + "|"]
-        for reading, sides in readings.items():
-            lines.append(
-                f"| {reading} | {' | '.join(_number(sides[arm][1]) if arm in sides else '' for arm in arms)} |"
-            )
-            for arm, (own, side) in sides.items():
-                rows += [
-                    f'{condition},"{reading}",{arm},{run.seed},{value:.5f}'
-                    for run, value in zip(own, side.values, strict=True)
-                ]
-        lines += ["", "| difference | reading | points | p | power to see 2 points |", "|---|---|---|---|---|"]
-        lines += [
-            _difference(reading, sides, pair)
-            for pair in combinations(arms, 2)
-            for reading, sides in readings.items()
-            if sides.keys() >= set(pair)
-        ]
-        lines.append("")
+        lines += [f"## {condition}", "", *arms_tables(readings, arms, [START]), ""]
+        rows += [f"{condition},{row}" for row in arms_rows(readings)]
     lines += ["Research use only, not for diagnosis.", ""]
     write_text(Path(settings.out) / "summary.md", "\n".join(lines))
     write_text(Path(settings.out) / "summary.csv", "\n".join([*rows, ""]))
 
 
-Sides = Mapping[str, tuple[Sequence[Run], Side]]
-
-
-def _sides(settings: StudySettings, runs: Sequence[Run]) -> Mapping[str, Sides]:
+def _sides(settings: StudySettings, runs: Sequence[Run]) -> Readings:
     """Reading -> arm -> its runs and their numbers. Draws of few labels are averaged, and sources that were not seen."""
-    found: dict[str, dict[str, tuple[Sequence[Run], Side]]] = {}
+    found: dict[str, dict[str, tuple[Sequence[int], Side]]] = {}
     for arm in dict.fromkeys(run.arm for run in runs):
         own = [run for run in runs if run.arm == arm]
         parts = {path.name.removesuffix(READ) for run in own for path in run.folder(settings).glob(f"*{READ}")}
@@ -296,7 +269,7 @@ def _sides(settings: StudySettings, runs: Sequence[Run]) -> Mapping[str, Sides]:
             if part not in (VALIDATION, "test"):
                 groups[f"{part} unseen, {name}"] = [side]
         for name, several in groups.items():
-            found.setdefault(name, {})[arm] = (own, _mean(name, several))
+            found.setdefault(name, {})[arm] = ([run.seed for run in own], _mean(name, several))
     return found
 
 
@@ -316,30 +289,6 @@ def _mean(name: str, sides: Sequence[Side]) -> Side:
         values, influence = ([getattr(side, what) for side in sides] for what in ("values", "influence"))
         return Side(sum(values) / len(sides), sum(influence) / len(sides))
     return mean_of(sides)
-
-
-def _number(side: Side) -> str:
-    """The mean over runs with its interval, and each run."""
-    found = number_over_seeds(side.values, side.influence).estimate
-    return f"{_percent(found)} [{', '.join(f'{100 * value:.1f}' for value in side.values)}]"
-
-
-def _difference(reading: str, sides: Sides, pair: tuple[str, str]) -> str:
-    """A row of the table of differences: the second arm less the first."""
-    first, second = (sides[arm][1] for arm in pair)
-    found = difference_over_seeds([first.values, second.values], [first.influence, second.influence])
-    runs = [len(side.values) for side in (first, second)]
-    # nothing of the start weights is drawn: of them one run is all there is
-    several = [count for count, arm in zip(runs, pair, strict=True) if arm != START]
-    row = f"| {pair[1]} - {pair[0]} | {reading} | {_percent(found.estimate, sign='+')} |"
-    if min(several) < 2:
-        return f"{row} one run: about these weights only | - |"
-    return f"{row} {found.p:.3f} | {found.power(min(several), 0.02):.0%} |"
-
-
-def _percent(found: Estimate, sign: str = "") -> str:
-    value, low, high = (f"{100 * number:{sign}.1f}" for number in (found.value, found.low, found.high))
-    return f"{value} ({low} to {high})"
 
 
 if __name__ == "__main__":

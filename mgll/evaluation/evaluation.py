@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mgll.evaluation.classes import classes_of
 from mgll.evaluation.features import features_of
 from mgll.evaluation.linear_readings import NothingToReadError, fit_chosen, linear_readings, readable_classes
@@ -21,7 +23,7 @@ from mgll.evaluation.reading import Reading
 from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import Tower
 from mgll.evaluation.trained_readings import prompt_readings, trained_readings
-from mgll.evaluation.zero_shot import Retrieval, retrieval, text_reader, zero_shot_scores
+from mgll.evaluation.zero_shot import Retrieval, TextReader, retrieval, text_reader, zero_shot_scores
 from mgll.manifest.records import Record, levels
 
 ZERO_SHOT = "zero-shot"
@@ -109,18 +111,32 @@ def fitted_probe(
 
 def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings, skipped: list[str]) -> Parts:
     """The labelled images of each split with their features."""
-    labelled = [record for record in records if record.labels]
+    own = labelled(records, settings)
+    if len(own) < len(records):
+        skipped.append(f"{len(records) - len(own)} images without a label")
+    images = [record.image for record in own]
+    return parts_of(own, features_of(tower, images, settings.cache, settings.precision, settings.batch_size), settings)
+
+
+def labelled(records: Sequence[Record], settings: EvaluationSettings) -> list[Record]:
+    """The images that can be fitted on or read.
+
+    Raises:
+        NothingToReadError: if `train`, or the split that is read, has none.
+    """
+    own = [record for record in records if record.labels]
     for split in ("train", settings.split):
-        if not any(record.split == split for record in labelled):
+        if not any(record.split == split for record in own):
             raise NothingToReadError(
                 f"no image of split {split!r} has a label; a probe needs `labels`, not texts alone"
             )
-    if len(labelled) < len(records):
-        skipped.append(f"{len(records) - len(labelled)} images without a label")
-    images = [record.image for record in labelled]
-    features = features_of(tower, images, settings.cache, settings.precision, settings.batch_size)
-    whole = Part(labelled, features, [classes_of(own.labels, settings.grades, own.table) for own in labelled])
-    parts = {name: whole.where([record.split == name for record in labelled]) for name in ("train", "val", "test")}
+    return own
+
+
+def parts_of(records: Sequence[Record], features: np.ndarray, settings: EvaluationSettings) -> Parts:
+    """Labelled images by split, with their features [len(records), width]."""
+    whole = Part(records, features, [classes_of(own.labels, settings.grades, own.table) for own in records])
+    parts = {name: whole.where([record.split == name for record in records]) for name in ("train", "val", "test")}
     return Parts(parts["train"], parts["val"], parts[settings.split], whole)
 
 
@@ -131,9 +147,20 @@ def _with_texts(
     if tower.path is None:
         raise ValueError(f"{tower.name} is no tower file and brings no text side")
     reader = text_reader(tower.path, settings.text_encoder)
-    scores = zero_shot_scores(reader, read.features, classes, settings.grades, read.records[0].table)
-    readings = [read.reading(f"{ZERO_SHOT}, {level}", classes, own, left_out) for level, own in scores.items()]
+    readings = zero_shot_readings(reader, read, classes, left_out, settings)
     texts = {level: [record.texts.get(level, ()) for record in read.records] for level in levels(read.records)}
     texts["caption"] = [tuple(filter(None, [record.caption])) for record in read.records]
     asked = {level: retrieval(reader, read.features, own, level) for level, own in texts.items()}
     return readings, {level: found for level, found in asked.items() if found is not None}
+
+
+def zero_shot_readings(
+    reader: TextReader,
+    read: Part,
+    classes: tuple[str, ...],
+    left_out: Mapping[str, str],
+    settings: EvaluationSettings,
+) -> list[Reading]:
+    """The readings of images by the names of classes, one for each granularity of the prompts."""
+    scores = zero_shot_scores(reader, read.features, classes, settings.grades, read.records[0].table)
+    return [read.reading(f"{ZERO_SHOT}, {level}", classes, own, left_out) for level, own in scores.items()]

@@ -1,7 +1,7 @@
 """How a tower is evaluated."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from mgll.evaluation.classes import Grades
 from mgll.evaluation.features import Precision
@@ -9,6 +9,11 @@ from mgll.evaluation.probe import STRENGTHS
 
 #: Blocks of a tower that are fine-tuned, counted from the last; `full` is all of the tower.
 Blocks = int | Literal["full"]
+
+#: Settings that change where features lie and how fast they come, not what is read.
+_ASIDE = ("cache", "batch_size")
+#: Settings that are no part of an evaluation that was not asked for them.
+_EXTRA = ("attentive", "fine_tune", "fine_tune_epochs", "prompt_learning")
 
 
 @dataclass(frozen=True)
@@ -58,3 +63,9 @@ class EvaluationSettings:
     prompt_learning: bool = False
     precision: Precision = "auto"
     batch_size: int = 64
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings decides what is read; what was not asked for is no part of it, as files of before had none."""
+        asked = {key: value for key, value in asdict(self).items() if key not in _ASIDE}
+        usual = EvaluationSettings()
+        return {key: value for key, value in asked.items() if key not in _EXTRA or value != getattr(usual, key)}
