@@ -1,5 +1,6 @@
 """An image file as upright 8-bit RGB, whatever it holds."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable
@@ -113,3 +114,10 @@ def _to_rgb(image: Image.Image, white_is_zero: bool) -> Image.Image:
         image = Image.alpha_composite(black, image)
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def pixels_sha256(image: Image.Image) -> str:
+    """Hex SHA-256 of an RGB image's pixels and their extent; empty for an image of one colour, which shows nobody."""
+    if all(low == high for low, high in image.getextrema()):  # type: ignore[misc]  # RGB: a pair a channel
+        return ""
+    return hashlib.sha256(str(image.size).encode() + image.tobytes()).hexdigest()
