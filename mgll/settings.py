@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from mgll.bounds import Bounds
-from mgll.images.preprocessing import Preprocessing
+from mgll.images.preprocessing import Decode, Preprocessing
 
 ObjectiveName = Literal["mgll", "mgll-paper", "clip", "clip-single", "siglip", "supcon"]
 TextTraining = Literal["frozen", "full"] | int
@@ -89,6 +89,8 @@ class PretrainSettings:
         image_training: `full`, or the number of the encoder's last layers that are trained; those before them keep their weights.
         image_size: height and width of the tower's input in pixels.
         resize: `pad` to a square with the mean colour, `squash`, or `crop` the centre.
+        decode: `draft` decodes large JPEG files at a lower resolution, of which the input still takes a third or less (some grey
+            levels apart, `mgll.images.decoding`); `exact` in full. None goes on as a run in `out` began, and else is `draft`.
         mean: per-channel mean of pixel values in 0..1.
         std: per-channel standard deviation of pixel values in 0..1.
         pooling: what is trained against texts: the class token (`cls`, the paper), the `mean` of the patch tokens, or the output of
@@ -150,6 +152,7 @@ class PretrainSettings:
     image_training: ImageTraining = "full"
     image_size: int = 96
     resize: Literal["pad", "squash", "crop"] = "pad"
+    decode: Decode | None = None
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     pooling: Literal["cls", "mean", "head"] = "mean"
@@ -217,7 +220,9 @@ class PretrainSettings:
     @property
     def preprocessing(self) -> Preprocessing:
         """How images become the tower's input."""
-        return Preprocessing(size=self.image_size, mean=self.mean, std=self.std, resize=self.resize)
+        return Preprocessing(
+            size=self.image_size, mean=self.mean, std=self.std, resize=self.resize, decode=self.decode or "draft"
+        )
 
     @property
     def resolved_objective(self) -> ObjectiveSettings:

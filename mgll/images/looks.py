@@ -1,6 +1,5 @@
 """What an image can be found again by in another file: its bytes, its pixels, and the fundus hash of what it shows."""
 
-import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -12,14 +11,15 @@ from tqdm import tqdm
 
 from mgll.images.files import ImageError, image_sha256
 from mgll.images.fundus_hash import fundus_hashes
-from mgll.images.preprocessing import open_image
+from mgll.images.opening import open_image, pixels_sha256
+from mgll.images.resized import what_was_done
 
 _IMAGES_A_WORKER = 500  # fewer are not worth the start of a process
 
 
 @dataclass(frozen=True)
 class Look:
-    """Digests of an image.
+    """Digests of an image; of the original where a copy scaled down says what it was made of (`mgll.images.resized`).
 
     Attributes:
         file: hex SHA-256 of the bytes as they are stored.
@@ -40,9 +40,10 @@ def look(path: str) -> Look | ImageError:
     """The digests of one image, or why it can't be read."""
     try:
         image = open_image(path)
-        one_colour = all(low == high for low, high in image.getextrema())  # type: ignore[misc]  # RGB: a pair a channel
-        pixels = "" if one_colour else hashlib.sha256(str(image.size).encode() + image.tobytes()).hexdigest()
-        return Look(image_sha256(path), pixels, fundus_hashes(image))
+        original = what_was_done(image)
+        if original:
+            return Look(original.file, original.pixels, fundus_hashes(image))
+        return Look(image_sha256(path), pixels_sha256(image), fundus_hashes(image))
     except ImageError as error:
         return error
 

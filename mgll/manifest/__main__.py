@@ -4,11 +4,11 @@ import argparse
 
 from mgll.ending import ends_in_one_line
 from mgll.flags import CommandParser
-from mgll.formats import FormatError
+from mgll.formats import FormatError, read_header
 from mgll.images.files import image_exists
 from mgll.images.fundus_hash import THRESHOLD
 from mgll.manifest.counts import count, print_counts
-from mgll.manifest.records import read_manifest
+from mgll.manifest.records import SCHEMA, read_manifest
 
 
 @ends_in_one_line
@@ -50,6 +50,10 @@ def _check(verb: str, path: str) -> str:
         from rich.console import Console  # takes a tenth of a second
 
         print_counts(count(records), Console())
+        if scaling := read_header(path, SCHEMA).get("scaling"):
+            print(
+                f"photographs were scaled down into shards to {scaling['longest_side']} px, JPEG quality {scaling['quality']}"
+            )
     if unknown := sorted({label for record in records for label in record.labels} - records.table.classes.keys()):
         print(
             f"no class of {records.table.name}: {', '.join(unknown)}; no question can be asked about images with such a label"

@@ -5,31 +5,34 @@ shard and byte offset (`mgll.images.files`), so training reads shards like singl
 on any number of processes. Other WebDataset tools read them too. Only `tarfile` is used: nothing is unpickled or run.
 
     python -m mgll.manifest.shards manifest.jsonl --out shards/
+    python -m mgll.manifest.shards manifest.jsonl --out shards/ --longest-side 512
+
+The second scales photographs down to that longest side on the way; the header of the manifest says so, and each file what it was
+made of (`mgll.images.resized`).
 """
 
+import argparse
 import io
 import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import numpy as np
-from tqdm import tqdm
 
 from mgll.ending import ends_in_one_line
-from mgll.files import atomic_path, sha256, write_text
+from mgll.files import sha256, write_text
 from mgll.flags import CommandParser
 from mgll.formats import FormatError
-from mgll.images.files import ImageError, TarMember, opened
+from mgll.images.files import TarMember
 from mgll.machine_errors import stop_if_of_the_machine
 from mgll.manifest.image_identity import image_file, image_states
 from mgll.manifest.records import Record, read_manifest, write_manifest
+from mgll.manifest.shard_writing import IMAGE_ENDINGS, Scaling, shard_path, write_shards
 from mgll.run_folder import claim_folder
 
-IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npz"}
 TEXT_ENDINGS = {".json", ".txt"}
 #: A JSON file may take a hundred and fifty times its size in memory when it is read.
 MAX_TEXT_BYTES = 1_000_000
@@ -56,7 +59,14 @@ class Sample:
     ignored: Counter[str] = field(default_factory=Counter)
 
 
-def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: int = 1000, seed: int = 0) -> Path:
+def pack(
+    manifest: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    images: int = 1000,
+    seed: int = 0,
+    scaling: Scaling | None = None,
+    processes: int | None = None,
+) -> Path:
     """Copy the images of a manifest into shards, in an order drawn by `seed`, and write `out/manifest.jsonl`.
 
     The same arguments and images give the same bytes. A run that was stopped continues with the first shard that is missing, and
@@ -67,6 +77,8 @@ def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: 
         out: folder of the shards.
         images: number of images per shard.
         seed: seed of the order, which makes every shard a random sample of the whole.
+        scaling: scales photographs down; a line then says how many, and the bytes before and after. None copies every byte.
+        processes: at most so many write shards at once where photographs are scaled down; None for one a core.
 
     Returns:
         The path of the new manifest.
@@ -77,11 +89,16 @@ def pack(manifest: str | os.PathLike[str], out: str | os.PathLike[str], images: 
         ValueError: if `out` holds shards that were made with other arguments, or other files.
     """
     out, records = Path(out), read_manifest(manifest)
-    _claim(out, {"manifest_sha256": sha256(manifest), "images": images, "seed": seed})
+    scaled = asdict(scaling) if scaling else None
+    _claim(out, {"manifest_sha256": sha256(manifest), "images": images, "seed": seed, "scaling": scaled})
     order = np.random.default_rng(seed).permutation(len(records)).tolist()
     parts = [order[start : start + images] for start in range(0, len(order), images)]
     _remove_outdated(out, records, parts)
-    write_manifest(out / "manifest.jsonl", _packed(out, records, parts), made_from=str(manifest))
+    tally = write_shards(out, records, parts, scaling, processes)
+    said = {"scaling": scaled} if scaled else {}
+    write_manifest(out / "manifest.jsonl", _placed(out, records, parts), made_from=str(manifest), **said)
+    if scaling and (tally.resized or tally.kept or tally.damaged):
+        print(tally.describe(scaling))
     return out / "manifest.jsonl"
 
 
@@ -190,7 +207,7 @@ def _remove_outdated(out: Path, records: Sequence[Record], parts: Sequence[Seque
     outdated = [
         shard
         for number, indices in enumerate(parts)
-        if (shard := _shard(out, number)).is_file() and any(before[i : i + 1] != [now[i]] for i in indices)
+        if (shard := shard_path(out, number)).is_file() and any(before[i : i + 1] != [now[i]] for i in indices)
     ]
     for shard in outdated:
         shard.unlink()
@@ -199,42 +216,27 @@ def _remove_outdated(out: Path, records: Sequence[Record], parts: Sequence[Seque
     write_text(listed, "".join(f"{state}\n" for state in now))
 
 
-def _shard(out: Path, number: int) -> Path:
-    return out / f"{number:06d}.tar"
-
-
-def _packed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> Iterator[Record]:
-    """Write the shards that are missing, and yield the records with the new places of their images."""
-    for number, indices in enumerate(tqdm(parts, unit="shard")):
-        shard = _shard(out, number)
-        if not shard.is_file():
-            _write_shard(shard, {index: records[index] for index in indices})
+def _placed(out: Path, records: Sequence[Record], parts: Sequence[Sequence[int]]) -> Iterator[Record]:
+    """The records with the new places of their images."""
+    for number, indices in enumerate(parts):
+        shard = shard_path(out, number)
         for index, sample in zip(indices, read_shard(shard), strict=True):
             if sample.image is None:
                 raise FormatError(shard, None, f"sample {sample.key} has no image")
             yield records[index].model_copy(update={"image": str(replace(sample.image, shard=shard.name))})
 
 
-def _write_shard(shard: Path, records: Mapping[int, Record]) -> None:
-    with atomic_path(shard) as temporary, tarfile.open(temporary, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for index, record in records.items():
-            with opened(record.image) as (name, file):
-                ending = PurePosixPath(name).suffix.lower()
-                if ending not in IMAGE_ENDINGS:
-                    raise ImageError(
-                        f"{record.image}: {ending or 'no'} ending; shards hold {', '.join(sorted(IMAGE_ENDINGS))}"
-                    )
-                described = record.model_copy(update={"image": f"{index:08d}{ending}"})
-                _add_file(tar, described.image, file)
-            text = described.model_dump_json(exclude_defaults=True).encode()
-            _add_file(tar, f"{index:08d}.json", io.BytesIO(text))
-
-
-def _add_file(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
-    info = tarfile.TarInfo(name)  # its times and owners are zero, so the same images give the same bytes
-    info.size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    tar.addfile(info, file)
+def _scaling(parser: CommandParser, options: argparse.Namespace) -> Scaling | None:
+    if options.longest_side is None:
+        if options.quality is not None:
+            parser.error("--quality is of photographs that are scaled down; name a --longest-side")
+        return None
+    if not 1 <= options.longest_side <= 65500:
+        parser.error(f"--longest-side {options.longest_side}: a JPEG file has 1 to 65500 pixels along a side")
+    quality = 92 if options.quality is None else options.quality
+    if not 1 <= quality <= 95:
+        parser.error(f"--quality {quality}: give 1 to 95")
+    return Scaling(options.longest_side, quality)
 
 
 @ends_in_one_line
@@ -244,8 +246,12 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="folder of the shards, which gets a manifest.jsonl")
     parser.add_argument("--images", type=int, default=1000, help="images a shard (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the images")
+    parser.add_argument(
+        "--longest-side", type=int, metavar="PX", help="scale photographs down to this longest side, in pixels"
+    )
+    parser.add_argument("--quality", type=int, help="JPEG quality of what is scaled down, 1 to 95 (default: 92)")
     options = parser.parse_args(arguments)
-    print(pack(options.manifest, options.out, options.images, options.seed))
+    print(pack(options.manifest, options.out, options.images, options.seed, _scaling(parser, options)))
     return 0
 
 

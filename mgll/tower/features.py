@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from tqdm import tqdm
 
-from mgll.images.preprocessing import Preprocessing, normalise, open_image, to_square
+from mgll.images.decoding import open_square
+from mgll.images.preprocessing import Preprocessing, normalise
 from mgll.tower.config import Pooling
 from mgll.tower.file import TowerHeader, load_tower
 
@@ -98,4 +99,4 @@ class Squares:
         return len(self._images)
 
     def __getitem__(self, index: int) -> "torch.Tensor":
-        return to_square(open_image(self._images[index]), self._preprocessing)
+        return open_square(self._images[index], self._preprocessing)

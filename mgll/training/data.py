@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tvf
 
+from mgll.images.decoding import open_square
 from mgll.images.files import tar_member
-from mgll.images.preprocessing import ImageError, Preprocessing, normalise, open_image, to_square
+from mgll.images.preprocessing import ImageError, Preprocessing, normalise
 from mgll.manifest.records import Record
 from mgll.settings import TextLevels
 
@@ -148,10 +149,7 @@ class TrainingImages(Dataset[tuple[Tensor, bool]]):
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         larger = self.preprocessing.model_copy(update={"size": self.preprocessing.size * 5 // 4})
-        image = open_image(self.records[index].image)
-        if self._source_resolution:
-            image.thumbnail((self._source_resolution, self._source_resolution))
-        pixels = to_square(image, larger)
+        pixels = open_square(self.records[index].image, larger, self._source_resolution)
         if self._cache is not None:
             self._cache[index] = pixels
         return pixels

@@ -1,7 +1,7 @@
 """What decides the weights of a pretraining run, by content: only a run made of the very same is resumed."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,12 @@ from mgll.encoders.text import EMBEDDED
 from mgll.files import content_sha256, sha256, write_text
 from mgll.manifest.image_identity import image_file, image_states, read_whole
 from mgll.manifest.records import Record
+from mgll.run_folder import read_run
 from mgll.settings import PretrainSettings
+from mgll.training.checkpoint import newest_checkpoint
 
+#: The file in the folder of a run that says what it is made of.
+SETTINGS = "settings.json"
 #: The file in the folder of a run with the state of each image file, a line each.
 IMAGES = "images.txt"
 #: Settings that name a file or folder whose content is compared, wherever it lies.
@@ -27,6 +31,24 @@ _MAY_CHANGE = {
 }
 
 
+def settle_decode(settings: PretrainSettings) -> tuple[PretrainSettings, str]:
+    """Decide how images are decoded where the settings leave it open: as the run in `out` began, and `draft` in a new one.
+
+    Returns:
+        The settings with `decode`, and a sentence where an old run decides.
+
+    Raises:
+        FormatError: if `out` holds checkpoints and does not say what they were made of.
+    """
+    out = Path(settings.out)
+    if settings.decode or newest_checkpoint(out / "checkpoints") is None:
+        return replace(settings, decode=settings.preprocessing.decode), ""
+    if read_run(out / SETTINGS, "checkpoints").get("decode") == "draft":
+        return replace(settings, decode="draft"), ""
+    said = f"{out}: images are decoded in full, as when this run began; a new run decodes drafts"
+    return replace(settings, decode="exact"), said
+
+
 def made_of(settings: PretrainSettings, text_commit: str | None = None) -> dict[str, Any]:
     """The settings on which the weights depend, and hashes of what lies at their paths. For the images see `claim_images`.
 
@@ -35,6 +57,8 @@ def made_of(settings: PretrainSettings, text_commit: str | None = None) -> dict[
         text_commit: commit of the text encoder, where it comes from the hub.
     """
     values = {name: value for name, value in asdict(settings).items() if name not in _PATHS | _MAY_CHANGE}
+    # nothing stands for `exact`, as in the runs from before there was a choice
+    values["decode"] = "draft" if settings.preprocessing.decode == "draft" else None
     start = settings.start_weights
     hashes: dict[str, Any] = {
         "manifest_sha256": sha256(str(settings.manifest)),

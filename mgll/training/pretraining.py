@@ -40,7 +40,7 @@ from mgll.training.distributed import (
     start_accelerator,
     to_device,
 )
-from mgll.training.identity import claim_images, in_provenance, made_of
+from mgll.training.identity import SETTINGS, claim_images, in_provenance, made_of, settle_decode
 from mgll.training.model import ContrastiveModel, text_side_of
 from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
 from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share, steps_per_epoch
@@ -113,7 +113,8 @@ def _pretrain(
     """Train on the records of a checked manifest, in a folder that no other run writes into."""
     out = Path(settings.out)
     settings, said = settle_augmentation(settings, records)
-    for sentence in said:
+    settings, decoded = settle_decode(settings)
+    for sentence in filter(None, (*said, decoded)):
         accelerator.print(sentence)
     text_encoder = TextEncoder(
         settings.text_encoder, settings.text_training, settings.text_pooling, settings.text_dropout
@@ -216,7 +217,7 @@ def _claim(out: Path, settings: PretrainSettings, made: Mapping[str, Any], recor
     newest = newest_checkpoint(out / "checkpoints")
     others = {name: value for name, value in asdict(settings).items() if name not in made}
     what = "checkpoints of a run made of something else"
-    claim_folder(out, "settings.json", made, newest is not None, what, others)
+    claim_folder(out, SETTINGS, made, newest is not None, what, others)
     damaged = checkpoint_state(newest)["bad_images"] if newest else ()
     claim_images(out, records, settings.verify_images, newest is not None, damaged)
     write_text(out / "provenance.json", json.dumps(provenance(), indent=2))

@@ -121,7 +121,10 @@ def _is_own_tower(spec: TowerSpec, donor: TowerHeader, config: Json, seen: Prepr
         return False
     published = {key: value for key, value in config["vision_config"].items() if key != "model_type"}
     one, other = (saved_vision(CLIPVisionConfig(**vision).to_dict()) for vision in (spec.config, published))
-    return one == other and donor.preprocessing == seen.model_copy(update={"size": size})
+    shown = donor.preprocessing.model_copy(
+        update={"decode": seen.decode}
+    )  # how files are decoded is not the processor's affair
+    return one == other and shown == seen.model_copy(update={"size": size})
 
 
 def _new_tensors(source: Source, width: int, settings: GraftSettings) -> tuple[NewTensor, ...]:
