@@ -114,8 +114,12 @@ class PretrainSettings:
             texts name colours, beside which more than 0.1 is refused.
         augment_against_texts: flip and jitter as they are set, whatever texts name.
         seed: seed of weights, order and augmentation.
-        workers: processes that decode images; 0 decodes in the training process.
-        cache_images: keep the decoded, resized images in memory; works with `workers` 0 only.
+        augment_on_device: crop, flip and jitter in batches on the device instead of image by image on the processor. The looks are
+            the same, their pixels differ by rounding.
+        workers: processes that decode images and pick texts, for each process that trains; 0 does so between steps.
+        prefetch: batches that each of them prepares ahead; fewer where shared memory has no room for them.
+        cache_images: keep the decoded, resized images in memory, in one block for a process and its workers.
+        cache_gib: memory in GiB that they may take on this machine; images beyond it are decoded in every epoch.
         shards_at_once: number of shards (or folders) whose images are mixed at a time, so that a slow disk reads few at once; every
             epoch mixes other shards with each other. 0 mixes all.
         source_resolution: scale images down to this longest side, in pixels, before anything else (Table 7).
@@ -169,8 +173,11 @@ class PretrainSettings:
     colour_jitter: float | None = None
     augment_against_texts: bool = False
     seed: int = 0
+    augment_on_device: bool = False
     workers: int = 0
+    prefetch: int = 2
     cache_images: bool = True
+    cache_gib: float = 4.0
     shards_at_once: int = 0
     source_resolution: int | None = None
     wrong_texts: float = 0.0

@@ -17,7 +17,7 @@ from mgll.objective import Level, Objective
 from mgll.settings import PretrainSettings
 from mgll.tower.model import check_pooling, freeze_unused, image_feature, measure
 from mgll.tower.text_side import TextFacts, TextSide
-from mgll.training.distributed import gather_features, gather_flags, own_share
+from mgll.training.distributed import gather_features, gather_flags
 from mgll.training.texts import TextBatch
 
 
@@ -100,8 +100,7 @@ class ContrastiveModel(nn.Module):
         Every process encodes its own share of the texts, so that each text is encoded by one process only. Collective: all
         processes must call it.
         """
-        local = self._by_chunks(self.encode_texts, *map(own_share, texts.inputs))
-        return gather_features(local)[: len(texts.inputs[0])]
+        return gather_features(self._by_chunks(self.encode_texts, *texts.inputs))[: texts.unique]
 
     def _by_chunks(self, encode: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """The features of all inputs, while only the activations of one chunk are held in memory.
