@@ -136,7 +136,10 @@ class PretrainSettings:
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
         trackers: trackers that also get the metrics, through accelerate (`tensorboard`, `wandb`).
-        mixed_precision: accelerate's mixed precision: `no`, `bf16` or `fp16`; `no` on a CPU.
+        mixed_precision: accelerate's mixed precision: `no`, `bf16` or `fp16`. `auto` is `bf16` on a GPU that is good at it, else
+            `no` (`mgll.training.precision`).
+        compile: compile the encoders with torch.compile, which takes a minute or more at the start, and a C++ compiler on a CPU.
+            What it computes differs by rounding, so such a run is another one.
         gradient_checkpointing: the encoders keep only the inputs of each layer and compute the rest again for the gradient.
         chunk: images, and texts, that a process encodes at once; their activations are computed again for the gradient, which is
             that of the whole batch. None encodes the whole batch at once.
@@ -190,7 +193,8 @@ class PretrainSettings:
     checkpoint_every: int = 100
     log_every: int = 10
     trackers: tuple[str, ...] = ()
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    compile: bool = False
     gradient_checkpointing: bool = False
     chunk: int | None = None
 

@@ -120,16 +120,11 @@ def batches_from(
         batches,
         batch_size=None,
         sampler=noted(),  # type: ignore[arg-type]
-        collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         **worker_options(settings.workers, prefetch),
     )
     for batch in loader:
         yield waiting.popleft(), batch
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
 
 
 def pixels_on(device: torch.device, preprocessing: Preprocessing) -> Callable[[Batch], Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -44,13 +45,14 @@ from mgll.training.loader import TrainingBatches, batches_from, pixels_on, recor
 from mgll.training.looks import Augmentation
 from mgll.training.model import ContrastiveModel, text_side_of
 from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
+from mgll.training.precision import float32_products, settle_precision
 from mgll.training.shared_images import SharedImages
 from mgll.training.steps import cut_log, learning_rate_factor, steps_per_epoch
 from mgll.training.text_corruption import corrupt_texts
 from mgll.training.texts import TrainingTexts
 from mgll.training.token_file import NAME as TOKENS
 from mgll.training.token_file import tokens_from_file
-from mgll.training.workers import processes_here
+from mgll.training.workers import SHARES, processes_here
 
 
 class BadImagesError(ValueError):
@@ -87,16 +89,19 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
             batch size is not divisible by the number of processes, or the launcher accumulates gradients or splits weights; when a
             flip or jitter is asked for that texts contradict; or when encoder, weights and settings do not fit together.
     """
+    settings = settle_precision(settings)
     accelerator = start_accelerator(
         mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
     )
     refuse_small_batches(accelerator)
     refuse_split_weights(accelerator)
+    if settings.compile:
+        _check_compiler(accelerator.device)
     if settings.manifest is None:
         raise ValueError("settings.manifest is None: name a manifest")
     records = read_manifest(settings.manifest, split="train")
     _check(settings, len(records), accelerator.num_processes)
-    with locked(settings.out, by_this_process=accelerator.is_main_process):
+    with locked(settings.out, by_this_process=accelerator.is_main_process), float32_products(tf32=False):
         return _pretrain(accelerator, settings, records, after_step)
 
 
@@ -172,7 +177,9 @@ def save_start_tower(settings: PretrainSettings, path: str | os.PathLike[str]) -
 
 def _images(settings: PretrainSettings, records: Sequence[Record], accelerator: Accelerator) -> TrainingImages:
     side, kept = larger_side(settings.image_size), None
-    if settings.cache_images:
+    if settings.cache_images and settings.workers and not SHARES:
+        accelerator.print("decoded images are not kept in memory: workers share none on this system")
+    elif settings.cache_images:
         kept = SharedImages(len(records), side, settings.cache_gib * 2**30 / processes_here())
         accelerator.print(kept.told(settings.workers))
     return TrainingImages(
@@ -217,6 +224,12 @@ def _check(settings: PretrainSettings, images: int, processes: int) -> None:
             f"{settings.manifest} has {images} training images, fewer than one batch of {settings.batch_size};"
             " lower --batch-size"
         )
+
+
+def _check_compiler(device: torch.device) -> None:
+    compilers = [os.environ.get("CXX", "g++"), "clang++"]
+    if device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise ValueError(f"compile: no C++ compiler here ({', '.join(compilers)}); install one, or leave --compile out")
 
 
 def _claim(out: Path, settings: PretrainSettings, made: Mapping[str, Any], records: Sequence[Record]) -> None:

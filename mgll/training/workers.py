@@ -1,12 +1,18 @@
 """Worker processes that prepare batches, and the memory in which these wait for the steps."""
 
 import os
+import resource
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 #: Where the batches of worker processes lie, on Linux.
 SHARED = Path("/dev/shm")
+#: Whether workers share the memory of the main process. Elsewhere they start empty, because libraries of a Mac do not bear a fork.
+SHARES = sys.platform == "linux"
+#: Files that a process may have open with workers: each tensor of a batch that waits is one, and the usual limit is 1,024.
+MOST_FILES = 65_536
 #: Batches that lie there beside those that wait: the one that is being made pinned, and the one of the step.
 BESIDE = 2
 
@@ -54,12 +60,16 @@ def affordable_prefetch(batch_bytes: int, workers: int, prefetch: int, free: int
 
 
 def worker_options(workers: int, prefetch: int) -> dict[str, Any]:
-    """Arguments of a `DataLoader` for so many workers: forked, so that they share what the main process has read, and kept."""
+    """Arguments of a `DataLoader` for so many workers; forked where `SHARES`, so that they share what the main process has read."""
     if not workers:
         return {}
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return {
         "num_workers": workers,
         "prefetch_factor": prefetch,
         "worker_init_fn": end_on_sigterm,
-        "multiprocessing_context": "fork",
+        "multiprocessing_context": "fork" if SHARES else None,
     }
