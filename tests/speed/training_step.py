@@ -1,6 +1,6 @@
 """A training step on unique texts against the naive form and against open_clip's; printed as ratios, side by side in one process.
 
-    taskset -c 1 python tests/speed/training_step.py [--encoders vit-base-16 vit-tiny-16] [--batch 32] [--rounds 3] [--compiled]
+    taskset -c 1 python tests/speed/training_step.py [--encoders vit-base-16 vit-tiny-16] [--batch 32] [--rounds 3] [--alone]
 
 Times are processor time of this process with one thread, so that other work on the machine does not decide; forms take turns, and
 the order turns from round to round.
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--objectives", nargs="+", default=["mgll", "clip"])
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="no other form of the step")
     options = parser.parse_args()
     torch.set_num_threads(1)
     random = np.random.default_rng(0)
@@ -68,23 +69,23 @@ def main() -> None:
         AutoTokenizer.from_pretrained(embedded_text_encoder()).save_pretrained(folder)
         for encoder in options.encoders:
             for objective in options.objectives:
-                compare(encoder, folder, records, objective, options.rounds, options.compiled)
+                compare(encoder, folder, records, objective, options)
 
 
-def compare(encoder: str, texts: str, records: Sequence[Record], objective: str, rounds: int, compiled: bool) -> None:
+def compare(encoder: str, texts: str, records: Sequence[Record], objective: str, options: argparse.Namespace) -> None:
     """All ratios for one tower and objective."""
     step = Step(encoder, texts, records, objective)
     others: dict[str, Callable[[], Tensor]] = {"naive": step.naive}
     if objective == "clip":
         others = {"open_clip": step.open_clip, "open_clip, not filled up": partial(step.open_clip, None)}
-    forms = {"ours": step.ours, **others}
-    if compiled:
-        forms = {"ours": step.ours, "ours, compiled": Step(encoder, texts, records, objective, compiled=True).ours}
+    forms = {"ours": step.ours, **({} if options.alone else others)}
+    if options.compiled:
+        forms["ours, compiled"] = Step(encoder, texts, records, objective, compiled=True).ours
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     shares, losses = [], {}
     for loss in forms.values():  # warms up, and compiles
         step.timed(loss)
-    for turn in range(rounds):
+    for turn in range(options.rounds):
         for name in list(forms)[:: -1 if turn % 2 else 1]:
             taken, *losses[name] = step.timed(forms[name])
             seconds[name].append(taken)
