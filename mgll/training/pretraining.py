@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from mgll.encoders.text import TextEncoder
+from mgll.encoders.tokens import Tokens
 from mgll.encoders.vision import vision_encoder
 from mgll.files import write_text
 from mgll.formats import FormatError
@@ -127,10 +127,13 @@ def _pretrain(
         records, settings.wrong_texts, settings.missing_texts, settings.granularity, settings.seed
     )
     levels = text_levels(trained_on, settings.resolved_objective.levels, settings.join_levels)
+
+    def tokens(own: Sequence[str]) -> Tokens:
+        with accelerator.main_process_first():  # it makes the file, the others read it
+            return tokens_from_file(out / TOKENS, text_encoder, own)
+
     share = (accelerator.process_index, accelerator.num_processes)
-    with accelerator.main_process_first():  # it makes the tokens' file, the others read it
-        make = partial(tokens_from_file, out / TOKENS, text_encoder)
-        texts = TrainingTexts(levels, text_encoder, accelerator.device, make, *share)
+    texts = TrainingTexts(levels, text_encoder, accelerator.device, tokens, *share)
     images = _images(settings, records, accelerator)
     torch.manual_seed(settings.seed)
     tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
