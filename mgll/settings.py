@@ -118,8 +118,12 @@ class PretrainSettings:
             texts name colours, beside which more than 0.1 is refused.
         augment_against_texts: flip and jitter as they are set, whatever texts name.
         seed: seed of weights, order and augmentation.
-        workers: processes that decode images; 0 decodes in the training process.
-        cache_images: keep the decoded, resized images in memory; works with `workers` 0 only.
+        augment_on_device: crop, flip and jitter in batches on the device instead of image by image on the processor. The looks are
+            the same, their pixels differ by rounding.
+        workers: processes that decode images and pick texts, for each process that trains; 0 does so between steps.
+        prefetch: batches that each of them prepares ahead; fewer where shared memory has no room for them.
+        cache_images: keep the decoded, resized images in memory, in one block for a process and its workers.
+        cache_gib: memory in GiB that they may take on this machine; images beyond it are decoded in every epoch.
         shards_at_once: number of shards (or folders) whose images are mixed at a time, so that a slow disk reads few at once; every
             epoch mixes other shards with each other. 0 mixes all.
         source_resolution: scale images down to this longest side, in pixels, before anything else (Table 7).
@@ -136,7 +140,10 @@ class PretrainSettings:
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.jsonl.
         trackers: trackers that also get the metrics, through accelerate (`tensorboard`, `wandb`).
-        mixed_precision: accelerate's mixed precision: `no`, `bf16` or `fp16`; `no` on a CPU.
+        mixed_precision: accelerate's mixed precision: `no`, `bf16` or `fp16`. `auto` is `bf16` on a GPU that is good at it, else
+            `no` (`mgll.training.precision`).
+        compile: compile the encoders with torch.compile, which takes a minute or more at the start, and a C++ compiler on a CPU.
+            What it computes differs by rounding, so such a run is another one.
         gradient_checkpointing: the encoders keep only the inputs of each layer and compute the rest again for the gradient.
         chunk: images, and texts, that a process encodes at once; their activations are computed again for the gradient, which is
             that of the whole batch. None encodes the whole batch at once.
@@ -174,8 +181,11 @@ class PretrainSettings:
     colour_jitter: float | None = None
     augment_against_texts: bool = False
     seed: int = 0
+    augment_on_device: bool = False
     workers: int = 0
+    prefetch: int = 2
     cache_images: bool = True
+    cache_gib: float = 4.0
     shards_at_once: int = 0
     source_resolution: int | None = None
     wrong_texts: float = 0.0
@@ -188,7 +198,8 @@ class PretrainSettings:
     checkpoint_every: int = 100
     log_every: int = 10
     trackers: tuple[str, ...] = ()
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    compile: bool = False
     gradient_checkpointing: bool = False
     chunk: int | None = None
 
@@ -207,6 +218,8 @@ class PretrainSettings:
         "flip": (0, 1),
         "colour_jitter": (0, 1),
         "workers": (0, 1024),
+        "prefetch": (1, math.inf),
+        "cache_gib": (0, math.inf),
         "shards_at_once": (0, math.inf),
         "source_resolution": (1, math.inf),
         "wrong_texts": (0, 1),

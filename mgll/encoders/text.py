@@ -96,14 +96,19 @@ class TextEncoder(nn.Module):
         """Number of channels of a text feature."""
         return int(self.model.config.hidden_size)
 
+    @property
+    def longest(self) -> int:
+        """Number of tokens at which texts are cut."""
+        known = [LONGEST, self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None)]
+        return int(min(limit for limit in known if limit))
+
     def tokenise(self, texts: Sequence[str]) -> Tokens:
         """The texts as this encoder's tokens.
 
         Raises:
             ValueError: for a text without a token, or a token that the model does not know.
         """
-        known = [LONGEST, self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None)]
-        tokens = tokenise(texts, self.tokenizer, min(limit for limit in known if limit))
+        tokens = tokenise(texts, self.tokenizer, self.longest)
         rows = self.model.get_input_embeddings().num_embeddings
         if (highest := max(int(tokens.ids.max()), tokens.pad)) >= rows:
             raise ValueError(

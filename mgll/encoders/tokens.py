@@ -1,13 +1,18 @@
 """Texts as tokens: made once before training, so that a step only picks and pads them."""
 
 import warnings
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+#: Texts that are tokenised at a time: their tokens are Python's numbers for a moment, thirty bytes each.
+AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,23 @@ class Tokens:
         """Tokens of each text [texts]."""
         return self.bounds.diff()
 
-    def batch(self, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids and mask, both [B, L], of the texts with these indices [B], padded on the right to the longest of them."""
-        starts, ends = self.bounds[texts].tolist(), self.bounds[texts + 1].tolist()
-        own = [self.ids[start:end] for start, end in zip(starts, ends, strict=True)]
-        ids = pad_sequence([part.long() for part in own], batch_first=True, padding_value=self.pad)
-        mask = torch.arange(ids.shape[1]) < self.lengths[texts].unsqueeze(1)
+    def lengths_of(self, texts: Tensor) -> Tensor:
+        """Tokens of the texts with these indices [B]."""
+        return self.bounds[texts + 1] - self.bounds[texts]
+
+    def batch(self, texts: Tensor, length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, both [B, L], of the texts with these indices [B], padded on the right.
+
+        Args:
+            texts: indices of the texts.
+            length: what they are padded to, at least their longest, which it is if None.
+        """
+        lengths = self.lengths_of(texts)
+        mask = torch.arange(length or int(lengths.max())) < lengths.unsqueeze(1)
+        ids = torch.full(mask.shape, self.pad)
+        before = lengths.cumsum(0) - lengths
+        places = torch.arange(int(lengths.sum())) + (self.bounds[texts] - before).repeat_interleave(lengths)
+        ids[mask] = self.ids[places].long()
         return ids, mask.long()
 
 
@@ -49,13 +65,21 @@ def tokenise(texts: Sequence[str], tokenizer: Any, longest: int) -> Tokens:
     Raises:
         ValueError: for a text without a token.
     """
-    rows = tokenizer(list(texts), truncation=True, max_length=longest, return_attention_mask=False)["input_ids"]
-    if empty := [text for text, row in zip(texts, rows, strict=True) if not row]:
+    ids, bounds, full = array("i"), [0], 0
+    empty: list[str] = []
+    for start in tqdm(range(0, len(texts), AT_ONCE), "tokenising texts", delay=3, unit_scale=AT_ONCE, unit=" texts"):
+        own = list(texts[start : start + AT_ONCE])
+        rows = tokenizer(own, truncation=True, max_length=longest, return_attention_mask=False)["input_ids"]
+        empty += [text for text, row in zip(own, rows, strict=True) if not row]
+        for row in rows:
+            ids.extend(row)
+            bounds.append(len(ids))
+        full += sum(len(row) == longest for row in rows)
+    if empty:
         raise ValueError(
             f"{len(empty)} of {len(texts)} texts have no token for this text encoder, such as {empty[0]!r}"
         )
-    if full := sum(len(row) == longest for row in rows):
+    if full:
         warnings.warn(f"{full} of {len(texts)} texts fill all {longest} tokens; what is beyond is cut", stacklevel=2)
-    bounds = torch.tensor([0, *map(len, rows)]).cumsum(0)
     pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
-    return Tokens(torch.tensor([i for row in rows for i in row], dtype=torch.int32), bounds, pad)
+    return Tokens(torch.tensor(np.frombuffer(ids, np.intc), dtype=torch.int32), torch.tensor(bounds), pad)

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as tvf
 
 from mgll.images.decoding import open_square
 from mgll.images.files import tar_member
-from mgll.images.preprocessing import ImageError, Preprocessing, normalise
+from mgll.images.preprocessing import Preprocessing
 from mgll.manifest.records import Record
 from mgll.settings import TextLevels
+from mgll.training.looks import Augmentation, Look, apply_look, draw_look
+from mgll.training.shared_images import SharedImages
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,32 @@ class TextLevel:
         """Indices of a record's texts in `unique`."""
         return self.texts[self.bounds[record] : self.bounds[record + 1]]
 
-    def batch(self, records: Sequence[int], draw: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Indices in `unique` of the texts that some records carry, each once [U], and the records' incidence [len(records), U].
+    def occurrences(
+        self, records: Sequence[int], draw: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The texts that some records carry, one after the other with repeats.
 
         Args:
             records: numbers of the records.
             draw: draws one text of each record that has any; None takes all of them.
+
+        Returns:
+            For each text the place of its record in `records`, and its index in `unique`, both [n] int64.
         """
-        own = [self.of_record(record) for record in records]
         if draw is not None:
-            own = [draw.choice(texts, min(1, len(texts))) for texts in own]
-        used, columns = np.unique(np.concatenate(own), return_inverse=True)
-        rows = np.repeat(np.arange(len(own)), [len(texts) for texts in own])
-        incidence = np.zeros((len(own), len(used)), dtype=np.float32)
-        np.add.at(incidence, (rows, columns), 1)
-        return torch.from_numpy(used.astype(np.int64)), torch.from_numpy(incidence)
+            own = [self.of_record(record) for record in records]
+            drawn = [draw.choice(texts, min(1, len(texts))) for texts in own]
+            counts = np.fromiter(map(len, drawn), np.int64, len(drawn))
+            return np.repeat(np.arange(len(drawn)), counts), np.concatenate(drawn).astype(np.int64)
+        first = self.bounds[np.asarray(records)]
+        counts = self.bounds[np.asarray(records) + 1] - first
+        return np.repeat(np.arange(len(counts)), counts), self.texts[ranges(first, counts)].astype(np.int64)
+
+
+def ranges(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The whole numbers `first[i], first[i] + 1, ...`, `counts[i]` of them, for one i after the other."""
+    before = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) + np.repeat(first - before, counts)
 
 
 def text_levels(
@@ -101,22 +112,20 @@ def text_levels(
     }
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Random crop, flip and colour jitter. The fields mean what the settings of these names mean in `PretrainSettings`."""
+class TrainingImages(Dataset[tuple[Tensor, Look | None]]):
+    """Training images as squares of uint8 pixels; a key is (epoch, index).
 
-    crop_scale: float
-    flip: float
-    colour_jitter: float
-    seed: int
+    An item is the pixels, augmented to [3, size, size], and None; or where the device augments, the square [3, larger, larger] and
+    what is to be done to it. With `source_resolution` an image is first scaled down to that longest side, in pixels, as if its file
+    held no more.
 
-
-class TrainingImages(Dataset[tuple[Tensor, bool]]):
-    """Augmented training images; a key is (epoch, index).
-
-    An item is (pixels float32 [3, size, size], whether the image could be read). A damaged image gives zeros, so that the
-    batch keeps its shape and the step can leave it out. With `source_resolution` an image is first scaled down to that longest
-    side, in pixels, as if its file held no more.
+    Args:
+        records: the images.
+        preprocessing: how they become squares.
+        augmentation: what is drawn for each image in each epoch.
+        kept: where decoded images are kept, if anywhere; squares of `larger_side`.
+        source_resolution: see above.
+        on_device: whether the device augments.
     """
 
     def __init__(
@@ -124,52 +133,46 @@ class TrainingImages(Dataset[tuple[Tensor, bool]]):
         records: Sequence[Record],
         preprocessing: Preprocessing,
         augmentation: Augmentation,
-        cache: bool = True,
+        kept: SharedImages | None = None,
         source_resolution: int | None = None,
+        on_device: bool = False,
     ) -> None:
         self.records, self.preprocessing, self.augmentation = records, preprocessing, augmentation
-        self._source_resolution = source_resolution
-        self._cache: dict[int, Tensor] | None = {} if cache else None
+        self.on_device = on_device
+        self._source_resolution, self._kept = source_resolution, kept
+        self._larger = preprocessing.model_copy(update={"size": larger_side(preprocessing.size)})
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, bool]:
-        epoch, index = key
-        size = self.preprocessing.size
-        try:
-            pixels = self._square(index)
-        except ImageError:
-            return torch.zeros(3, size, size), False
-        random = np.random.default_rng([self.augmentation.seed, epoch, index])
-        return normalise(augment(pixels, (size, size), self.augmentation, random), self.preprocessing), True
+    @property
+    def side(self) -> int:
+        """Height and width of an item's pixels."""
+        return self._larger.size if self.on_device else self.preprocessing.size
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Look | None]:
+        """Read an image.
+
+        Raises:
+            ImageError: for a damaged image.
+        """
+        pixels, size = self._square(key[1]), self.preprocessing.size
+        look = draw_look(pixels.shape[-2:], self.augmentation, np.random.default_rng([self.augmentation.seed, *key]))
+        return (pixels, look) if self.on_device else (apply_look(pixels, (size, size), look), None)
 
     def _square(self, index: int) -> Tensor:
         """The image as a square a quarter larger than the input, so that crops keep detail."""
-        if self._cache is not None and index in self._cache:
-            return self._cache[index]
-        larger = self.preprocessing.model_copy(update={"size": self.preprocessing.size * 5 // 4})
-        pixels = open_square(self.records[index].image, larger, self._source_resolution)
-        if self._cache is not None:
-            self._cache[index] = pixels
+        if self._kept is not None and (found := self._kept.get(index)) is not None:
+            return found
+        pixels = open_square(self.records[index].image, self._larger, self._source_resolution)
+        if self._kept is not None:
+            self._kept.put(index, pixels)
         return pixels
 
 
-def augment(pixels: Tensor, size: tuple[int, int], settings: Augmentation, random: np.random.Generator) -> Tensor:
-    """Crop, flip and jitter uint8 pixels [3, H, W] into uint8 [3, *size]; the crop has the shape of the image."""
-    share = float(random.uniform(settings.crop_scale, 1.0)) ** 0.5
-    height, width = (max(1, round(side * share)) for side in pixels.shape[-2:])
-    top, left = (
-        int(random.integers(0, side - keep + 1)) for side, keep in zip(pixels.shape[-2:], (height, width), strict=True)
-    )
-    pixels = tvf.resized_crop(pixels, top, left, height, width, list(size), antialias=True)
-    if random.uniform() < settings.flip:
-        pixels = tvf.horizontal_flip(pixels)
-    if settings.colour_jitter:
-        low, high = max(0.0, 1 - settings.colour_jitter), 1 + settings.colour_jitter
-        for adjust in (tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation):
-            pixels = adjust(pixels, float(random.uniform(low, high)))
-    return pixels
+def larger_side(size: int) -> int:
+    """Height and width of the squares of which inputs of `size` are cropped."""
+    return size * 5 // 4
 
 
 def shards_of(records: Iterable[Record]) -> np.ndarray:

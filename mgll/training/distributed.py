@@ -228,9 +228,9 @@ def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def own_share(rows: Tensor) -> Tensor:
-    """The contiguous part of `rows` that this process works on; the last row is repeated until all parts have the same length."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+def share_of(rows: Tensor, process: int, processes: int) -> Tensor:
+    """The contiguous part of `rows` that one process works on; the last row is repeated until all parts have the same length."""
+    if processes == 1:
         return rows
-    missing = -len(rows) % dist.get_world_size()
-    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]).chunk(dist.get_world_size())[dist.get_rank()]
+    missing = -len(rows) % processes
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]).chunk(processes)[process]

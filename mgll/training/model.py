@@ -17,7 +17,7 @@ from mgll.objective import Level, Objective
 from mgll.settings import PretrainSettings
 from mgll.tower.model import check_pooling, freeze_unused, image_feature, measure
 from mgll.tower.text_side import TextFacts, TextSide
-from mgll.training.distributed import gather_features, gather_flags, own_share
+from mgll.training.distributed import gather_features, gather_flags
 from mgll.training.texts import TextBatch
 
 
@@ -46,6 +46,10 @@ class ContrastiveModel(nn.Module):
         self.chunk = settings.chunk
         if self.chunk and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules()):
             raise ValueError("the tower's batch norms need the whole batch at once; leave `chunk` out")
+        if settings.compile:
+            compile_encoder(tower)
+            if not text_encoder.frozen:
+                compile_encoder(text_encoder.model, varies=True)
         if settings.gradient_checkpointing:
             keep_layer_inputs_only(tower)
             if not text_encoder.frozen:
@@ -100,8 +104,7 @@ class ContrastiveModel(nn.Module):
         Every process encodes its own share of the texts, so that each text is encoded by one process only. Collective: all
         processes must call it.
         """
-        local = self._by_chunks(self.encode_texts, *map(own_share, texts.inputs))
-        return gather_features(local)[: len(texts.inputs[0])]
+        return gather_features(self._by_chunks(self.encode_texts, *texts.inputs))[: texts.unique]
 
     def _by_chunks(self, encode: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """The features of all inputs, while only the activations of one chunk are held in memory.
@@ -147,6 +150,16 @@ def text_side_of(
     changed = {name: weight.detach() for name, weight in encoder.model.named_parameters() if weight.requires_grad}
     image, text = (side.weight.detach().float() for side in (model.image_projection, model.text_projection))
     return TextSide(facts, image, text, encoder=changed)
+
+
+def compile_encoder(model: PreTrainedModel, varies: bool = False) -> None:
+    """Let torch compile an encoder when it is first called; names and values of its weights stay as they are.
+
+    Args:
+        model: the encoder.
+        varies: whether its inputs have another size in each step, as texts do.
+    """
+    model.compile(dynamic=True if varies else None)
 
 
 def keep_layer_inputs_only(model: PreTrainedModel) -> None:

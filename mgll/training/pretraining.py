@@ -2,20 +2,21 @@
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 from tqdm import tqdm
 
 from mgll.bounds import check_bounds
 from mgll.encoders.text import TextEncoder
+from mgll.encoders.tokens import Tokens
 from mgll.encoders.vision import vision_encoder
 from mgll.files import write_text
 from mgll.formats import FormatError
@@ -30,7 +31,7 @@ from mgll.tower.seen import read_seen, rows_of, save_seen, seen_path
 from mgll.training.augmentation import settle_augmentation
 from mgll.training.checkpoint import checkpoint_state, load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.damaged_images import write_damaged
-from mgll.training.data import Augmentation, TrainingImages, epoch_order_by_shards, shards_of, text_levels
+from mgll.training.data import TrainingImages, larger_side, text_levels
 from mgll.training.distributed import (
     configure_deepspeed,
     gather_names,
@@ -41,12 +42,18 @@ from mgll.training.distributed import (
     to_device,
 )
 from mgll.training.identity import SETTINGS, claim_images, in_provenance, made_of, settle_decode
+from mgll.training.loader import TrainingBatches, batches_from, pixels_on, records_of_step
+from mgll.training.looks import Augmentation
 from mgll.training.model import ContrastiveModel, text_side_of
 from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
-from mgll.training.steps import cut_log, global_batches, learning_rate_factor, process_share, steps_per_epoch
+from mgll.training.precision import float32_products, settle_precision
+from mgll.training.shared_images import SharedImages
+from mgll.training.steps import cut_log, learning_rate_factor, steps_per_epoch
 from mgll.training.text_corruption import corrupt_texts
 from mgll.training.texts import TrainingTexts
-from mgll.training.workers import end_on_sigterm
+from mgll.training.token_file import NAME as TOKENS
+from mgll.training.token_file import tokens_from_file
+from mgll.training.workers import SHARES, processes_here
 
 
 class BadImagesError(ValueError):
@@ -62,14 +69,6 @@ class BadImagesError(ValueError):
 
     def __str__(self) -> str:
         return self.message
-
-
-@dataclass(frozen=True)
-class _Step:
-    number: int
-    epoch: int
-    records: list[int]  # all records of the global batch
-    own: list[int]  # the records of it that this process loads
 
 
 def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | None = None) -> Path:
@@ -91,16 +90,19 @@ def pretrain(settings: PretrainSettings, *, after_step: Callable[[int], None] | 
             batch size is not divisible by the number of processes, or the launcher accumulates gradients or splits weights; when a
             flip or jitter is asked for that texts contradict; or when encoder, weights and settings do not fit together.
     """
+    settings = settle_precision(settings)
     accelerator = start_accelerator(
         mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=settings.out
     )
     refuse_small_batches(accelerator)
     refuse_split_weights(accelerator)
+    if settings.compile:
+        _check_compiler(accelerator.device)
     if settings.manifest is None:
         raise ValueError("settings.manifest is None: name a manifest")
     records = read_manifest(settings.manifest, split="train")
     _check(settings, len(records), accelerator.num_processes)
-    with locked(settings.out, by_this_process=accelerator.is_main_process):
+    with locked(settings.out, by_this_process=accelerator.is_main_process), float32_products(tf32=False):
         return _pretrain(accelerator, settings, records, after_step)
 
 
@@ -127,15 +129,14 @@ def _pretrain(
         records, settings.wrong_texts, settings.missing_texts, settings.granularity, settings.seed
     )
     levels = text_levels(trained_on, settings.resolved_objective.levels, settings.join_levels)
-    texts = TrainingTexts(levels, text_encoder, accelerator.device)
-    preprocessing = settings.preprocessing
-    images = TrainingImages(
-        records,
-        preprocessing,
-        Augmentation(settings.crop_scale, settings.flip or 0.0, settings.colour_jitter or 0.0, settings.seed),
-        settings.cache_images and not settings.workers,
-        settings.source_resolution,
-    )
+
+    def tokens(own: Sequence[str]) -> Tokens:
+        with accelerator.main_process_first():  # it makes the file, the others read it
+            return tokens_from_file(out / TOKENS, text_encoder, own)
+
+    share = (accelerator.process_index, accelerator.num_processes)
+    texts = TrainingTexts(levels, text_encoder, accelerator.device, tokens, *share)
+    images = _images(settings, records, accelerator)
     torch.manual_seed(settings.seed)
     tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
     model = ContrastiveModel(tower, text_encoder, settings)
@@ -160,7 +161,7 @@ def _pretrain(
             **provenance(),
         }
         side = text_side_of(model, text_encoder, settings, levels)
-        save_tower(path, tower, preprocessing, settings.pooling, side, **origin)
+        save_tower(path, tower, settings.preprocessing, settings.pooling, side, **origin)
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # `end_training` would end the processes' group too, and with it the next run
         tracker.finish()
@@ -179,12 +180,29 @@ def save_start_tower(settings: PretrainSettings, path: str | os.PathLike[str]) -
     )
 
 
+def _images(settings: PretrainSettings, records: Sequence[Record], accelerator: Accelerator) -> TrainingImages:
+    side, kept = larger_side(settings.image_size), None
+    if settings.cache_images and settings.workers and not SHARES:
+        accelerator.print("decoded images are not kept in memory: workers share none on this system")
+    elif settings.cache_images:
+        kept = SharedImages(len(records), side, settings.cache_gib * 2**30 / processes_here())
+        accelerator.print(kept.told(settings.workers))
+    return TrainingImages(
+        records,
+        settings.preprocessing,
+        Augmentation(settings.crop_scale, settings.flip or 0.0, settings.colour_jitter or 0.0, settings.seed),
+        kept,
+        settings.source_resolution,
+        settings.augment_on_device,
+    )
+
+
 def _digests(records: Sequence[Record], accelerator: Accelerator) -> np.ndarray:
     """Digests of all training images [n, 18]. Each process looks at its share, so that none waits long for another."""
     share = (
         records[index].image for index in range(accelerator.process_index, len(records), accelerator.num_processes)
     )
-    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = (os.cpu_count() or 1) // processes_here()
     bar = "remembering images" if accelerator.is_main_process else None
     return gather_rows(rows_of(look_at(share, processes=max(1, cores), bar=bar).values()))
 
@@ -210,6 +228,12 @@ def _check(settings: PretrainSettings, images: int, processes: int) -> None:
             f"{settings.manifest} has {images} training images, fewer than one batch of {settings.batch_size};"
             " lower --batch-size"
         )
+
+
+def _check_compiler(device: torch.device) -> None:
+    compilers = [os.environ.get("CXX", "g++"), "clang++"]
+    if device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise ValueError(f"compile: no C++ compiler here ({', '.join(compilers)}); install one, or leave --compile out")
 
 
 def _claim(out: Path, settings: PretrainSettings, made: Mapping[str, Any], records: Sequence[Record]) -> None:
@@ -247,7 +271,10 @@ def _train(
     accelerator.init_trackers("mgll")
     bar = tqdm(total=total, initial=done, desc=settings.objective, disable=not accelerator.is_main_process)
     wrong = no_step(accelerator.device)
-    for step, pixels, readable in _batches(accelerator, settings, images, done):
+    batches = TrainingBatches(images, texts.table, settings)
+    pixels_of = pixels_on(accelerator.device, settings.preprocessing)
+    processes = (accelerator.process_index, accelerator.num_processes)
+    for step, batch in batches_from(batches, settings, done, *processes):
         # Dropout and the like draw from this, so that a resumed step draws what the undisturbed one drew.
         torch.manual_seed(settings.seed * 1_000_003 + step.number)
         rate = settings.learning_rate * learning_rate_factor(step.number, total, settings.warmup)
@@ -255,13 +282,12 @@ def _train(
             group["lr"] = rate
         done = step.number + 1
         reports, saves = (done % n == 0 or done == total for n in (settings.log_every, settings.checkpoint_every))
-        bad |= _damaged(step.own, readable, images.records)
+        bad |= _damaged(step.own, batch.readable, images.records)
         if reports or saves:  # in other steps no process waits for another's list
             bad = gather_names(bad)
             _stop_if_too_many(bad, len(images), settings.max_bad_share)
-        terms = wrapped(
-            pixels, to_device(readable, accelerator.device), texts.batch(step.records, _draw(settings, step.number))
-        )
+        readable = to_device(torch.from_numpy(batch.readable), accelerator.device)
+        terms = wrapped(pixels_of(batch), readable, texts.on_device(batch.texts))
         accelerator.backward(terms["loss"])
         norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
         # gradients of fp16 overflow now and then, and its scaler leaves out such a step
@@ -272,7 +298,7 @@ def _train(
             stop_if_not_finite(
                 wrong,
                 Path(settings.out),
-                lambda at: [images.records[index].image for index in _batch(settings, images, at)],
+                lambda at: [images.records[index].image for index in records_of_step(settings, images, at)],
                 accelerator.is_main_process,
             )
         if reports:
@@ -297,61 +323,6 @@ def _train(
             print(f"{len(bad)} damaged images were left out; {listed} lists them")
 
 
-def _batches(
-    accelerator: Accelerator, settings: PretrainSettings, images: TrainingImages, done: int
-) -> Iterator[tuple[_Step, Tensor, Tensor]]:
-    """This process's share of every global batch from step `done` on.
-
-    Yields:
-        The step, the pixels on this process's device, and, on the CPU, whether each image could be read.
-    """
-    per_epoch = steps_per_epoch(len(images), settings.batch_size)
-    shards = _shards(settings, images)
-    for epoch in range(done // per_epoch, settings.epochs):
-        first = done % per_epoch if epoch == done // per_epoch else 0
-        batches = _epoch_batches(settings, len(images), shards, epoch, first)
-        keys = [
-            [(epoch, index) for index in process_share(b, accelerator.process_index, accelerator.num_processes)]
-            for b in batches
-        ]
-        loader = DataLoader(
-            images,
-            batch_sampler=keys,
-            num_workers=settings.workers,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=end_on_sigterm,
-        )
-        for position, (pixels, readable) in enumerate(loader):
-            own = [index for _, index in keys[position]]
-            step = _Step(epoch * per_epoch + first + position, epoch, batches[position], own)
-            yield step, to_device(pixels, accelerator.device), readable
-
-
-def _shards(settings: PretrainSettings, images: TrainingImages) -> np.ndarray | None:
-    """The shard of each image, where the order follows the shards."""
-    return shards_of(images.records) if settings.shards_at_once else None
-
-
-def _epoch_batches(
-    settings: PretrainSettings, images: int, shards: np.ndarray | None, epoch: int, first: int
-) -> list[list[int]]:
-    """Records of every global batch of an epoch from batch `first` on."""
-    order = None if shards is None else epoch_order_by_shards(shards, settings.shards_at_once, settings.seed, epoch)
-    return list(global_batches(images, settings.batch_size, settings.seed, epoch, first, order))
-
-
-def _batch(settings: PretrainSettings, images: TrainingImages, step: int) -> list[int]:
-    """Records of the global batch of one step."""
-    epoch, first = divmod(step, steps_per_epoch(len(images), settings.batch_size))
-    return _epoch_batches(settings, len(images), _shards(settings, images), epoch, first)[0]
-
-
-def _draw(settings: PretrainSettings, step: int) -> np.random.Generator | None:
-    """What draws the single text of each image in a step, where the objective takes one; the same in all processes."""
-    single = settings.resolved_objective.levels == "single"
-    return np.random.default_rng([settings.seed, step]) if single else None
-
-
 def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
     """AdamW in its fused form (one pass over memory).
 
@@ -365,7 +336,7 @@ def adamw(model: nn.Module, settings: PretrainSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, settings.learning_rate, settings.betas, settings.eps, fused=True)
 
 
-def _damaged(own: list[int], readable: Tensor, records: Sequence[Record]) -> set[str]:
+def _damaged(own: list[int], readable: np.ndarray, records: Sequence[Record]) -> set[str]:
     return {records[index].image for index, ok in zip(own, readable.tolist(), strict=True) if not ok}
 
 

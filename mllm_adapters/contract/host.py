@@ -262,7 +262,8 @@ class LoadedHost:
         host: the family.
         directory: the directory from which the model was loaded.
         dtype: name of the dtype in which most of its weights are.
-        note: what to tell the user: a dtype that was chosen and is not the checkpoint's, parts that lie elsewhere.
+        note: what to tell the user: a dtype that was chosen and is not the checkpoint's, parts that lie elsewhere or have no
+            fused attention.
     """
 
     model: Any

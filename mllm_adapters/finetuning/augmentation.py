@@ -36,11 +36,12 @@ def augmented(image: "Image.Image", settings: FinetuneSettings, key: str, view: 
     import numpy as np
     from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-    from mgll.training.data import Augmentation, augment
+    from mgll.training.looks import Augmentation, apply_look, draw_look
 
     random = np.random.default_rng([settings.seed, view, *key.encode()])
     own = Augmentation(settings.crop_scale, settings.flip, settings.colour_jitter, settings.seed)
-    return to_pil_image(augment(pil_to_tensor(image), (image.height, image.width), own, random))
+    shape = (image.height, image.width)
+    return to_pil_image(apply_look(pil_to_tensor(image), shape, draw_look(shape, own, random)))
 
 
 def refuse_contradictions(settings: FinetuneSettings, texts: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ from mgll.images.preprocessing import open_image
 from mgll.provenance import provenance
 from mgll.run_folder import claim_folder, locked, read_run
 from mgll.training.distributed import settle_accumulation, splits_weights, start_accelerator
+from mgll.training.precision import float32_products
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.finetune_record import FINETUNE
 from mllm_adapters.contract.host import LoadedHost
@@ -151,7 +152,8 @@ def finetune(
         accelerator.print(
             f"{len(split_off)} questions of {patients} patients are held out, {len(trained_on)} trained on"
         )
-    with locked(out, by_this_process=accelerator.is_main_process):
+    tf32 = settings.dtype != "float32"
+    with locked(out, by_this_process=accelerator.is_main_process), float32_products(tf32):
         return _finetune(run, accumulation)
 
 

@@ -14,7 +14,7 @@ from mllm_adapters.settings import FinetuneSettings
 
 
 def adamw(model: nn.Module, host: Host, settings: FinetuneSettings) -> torch.optim.AdamW:
-    """AdamW over all trained parameters, in groups with a `name` and a `peak` learning rate.
+    """AdamW over all trained parameters, in groups with a `name` and a `peak` learning rate; on a GPU in its fused form.
 
     Raises:
         ValueError: if one is in half precision, in which most steps would be rounded away.
@@ -22,7 +22,9 @@ def adamw(model: nn.Module, host: Host, settings: FinetuneSettings) -> torch.opt
     half = [n for n, p in model.named_parameters() if p.requires_grad and p.dtype != torch.float32]
     if half:
         raise ValueError(f"{len(half)} tensors to train are not float32, {half[0]} among them")
-    return torch.optim.AdamW(parameter_groups(model, host, settings), weight_decay=settings.weight_decay)
+    groups = parameter_groups(model, host, settings)
+    fused = all(parameter.device.type == "cuda" for group in groups for parameter in group["params"]) or None
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=fused)
 
 
 def parameter_groups(model: nn.Module, host: Host, settings: FinetuneSettings) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.contract.tower_spec import TowerSpec
 from mllm_adapters.hosts.registry import get_host, host_of
+from mllm_adapters.loading.attention import told_attention
 from mllm_adapters.loading.classes import model_class
 from mllm_adapters.loading.device_map import refuse_parts_away, told_places
 from mllm_adapters.loading.precision import settle_dtype
@@ -93,7 +94,7 @@ def load(
         processor = host.processor(directory)
     if not bits:
         lay_out_alike(model)
-    notes = "; ".join(filter(None, (note, told_places(model))))
+    notes = "; ".join(filter(None, (note, told_places(model), told_attention(model))))
     return LoadedHost(model.eval(), processor, host, directory, settled, notes)
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mgll.device import multiplies_in_bfloat16
 from mgll.weights.dtypes import is_float
 from mllm_adapters.checkpoints.tensors import Part, dtype_name
 from mllm_adapters.settings import DTYPES
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 _HALVES = ("bfloat16", "float16")
-#: What torch calls the instructions by which a CPU multiplies in bfloat16 (AVX-512 BF16, AMX).
-_CPU_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
 def settle_dtype(
@@ -61,15 +60,3 @@ def stored_dtype(tensors: Mapping[str, Part]) -> str:
         if is_float(part.dtype):
             sizes[dtype_name(part)] += part.nbytes
     return max(sizes, key=lambda name: sizes[name], default="float32")
-
-
-def multiplies_in_bfloat16(device: "str | torch.device") -> bool:
-    """Whether a device multiplies matrices in bfloat16 by itself: NVIDIA from Ampere on, CPUs with AVX-512 BF16 or AMX."""
-    # here, because torch takes seconds to import
-    import torch
-
-    device = torch.device(device)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and any(map(torch.cpu.get_capabilities().get, _CPU_BFLOAT16))

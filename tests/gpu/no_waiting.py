@@ -25,7 +25,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "float32": {"mixed_precision": "no"},
     "frozen texts": {"text_training": "frozen"},
     "chunk, checkpointing": {"chunk": 2, "gradient_checkpointing": True},
-    "workers": {"workers": 2, "cache_images": False},
+    "workers": {"workers": 2},
+    "augmentation on the card": {"workers": 2, "augment_on_device": True},
 }
 IMAGES, EPOCHS = 24, 3
 

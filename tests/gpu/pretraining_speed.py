@@ -23,7 +23,8 @@ from mgll.encoders.vision import vision_encoder
 from mgll.manifest.records import read_manifest
 from mgll.settings import PretrainSettings
 from mgll.synthetic.dataset import generate
-from mgll.training.data import Augmentation, TrainingImages, text_levels
+from mgll.training.data import TrainingImages, text_levels
+from mgll.training.looks import Augmentation
 from mgll.training.model import ContrastiveModel
 from mgll.training.pretraining import adamw
 from mgll.training.texts import TrainingTexts
@@ -180,11 +181,15 @@ def _decoding(bench: Bench, size: int, wanted: float) -> Iterator[Finding]:
     records = list(read_manifest(manifest))
     records = (records * (count // len(records) + 1))[:count]
     settings = PretrainSettings(image_size=size)
-    images = TrainingImages(records, settings.preprocessing, Augmentation(0.7, 0.5, 0.1, 0), cache=False)
+    images = TrainingImages(records, settings.preprocessing, Augmentation(0.7, 0.5, 0.1, 0))
     keys = [[(0, index) for index in range(first, min(first + 8, count))] for first in range(0, count, 8)]
     workers = 0 if bench.tiny else cores
-    loader = DataLoader(images, batch_sampler=keys, num_workers=workers)
-    rate = count / bench.seconds(lambda: sum(len(pixels) for pixels, _ in loader))
+    loader = DataLoader(images, batch_sampler=keys, num_workers=workers, collate_fn=_stacked)
+    rate = count / bench.seconds(lambda: sum(map(len, loader)))
     what = "photographs of --images" if bench.images else "drawn eyes"
     yield shown(f"{what} decoded a second, {workers} processes", f"{rate:,.0f}")
     yield shown("the card's fastest rate above, of what is decoded", f"{wanted / rate:.0%}")
+
+
+def _stacked(items: list[tuple[torch.Tensor, object]]) -> torch.Tensor:
+    return torch.stack([pixels for pixels, _ in items])

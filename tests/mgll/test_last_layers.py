@@ -79,12 +79,11 @@ def test_a_single_text_of_each_image_is_drawn_anew_in_each_step():
     assert set(level.unique) == {"x", "y", "z", "w"}
     drawn = set()
     for step in range(40):
-        used, incidence = level.batch([0, 1, 2], np.random.default_rng([7, step]))
-        assert incidence.sum(1).tolist() == [1, 1, 0]
-        drawn.add(tuple(level.unique[int(used[row.argmax()])] for row in incidence[:2]))
-        again, same = level.batch([0, 1, 2], np.random.default_rng([7, step]))
-        assert torch.equal(again, used)
-        assert torch.equal(same, incidence)
+        rows, texts = level.occurrences([0, 1, 2], np.random.default_rng([7, step]))
+        assert rows.tolist() == [0, 1]
+        drawn.add(tuple(level.unique[text] for text in texts))
+        again, same = level.occurrences([0, 1, 2], np.random.default_rng([7, step]))
+        assert (again.tolist(), same.tolist()) == (rows.tolist(), texts.tolist())
     assert drawn == {(first, second) for first in "xyz" for second in "zw"}
 
 

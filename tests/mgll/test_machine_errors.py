@@ -26,7 +26,8 @@ from mgll.machine_errors import is_of_the_machine
 from mgll.manifest.__main__ import _main as manifest_command
 from mgll.manifest.records import Record, write_manifest
 from mgll.manifest.shards import _main as pack_command
-from mgll.training.data import Augmentation, TrainingImages
+from mgll.training.data import TrainingImages
+from mgll.training.looks import Augmentation
 
 CODES = ("Health", "Drusen", "Glaucoma", "Cataract")
 RECIPE = Path(__file__).parents[2] / "recipes" / "pretrain_mgll.py"
@@ -137,7 +138,7 @@ def test_training_is_stopped_not_thinned(failing, capsys, workers):
 
     @ends_in_one_line
     def train() -> None:
-        next(iter(DataLoader(images, sampler=[(0, 0)], batch_size=1, num_workers=workers)))
+        next(iter(DataLoader(images, sampler=[(0, 0)], batch_size=None, num_workers=workers)))
 
     assert train() == 1
     said = capsys.readouterr().err

@@ -26,6 +26,7 @@ from mgll.tower.standardise import standardise_tower
 from mgll.training.data import TextLevel, text_levels
 from mgll.training.pretraining import pretrain
 from mgll.training.steps import global_batches, learning_rate_factor, process_share
+from mgll.training.texts import TextTable
 from mgll.vocabulary.label_texts import describe_labels
 
 LABELS = (("Health",), ("Glaucoma",), ("Mild NPDR", "DME"), ("Drusen",))
@@ -228,9 +229,9 @@ def test_batches_hold_each_image_once_an_epoch_and_resume_anywhere():
 
 def test_incidence_counts_repeats_and_keeps_rows_without_texts():
     level = TextLevel(("a", "b", "c"), np.array([0, 0, 2]), np.array([0, 2, 2, 3]))
-    unique, incidence = level.batch([2, 0, 1])
-    assert unique.tolist() == [0, 2]
-    assert incidence.tolist() == [[0, 1], [2, 0], [0, 0]]
+    picked = TextTable({"level": level}, {"level": np.arange(3)}, None).pick([2, 0, 1])
+    assert picked.inputs[0].tolist() == [0, 2]
+    assert picked.levels["level"].incidence(3, "cpu").tolist() == [[0, 1], [2, 0], [0, 0]]
 
 
 def test_learning_rate_rises_then_falls_to_zero():

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scored_question import QUESTION, last_logits, letter_scores
+from transformers import PreTrainedModel
 
 from mgll.formats import FormatError
 from mgll.images.preprocessing import open_image
@@ -30,6 +31,15 @@ from mllm_adapters.settings import FinetuneSettings
 REFUSED: dict[tuple[str, str], str] = {
     ("qwen-vl", "pooled"): "256 equal tokens",
 }
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_attention_is_fused_or_said_not_to_be(name: str, hosts) -> None:
+    loaded = load(hosts(name))
+    used = {part.config._attn_implementation for part in loaded.model.modules() if isinstance(part, PreTrainedModel)}
+    assert used <= {"sdpa", "eager"}
+    assert ("eager" in used) == (name == "paligemma")  # whose Gemma 2 caps its logits
+    assert ("attention is not fused in Gemma2Model" in loaded.note) == ("eager" in used)
 
 
 @pytest.mark.parametrize("tokens", ["native", "resize_features", "resize_posemb", "pooled"])

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from mgll.images.preprocessing import Preprocessing
 from mgll.manifest.records import Record, Records, read_manifest, write_manifest
 from mgll.synthetic import sample_eye
-from mgll.training.data import Augmentation, TrainingImages, text_levels
+from mgll.training.data import TrainingImages, text_levels
+from mgll.training.looks import Augmentation
 from mgll.training.steps import global_batches
 from mgll.vocabulary.label_texts import describe_labels
 
@@ -58,9 +59,10 @@ def first_batch(manifest: Path) -> None:
     levels = text_levels(records, levels="separate")
     images = TrainingImages(records, Preprocessing(), Augmentation(0.7, 0.5, 0.1, 0))
     (batch,) = (batch for batch, _ in zip(global_batches(len(records), BATCH, 0, 0), range(1), strict=False))
-    next(iter(DataLoader(images, batch_sampler=[[(0, index) for index in batch]])))
+    for _ in DataLoader(images, sampler=[(0, index) for index in batch], batch_size=None):
+        pass
     for level in levels.values():
-        level.batch(batch)
+        level.occurrences(batch)
 
 
 def private_megabytes(records: Sequence[Record]) -> float:

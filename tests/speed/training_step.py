@@ -1,13 +1,18 @@
 """A training step on unique texts against the naive form and against open_clip's; printed as ratios, side by side in one process.
 
-    python tests/speed/training_step.py [--encoders vit-base-16 vit-tiny-16] [--batch 32] [--rounds 1]
+    taskset -c 1 python tests/speed/training_step.py [--encoders vit-base-16 vit-tiny-16] [--batch 32] [--rounds 3] [--alone]
+
+Times are processor time of this process with one thread, so that other work on the machine does not decide; forms take turns, and
+the order turns from round to round.
 
 Tower and BERT-base have random weights in fp32 and are all trained; pixels are random; texts are those of sampled eyes.
 
 - naive: every string is encoded, filled up to 77 tokens, and has its own column of logits (`mgll.naive_objective`).
 - open_clip: one caption an image, every caption encoded, its `ClipLoss`; cut or filled up to 77 tokens, as its tokenizers do, and
   also only filled up to the longest.
-- other work: all of our step but forward and backward of tower and text encoder.
+- other work: all of our step but forward and backward of tower and text encoder, with workers: these have picked the texts and made
+  the pixels, which are whole numbers still.
+- compiled (on demand): the same step with both encoders compiled.
 
 ViT-B/16 at batch 32 needs about 18 GB for the naive form; a smaller --batch shares fewer texts, which favours the naive form.
 """
@@ -33,20 +38,27 @@ from mgll.settings import PretrainSettings
 from mgll.synthetic import sample_eye
 from mgll.tower.model import image_feature
 from mgll.training.data import TextLevel, text_levels
+from mgll.training.loader import Batch, pixels_on
 from mgll.training.model import ContrastiveModel
 from mgll.training.pretraining import adamw
-from mgll.training.texts import TextBatch, TrainingTexts
+from mgll.training.texts import TrainingTexts
 from mgll.vocabulary.label_texts import describe_labels
 
 PADDED = 77
+#: What a step does beside its encoders.
+OTHER = ("batch", "objective", "clipping", "AdamW")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", default=["vit-base-16", "vit-tiny-16"])
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--objectives", nargs="+", default=["mgll", "clip"])
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="no other form of the step")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     random = np.random.default_rng(0)
     records = [
         Record(image=str(i), split="train", group=str(i), texts=describe_labels(sample_eye(random)))
@@ -56,48 +68,56 @@ def main() -> None:
         BertModel(BertConfig()).save_pretrained(folder)
         AutoTokenizer.from_pretrained(embedded_text_encoder()).save_pretrained(folder)
         for encoder in options.encoders:
-            compare(encoder, folder, records, options.rounds)
+            for objective in options.objectives:
+                compare(encoder, folder, records, objective, options)
 
 
-def compare(encoder: str, texts: str, records: Sequence[Record], rounds: int) -> None:
-    """All ratios for one tower."""
-    for objective in ("mgll", "clip"):
-        step = Step(encoder, texts, records, objective)
-        naive: dict[str, Callable[[], Tensor]] = {"naive": step.naive}
-        if objective == "clip":
-            naive = {"open_clip": step.open_clip, "open_clip, not filled up": partial(step.open_clip, None)}
-        seconds: dict[str, list[float]] = {name: [] for name in ["ours", *naive]}
-        shares, losses = [], {}
-        step.ours()  # warms up
-        for _ in range(rounds):
-            for name, loss in {"ours": step.ours, **naive}.items():
-                taken, *losses[name] = step.timed(loss)
-                seconds[name].append(taken)
-            shares.append(step.other_work())
-        unique, strings = (
-            len(step.texts.batch(step.rows).inputs[0]),
-            sum(len(level.texts) for level in step.levels.values()),
-        )
-        print(
-            f"{encoder}, {objective}, batch {len(records)}: {strings} strings, {unique} unique texts,"
-            f" load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; our step {np.median(seconds['ours']):.1f} s"
-        )
-        for name in naive:
-            ratio = np.median(np.divide(seconds[name], seconds["ours"]))
-            loss, norm = np.abs(np.divide(losses[name], losses["ours"]) - 1)
-            print(
-                f"  {name} / ours: {ratio:.2f} x the time of a step (loss {loss:.0e} apart, gradient's norm {norm:.0e})"
-            )
-        print(f"  other work: {np.median(shares):.1%} of our step", flush=True)
+def compare(encoder: str, texts: str, records: Sequence[Record], objective: str, options: argparse.Namespace) -> None:
+    """All ratios for one tower and objective."""
+    step = Step(encoder, texts, records, objective)
+    others: dict[str, Callable[[], Tensor]] = {"naive": step.naive}
+    if objective == "clip":
+        others = {"open_clip": step.open_clip, "open_clip, not filled up": partial(step.open_clip, None)}
+    forms = {"ours": step.ours, **({} if options.alone else others)}
+    if options.compiled:
+        forms["ours, compiled"] = Step(encoder, texts, records, objective, compiled=True).ours
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    shares, losses = [], {}
+    for loss in forms.values():  # warms up, and compiles
+        step.timed(loss)
+    for turn in range(options.rounds):
+        for name in list(forms)[:: -1 if turn % 2 else 1]:
+            taken, *losses[name] = step.timed(forms[name])
+            seconds[name].append(taken)
+        shares.append(step.other_work())
+    strings = sum(len(level.texts) for level in step.levels.values())
+    print(
+        f"{encoder}, {objective}, batch {len(records)}: {strings} strings, {step.batch.texts.unique} unique texts,"
+        f" load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; our step {np.median(seconds['ours']):.2f} s"
+    )
+    for name in list(forms)[1:]:
+        ratio = np.median(np.divide(seconds[name], seconds["ours"]))
+        loss, norm = np.abs(np.divide(losses[name], losses["ours"]) - 1)
+        print(f"  {name} / ours: {ratio:.2f} x the time of a step (loss {loss:.0e} apart, gradient's norm {norm:.0e})")
+    parts = np.median(shares, axis=0)
+    named = ", ".join(f"{name} {part:.1%}" for name, part in zip(OTHER, parts, strict=True))
+    print(f"  other work: {parts.sum():.1%} of our step ({named})", flush=True)
 
 
 class Step:
     """A model and one batch, and the ways to make a step of them."""
 
-    def __init__(self, encoder: str, texts: str, records: Sequence[Record], objective: str) -> None:
+    def __init__(
+        self, encoder: str, texts: str, records: Sequence[Record], objective: str, compiled: bool = False
+    ) -> None:
         torch.manual_seed(0)
         self.settings = PretrainSettings(
-            encoder=encoder, image_size=224, feature_width=768, objective=objective, text_training="full"
+            encoder=encoder,
+            image_size=224,
+            feature_width=768,
+            objective=objective,
+            text_training="full",
+            compile=compiled,
         )
         self.encoder, self.rows = TextEncoder(texts, "full"), range(len(records))
         self.model = ContrastiveModel(vision_encoder(encoder, 224), self.encoder, self.settings)
@@ -106,8 +126,10 @@ class Step:
         )
         self.texts = TrainingTexts(self.levels, self.encoder, "cpu")
         self.optimizer = adamw(self.model, self.settings)
-        self.pixels = torch.randn(len(records), 3, 224, 224)
-        self.readable = torch.ones(len(records), dtype=torch.bool)
+        pixels = torch.randint(0, 256, (len(records), 3, 224, 224), dtype=torch.uint8)
+        self.batch = Batch(pixels, np.ones(len(records), dtype=bool), self.texts.table.pick(self.rows), None)
+        self.pixels_of = pixels_on(torch.device("cpu"), self.settings.preprocessing)
+        self.pixels, self.readable = self.pixels_of(self.batch), torch.ones(len(records), dtype=torch.bool)
 
     def ours(self) -> Tensor:
         return self.model(self.pixels, self.readable, self.texts.batch(self.rows))["loss"]
@@ -144,11 +166,11 @@ class Step:
         """Seconds of a step, its loss and the norm of its gradient; at learning rate 0, so that all see the same weights."""
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0
-        started = time.perf_counter()
+        started = time.process_time()
         value = loss()
         value.backward()
         norm = self.update()
-        return time.perf_counter() - started, value.item(), norm
+        return time.process_time() - started, value.item(), norm
 
     def update(self) -> float:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
@@ -156,27 +178,31 @@ class Step:
         self.optimizer.zero_grad()
         return norm.item()
 
-    def other_work(self) -> float:
-        """Share of our step outside forward and backward of the encoders; the graph is cut at their outputs."""
-        clock = [time.perf_counter()]
-        batch: TextBatch = self.texts.batch(self.rows)
-        clock.append(time.perf_counter())
+    def other_work(self) -> list[float]:
+        """Shares of our step outside forward and backward of the encoders, by `OTHER`; the graph is cut at their outputs."""
+        clock = [time.process_time()]
+        pixels, batch = self.pixels_of(self.batch), self.texts.on_device(self.batch.texts)
+        clock.append(time.process_time())
         encoded = [
-            image_feature(self.model.tower, self.pixels, self.model.pooling),
+            image_feature(self.model.tower, pixels, self.model.pooling),
             self.model.text_encoder(*batch.inputs),
         ]
-        clock.append(time.perf_counter())
+        clock.append(time.process_time())
         images, texts = (feature.detach().requires_grad_() for feature in encoded)
         images_in_common = torch.nn.functional.normalize(self.model.image_projection(images), dim=1)
         texts_in_common = torch.nn.functional.normalize(self.model.text_projection(texts), dim=1)
         self.model.compare(images_in_common, self.readable, texts_in_common, batch)["loss"].backward()
-        clock.append(time.perf_counter())
+        clock.append(time.process_time())
         torch.autograd.backward(encoded, [images.grad, texts.grad])
-        clock.append(time.perf_counter())
-        self.update()
-        clock.append(time.perf_counter())
-        batching, forward, loss, backward, update = np.diff(clock)
-        return float((batching + loss + update) / (batching + forward + loss + backward + update))
+        clock.append(time.process_time())
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
+        clock.append(time.process_time())
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        clock.append(time.process_time())
+        assert norm.isfinite()
+        batching, _, loss, _, clipping, update = np.diff(clock)
+        return [float(part / (clock[-1] - clock[0])) for part in (batching, loss, clipping, update)]
 
 
 if __name__ == "__main__":
