@@ -144,7 +144,8 @@ def train_adapter(
     steps = len(records) // settings.batch_size
     if not steps:
         raise ValueError(f"{len(records)} training images are fewer than batch_size {settings.batch_size}")
-    texts = TrainingTexts(text_levels(records, objective.levels), encoder, "cpu")
+    levels = text_levels(records, objective.levels)
+    texts = TrainingTexts(levels, encoder, "cpu")
     torch.manual_seed(seed)
     adapter, loss = Adapter(features.shape[1], encoder.width, settings), Objective(objective)
     trained = [weight for weight in (*adapter.parameters(), *loss.parameters()) if weight.requires_grad]
@@ -159,9 +160,9 @@ def train_adapter(
             batch = texts.batch(rows.tolist(), draw)
             seen = normalize(adapter.image_projection(adapter(features[rows])), dim=1)
             said = normalize(adapter.text_projection(*batch.inputs), dim=1)
-            levels = {name: Level(said[own], batch.incidences[name]) for name, own in batch.columns.items()}
+            compared = {name: Level(said[own], batch.incidences[name]) for name, own in batch.columns.items()}
             optimizer.zero_grad()
-            loss(seen, levels, batch.groups)["loss"].backward()
+            loss(seen, compared, batch.groups)["loss"].backward()
             optimizer.step()
             schedule.step()
     facts = TextFacts(
@@ -171,7 +172,7 @@ def train_adapter(
         feature_width=settings.feature_width,
         temperature=1 / loss.logit_scale().item(),
         bias=loss.bias.item(),
-        levels=tuple(texts.levels),
+        levels=tuple(levels),
     )
     image, text = (layer.weight.detach() for layer in (adapter.image_projection, adapter.text_projection))
     return adapter.eval(), TextSide(facts, image, text)

@@ -195,5 +195,5 @@ def test_workers_prepare_no_more_than_shared_memory_holds(settings, monkeypatch)
     assert affordable_prefetch(own // 10, 1, 100) in (6, 7, 8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert affordable_prefetch(own // 10, 1, 100) in (2, 3)
-    with pytest.raises(ValueError, match="prefetch 0; each worker prepares 1 batch ahead at least"):
+    with pytest.raises(ValueError, match="prefetch is 0; give a number from 1 on"):
         pretrain(replace(settings, prefetch=0))
