@@ -78,14 +78,14 @@ def main() -> int:
         return int(write_table(settings, grid))
     chosen = range(len(grid)) if settings.cell is None else numbers_in(settings.cell, len(grid))
     # what is wrong with these would be wrong in every cell, or in all cells of a row or column
-    check_there(settings.pretrain.start_weights)
-    read_manifest(settings.manifest)
+    check_there(settings.manifest, settings.pretrain.start_weights)
     for given in settings.given.values():
         if "{seed}" not in given:
             check_encoder(given)
     for entry in settings.entries:
         if entry.checkpoint != TINY:
             check_named(get_host(entry.host), entry.checkpoint)
+    read_manifest(settings.manifest)
     out = Path(settings.out)
     _questions(settings, "test", out / "test.jsonl")
     for seed in sorted({grid[number].seed for number in chosen}):

@@ -237,10 +237,10 @@ def _draw_within_sources(
         except TooFewImagesError as error:
             reasons[source] = str(error)
     if not whole:
-        sizes = Counter(sources)
+        images_in = Counter(sources)
         raise TooFewImagesError(
             "no source has four classes that can stand beside one another; add images, lower --min-images, or draw over all"
-            f" sources at once (--any-source), where recognising a source pays. {_briefly(reasons, sizes)}"
+            f" sources at once (--any-source), where recognising a source pays. {_briefly(reasons, images_in)}"
         )
     sizes = {source: len(drawing.questions) for source, drawing in whole.items()}
     numbers = sizes if count is None else in_proportion(sizes, count)

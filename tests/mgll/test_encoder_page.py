@@ -27,7 +27,11 @@ from mgll.tower.file import read_header
 
 PAGE = ROOT / "docs" / "your_encoder.md"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-NAMES = {place.partition(":")[0]: name for group in COMMANDS.values() for name, (place, _) in group.items()}
+NAMES = {
+    place.partition(":")[0].removesuffix(".__main__"): name
+    for group in COMMANDS.values()
+    for name, (place, _) in group.items()
+}
 
 
 def biomedclip(folder: Path) -> None:
