@@ -36,8 +36,8 @@ OWN_HOSTS = {
 }
 #: Families that people ask for and that are not built, by `model_type`: why, and what to take.
 NOT_BUILT = {
-    "llama4": "Llama 4 is a mixture of 16 or more experts in joint tensors, which LoRA does not reach, of 109 billion parameters at"
-    " least; take --model llama3.2-vision or qwen3.5",
+    "llama4": "Llama 4 has 109 billion parameters at least, most of them experts in joint tensors, which LoRA on linear layers"
+    " does not reach; take --model llama3.2-vision or qwen3.5",
     "qwen3_vl_moe": "Qwen3-VL is built without experts; take --model qwen3-vl with Qwen/Qwen3-VL-8B-Instruct or another dense one",
     "qwen3_5_moe": "Qwen3.5 is built without experts; take --model qwen3.5 with Qwen/Qwen3.5-9B or another dense one",
 }
