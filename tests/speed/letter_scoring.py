@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
 
@@ -100,7 +101,7 @@ def llava(folder: Path, count: int, rounds: int) -> None:
     print(f"LLaVA: prompts of {whole} tokens that share {start}; by tokens, 4 orders cost {orders.bound:.2f} x one")
     print(f"letter scoring, 4 orders / 1 order: {ratio:.2f} x the time (goal 1.5)")
     try:
-        wrapper = lmms_wrapper(directory, orders.asks)
+        wrapper, _ = lmms_wrapper(directory, orders.asks)
     except ImportError as error:
         print(f"lmms-eval's LLaVA wrapper is not installed ({error}); not compared")
         return
@@ -232,8 +233,8 @@ def save_llava(
     return directory
 
 
-def lmms_wrapper(directory: Path, asks: list) -> Callable[[], object]:
-    """lmms-eval's own LLaVA, asked for up to 16 new tokens for each order, as its multiple-choice tasks do."""
+def lmms_wrapper(directory: Path, asks: list, new_tokens: int = 16) -> tuple[Callable[[], object], Any]:
+    """lmms-eval's own LLaVA, asked for up to 16 new tokens for each order, as its multiple-choice tasks do; and its model."""
     from lmms_eval.api.instance import Instance
     from lmms_eval.models.simple.llava_hf import LlavaHf
 
@@ -246,7 +247,7 @@ def lmms_wrapper(directory: Path, asks: list) -> Callable[[], object]:
                 request_type="generate_until",
                 arguments=(
                     text,
-                    {"max_new_tokens": 16, "until": ["\n"]},
+                    {"max_new_tokens": new_tokens, "until": ["\n"]},
                     lambda ask: [ask.image],
                     number,
                     "eyes",
@@ -260,7 +261,7 @@ def lmms_wrapper(directory: Path, asks: list) -> Callable[[], object]:
         ]
         return model.generate_until(requests)
 
-    return answer
+    return answer, model.model
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python tests/speed/scoring_from_photographs.py [--cases 16] [--workers 2]
 
 Two figures, neither of which other work on the machine decides. The scoring thread's own processor time: what cannot overlap. And
-the wall time of a model that waits like the processor of a computer whose card is at work, for an image as long as two photographs
+the wall time of a model that waits like the processor of a computer whose card is at work, for an image as long as three photographs
 take here and now.
 """
 
@@ -76,7 +76,7 @@ def figures(count: int = 16, workers: int = 2, rounds: int = 3) -> Iterator[Figu
             1.1,
             f"{in_line / tensors:.2f} x without workers; to prepare a photograph takes a core {1000 * on_core:.0f} ms",
         )
-        light, busy = TransformersScorer(save_llava(Path(folder) / "light", LIGHT, LIGHT)), 2 * on_clock
+        light, busy = TransformersScorer(save_llava(Path(folder) / "light", LIGHT, LIGHT)), 3 * on_clock
         light._loaded.model.register_forward_pre_hook(
             lambda _module, _inputs, named: time.sleep(busy * len(named["input_ids"])), with_kwargs=True
         )
