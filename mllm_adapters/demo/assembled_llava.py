@@ -5,7 +5,7 @@ Its connector is new, so that it has to be aligned and tuned before it can see. 
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaProcessor
@@ -56,7 +56,7 @@ def assemble_llava(
     words.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     select: Literal["default", "full"] = "default" if geometry.class_token else "full"
     image, count = tokenizer.get_vocab()[IMAGE], geometry.grid**2
-    model = joined(tower, words, image, features=count, layer=feature_layer, select=select, seed=seed)
+    model: Any = joined(tower, words, image, features=count, layer=feature_layer, select=select, seed=seed)
     processor = LlavaProcessor(
         image_processor=LlavaImageProcessor(**image_processor_settings(preprocessing)),
         tokenizer=tokenizer,
@@ -66,6 +66,6 @@ def assemble_llava(
         num_additional_image_tokens=int(geometry.class_token),
     )
     with atomic_path(out) as temporary:
-        model.to(dtype=dtype).save_pretrained(temporary)
+        model.to(dtype).save_pretrained(temporary)
         processor.save_pretrained(temporary)
     return Path(out)
