@@ -157,7 +157,7 @@ def narrow_grid_table(grid: Grid) -> Table:
 
 
 def _in_one(cell: Cell) -> Cell:
-    return Cell(f"{cell.text} [{cell.interval}]") if cell.interval else cell
+    return Cell(f"{cell.text} [{cell.detail}]") if cell.detail else cell
 
 
 def seed_table(grid: Grid) -> Table:
