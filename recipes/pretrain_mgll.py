@@ -26,7 +26,8 @@ EMBEDDED_IMAGES = 640
 def main() -> None:
     """Parse the settings and train."""
     settings = parse_settings(PretrainSettings, __doc__ or "")
-    check_there(settings.manifest, settings.start_weights)
+    folder = settings.encoder.removeprefix("hf:")
+    check_there(settings.manifest, settings.start_weights, folder if folder != settings.encoder else None)
     if settings.manifest:
         read_header(settings.manifest, SCHEMA)  # another kind of file is found before torch is imported
     with stopped_by_signals(settings.out):
