@@ -9,17 +9,18 @@ takes for itself, how many unique texts a batch has and how long they are.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 
 GB = 1e9
 #: Peak of dense bf16 in NVIDIA's data sheets, in operations per second.
-PEAKS = {"A100": 312e12, "H100": 989e12}
+Gpu = Literal["A100", "H100"]
+PEAKS: Mapping[Gpu, float] = {"A100": 312e12, "H100": 989e12}
 BUCKET = 4 * 5e8  # bytes of DeepSpeed's default reduce_bucket_size
 
 
@@ -67,7 +68,7 @@ class CostSettings:
     bf16: bool = True
     zero2: bool = False
     images: int = 246_389
-    gpu: str = "A100"
+    gpu: Gpu = "A100"
     utilisation: float = 0.4
     overhead: float = 4.0
     table: bool = False

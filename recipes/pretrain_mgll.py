@@ -14,7 +14,8 @@ from pathlib import Path
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.ending import ends_in_one_line
 from mgll.flags import next_command
-from mgll.formats import check_there
+from mgll.formats import check_there, read_header
+from mgll.manifest.records import SCHEMA
 from mgll.settings import PretrainSettings
 from mgll.synthetic import generate
 
@@ -25,7 +26,10 @@ EMBEDDED_IMAGES = 640
 def main() -> None:
     """Parse the settings and train."""
     settings = parse_settings(PretrainSettings, __doc__ or "")
-    check_there(settings.manifest, settings.start_weights)
+    folder = settings.encoder.removeprefix("hf:")
+    check_there(settings.manifest, settings.start_weights, folder if folder != settings.encoder else None)
+    if settings.manifest:
+        read_header(settings.manifest, SCHEMA)  # another kind of file is found before torch is imported
     with stopped_by_signals(settings.out):
         train(settings)
 

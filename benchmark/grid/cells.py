@@ -12,6 +12,7 @@ from mgll.bounds import Bounds, check_bounds
 from mgll.cells import failure
 from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.stage import is_finished
+from mgll.training_cost import Gpu
 from mllm_adapters.contract.token_policy import TokenPolicy
 from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.settings import FinetuneSettings
@@ -92,7 +93,7 @@ class Table2Settings:
     cells: bool = False
     table: bool = False
     dry_run: bool = False
-    gpu: str = "A100"
+    gpu: Gpu = "A100"
 
     bounds: ClassVar[Bounds] = {
         "train_questions": (1, math.inf),

@@ -86,13 +86,17 @@ def narrow_grid_table(grid: Grid) -> Table:
             Cell(host_name(row.host) if row.tower == grid.untouched else ""),
             Cell(row.tower),
             Cell(_done(row)),
-            _share(row, "overall"),
-            _change(grid, row, "overall"),
+            _in_one(_share(row, "overall")),
+            _in_one(_change(grid, row, "overall")),
             Cell(p_number(row.p_holm)),
         )
         for row in grid.rows
     ]
     return Table(("Host", "Tower", "Seeds", "Overall", "Change", "p, Holm"), tuple(rows), labels=2)
+
+
+def _in_one(cell: Cell) -> Cell:
+    return Cell(f"{cell.text} [{cell.detail}]") if cell.detail else cell
 
 
 def seed_table(grid: Grid) -> Table:

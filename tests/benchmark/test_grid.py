@@ -13,6 +13,7 @@ from benchmark.predictions.file import ComparisonError
 from benchmark.predictions.scoring import Asking, score_cases
 from benchmark.report.grid import Entry, build_grid
 from benchmark.report.grid_files import write_grid
+from benchmark.report.terminal import print_grid
 from benchmark.stats.seeds import method_difference, method_number
 
 HOSTS = ("llava", "med-flamingo", "a-host-of-our-own")
@@ -126,6 +127,17 @@ def test_the_csv_and_the_latex_say_what_the_grid_says(grid, tmp_path):
     rows = [row for row in tex.splitlines() if row.endswith("\\\\")]
     assert len({row.count("&") for row in rows}) == 1
     assert "LLaVA & untouched & " in tex
+
+
+def test_the_terminal_shows_what_towers_change_with_intervals(grid, capsys):
+    print_grid(grid)
+    said = capsys.readouterr().out
+    found = grid.row("llava", "mgll")
+    line = next(line for line in said.splitlines() if " mgll " in line)
+    assert f"{100 * found.numbers['overall'].estimate.value:.1f}\u202f% [" in line
+    assert " to " in line
+    assert "mgll: " in said
+    assert "48 questions" in said
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_what_can_be_built_is_built_and_what_is_possible_is_said(manifest, tmp_p
     assert "test.jsonl: not built: " in said.out
     assert "--min-images 2 gives 12 questions about 6 classes (a class needs 2 images, not 5; noisy)" in said.err
     assert (
-        "--cross_fit 5 asks about all 72 images in turn, by models that learned from others: 72 questions" in said.err
+        "--cross-fit 5 asks about all 72 images in turn, by models that learned from others: 72 questions" in said.err
     )
     assert len(said.err.splitlines()) == 1
     assert read_cases(out / "train.jsonl")
@@ -119,6 +119,6 @@ def test_one_photograph_under_two_names_is_refused_unless_both_are_in_one_fold(m
         except OverlapError as error:
             refused += "images asked about were trained on" in str(error)
     assert refused
-    with pytest.raises(ValueError, match="--cross_fit 1: expected 2 to 66, the number of patients"):
+    with pytest.raises(ValueError, match="--cross-fit 1: expected 2 to 66, the number of patients"):
         cross_fit(manifest, tmp_path / "q", 1)
     assert json.loads(lines[0])["schema"] == "mgll.manifest/1"

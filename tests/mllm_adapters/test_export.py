@@ -281,6 +281,6 @@ def test_an_upload_that_cannot_begin_writes_nothing(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main([str(llava), "--out", str(tmp_path / "out"), "--push_to_hub", "somebody/graft"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: --push_to_hub somebody/graft: nothing was written")
+    assert error.startswith("error: --push-to-hub somebody/graft: nothing was written")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
