@@ -23,6 +23,7 @@ from mgll.evaluation.probe import STRENGTHS, Probe, fit_probe, neighbour_scores
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.towers import Tower
 from mgll.evaluation.zero_shot import Retrieval, retrieval, text_reader, zero_shot_scores
+from mgll.images.preprocessing import Decode
 from mgll.manifest.records import Record, levels
 
 #: Blocks of a tower that are fine-tuned, counted from the last; `full` is all of the tower.
@@ -65,6 +66,7 @@ class EvaluationSettings:
         prompt_learning: also learn prompts (CoOp, KgCoOp) with few labels, where the tower brings its text side.
         precision: see `mgll.evaluation.features.features_of`.
         batch_size: images at once.
+        decode: how large JPEG files are decoded, `draft` or `exact`, whatever the tower was trained with; None as it was.
     """
 
     cache: str = "runs/features"
@@ -87,6 +89,7 @@ class EvaluationSettings:
     prompt_learning: bool = False
     precision: Precision = "auto"
     batch_size: int = 64
+    decode: Decode | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def evaluate(tower: Tower, records: Sequence[Record], settings: EvaluationSettin
         NothingToReadError: if a split has no labelled image, or no class can be learned and read.
     """
     settings = settings or EvaluationSettings()
+    tower = tower.decoding(settings.decode)
     skipped: list[str] = []
     parts = _parts(tower, records, settings, skipped)
     readings = [*_readings(parts, settings, skipped), *_trained(tower, parts, settings, skipped)]
@@ -159,7 +163,7 @@ def fitted_probe(
 ) -> tuple[Probe, tuple[str, ...]]:
     """The probe that `evaluate` reads by, and the class of each of its columns; raises what `evaluate` does."""
     settings = settings or EvaluationSettings()
-    parts = _parts(tower, records, settings, [])
+    parts = _parts(tower.decoding(settings.decode), records, settings, [])
     classes = _readable(parts, settings)[0]
     return _fit(classes, parts.train, parts.validation, settings)[0], classes
 
