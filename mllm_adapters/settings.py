@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from mgll.bounds import Bounds
+from mgll.images.preprocessing import Decode
 
 #: Published recipes scale by 0.25 to 32; beyond this the language model would hear nothing but LoRA.
 LARGEST_SCALE = 1000
@@ -89,6 +90,8 @@ class FinetuneSettings:
         crop_scale: smallest share of an image's area that a random crop keeps; 1 crops nothing.
         flip: probability of a left-right flip.
         colour_jitter: largest random change of brightness, contrast and saturation.
+        decode: `draft` decodes large JPEG files at a lower resolution, of which the processor's square still takes a third or less
+            (`mgll.images.decoding`); `exact` in full, as every host can.
         views: number of augmented views of an image, shown in turn, so that a frozen tower's outputs can be kept; None shows a new
             one in each epoch.
         seed: seed of LoRA's initial weights, of the order of questions, and of dropout.
@@ -139,6 +142,7 @@ class FinetuneSettings:
     crop_scale: float = 1.0
     flip: float = 0.0
     colour_jitter: float = 0.0
+    decode: Decode = "exact"
     views: int | None = None
     seed: int = 0
     dtype: Dtype = "auto"

@@ -30,6 +30,7 @@ from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.settings import Blocks, EvaluationSettings
 from mgll.evaluation.towers import Tower
 from mgll.flags import CommandParser, hyphens
+from mgll.images.preprocessing import Decode
 from mgll.manifest.image_identity import images_identity
 from mgll.manifest.records import Records, read_manifest
 from mgll.progress import overall
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         if is_first:
             found = [find_tower(said, out / "towers", encoders) for said in options.towers]
     towers = found if is_first else [find_tower(said, out / "towers", encoders) for said in options.towers]
+    towers = [tower.decoding(settings.decode) for tower in towers]
     for tower in towers:
         for records in manifests.values():
             images = [record.image for record in records if record.labels]
@@ -119,6 +121,7 @@ def _embeddings(
             path = out / "embeddings" / f"{name}-{tower.digest[:16]}-{tower.pooling}.npz"
             made_of = {"tower": tower.digest, "images": images_identity(records), "records": _digest(records)}
             made_of |= {"split": settings.split, "grades": settings.grades, "precision": settings.precision}
+            made_of |= {"decode": settings.decode} if settings.decode else {}
             stage(
                 path,
                 made_of,
@@ -199,6 +202,8 @@ def _parser() -> CommandParser:
     parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     precision = "numbers in which features are computed (default %(default)s)"
     parser.add_argument("--precision", default=default.precision, choices=get_args(Precision), help=precision)
+    decode = "how much of a large JPEG file is decoded (default: as each tower was trained)"
+    parser.add_argument("--decode", choices=get_args(Decode), help=decode)
     parser.add_argument(
         "--batch-size", type=int, default=default.batch_size, help="images at once (default %(default)s)"
     )

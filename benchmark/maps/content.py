@@ -12,7 +12,8 @@ from mgll.evaluation.evaluation import fitted_probe
 from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import Tower
 from mgll.evaluation.zero_shot import TextReader, class_prompts, text_reader
-from mgll.images.preprocessing import Preprocessing, open_image, preprocess, to_square
+from mgll.images.decoding import open_square
+from mgll.images.preprocessing import Preprocessing, normalise
 from mgll.manifest.records import Record
 from mgll.tower.file import read_header
 from mgll.vocabulary.classes import ClassTable
@@ -177,7 +178,7 @@ def _maps_of(
     found = []
     for record, asked in images:
         pixels, square = (
-            preprocess(open_image(record.image), tower.preprocessing)[None],
+            normalise(open_square(record.image, tower.preprocessing), tower.preprocessing)[None],
             _square(record, tower.preprocessing),
         )
         with torch.no_grad():
@@ -238,4 +239,4 @@ def _text_scores(reader: TextReader | None, texts: dict[str, Any]) -> dict[str, 
 
 def _square(record: Record, preprocessing: Preprocessing) -> np.ndarray:
     shown = preprocessing.model_copy(update={"size": SIDE})
-    return np.asarray(to_square(open_image(record.image), shown).permute(1, 2, 0).numpy())
+    return np.asarray(open_square(record.image, shown).permute(1, 2, 0).numpy())

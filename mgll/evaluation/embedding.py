@@ -61,7 +61,9 @@ def embed(tower: Tower, records: Sequence[Record], settings: EvaluationSettings,
     labelled = [record for record in records if record.split == settings.split and record.labels]
     drawn = sorted(labelled, key=lambda record: hashlib.sha256(Path(record.image).name.encode()).digest())[:most]
     images = [record.image for record in drawn]
-    features = features_of(tower, images, settings.cache, settings.precision, settings.batch_size)
+    features = features_of(
+        tower.decoding(settings.decode), images, settings.cache, settings.precision, settings.batch_size
+    )
     spread = features.std(axis=0)
     scaled = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
     if len(scaled) > 4:

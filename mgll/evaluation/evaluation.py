@@ -76,6 +76,7 @@ def evaluate(
         NothingToReadError: if a split has no labelled image, or no class can be learned and read.
     """
     settings = settings or EvaluationSettings()
+    tower = tower.decoding(settings.decode)
     skipped: list[str] = []
     parts = _parts(tower, records, settings, skipped)
     readings = list(linear_readings(parts, settings, skipped))
@@ -104,7 +105,7 @@ def fitted_probe(
 ) -> tuple[Probe, tuple[str, ...]]:
     """The probe that `evaluate` reads by, and the class of each of its columns; raises what `evaluate` does."""
     settings = settings or EvaluationSettings()
-    parts = _parts(tower, records, settings, [])
+    parts = _parts(tower.decoding(settings.decode), records, settings, [])
     classes = readable_classes(parts, settings)[0]
     return fit_chosen(classes, parts.train, parts.validation, settings)[0], classes
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from mgll.evaluation.classes import Grades
 from mgll.evaluation.features import Precision
 from mgll.evaluation.probe import STRENGTHS
+from mgll.images.preprocessing import Decode
 
 #: Blocks of a tower that are fine-tuned, counted from the last; `full` is all of the tower.
 Blocks = int | Literal["full"]
@@ -13,7 +14,7 @@ Blocks = int | Literal["full"]
 #: Settings that change where features lie and how fast they come, not what is read.
 _ASIDE = ("cache", "batch_size")
 #: Settings that are no part of an evaluation that was not asked for them.
-_EXTRA = ("attentive", "fine_tune", "fine_tune_epochs", "prompt_learning")
+_EXTRA = ("attentive", "fine_tune", "fine_tune_epochs", "prompt_learning", "decode")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class EvaluationSettings:
         prompt_learning: also learn prompts (CoOp, KgCoOp) with few labels, where the tower brings its text side.
         precision: see `mgll.evaluation.features.features_of`.
         batch_size: images at once.
+        decode: how large JPEG files are decoded, `draft` or `exact`, whatever the tower was trained with; None as it was.
     """
 
     cache: str = "runs/features"
@@ -63,6 +65,7 @@ class EvaluationSettings:
     prompt_learning: bool = False
     precision: Precision = "auto"
     batch_size: int = 64
+    decode: Decode | None = None
 
     def identity(self) -> dict[str, Any]:
         """What of these settings decides what is read; what was not asked for is no part of it, as files of before had none."""

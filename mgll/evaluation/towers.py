@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgll.files import sha256
-from mgll.images.preprocessing import Preprocessing
+from mgll.images.preprocessing import Decode, Preprocessing
 from mgll.tower.config import Pooling
 from mgll.tower.file import load_tower, read_header
 
@@ -34,6 +34,11 @@ class Tower:
     pooling: Pooling
     load: "Callable[[], PreTrainedModel]"
     path: Path | None = None
+
+    def decoding(self, decode: Decode | None) -> "Tower":
+        """The tower with another way to decode images than the one it was trained with; None keeps that."""
+        preprocessing = self.preprocessing.model_copy(update={"decode": decode or self.preprocessing.decode})
+        return replace(self, preprocessing=preprocessing)
 
 
 def tower_file(path: str | os.PathLike[str], name: str | None = None) -> Tower:

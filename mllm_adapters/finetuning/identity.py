@@ -56,6 +56,8 @@ def describe(
         examples: `questions`, and what else is learnt or asked, by name.
     """
     deciding = {name: value for name, value in asdict(settings).items() if name not in MAY_CHANGE}
+    if settings.decode == "exact":
+        del deciding["decode"]  # as in runs from before there was a choice
     weights = _shared(shards_of(base), kept_sha256)
     others = {name: _digest(part, hashes) for name, part in examples.items() if name != "questions"}
     return {

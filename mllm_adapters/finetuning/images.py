@@ -15,6 +15,7 @@ from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.finetuning.feature_store import DiskStore, FeatureStore, MemoryStore, Size
 from mllm_adapters.finetuning.texts import Texts
 from mllm_adapters.modules.grafted_tower import BridgedReplay, without_bridge
+from mllm_adapters.modules.image_processor import square_rule
 from mllm_adapters.settings import FinetuneSettings
 
 
@@ -24,11 +25,15 @@ class Preparation:
     Args:
         loaded: the model whose processor is used.
         texts: makes the text inputs.
+
+    Attributes:
+        rule: the rule by which it makes the same square of every image; None where sizes or tiles follow the image.
     """
 
     def __init__(self, loaded: LoadedHost, texts: Texts) -> None:
         self.texts = texts
         self._host, self._processor = loaded.host, loaded.processor
+        self.rule = square_rule(loaded.processor.image_processor)
         self._dtype = next(loaded.model.get_submodule(loaded.host.tower).parameters()).dtype
 
     def pixels(self, image: Image.Image) -> dict[str, Tensor]:
@@ -161,5 +166,7 @@ def _decides_features(loaded: LoadedHost, settings: FinetuneSettings, device: to
         "looks": looks if settings.augments else None,
         "device": device.type,
     }
+    if settings.decode == "draft":  # `exact` says nothing, as in stores from before there was a choice
+        described["decode"] = settings.decode
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     return f"{loaded.host.name}-{digest.hexdigest()[:16]}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mgll.images.decoding import open_for
 from mgll.images.preprocessing import open_image
 from mgll.training.workers import affordable_prefetch, worker_options
 from mllm_adapters.finetuning.augmentation import augmented
@@ -59,7 +60,10 @@ class Examples(Dataset[Prepared]):
         examples: what is learnt.
         hashes: what tells images apart, by path.
         preparation: makes model inputs.
-        settings: augmentation.
+        settings: augmentation, and how images are decoded.
+
+    Raises:
+        ValueError: if drafts are asked for of a host whose processor does not make one square of every image.
     """
 
     def __init__(
@@ -71,6 +75,9 @@ class Examples(Dataset[Prepared]):
     ) -> None:
         self.examples, self.preparation = examples, preparation
         self._hashes, self._settings = hashes, settings
+        if settings.decode == "draft" and preparation.rule is None:
+            raise ValueError("decode draft: this host's tiles or sizes follow the image; it needs --decode exact")
+        self._rule = preparation.rule.model_copy(update={"decode": settings.decode}) if preparation.rule else None
 
     def __getitem__(self, views: Sequence[View]) -> Prepared:
         examples = [self.examples[view.example] for view in views]
@@ -85,7 +92,8 @@ class Examples(Dataset[Prepared]):
     def _image(self, path: Path, view: View) -> tuple[str, dict[str, Tensor] | None, Size]:
         if view.size:
             return view.key, None, view.size
-        image = augmented(open_image(path), self._settings, self._hashes[path], view.number)
+        opened = open_for(path, self._rule) if self._rule else open_image(path)
+        image = augmented(opened, self._settings, self._hashes[path], view.number)
         return view.key, self.preparation.pixels(image), image.size
 
 
