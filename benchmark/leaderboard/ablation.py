@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from benchmark.leaderboard.tables import auc_cell, latex
+from benchmark.leaderboard.tables import auc_cell
 from benchmark.report.frames import write_table
+from benchmark.report.latex import latex
 from benchmark.report.markdown import table_lines
 from benchmark.report.number_format import p_number, percent, points, points_interval
 from benchmark.report.tables import Cell, Table
