@@ -7,7 +7,8 @@ r"""What are these towers worth alone? Any number of towers on any number of man
 `NAME=TOWER` names a method; towers of one name are its seeds, and both seeds and patients are then taken as random. A tower is a
 file, `hf:FOLDER`, `LAYOUT:FILE` of a published encoder, or an encoder by name (`timm:NAME`, with `@FILE` for its weights). Features
 are computed once; what is finished is not done again. Under `accelerate launch` several processes share the features. Ends with
-leaderboard.html, .md, .tex and .xlsx, results.csv, classes.csv, figures/ and a card for each method. Research use only, not for diagnosis.
+leaderboard.html, .md, .tex and .xlsx, results.csv, classes.csv, figures/ and a card for each method. Research use only, not for
+diagnosis.
 """
 
 import argparse
