@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "questions": ("recipes.build_benchmark:main", "the questions of one experiment from a manifest"),
         "finetune": ("recipes.finetune_mllm:main", "fine-tune a host or a graft"),
         "score": ("benchmark.run_mcq:main", "ask a model four-option questions, and report"),
-        "report": ("benchmark.report.__main__:main", "make a report again from finished runs"),
+        "report": ("benchmark.report.__main__:main", "make a report again, or set runs side by side"),
         "table2": ("recipes.table2:main", "the paper's Table 2: hosts x towers x seeds"),
     },
     "look at, check and change what lies between": {

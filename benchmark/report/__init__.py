@@ -1,4 +1,4 @@
-"""Reports of one run or of two that are compared: HTML, Markdown, CSV, terminal."""
+"""Reports of one run, of two that are compared, or of any number side by side: pages, Markdown, LaTeX, Excel, CSV, figures."""
 
 import lazy_loader
 

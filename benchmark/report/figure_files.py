@@ -67,7 +67,7 @@ def write_figures(folder: Path, drawn: Mapping[str, str]) -> list[Path]:
     What a file can't be called by is replaced in names.
     """
     as_pdf = find_spec("vl_convert") is not None
-    written = []
+    written: list[Path] = []
     for name, svg in drawn.items():
         stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:100] or "figure"
         path = folder / f"{stem}.svg"

@@ -42,7 +42,7 @@ LIMIT = 14_500_000
 SHADED = 5
 
 #: Classes that are printed, of which more would not leave room on two pages.
-PRINTED = 28
+PRINTED = 24
 
 #: Replies that name no option listed on the page, of which the browser of questions finds all.
 LISTED = 100

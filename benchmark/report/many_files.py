@@ -114,6 +114,6 @@ def _lines(found: SideBySide) -> Iterator[dict[str, object]]:
                 "p": change.p if change and several else None,
                 "p_holm": method.p_holm if change and several and name == "overall" else None,
             }
-    for number in found.questions.totals():
-        for rule, value in found.floors.of(number).items():
-            yield {"method": f"rule: {RULE_NAMES[rule]}", "number": number.name, "value": value}
+    for total in found.questions.totals():
+        for rule, value in found.floors.of(total).items():
+            yield {"method": f"rule: {RULE_NAMES[rule]}", "number": total.name, "value": value}

@@ -26,7 +26,7 @@ def headline(found: SideBySide) -> str:
     best = max(found.methods, key=lambda method: method.numbers["overall"].estimate.value)
     value = percent(best.numbers["overall"].estimate.value)
     methods, questions = f"{len(found.methods)} methods", f"{len(found.cases):,} questions"
-    return f"Of {methods} {middle_cut(best.name, 40)} answers most of {questions} correctly, {value}"
+    return f"Of {methods} {middle_cut(best.name, 40)} answers the largest share of {questions} correctly, {value}"
 
 
 def claim(found: SideBySide) -> str:

@@ -49,7 +49,7 @@ def test_numbers_and_differences_are_those_of_the_methods(cases, runs):
     assert np.isfinite(mgll.p)
     assert np.isnan(host.p)
     assert mgll.p_holm == mgll.p  # one test, so nothing to correct
-    assert headline(found).startswith("Of 3 methods mgll answers most of 48 questions correctly")
+    assert headline(found).startswith("Of 3 methods mgll answers the largest share of 48 questions correctly")
     assert "1 of 3 have one seed" in claim(found)
     alone = build_report(cases, runs["host"], draws=100)
     for code, share in alone.after.classes.items():  # a class has the interval of the run's own report
@@ -80,7 +80,7 @@ def test_the_command_writes_every_form_with_the_same_numbers(cases, runs, tmp_pa
             given.append(f"{name}={tmp_path / f'{name}-{seed}.jsonl'}")
     out, told = tmp_path / "out", ["--cases", str(tmp_path / "cases.jsonl")]
     assert main([*given, *told, "--out", str(out)]) == 0
-    assert "Of 3 methods mgll answers most of 48 questions correctly" in capsys.readouterr().out
+    assert "Of 3 methods mgll answers the largest share of 48 questions correctly" in capsys.readouterr().out
     forms = {"runs.html", "runs.md", "runs.tex", "runs.xlsx", "runs.csv", "runs.parquet", "methods.txt", "figures"}
     assert {path.name for path in out.iterdir()} == forms
     lines = list(csv.DictReader((out / "runs.csv").open()))
