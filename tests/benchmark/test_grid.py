@@ -112,8 +112,11 @@ def test_a_failed_cell_takes_its_seed_alone(grid, tmp_path):
 
 
 def test_the_csv_and_the_latex_say_what_the_grid_says(grid, tmp_path):
-    first = [path.read_bytes() for path in write_grid(tmp_path, grid, {})]
-    assert first == [path.read_bytes() for path in write_grid(tmp_path, grid, {})]
+    def made() -> list[bytes]:  # the PDF of a drawing has no fixed order inside
+        return [path.read_bytes() for path in write_grid(tmp_path, grid, {}) if path.suffix != ".pdf"]
+
+    first = made()
+    assert first == made()
     lines = list(csv.DictReader((tmp_path / "table2.csv").open()))
     line = next(x for x in lines if (x["host"], x["tower"], x["number"]) == ("llava", "mgll", "overall"))
     found = grid.row("llava", "mgll")

@@ -128,11 +128,11 @@ def test_a_difference_is_claimed_only_when_interval_and_tests_agree(cases, runs)
     assert better.change.settled
     names = [run.name for run in (after, before)]
     assert (
-        headline(better) == f"{names[1]} answers 29.2 percentage points more of 48 questions correctly than {names[0]}"
+        headline(better) == f"{names[0]} answers 29.2 percentage points more of 48 questions correctly than {names[1]}"
     )
     assert "One seed a side" in claim(better)
     assert headline(build_report(cases, before, after, draws=500)).startswith(
-        f"{names[0]} answers 29.2 percentage points fewer"
+        f"{names[1]} answers 29.2 percentage points fewer"
     )
     assert "nothing is claimed about the methods" in verdict(better)
     same = build_report(cases, after, after, draws=500)
@@ -153,11 +153,11 @@ def test_reports_of_finished_runs_from_their_folders(cases, runs, tmp_path):
     report_runs(tmp_path, cases, folder / "graft", folder / "host", folder / "blind")
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert first.keys() == FILES
-    drawn = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    drawn = {path.name: path.read_bytes() for path in (tmp_path / "figures").glob("*.svg")}
     assert {f"{name}.svg" for name in FIGURES} <= drawn.keys()
     report_runs(tmp_path, cases, folder / "graft", folder / "host", folder / "blind")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == first
-    assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == drawn
+    assert {path.name: path.read_bytes() for path in (tmp_path / "figures").glob("*.svg")} == drawn
     with pytest.raises(ComparisonError, match="answered other cases than the 47 given"):
         report_runs(tmp_path, cases[:-1], folder / "graft")
 

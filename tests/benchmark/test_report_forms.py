@@ -126,7 +126,7 @@ def test_markdown_has_every_section(report):
         "By disease", "Would another seed say so?", "By source of the images", "Does it look at the image?", "Does the answer"
         " hold?",
         "Which disease is taken for which", "How far can its probabilities be believed?", "Beside the published figures",
-        "How the numbers are made", "What was run",
+        "Sample questions", "For a supplement", "How the numbers are made", "What was run",
     ]  # fmt: skip
     published = summarise_row(paper_change("llava").after)
     assert f"| Myopia | 226 | {percent(summarise_row(paper_change('llava').before).classes['Myopia'].value)}" in text
