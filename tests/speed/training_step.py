@@ -56,14 +56,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--objectives", nargs="+", default=["mgll", "clip"])
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument(
+        "--distinct", action="store_true", help="a text of its own for each image, so that no caption is shared"
+    )
     parser.add_argument("--alone", action="store_true", help="no other form of the step")
     options = parser.parse_args()
     torch.set_num_threads(1)
     random = np.random.default_rng(0)
-    records = [
-        Record(image=str(i), split="train", group=str(i), texts=describe_labels(sample_eye(random)))
-        for i in range(options.batch)
-    ]
+    texts = [describe_labels(sample_eye(random)) for _ in range(options.batch)]
+    if options.distinct:
+        texts = [own | {"case": [f"case {i}"]} for i, own in enumerate(texts)]
+    records = [Record(image=str(i), split="train", group=str(i), texts=own) for i, own in enumerate(texts)]
     with tempfile.TemporaryDirectory() as folder:
         BertModel(BertConfig()).save_pretrained(folder)
         AutoTokenizer.from_pretrained(embedded_text_encoder()).save_pretrained(folder)
