@@ -3,18 +3,22 @@
     python tests/speed/feature_cache.py [--images 32] [--batch 8] [--rounds 3]
 
 The demo's LLaVA (ViT-Ti/16 at 96 px, a small decoder) with LoRA. All three steps are the same forward and backward pass of the
-language model; they differ in where image inputs come from. Rounds alternate, and medians are compared.
+language model; they differ in where image inputs come from. Rounds alternate, and medians of processor time are compared.
 """
 
 import argparse
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
 from PIL import Image
+from rows import Row, say, shown
 from torch import Tensor
 
 from mgll.images.preprocessing import open_image
@@ -39,32 +43,34 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    say(rows(options.images, options.batch, options.rounds))
+
+
+def rows(images: int = 32, batch: int = 8, rounds: int = 3) -> Iterator[Row]:
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for number in range(options.images):
+        for number in range(images):
             pixels = random.integers(0, 256, (500, 500, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.jpg")
         base = demo_checkpoint(folder)
-        questions = [TrainingQuestion(folder / f"{i}.jpg", QUESTION, "ABCD"[i % 4]) for i in range(options.images)]
-        cached = steps(base, questions, options.batch, FinetuneSettings(feature_cache=str(folder / "cache")))
+        questions = [TrainingQuestion(folder / f"{i}.jpg", QUESTION, "ABCD"[i % 4]) for i in range(images)]
+        cached = steps(base, questions, batch, FinetuneSettings(feature_cache=str(folder / "cache")))
         for step in (*cached[0], *cached[0]):  # fills the cache, and warms up
             step()
         ready = cached[1]()
-        tower = steps(base, questions, options.batch, FinetuneSettings(image_cache_gib=0))[0]
-        seconds: dict[str, list[float]] = {"ready features": [], "feature cache": [], "the tower": []}
-        for _ in range(options.rounds):
+        tower = steps(base, questions, batch, FinetuneSettings(image_cache_gib=0))[0]
+        seconds: dict[str, list[float]] = {"ready": [], "cache": [], "tower": []}
+        for _ in range(rounds):
             for kind, kinds in zip(seconds, (ready, cached[0], tower), strict=True):
-                started = time.perf_counter()
+                started = time.process_time()
                 for step in kinds:
                     step()
-                seconds[kind].append((time.perf_counter() - started) / len(kinds))
-    limit = float(np.median(seconds["ready features"]))
-    for kind, found in seconds.items():
-        print(
-            f"{kind}: {np.median(found):.3f} s a step, {np.median(np.divide(found, seconds['ready features'])):.2f} x"
-        )
-    print(f"{options.batch} questions a step, the limit {options.batch / limit:.1f} questions/s")
+                seconds[kind].append((time.process_time() - started) / len(kinds))
+    ratios = {kind: float(np.median(np.divide(found, seconds["ready"]))) for kind, found in seconds.items()}
+    limit = f"the limit: the step on ready features, {np.median(seconds['ready']):.2f} s of a core"
+    yield shown("fine-tuning step from the feature cache", limit, ratios["cache"])
+    yield shown("fine-tuning step through the tower", limit, ratios["tower"])
 
 
 def steps(

@@ -3,10 +3,15 @@
 python tests/speed/text_encoding.py
 """
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+from rows import Row, say, shown
 
 from mgll.encoders.text import TextEncoder
 from mgll.synthetic import sample_eye
@@ -21,7 +26,8 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
+def rows() -> Iterator[Row]:
+    """Every string of a batch, against each unique text once."""
     random = np.random.default_rng(0)
     batch = [describe_labels(sample_eye(random)) for _ in range(BATCH)]
     strings = [text for texts in batch for level in texts.values() for text in level]
@@ -29,9 +35,9 @@ def main() -> None:
     encode = TextEncoder().features
     encode(unique)
     ratios = [seconds(lambda: encode(strings)) / seconds(lambda: encode(unique)) for _ in range(ROUNDS)]
-    print(f"batch of {BATCH}: {len(strings)} strings, {len(unique)} unique texts")
-    print(f"text encoding, every string / unique texts: {np.median(ratios):.2f} x")
+    note = f"{len(strings)} strings, {len(unique)} unique"
+    yield shown(f"encoding every text of a batch of {BATCH}", "each unique text once", float(np.median(ratios)), note)
 
 
 if __name__ == "__main__":
-    main()
+    say(rows())
