@@ -1,19 +1,23 @@
 """Linear probe: how well a logistic regression on frozen tower features finds each class.
 
-python -m mgll.linear_probe mgll.ckpt --manifest manifest.jsonl
+    python -m mgll.linear_probe mgll.ckpt --manifest manifest.jsonl
+    accelerate launch --multi_gpu --num_processes 8 -m mgll.linear_probe mgll.ckpt --manifest manifest.jsonl --cache features
 
-The probe is that of `mgll.evaluation`; `recipes/evaluate_tower.py` has the other readings.
+Under a launcher each process computes its share of the features, on its own device. The probe is that of
+`mgll.evaluation`; `recipes/evaluate_tower.py` has the other readings.
 """
 
 import math
 import os
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 
 import numpy as np
 
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.evaluation import evaluate
+from mgll.evaluation.features import features_of
 from mgll.evaluation.linear_readings import PROBE, NothingToReadError
 from mgll.evaluation.reading import ClassScore, Reading
 from mgll.evaluation.settings import EvaluationSettings
@@ -103,6 +107,23 @@ def _main(arguments: list[str] | None = None) -> int:
         "--min_read", type=int, default=MIN_READ, help=f"images of the split that a class needs; {fewer}"
     )
     options = parser.parse_args(arguments)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _probe(options)
+    if not options.cache:
+        raise ValueError(
+            "several processes share their features in a folder that all of them see: name it with --cache"
+        )
+    # here, because torch takes seconds to import
+    from mgll.training.distributed import first_process
+
+    images = [record.image for record in read_manifest(options.manifest) if record.labels]
+    features_of(tower_file(options.tower), images, options.cache, together=True)
+    with first_process() as is_first:
+        return _probe(options) if is_first else 0
+
+
+def _probe(options: Namespace) -> int:
+    """Say how well the probe reads each class."""
     numbers = options.min_train, options.min_read
     reading = probe_reading(options.tower, options.manifest, options.split, options.cache, *numbers)
     results = reading.by_class()

@@ -298,13 +298,19 @@ def compare(before: Answers, after: Answers, questions: Questions, drawn: Resamp
 
     informedness = {number.name: difference(number) for number in questions.totals() if "informed" in number.name}
     by_class = {code: questions.informedness_of(code) for code in questions.codes}
+    readings = {
+        reading: _reading_change(before, after, reading, drawn)
+        for reading in after.readings
+        if reading in before.readings
+    }
+    alike = readings.get(after.primary) if before.primary == after.primary else None
     return Change(
         overall=drawn.mean(two - one),
         macro=drawn.class_mean(two - one),
         ten_class=drawn.class_mean(two - one, ten),
         informedness=informedness["informedness"],
         ten_informedness=informedness.get("ten_informedness", UNKNOWN),
-        p=significance.sign_flip(two - one, after.groups),
+        p=alike.p if alike else significance.sign_flip(two - one, after.groups),
         runs=(1, 1),
         mcnemar=significance.mcnemar(first, second),
         detectable=detectable(first, second, after.groups),
@@ -313,11 +319,7 @@ def compare(before: Answers, after: Answers, questions: Questions, drawn: Resamp
         sources=_flips_by(first, second, after.sources),
         class_informedness={code: difference(number) for code, number in by_class.items()},
         class_p=dict.fromkeys(by_class, nan),
-        readings={
-            reading: _reading_change(before, after, reading, drawn)
-            for reading in after.readings
-            if reading in before.readings
-        },
+        readings=readings,
         class_changes={code: difference(questions.accuracy(code)) for code in questions.codes},
         source_changes={source: difference(number) for source, number in _source_numbers(after, questions).items()},
     )

@@ -47,13 +47,14 @@ class Resampling:
         self.groups, self.classes = len(names), [str(code) for code in classes]
         self._draws, self._seed = draws, seed
         self._kept = list(self._drawn()) if self.groups * draws <= _KEPT else None
+        self._last: tuple[bytes, np.ndarray] | None = None
         self._sizes = self.sums(np.ones(len(self._group)), self._class)
 
     def mean(self, values: ArrayLike) -> Estimate:
         """Mean over cases of `values` [cases], with its percentile interval."""
         if not self.groups:
             return Estimate(np.nan, np.nan, np.nan)
-        drawn = self.sums(values, self._class).sum(axis=0) / self.sizes
+        drawn = self._by_class(values).sum(axis=0) / self.sizes
         return _estimate(float(np.asarray(values, dtype=float).mean()), drawn)
 
     def class_mean(self, values: ArrayLike, among: Sequence[str] | None = None) -> Estimate:
@@ -66,13 +67,20 @@ class Resampling:
         columns = [column for column, code in enumerate(self.classes) if among is None or code in among]
         if not columns:
             return Estimate(np.nan, np.nan, np.nan)
-        sums, sizes = self.sums(values, self._class)[columns], self._sizes[columns]
+        sums, sizes = self._by_class(values)[columns], self._sizes[columns]
         present = sizes > 0
         means = np.divide(sums, sizes, out=np.zeros_like(sums), where=present).sum(axis=0)
         counts = present.sum(axis=0)
         scores = np.asarray(values, dtype=float)
         value = float(np.mean([scores[self._class == column].mean() for column in columns]))
         return _estimate(value, means[counts > 0] / counts[counts > 0])
+
+    def _by_class(self, values: ArrayLike) -> np.ndarray:
+        """[classes, draws] sums of `values`; those of the last ones are kept, since several means are asked of the same values."""
+        key = np.asarray(values, dtype=float).tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, self.sums(values, self._class)
+        return self._last[1]
 
     @property
     def sizes(self) -> np.ndarray:

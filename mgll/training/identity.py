@@ -59,8 +59,9 @@ def made_of(settings: PretrainSettings, text_commit: str | None = None) -> dict[
         text_commit: commit of the text encoder, where it comes from the hub.
     """
     values = {name: value for name, value in asdict(settings).items() if name not in _PATHS | _MAY_CHANGE}
-    # nothing stands for `exact`, as in the runs from before there was a choice
+    # nothing stands for what was the only way before there was a choice, as in runs from then
     values["decode"] = "draft" if settings.preprocessing.decode == "draft" else None
+    values |= {name: getattr(settings, name) or None for name in ("augment_on_device", "compile")}
     start = settings.start_weights
     hashes: dict[str, Any] = {
         "manifest_sha256": sha256(str(settings.manifest)),

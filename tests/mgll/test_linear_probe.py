@@ -1,12 +1,15 @@
 """The command that probes a tower on a manifest, and towers whose pooled feature is standardised."""
 
+import launches
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mgll.encoders.vision import vision_encoder
+from mgll.evaluation.features import features_of
 from mgll.evaluation.reading import ClassScore
+from mgll.evaluation.towers import tower_file
 from mgll.images.preprocessing import Preprocessing
 from mgll.linear_probe import _main, macro_auc, probe_tower
 from mgll.manifest.records import Record, read_manifest, write_manifest
@@ -72,6 +75,32 @@ def test_features_are_kept_where_a_cache_is_named(tower, manifest, tmp_path):
     first = probe_tower(tower, manifest, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").glob("*/features-0.f32"))
     assert probe_tower(tower, manifest, cache=tmp_path / "cache") == first == probe_tower(tower, manifest)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_features_and_the_first_says_the_numbers_of_one(tower, manifest, tmp_path, capsys):
+    words = [str(tower), "--manifest", str(manifest), "--cache"]
+    assert _main([*words, str(tmp_path / "one")]) == 0
+    expected = capsys.readouterr().out
+    out, errors = tmp_path / "said.txt", tmp_path / "errors.txt"
+    code = "import sys; from mgll.linear_probe import _main; sys.exit(_main(sys.argv[1:]))"
+    for process in launches.start_several(2, ["-c", code, *words, str(tmp_path / "two")], out, errors):
+        process.join(200)
+        assert process.exitcode == 0, errors.read_text()
+    assert out.read_text() == expected
+    images = [record.image for record in read_manifest(manifest)]
+    assert sorted(path.name for path in (tmp_path / "two").glob("*/images-*")) == ["images-0.txt", "images-1.txt"]
+    one, two = (features_of(tower_file(tower), images, tmp_path / name) for name in ("one", "two"))
+    np.testing.assert_allclose(two, one, atol=1e-6)
+
+
+def test_several_processes_without_a_common_folder_are_refused_in_one_line(tower, manifest, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert _main([str(tower), "--manifest", str(manifest)]) == 1
+    said = capsys.readouterr().err
+    assert (
+        said == "error: several processes share their features in a folder that all of them see: name it with --cache\n"
+    )
 
 
 def test_a_manifest_without_labels_or_large_classes_is_refused_in_one_line(tower, manifest, tmp_path, capsys):

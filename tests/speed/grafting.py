@@ -13,7 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from rows import Row, say, shown
 
 HOST = """
 import json, sys
@@ -81,24 +86,27 @@ model.save_pretrained(out)
 
 
 def main() -> None:
-    """Build, run both ways, print ratios."""
+    """Build, run both ways, print rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=32, help="of the language model; 32 make a 7B")
     parser.add_argument("--folder", help="where to work (default: a temporary folder)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-        compare(Path(temporary), options.layers)
+    say(rows(options.layers, options.folder))
 
 
-def compare(folder: Path, layers: int) -> None:
-    """Time, peak memory and bytes of both ways."""
+def rows(layers: int = 2, parent: str | None = None) -> Iterator[Row]:
+    """Time, peak memory and bytes of both ways; by default of a model with two layers only."""
+    with tempfile.TemporaryDirectory(dir=parent) as temporary:
+        yield from compare(Path(temporary), layers)
+
+
+def compare(folder: Path, layers: int) -> Iterator[Row]:
+    """Ratios of both ways, and to copying the bytes that have to be written."""
     tower, mixed, apart = folder / "mgll.ckpt", folder / "mixed", folder / "apart"
     run(TOWER, tower)
     run(HOST, mixed, layers, "mixed")
     size = sum(path.stat().st_size for path in mixed.glob("*.safetensors"))
-    print(
-        f"host: {size / 1e9:.1f} GB in three bf16 shards, tower in the first; donor: {tower.stat().st_size / 1e9:.2f} GB"
-    )
+    host = f"host of {size / 1e9:.1f} GB, tower of {tower.stat().st_size / 1e9:.2f} GB"
     os.sync()
     bare = run("import torch")
     run(
@@ -122,19 +130,21 @@ def compare(folder: Path, layers: int) -> None:
     loaded = run(TRANSFORMERS, mixed, "--encoder", tower, "--out", folder / "saved")
     shutil.rmtree(folder / "saved")
     tower_bytes = tower.stat().st_size
-    for name, (seconds, peak) in {"surgery": surgery, "transformers": loaded}.items():
-        print(f"{name}: {seconds:.1f} s, {peak / 1e9:.2f} GB")
-    print(f"cp: {copied:.1f} s, flushed {flushed:.1f} s; Python with torch: {bare[1] / 1e9:.2f} GB")
-    faster, smaller = loaded[0] / surgery[0], loaded[1] / surgery[1]
-    print(f"graft against load, replace, save_pretrained: {faster:.1f} x faster, {smaller:.1f} x less memory")
-    times = f"{surgery[0] / copied:.2f} x the time, {surgery[0] / flushed:.2f} x where the copy, too, is flushed to the disk"
-    print(f"graft against cp of mixed shard and tower: {times}")
-    print(f"peak memory beyond Python with torch: {(surgery[1] - bare[1]) / tower_bytes:.2f} x the tower's bytes")
+    work, graft = "load, replace, save_pretrained of transformers", "grafting by surgery"
+    times = f"{loaded[0]:.1f} s and {surgery[0]:.1f} s; {host}"
+    yield shown(f"{work}: seconds", graft, loaded[0] / surgery[0], times)
+    yield shown(
+        f"{work}: memory", graft, loaded[1] / surgery[1], f"{loaded[1] / 1e9:.2f} and {surgery[1] / 1e9:.2f} GB"
+    )
+    note = f"where the copy, too, is flushed to the disk {surgery[0] / flushed:.2f} x"
+    yield shown(f"{graft}: seconds", "the limit: cp of mixed shard and tower", surgery[0] / copied, note)
+    beyond = (surgery[1] - bare[1]) / tower_bytes
+    yield shown(f"{graft}: memory beyond Python with torch", "the tower's bytes", beyond)
     shutil.rmtree(mixed)
     run(HOST, apart, layers, "apart")
     run(SURGERY, apart, "--encoder", tower, "--out", folder / "graft")
     written = sum(path.stat().st_size for path in (folder / "graft").iterdir() if path.stat().st_nlink == 1)
-    print(f"tower in a shard of its own: {written / tower_bytes:.3f} x the tower's bytes written")
+    yield shown(f"{graft}, tower in a shard of its own: bytes written", "the tower's", written / tower_bytes)
 
 
 def run(code: str, *arguments: object) -> tuple[float, int]:

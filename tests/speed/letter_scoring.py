@@ -14,12 +14,15 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from rows import Row, at_least, at_most, not_measured, shown
 
 MEMORY = """
 import resource, sys
@@ -54,6 +57,25 @@ def one_quiet_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def rows(count: int = 2, rounds: int = 1) -> Iterator[Row]:
+    """Four orders against one, against what their tokens allow, and against lmms-eval's wrapper."""
+    one_quiet_thread()
+    with tempfile.TemporaryDirectory() as folder:
+        directory = save_llava(Path(folder) / "llava")
+        orders = FourOrders(directory, count)
+        ratio = ratio_of(rounds, orders.score, orders.score_one)
+        yield at_most("letter scoring in 4 orders", "in one order", ratio, 1.5)
+        limit = "the limit: what is shared once, four ends"
+        yield shown("letter scoring in 4 orders", limit, ratio / orders.bound, f"{orders.bound:.2f} x one order")
+        work, against = "cases/s, letter scoring in 4 orders", "lmms-eval's llava_hf, a reply for each order"
+        try:
+            wrapper = lmms_wrapper(directory, orders.asks)
+        except ImportError as error:
+            yield not_measured(work, against, f"not installed ({error})")
+            return
+        yield at_least(work, against, ratio_of(rounds, wrapper, orders.score), 5)
 
 
 class FourOrders:

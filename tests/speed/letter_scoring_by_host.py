@@ -10,12 +10,15 @@ core, which other work on the machine hardly changes.
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from letter_scoring import FourOrders, one_quiet_thread, ratio_of
+from rows import Row, at_most, say
 
 #: What the builders in `tiny` are told, so that an image becomes as many tokens as in the real host.
 IMAGES: dict[str, dict[str, int]] = {
@@ -38,22 +41,20 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    say(rows(options.hosts.split(","), options.cases, options.rounds))
+
+
+def rows(hosts: Sequence[str] = ("qwen-vl",), count: int = 2, rounds: int = 1) -> Iterator[Row]:
+    """For each host the time of four orders against what their tokens allow, both as multiples of one order."""
     one_quiet_thread()
-    for name in options.hosts.split(","):
+    for name in hosts:
         with tempfile.TemporaryDirectory() as folder:
-            compare(name, save_large(name, Path(folder) / name), options.cases, options.rounds)
-
-
-def compare(name: str, directory: Path, count: int, rounds: int) -> None:
-    """Print the ratio of four orders to one, and of that ratio to its bound."""
-    orders = FourOrders(directory, count)
-    ratio = ratio_of(rounds, orders.score, orders.score_one)
-    print(
-        f"{name}: prompts of {orders.whole} tokens that share {orders.shared}; 4 orders / 1 order {ratio:.2f} x, by tokens"
-        f" {orders.bound:.2f} x: {ratio / orders.bound:.2f} of it"
-        f" (goal 1.1{'; its prompts share no pass' if orders.whole_prompts else ''})",
-        flush=True,
-    )
+            orders = FourOrders(save_large(name, Path(folder) / name), count)
+            ratio = ratio_of(rounds, orders.score, orders.score_one)
+        note = f"prompts of {orders.whole} tokens that share {orders.shared}, {ratio:.2f} x one order"
+        note += "; its prompts share no pass" if orders.whole_prompts else ""
+        against = "the limit: what is shared once, four ends"
+        yield at_most(f"letter scoring in 4 orders, {name}", against, ratio / orders.bound, 1.1, note)
 
 
 def save_large(name: str, directory: Path) -> Path:

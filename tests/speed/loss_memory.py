@@ -11,10 +11,14 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import torch.nn.functional as F
+from rows import Row, say, shown
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -32,12 +36,16 @@ def main() -> None:
     if options.form:
         print(json.dumps(peak(options.form, options.images)))
         return
-    images = options.images
+    say(rows(options.images))
+
+
+def rows(images: int = 4096) -> Iterator[Row]:
+    """The naive form's memory against ours, and how ours grows."""
     unique, naive, half = (apart(*case) for case in (("unique", images), ("naive", images), ("unique", images // 2)))
-    print(f"{images} images, {LEVELS} levels, {TEXTS} texts each, {LEVELS * UNIQUE} unique texts, width {WIDTH}")
-    print(f"peak beyond features and gradients: unique {unique / 1e6:.1f} MB, naive {naive / 1e6:.1f} MB")
-    print(f"naive / unique texts: {naive / unique:.1f} x")
-    print(f"unique texts, {images} images / {images // 2}: {unique / half:.2f} x")
+    work = f"memory of the loss, {images:,} images, {LEVELS} levels, {TEXTS} texts each"
+    held = f"{naive / 1e6:.0f} MB and {unique / 1e6:.1f} MB"
+    yield shown(f"{work}, the naive form", f"ours on {LEVELS * UNIQUE} unique texts", naive / unique, held)
+    yield shown(work, "half as many images", unique / half)
 
 
 def apart(form: str, images: int) -> int:

@@ -74,6 +74,13 @@ def at_most(
     return Row(work, against, measured, f"at most {number(goal, unit)}", measured <= goal, note, unit, command)
 
 
+def within(
+    work: str, against: str, measured: float, apart: float, note: str = "", unit: str = "x", command: str = ""
+) -> Row:
+    """A ratio that has to be 1 up to a share; NaN is not."""
+    return Row(work, against, measured, f"1 within {apart:.0%}", abs(measured - 1) <= apart, note, unit, command)
+
+
 def shown(work: str, against: str, measured: float, note: str = "", unit: str = "x", command: str = "") -> Row:
     """A figure without a goal."""
     return Row(work, against, measured, "", None, note, unit, command)

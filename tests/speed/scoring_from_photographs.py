@@ -3,8 +3,8 @@
     python tests/speed/scoring_from_photographs.py [--cases 16] [--workers 2]
 
 Two figures, neither of which other work on the machine decides. The scoring thread's own processor time: what cannot overlap. And
-the wall time of a model that waits like the processor of a computer whose card is at work, for an image as long as three photographs
-take here and now.
+the wall time of a model that waits like the processor of a computer whose card is at work, for an image as long as three
+photographs take here and now.
 """
 
 import argparse

@@ -33,7 +33,16 @@ from mgll.formats import FormatError
 HERE = Path(__file__).resolve().parent
 #: Scripts in the order in which they run, with their budgets in seconds: together at most 15 minutes.
 SCRIPTS = {
-    "report": 60,
+    "report": 90,
+    "tower_evaluation": 90,
+    "manifest": 120,
+    "training_step": 120,
+    "text_encoding": 30,
+    "loss_memory": 60,
+    "letter_scoring": 90,
+    "letter_scoring_by_host": 60,
+    "feature_cache": 60,
+    "grafting": 120,
 }
 
 

@@ -8,13 +8,17 @@
   machine does not decide. The device is torch's "meta", which computes nothing: what is left is the training process's own time.
 """
 
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
+from rows import Row, say, shown
 from torch.nn.utils.rnn import pad_sequence
 
 from mgll.encoders.text import TextEncoder
@@ -55,7 +59,14 @@ def median(work: Callable[[], object]) -> float:
     return float(np.median([seconds(work) for _ in range(ROUNDS)]))
 
 
-def unique_texts() -> None:
+def rows() -> Iterator[Row]:
+    """Every text of a batch against each unique text once, and free reports with tokens from a file against the plain form."""
+    torch.set_num_threads(1)
+    yield from unique_texts()
+    yield from free_reports()
+
+
+def unique_texts() -> Iterator[Row]:
     random = np.random.default_rng(0)
     batch = [describe_labels(sample_eye(random)) for _ in range(BATCH)]
     strings = [text for texts in batch for level in texts.values() for text in level]
@@ -63,11 +74,11 @@ def unique_texts() -> None:
     encode = TextEncoder().features
     encode(unique)
     ratios = [seconds(lambda: encode(strings)) / seconds(lambda: encode(unique)) for _ in range(ROUNDS)]
-    print(f"batch of {BATCH}: {len(strings)} strings, {len(unique)} unique texts")
-    print(f"text encoding, every string / unique texts: {np.median(ratios):.2f} x")
+    note = f"{len(strings)} strings, {len(unique)} unique"
+    yield shown(f"encoding every text of a batch of {BATCH}", "each unique text once", float(np.median(ratios)), note)
 
 
-def free_reports() -> None:
+def free_reports() -> Iterator[Row]:
     random = np.random.default_rng(0)
     records = [
         Record(
@@ -103,11 +114,13 @@ def free_reports() -> None:
     dense = texts.on_device(picked)
     groups = dense.groups.counts if dense.groups else []
     matrices = sum(tensor.nbytes for tensor in (*dense.inputs, *dense.incidences.values(), *groups))
-    print(f"{len(every)} texts tokenised in {first:.1f} s, found again in {later:.2f} s")
-    print(f"free reports, batch of {IMAGES}, {picked.unique} unique texts, processor time of a step:")
-    print(f"  plain {before:.3f} s; ours: worker {worker:.4f} s, training process {main:.4f} s")
-    print(f"  plain / ours: {before / (worker + main):.1f} x without workers, {before / main:.0f} x with them")
-    print(f"  sent to the device {sent / 1e6:.1f} MB, with dense matrices {matrices / 1e6:.1f} MB")
+    work = f"texts of a step, free reports, batch {IMAGES}, as before there was a file of tokens"
+    note = f"plain {before:.3f} s of a core a step; worker {worker:.4f} s, training process {main:.4f} s"
+    yield shown(work, "ours without workers", before / (worker + main), note)
+    note = f"{sent / 1e6:.1f} MB sent to the device, {matrices / 1e6:.1f} MB as dense matrices"
+    yield shown(work, "what is left in the training process with workers", before / main, note)
+    note = f"{len(every)} texts tokenised in {first:.1f} s, found again in {later:.2f} s"
+    yield shown("tokenising all texts", "finding them in the file", first / later, note)
 
 
 def plain_batch(texts: TrainingTexts, records: list[int]) -> object:
@@ -127,11 +140,5 @@ def plain_batch(texts: TrainingTexts, records: list[int]) -> object:
     return pad_sequence(parts, batch_first=True), group_images(incidences)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    unique_texts()
-    free_reports()
-
-
 if __name__ == "__main__":
-    main()
+    say(rows())

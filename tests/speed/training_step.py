@@ -19,14 +19,19 @@ ViT-B/16 at batch 32 needs about 18 GB for the naive form; a smaller --batch sha
 
 import argparse
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
 from open_clip.loss import ClipLoss
+from rows import Row, at_least, at_most
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
@@ -73,6 +78,24 @@ def main() -> None:
         for encoder in options.encoders:
             for objective in options.objectives:
                 compare(encoder, folder, records, objective, options)
+
+
+def rows(encoder: str = "vit-tiny-16", batch: int = 16, rounds: int = 1) -> Iterator[Row]:
+    """Our step with one caption an image against open_clip's, and what lies outside the encoders."""
+    random = np.random.default_rng(0)
+    eyes = (describe_labels(sample_eye(random)) for _ in range(batch))
+    records = [Record(image=str(i), split="train", group=str(i), texts=texts) for i, texts in enumerate(eyes)]
+    with tempfile.TemporaryDirectory() as folder:
+        BertModel(BertConfig()).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(embedded_text_encoder()).save_pretrained(folder)
+        step = Step(encoder, folder, records, "clip")
+    step.timed(step.ours)  # warms up
+    theirs = partial(step.open_clip, None)
+    ratios = [step.timed(theirs)[0] / step.timed(step.ours)[0] for _ in range(rounds)]
+    work = f"training step, {encoder}, batch {batch}, one caption an image"
+    yield at_least("open_clip's " + work, "ours, texts filled up alike", float(np.median(ratios)), 1.0)
+    shares = [sum(step.other_work()) for _ in range(rounds)]
+    yield at_most(f"{work}: outside the encoders", "the step", float(np.median(shares)), 0.05)
 
 
 def compare(encoder: str, texts: str, records: Sequence[Record], objective: str, options: argparse.Namespace) -> None:
