@@ -11,9 +11,9 @@ from PIL import Image
 from tiny_models import stirred_host
 
 from benchmark.predictions.ahead import made_ahead
-from benchmark.predictions.batches import PROMPTS_TOGETHER, in_batches
+from benchmark.predictions.batches import PROMPTS_TOGETHER, Asking, in_batches
 from benchmark.predictions.file import FILE, journal_path, read_journal
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.scoring import score_cases
 from benchmark.scorers.scorer import ConstantLetter, PreparingScorer
 from benchmark.scorers.transformers_scorer import TransformersScorer
 from mgll.files import sha256

@@ -13,8 +13,9 @@ import pytest
 
 from benchmark import run_mcq
 from benchmark.cases.case import read_cases, write_cases
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import FILE, ComparisonError, journal_path, read_run
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.scoring import score_cases
 from benchmark.scorers.scorer import ConstantLetter
 from mgll.formats import FormatError
 from mgll.images.preprocessing import ImageError
@@ -116,7 +117,8 @@ import sys, time
 from pathlib import Path
 from benchmark.cases import read_cases
 from benchmark.scorers.scorer import ConstantLetter
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.batches import Asking
+from benchmark.predictions.scoring import score_cases
 
 class Slow(ConstantLetter):
     def score(self, asks, views):

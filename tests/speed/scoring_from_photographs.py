@@ -3,8 +3,8 @@
     python tests/speed/scoring_from_photographs.py [--cases 16] [--workers 2]
 
 Two figures, neither of which other work on the machine decides. The scoring thread's own processor time: what cannot overlap. And
-the wall time of a model that waits like the processor of a computer whose card is at work, for an image as long as three photographs
-take here and now.
+the wall time of a model that waits like the processor of a computer whose card is at work, for an image as long as three
+photographs take here and now.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from PIL import Image
 
 from benchmark.cases.case import Case
 from benchmark.cases.images import open_case_image
-from benchmark.predictions.batches import in_batches
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.batches import Asking, in_batches
+from benchmark.predictions.scoring import score_cases
 from benchmark.scorers.scorer import Ask
 from benchmark.scorers.transformers_scorer import Prepared, TransformersScorer
 from benchmark.stats.rotations import as_asked
