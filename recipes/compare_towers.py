@@ -21,8 +21,8 @@ from benchmark.cases.case import read_cases
 from benchmark.cases.images import Shown
 from benchmark.cases.overlap import OverlapCheck, Rule
 from benchmark.cases.training import training_questions
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import Run, read_run
-from benchmark.predictions.scoring import Asking
 from benchmark.run_mcq import run
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line

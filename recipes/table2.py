@@ -40,8 +40,9 @@ from benchmark.grid.cells import (
     numbers_in,
     tower_name,
 )
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import Run, read_run
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.scoring import score_cases
 from benchmark.run_mcq import describing_header
 from benchmark.scorers.by_name import load_scorer
 from mgll.cells import failure, own_turn, run_cells

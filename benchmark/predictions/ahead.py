@@ -1,7 +1,7 @@
 """Work of threads that runs a bounded way ahead of what is asked for."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -9,7 +9,9 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def made_ahead(make: Callable[[Item], Made], items: Iterable[Item], workers: int, most: int) -> Iterator[Made]:
+def made_ahead(
+    make: Callable[[Item], Made], items: Iterable[Item], workers: int, most: int
+) -> Generator[Made, None, None]:
     """Yield `make(item)` of each item in order, made by threads while the caller does something else.
 
     An error of `make` is raised where its item would have been yielded. Closing the iterator waits for what is being made.

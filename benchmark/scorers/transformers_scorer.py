@@ -110,8 +110,8 @@ class TransformersScorer:
         )
         scores = iter(
             self._score(prompt, tensors, text, views)
-            for case, *of_case in zip(encoded, found, said, strict=True)
-            for prompt, tensors, text in zip(case.prompts, *of_case, strict=True)
+            for case, of_prompts, replied in zip(encoded, found, said, strict=True)
+            for prompt, tensors, text in zip(case.prompts, of_prompts, replied, strict=True)
         )
         return [[next(scores) for _ in orders] for case in prepared for orders in case.orders]
 

@@ -107,10 +107,8 @@ def fit_attentive(
         torch.manual_seed(seed)
         probe = AttentiveProbe(sample.mean(dim=0), deviation, train_truth.shape[1]).to(device)
         optimizer = torch.optim.AdamW(probe.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY)
-        epoch, kept = (
-            _epochs(probe, optimizer, train, truth, balance, seed),
-            folder and Kept(folder / f"{rate:g}", optimizer),
-        )
+        epoch = _epochs(probe, optimizer, train, truth, balance, seed)
+        kept = Kept(folder / f"{rate:g}", optimizer) if folder else None
 
         def judge(probe: AttentiveProbe = probe) -> float:
             return judged_auc(validation_truth, probe.scores(validation))

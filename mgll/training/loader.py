@@ -119,7 +119,7 @@ def batches_from(
     loader: DataLoader[Batch] = DataLoader(
         batches,
         batch_size=None,
-        sampler=noted(),  # type: ignore[arg-type]
+        sampler=noted(),
         pin_memory=torch.cuda.is_available(),
         **worker_options(settings.workers, prefetch),
     )

@@ -17,6 +17,7 @@ On NVIDIA from Ampere on; elsewhere all is float32 unless a setting says otherwi
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -36,7 +37,7 @@ def settle_precision(settings: PretrainSettings) -> PretrainSettings:
 @contextmanager
 def float32_products(tf32: bool) -> Iterator[None]:
     """Multiply float32 matrices on NVIDIA GPUs in TF32 (10 bits of mantissa) or in full, convolutions too, until the block ends."""
-    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [kind.allow_tf32 for kind in kinds]
     for kind in kinds:
         kind.allow_tf32 = tf32

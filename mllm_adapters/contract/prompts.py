@@ -33,5 +33,5 @@ class EncodedPrompts:
     def only(self, prompts: Sequence[int]) -> "EncodedPrompts":
         """Some of the prompts, by their numbers."""
         beside = {name: tuple(rows[prompt] for prompt in prompts) for name, rows in self.beside.items()}
-        texts, ids = (tuple(values[prompt] for prompt in prompts) for values in (self.prompts, self.ids))
-        return EncodedPrompts(texts, ids, self.image, beside)
+        texts = tuple(self.prompts[prompt] for prompt in prompts)
+        return EncodedPrompts(texts, tuple(self.ids[prompt] for prompt in prompts), self.image, beside)

@@ -114,4 +114,4 @@ def prepared(examples: Examples, batches: Iterable[list[View]], settings: Finetu
         return
     prefetch = affordable_prefetch(made.nbytes, settings.workers, settings.prefetch)
     options = worker_options(settings.workers, prefetch)
-    yield from DataLoader(examples, batch_size=None, sampler=batches, **options)  # type: ignore[arg-type]
+    yield from DataLoader(examples, batch_size=None, sampler=batches, **options)

@@ -9,8 +9,9 @@ from oracle import Oracle, pixel_hash
 from benchmark.cases.floor import questions_of
 from benchmark.cases.images import open_case_image
 from benchmark.predictions.answers import answers_of
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import ComparisonError
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.scoring import score_cases
 from benchmark.report.grid import Entry, build_grid
 from benchmark.report.grid_files import write_grid
 from benchmark.report.terminal import print_grid

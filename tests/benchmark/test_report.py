@@ -11,8 +11,9 @@ from scipy.stats import binomtest
 
 from benchmark.cases.images import open_case_image
 from benchmark.predictions.answers import Reading
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import ComparisonError, Run, cases_sha256, questions_sha256
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.scoring import score_cases
 from benchmark.report.case_browser import outcomes
 from benchmark.report.content import build_report
 from benchmark.report.first_screen import claim, headline

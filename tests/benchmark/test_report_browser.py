@@ -6,7 +6,8 @@ import pytest
 from oracle import Oracle, pixel_hash
 
 from benchmark.cases.images import open_case_image
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.batches import Asking
+from benchmark.predictions.scoring import score_cases
 from benchmark.report.case_browser import outcomes
 from benchmark.report.writing import report_runs
 

@@ -15,8 +15,9 @@ from oracle import Oracle, pixel_hash
 from benchmark.cases.images import open_case_image
 from benchmark.paper.rows import paper_change, summarise_row
 from benchmark.predictions.answers import answers_of
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import Run, cases_sha256
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.scoring import score_cases
 from benchmark.report.__main__ import main
 from benchmark.report.content import build_report
 from benchmark.report.frames import case_table, class_table, write_table

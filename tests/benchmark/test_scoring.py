@@ -17,8 +17,9 @@ from oracle import Oracle, pixel_hash
 
 from benchmark import run_mcq
 from benchmark.cases.images import CaseImages, exchanged, open_case_image
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import FILE, journal_path, read_journal, read_run, start_journal
-from benchmark.predictions.scoring import Asking, Processes, score_cases
+from benchmark.predictions.scoring import Processes, score_cases
 from benchmark.scorers.scorer import ConstantLetter, Score
 from benchmark.stats.rotations import PERMUTATIONS, as_asked, as_stored
 from mgll.formats import FormatError

@@ -21,8 +21,9 @@ from transformers import (
 from benchmark import run_mcq
 from benchmark.cases.case import write_cases
 from benchmark.cases.images import open_case_image
+from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import read_run
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.scoring import score_cases
 from benchmark.scorers.scorer import Ask
 from benchmark.scorers.transformers_scorer import TransformersScorer, directory_fingerprint
 from mgll.vocabulary.diseases import diseases

@@ -28,7 +28,8 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from benchmark.cases import read_cases
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.batches import Asking
+from benchmark.predictions.scoring import score_cases
 from benchmark.scorers.transformers_scorer import TransformersScorer
 
 model, cases, count, out = sys.argv[1:]

@@ -24,8 +24,8 @@ from PIL import Image
 
 from benchmark.cases.case import Case
 from benchmark.cases.images import open_case_image
-from benchmark.predictions.batches import in_batches
-from benchmark.predictions.scoring import Asking, score_cases
+from benchmark.predictions.batches import Asking, in_batches
+from benchmark.predictions.scoring import score_cases
 from benchmark.scorers.scorer import Ask
 from benchmark.scorers.transformers_scorer import Prepared, TransformersScorer
 from benchmark.stats.rotations import as_asked
