@@ -123,14 +123,15 @@ def read_qata(folder: str | os.PathLike[str]) -> Masked:
             notes["left out: no mask of its name"] += 1
             continue
         patient = found[0] if (found := _BIMCV.match(name)) else name
-        if official != "train":
-            split = official
-        elif choosing:
+        split: Split = official
+        if official == "train" and choosing:
             split = "val" if name in choosing else "train"
-        else:
+        elif official == "train":
             split = split_of_group(patient, 0, _VALIDATION)
         splits[patient].add(split)
-        texts = {DISEASE: ("COVID-19",), REPORT: (said[name],)} if name in said else {DISEASE: ("COVID-19",)}
+        texts: dict[str, tuple[str, ...]] = {DISEASE: ("COVID-19",)}
+        if name in said:
+            texts[REPORT] = (said[name],)
         if said and name not in said:
             notes["without a description"] += 1
         records.append(Record(image=str(image), split=split, group=patient, texts=texts, source="QaTa-COV19"))
