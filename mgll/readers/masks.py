@@ -123,12 +123,10 @@ def read_qata(folder: str | os.PathLike[str]) -> Masked:
             notes["left out: no mask of its name"] += 1
             continue
         patient = found[0] if (found := _BIMCV.match(name)) else name
-        split: Split
-        if official != "train":
-            split = official
-        elif choosing:
+        split: Split = official
+        if official == "train" and choosing:
             split = "val" if name in choosing else "train"
-        else:
+        elif official == "train":
             split = split_of_group(patient, 0, _VALIDATION)
         splits[patient].add(split)
         texts: dict[str, tuple[str, ...]] = {DISEASE: ("COVID-19",)}
