@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mgll.images.preprocessing import open_image
-from mgll.training.workers import affordable_prefetch, worker_options
+from mgll.training.workers import worker_options
 from mllm_adapters.finetuning.augmentation import augmented
 from mllm_adapters.finetuning.feature_store import Size
 from mllm_adapters.finetuning.images import Preparation
@@ -44,12 +44,6 @@ class Prepared:
 
     texts: TextBatch
     images: list[tuple[str, dict[str, Tensor] | None, Size]]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its tensors."""
-        tensors = [*self.texts.inputs.values(), self.texts.labels, self.texts.questions]
-        return sum(t.nbytes for t in [*tensors, *(v for _, pixels, _ in self.images for v in (pixels or {}).values())])
 
 
 class Examples(Dataset[Prepared]):
@@ -90,20 +84,9 @@ class Examples(Dataset[Prepared]):
 
 
 def prepared(examples: Examples, batches: Iterable[list[View]], settings: FinetuneSettings) -> Iterator[Prepared]:
-    """Make batches in their order, with workers that live until the last of them. `batches` is read ahead of what is made, here.
-
-    Raises:
-        ValueError: if the workers' batches do not fit into shared memory.
-    """
-    batches = iter(batches)
-    first = next(batches, None)
-    if first is None:
-        return
-    made = examples[first]
-    yield made
+    """Make batches in their order, with workers that live until the last of them. `batches` is read a little ahead, in this process."""
     if not settings.workers:
-        yield from (examples[views] for views in batches)
-        return
-    prefetch = affordable_prefetch(made.nbytes, settings.workers, settings.prefetch)
-    options = worker_options(settings.workers, prefetch)
-    yield from DataLoader(examples, batch_size=None, sampler=batches, **options)  # type: ignore[arg-type]
+        return (examples[views] for views in batches)
+    options = worker_options(settings.workers, settings.prefetch)
+    # made here and not with the first batch: it draws from torch's random numbers, of which a step must draw the same
+    return iter(DataLoader(examples, batch_size=None, sampler=batches, **options))  # type: ignore[arg-type]
