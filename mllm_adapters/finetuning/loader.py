@@ -84,7 +84,7 @@ class Examples(Dataset[Prepared]):
 
 
 def prepared(examples: Examples, batches: Iterable[list[View]], settings: FinetuneSettings) -> Iterator[Prepared]:
-    """Make batches in their order, with workers that live until the last of them. `batches` is read a little ahead, in this process."""
+    """Make batches in their order, with workers that live until the last. `batches` is read a little ahead, here."""
     if not settings.workers:
         return (examples[views] for views in batches)
     options = worker_options(settings.workers, settings.prefetch)
