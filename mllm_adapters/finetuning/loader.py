@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mgll.images.decoding import open_for
 from mgll.images.preprocessing import open_image
-from mgll.training.workers import affordable_prefetch, worker_options
+from mgll.training.workers import worker_options
 from mllm_adapters.finetuning.augmentation import augmented
 from mllm_adapters.finetuning.feature_store import Size
 from mllm_adapters.finetuning.images import Preparation
@@ -98,20 +98,9 @@ class Examples(Dataset[Prepared]):
 
 
 def prepared(examples: Examples, batches: Iterable[list[View]], settings: FinetuneSettings) -> Iterator[Prepared]:
-    """Make batches in their order, with workers that live until the last of them. `batches` is read ahead of what is made, here.
-
-    Raises:
-        ValueError: if the workers' batches do not fit into shared memory.
-    """
-    batches = iter(batches)
-    first = next(batches, None)
-    if first is None:
-        return
-    made = examples[first]
-    yield made
+    """Make batches in their order, with workers that live until the last. `batches` is read a little ahead, here."""
     if not settings.workers:
-        yield from (examples[views] for views in batches)
-        return
-    prefetch = affordable_prefetch(made.nbytes, settings.workers, settings.prefetch)
-    options = worker_options(settings.workers, prefetch)
-    yield from DataLoader(examples, batch_size=None, sampler=batches, **options)
+        return (examples[views] for views in batches)
+    options = worker_options(settings.workers, settings.prefetch)
+    # made here and not with the first batch: it draws from torch's random numbers, of which a step must draw the same
+    return iter(DataLoader(examples, batch_size=None, sampler=batches, **options))
