@@ -109,7 +109,7 @@ def fit_attentive(
         optimizer = torch.optim.AdamW(probe.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY)
         epoch, kept = (
             _epochs(probe, optimizer, train, truth, balance, seed),
-            folder and Kept(folder / f"{rate:g}", optimizer),
+            Kept(folder / f"{rate:g}", optimizer) if folder else None,
         )
 
         def judge(probe: AttentiveProbe = probe) -> float:
