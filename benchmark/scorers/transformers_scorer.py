@@ -105,7 +105,7 @@ class TransformersScorer:
             for case in prepared
         ]
         found = log_probs(loaded, encoded, continuations, self.attention)
-        said = (
+        said: Sequence[Sequence[str | None]] = (
             replies(loaded, encoded, REPLY_TOKENS) if "text" in views else [[None] * len(case.ids) for case in encoded]
         )
         scores = iter(
