@@ -12,11 +12,15 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from letter_scoring import save_llava
 from PIL import Image
+from rows import Row, say, shown
 
 from mgll.training_cost import PEAKS, CostSettings
 from mllm_adapters.finetuning.augmentation import PLAIN
@@ -33,20 +37,25 @@ QUESTION = "What is the most reasonable diagnosis?\nA. drusen\nB. normal\nC. gla
 LLAVA = (7.06e9, 576)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=2000)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--model-side", type=int, default=336)
     parser.add_argument("--cores", type=int, default=16)
     options = parser.parse_args()
+    say(rows(options.side, options.images, options.model_side, options.cores))
+
+
+def rows(side: int = 2000, count: int = 16, model_side: int = 336, cores: int = 16) -> Iterator[Row]:
+    """Photographs a second that the cores make ready, over what each GPU eats."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        images = [folder / f"{number}.jpg" for number in range(options.images)]
+        images = [folder / f"{number}.jpg" for number in range(count)]
         for number, image in enumerate(images):
-            photograph(options.side, number).save(image, quality=90)
+            photograph(side, number).save(image, quality=90)
         small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-        loaded = load(save_llava(folder / "llava", small, small, options.model_side))
+        loaded = load(save_llava(folder / "llava", small, small, model_side))
         questions = [TrainingQuestion(image, QUESTION, "A") for image in images]
         hashes = {image: image.stem for image in images}
         examples = Examples(questions, hashes, Preparation(loaded, Texts(loaded)), FinetuneSettings())
@@ -56,20 +65,18 @@ def main() -> int:
 
         ready(0)  # warms up
         seconds = []
-        for number in range(options.images):
+        for number in range(count):
             started = time.process_time()
             ready(number)
             seconds.append(time.process_time() - started)
     each = 1 / float(np.median(seconds))
-    print(
-        f"{each:.1f} images/s a core from photographs of {options.side} px, {options.cores * each:.0f} on {options.cores} cores"
-    )
     settings = FinetuneSettings(batch_size=16, gradient_checkpointing=True)
     operations = host_cost(get_host("llava"), None, LLAVA, settings, 16, 0).operations / 16
     for gpu, peak in PEAKS.items():
         eaten = peak * CostSettings().utilisation / operations
-        print(f"an {gpu} eats {eaten:.1f} questions/s (reckoned): {eaten / each:.1f} cores, workers on")
-    return 0
+        work = f"photographs of {side:,} px made ready for fine-tuning by {cores} cores"
+        note = f"{each:.1f} a core and second; it eats {eaten:.1f} a second"
+        yield shown(work, f"what an {gpu} eats, reckoned: LLaVA-1.5-7B", cores * each / eaten, note)
 
 
 def photograph(side: int, seed: int) -> Image.Image:
@@ -86,4 +93,4 @@ def photograph(side: int, seed: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -72,7 +72,7 @@ def rows(count: int = 2, rounds: int = 1) -> Iterator[Row]:
         yield shown("letter scoring in 4 orders", limit, ratio / orders.bound, f"{orders.bound:.2f} x one order")
         work, against = "cases/s, letter scoring in 4 orders", "lmms-eval's llava_hf, a reply for each order"
         try:
-            wrapper = lmms_wrapper(directory, orders.asks)
+            wrapper, _ = lmms_wrapper(directory, orders.asks)
         except ImportError as error:
             yield not_measured(work, against, f"not installed ({error})")
             return

@@ -18,8 +18,12 @@ from statistics import median
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from letter_scoring import FourOrders, lmms_wrapper, one_quiet_thread, save_llava
+from rows import Row, at_least, not_measured, say, shown
+
+WORK, RIVAL = "cases/s, letter scoring in 4 orders", "lmms-eval's llava_hf, stopped after its letter"
 
 
 class Spent(NamedTuple):
@@ -40,13 +44,21 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    say(rows(options.cases, options.rounds))
+
+
+def rows(count: int = 1, rounds: int = 2) -> Iterator[Row]:
+    """How many times faster, and how near that is to its limit."""
     one_quiet_thread()
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), options.cases, options.rounds)
+        try:
+            yield from compare(Path(folder), count, rounds)
+        except ImportError as error:
+            yield not_measured(WORK, RIVAL, f"not installed ({error})")
 
 
-def compare(folder: Path, count: int, rounds: int) -> None:
-    """Print the ratio, its limit, and where the time goes."""
+def compare(folder: Path, count: int, rounds: int) -> Iterator[Row]:
+    """The ratio and its limit, and where the time goes."""
     from mllm_adapters.prompting.encoding import encode_prompts
     from mllm_adapters.prompting.tree import _plant
 
@@ -62,14 +74,13 @@ def compare(folder: Path, count: int, rounds: int) -> None:
     token = theirs.decoder / (count * sum(map(len, case.ids)))
     limit = (theirs.tower + theirs.decoder) / (theirs.tower / 4 + token * count * len(tree.ids))
     ratio = median(wrapped.whole / scored.whole for wrapped, scored in taken)
-    print(f"4 orders are {sum(map(len, case.ids))} tokens whole and {len(tree.ids)} in a tree; 4 tower passes are 1")
-    print(f"cases/s, letter scoring / lmms-eval's llava_hf stopped after its letter: {ratio:.2f} x")
-    print(f"of the limit {limit:.2f} x: {ratio / limit:.2f} (goal 0.95)")
-    for name, found in (("lmms-eval", theirs), ("letter scoring", ours)):
-        parts = ", ".join(f"{part} {1000 * seconds / count:.0f} ms" for part, seconds in found._asdict().items())
-        print(f"{name}, of a core for a case: {parts}")
-    print(f"letter scoring at the cost of the limit: tower {250 * theirs.tower / count:.0f} ms, decoder", end=" ")
-    print(f"{1000 * token * len(tree.ids):.0f} ms")
+    yield shown(WORK, RIVAL, ratio, f"ms of a core a case: theirs {_said(theirs, count)}; ours {_said(ours, count)}")
+    note = f"{sum(map(len, case.ids))} tokens whole, {len(tree.ids)} in a tree; the limit is {limit:.2f} x"
+    yield at_least(WORK, "the limit by tokens and tower passes", ratio / limit, 0.95, note)
+
+
+def _said(found: Spent, count: int) -> str:
+    return ", ".join(f"{part} {1000 * seconds / count:.0f}" for part, seconds in found._asdict().items())
 
 
 def spent(work: Callable[[], object], model: Any) -> Spent:

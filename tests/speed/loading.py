@@ -15,16 +15,20 @@ The process keeps to one core, time is the processor's, rounds alternate, and of
 
 import argparse
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import timm.data
 import torch
 from open_clip.transform import AugmentationCfg, image_transform
 from PIL import Image, ImageOps
+from rows import Row, at_least, say, shown
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
@@ -49,20 +53,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--size", type=int, default=224)
     options = parser.parse_args()
+    say(rows(options.side, options.images, options.rounds, options.size))
+
+
+def rows(side: int = 2000, count: int = 4, rounds: int = 3, size: int = 224) -> Iterator[Row]:
+    """Drafts from large photographs and from shards of 512 px, over each rival."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        manifest = photographs(Path(name), options.side, options.images)
-        before = compare(f"{options.side} px", manifest, options.size, options.rounds)
+        manifest = photographs(Path(name), side, count)
+        before = rates(manifest, size, rounds)
+        yield from compared(f"images/s a core, {side:,} px JPEG to a {size} px training tensor", before)
         started = time.process_time()
         shards = pack(manifest, Path(name) / "shards", scaling=Scaling(512), processes=1)
-        seconds = (time.process_time() - started) / options.images
-        after = compare("512 px shards", shards, options.size, options.rounds)
-    print(f"scaling down costs {seconds * 1000:.0f} ms a photograph, once")
-    for where, rate in (("photographs", before), ("shards", after)):
-        print(
-            f"one pass over {ALL:,} {where} on {CORES} cores, at {rate:.0f} images/s each: {ALL / rate / CORES:.0f} s"
-        )
+        seconds = (time.process_time() - started) / count
+        after = rates(shards, size, rounds)
+        work = f"images/s a core, 512 px shards to a {size} px training tensor"
+        yield from compared(work, after)
+        rate = after["draft"]
+        note = f"scaling down costs {seconds * 1000:.0f} ms a photograph, once"
+        yield at_least(work, "eight H100 at ViT-L/14, 16 cores (estimate)", rate, 300, note, "images/s")
+        for where, own in (("photographs", before["draft"]), ("shards", rate)):
+            yield shown(f"one pass over {ALL:,} {where}", f"{CORES} cores, estimate", ALL / own / CORES, unit="s")
+
+
+def compared(work: str, found: Mapping[str, float]) -> Iterator[Row]:
+    """The draft path over what was before, and over the better rival."""
+    note = ", ".join(f"{name} {rate:.0f}" for name, rate in found.items())
+    large = found["exact"] < 100  # from shards there is hardly more to decode than is needed
+    ratio = found["draft"] / found["before"]
+    yield at_least(work, "before", ratio, 3.5, note) if large else shown(work, "before", ratio, note)
+    rival = max(("timm", "open_clip"), key=lambda name: found[name])
+    ratio = found["draft"] / found[rival]
+    yield at_least(work, f"{rival}'s loader", ratio, 1.2) if large else shown(work, f"{rival}'s loader", ratio)
 
 
 def photographs(folder: Path, side: int, count: int) -> Path:
@@ -94,8 +117,8 @@ class Before(TrainingImages):
         return tvf.resize(pixels, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
 
 
-def compare(what: str, manifest: Path, size: int, rounds: int) -> float:
-    """Print all rates and ratios; returns images per second of the draft path."""
+def rates(manifest: Path, size: int, rounds: int) -> dict[str, float]:
+    """Images per second of each path."""
     records = read_manifest(manifest)
     augmentation = Augmentation(CROP, FLIP, JITTER, 0)
     theirs = {
@@ -139,18 +162,7 @@ def compare(what: str, manifest: Path, size: int, rounds: int) -> float:
             for index in range(len(records)):
                 assert read(turn, index).shape == (3, size, size)
             seconds[name].append((time.process_time() - started) / len(records))
-    rates = {name: 1 / min(taken[1:]) for name, taken in seconds.items()}  # the first round warms up
-    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    size_of = sum(bytes_of(record.image) for record in records) / len(records)
-    print(f"{what}, {size_of / 1000:.0f} kB a file, {load}; images/s a core:")
-    for name, rate in rates.items():
-        print(f"  {name}: {rate:.0f}, of which draft is {rates['draft'] / rate:.2f} x", flush=True)
-    return rates["draft"]
-
-
-def bytes_of(image: str) -> int:
-    with opened(image) as (_, file):
-        return file.seek(0, os.SEEK_END)
+    return {name: 1 / min(taken[1:]) for name, taken in seconds.items()}  # the first round warms up
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from letter_scoring import one_quiet_thread, save_llava
 from PIL import Image
+from rows import Row, at_most, say
 
 from benchmark.cases.case import Case
 from benchmark.cases.images import open_case_image
@@ -40,28 +41,17 @@ DECODER = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4,
 LIGHT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
 
 
-class Figure(NamedTuple):
-    """One line of what is measured; `goal` is the most that the ratio may be, None for what is only shown."""
-
-    what: str
-    ratio: float
-    goal: float | None
-    said: str
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    for figure in figures(options.cases, options.workers, options.rounds):
-        goal = "" if figure.goal is None else f" (goal {figure.goal:g})"
-        print(f"{figure.what}: {figure.ratio:.2f} x{goal}; {figure.said}", flush=True)
+    say(rows(options.cases, options.workers, options.rounds))
 
 
-def figures(count: int = 16, workers: int = 2, rounds: int = 3) -> Iterator[Figure]:
-    """Measure, in a folder that is deleted."""
+def rows(count: int = 16, workers: int = 2, rounds: int = 3) -> Iterator[Row]:
+    """The scoring thread's processor time, and the wall time beside a busy card."""
     one_quiet_thread()
     with tempfile.TemporaryDirectory() as folder:
         cases = photographed(Path(folder), count)
@@ -70,8 +60,9 @@ def figures(count: int = 16, workers: int = 2, rounds: int = 3) -> Iterator[Figu
         ready = prepared(scorer, cases)
         on_core, on_clock = (time.process_time() - on_core) / count, (time.perf_counter() - on_clock) / count
         tensors, ahead, in_line = compare(scorer, cases, ready, workers, time.thread_time, rounds)
-        yield Figure(
-            f"processor time of the scoring thread, {SIDE:,} px photographs / ready tensors, {workers} workers",
+        yield at_most(
+            f"scoring thread's processor time, {SIDE:,} px photographs, {workers} workers",
+            "ready tensors",
             ahead / tensors,
             1.1,
             f"{in_line / tensors:.2f} x without workers; to prepare a photograph takes a core {1000 * on_core:.0f} ms",
@@ -81,8 +72,9 @@ def figures(count: int = 16, workers: int = 2, rounds: int = 3) -> Iterator[Figu
             lambda _module, _inputs, named: time.sleep(busy * len(named["input_ids"])), with_kwargs=True
         )
         tensors, ahead, in_line = compare(light, cases, ready, workers, time.perf_counter, rounds)
-        yield Figure(
-            f"wall time, {SIDE:,} px photographs / ready tensors, {workers} workers, a card busy {1000 * busy:.0f} ms an image",
+        yield at_most(
+            f"scoring by the clock, {SIDE:,} px photographs, {workers} workers, a card busy {1000 * busy:.0f} ms an image",
+            "ready tensors",
             ahead / tensors,
             1.1,
             f"{in_line / tensors:.2f} x without workers",

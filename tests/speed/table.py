@@ -33,16 +33,20 @@ from mgll.formats import FormatError
 HERE = Path(__file__).resolve().parent
 #: Scripts in the order in which they run, with their budgets in seconds: together at most 15 minutes.
 SCRIPTS = {
-    "report": 90,
-    "tower_evaluation": 90,
-    "manifest": 120,
-    "training_step": 120,
+    "report": 60,
+    "tower_evaluation": 60,
+    "manifest": 90,
+    "training_step": 90,
     "text_encoding": 30,
-    "loss_memory": 60,
-    "letter_scoring": 90,
+    "loss_memory": 45,
+    "letter_scoring": 75,
     "letter_scoring_by_host": 60,
-    "feature_cache": 60,
-    "grafting": 120,
+    "feature_cache": 40,
+    "grafting": 90,
+    "loading": 60,
+    "fine_tuning_loader": 30,
+    "scoring_from_photographs": 90,
+    "letter_scoring_limit": 75,
 }
 
 
