@@ -74,7 +74,8 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
     from mgll.encoders.transformers_folder import read_transformers
 
     published, path = _published(layout, settings), Path(source)
-    if Path(out).resolve() in (path.resolve(), *path.resolve().glob("*")):
+    target, read = Path(out).resolve(), path.resolve()
+    if target == read or (target.parent == read and target.exists() and not _is_tower(target)):
         raise FormatError(out, None, "is what is converted, and would be lost; name another file")
     beside = {name: value for name, value in said_beside(path, published.kind).items() if name not in settings}
     used, left_out = replace(published, **beside, **settings), Counter[str]()
@@ -232,3 +233,12 @@ def _built(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[P
 def _some(names: list[str], separator: str = ", ") -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return separator.join(names[:_SHOWN]) + more
+
+
+def _is_tower(path: Path) -> bool:
+    """Whether a file is a tower file, such as one that was converted before."""
+    try:
+        read_header(path)
+    except FormatError:
+        return False
+    return True

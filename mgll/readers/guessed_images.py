@@ -207,7 +207,9 @@ def _choose_ending(
             for name in names
             if name.startswith(cell) and not name[len(cell) : len(cell) + 1].isalnum()
         )
-        common = [ending for ending, times in endings.most_common(4) if times >= len(filled) / 2]
+        # one name of a few may be chance
+        enough = max(min(2, len(filled)), len(filled) / 2)
+        common = [ending for ending, times in endings.most_common(4) if times >= enough]
         if common and endings[common[0]] > best[0]:
             best = (endings[common[0]], len(filled), column, common)
     hits, names_looked_up, column, common = best

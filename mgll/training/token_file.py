@@ -69,5 +69,5 @@ def _read(path: Path, made_of: str) -> Tokens | None:
             if said.get("made_of") != made_of:
                 return None
             return Tokens(file.get_tensor("ids"), file.get_tensor("bounds"), int(said["pad"]))
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, RuntimeError):  # the last is what safetensors says of a file that has just gone
         return None

@@ -110,6 +110,8 @@ def check_model(directory: str | os.PathLike[str]) -> None:
         raise FormatError(directory, None, "this is a file; name the folder that it lies in")
     if (directory / FINETUNE).is_file():
         return
+    if (directory / "config.json").exists() and not (directory / "config.json").is_file():
+        check_entries(directory)  # a pipe, say, which is named and never opened
     if (directory / "config.json").is_file():
         host_in(directory)  # says what to type for a layout that has to be converted first
     if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():

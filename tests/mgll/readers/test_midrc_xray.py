@@ -221,7 +221,7 @@ def test_a_file_beyond_the_limit_of_the_system_stops_the_conversion(folder):
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file whose reading fails is needed")
 def test_a_drive_that_fails_stops_the_conversion(folder, capsys):
     (folder / "dicom" / "zz").symlink_to("/proc/self/mem")  # its first page can't be read: EIO, as from a broken drive
-    assert "Input/output error" in stopped(folder, capsys)
+    assert "input/output error" in stopped(folder, capsys)
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_files_and_folders_that_may_not_be_read_stop_the_conversion(folder, caps
     if os.getuid():
         (folder / "dicom" / "one").chmod(0)
     assert main([str(folder / "dicom"), "--out", str(folder / "m.jsonl"), "--keep-patient-ids"]) == 1
-    assert "Permission denied" in capsys.readouterr().err
+    assert "permission denied" in capsys.readouterr().err
 
 
 def test_links_to_nowhere_and_pipes_are_told(folder, capsys):
