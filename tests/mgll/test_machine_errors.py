@@ -143,7 +143,7 @@ def test_training_is_stopped_not_thinned(failing, capsys, workers):
     assert train() == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "input/output error" in (said).lower()
+    assert "input/output error" in said.lower()
     assert "Traceback" not in said
 
 
@@ -180,17 +180,17 @@ def test_the_recipe_ends_in_one_line(manifest, tmp_path):
     ended = launches.run([RECIPE, *(part for n, value in arguments.items() for part in (f"--{n}", str(value)))])
     assert ended.returncode == 1
     assert "error: " in ended.stderr.strip().splitlines()[-1]
-    assert "input/output error" in (ended.stderr).lower()
+    assert "input/output error" in ended.stderr.lower()
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "run" / "mgll.ckpt").exists()
 
 
 def test_packing_and_grouping_end_in_one_line(manifest, tmp_path, capsys):
     assert pack_command([str(manifest), "--out", str(tmp_path / "shards")]) == 1
-    assert "input/output error" in (capsys.readouterr().err.splitlines()[-1]).lower()
+    assert "input/output error" in capsys.readouterr().err.splitlines()[-1].lower()
     assert not list((tmp_path / "shards").glob("*.tar"))
     assert manifest_command(["group", str(manifest), "--out", str(tmp_path / "g.jsonl")]) == 1
-    assert "input/output error" in (capsys.readouterr().err).lower()
+    assert "input/output error" in capsys.readouterr().err.lower()
     assert not (tmp_path / "g.jsonl").exists()
 
 
@@ -218,5 +218,5 @@ def test_cases_are_not_built_without_an_image_that_the_drive_refused(manifest, t
     ]
     assert cases_command(["build", *arguments]) == 1
     said = capsys.readouterr().err.strip().splitlines()
-    assert "input/output error" in (said[-1]).lower()
+    assert "input/output error" in said[-1].lower()
     assert not (tmp_path / "cases.jsonl").exists()
