@@ -11,19 +11,23 @@ import psutil
 EXTENSIONS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
 #: Other processes may use so much of the machine before it is said not to be idle.
 IDLE = 0.05
+#: The system counts in hundredths of a second: less than this tells nothing.
+_MOMENT = 0.2
 
 
 class OtherWork:
     """Counts from its making on: processor time of the whole machine less that of this process and all that it started."""
 
     def __init__(self) -> None:
-        self._then = _clocks()
+        self._then, self._found = _clocks(), 0.0
 
     def cores(self) -> float:
-        """Cores that others kept busy since the last call, on average."""
-        before, self._then = self._then, _clocks()
-        seconds, machine, own = (now - then for now, then in zip(self._then, before, strict=True))
-        return max(machine - own, 0.0) / seconds if seconds else 0.0
+        """Cores that others kept busy since the last call, on average; what that one found, where it was a moment ago."""
+        now = _clocks()
+        seconds, machine, own = (after - before for after, before in zip(now, self._then, strict=True))
+        if seconds > _MOMENT:
+            self._then, self._found = now, max(machine - own, 0.0) / seconds
+        return self._found
 
 
 def others_now(seconds: float = 1.0) -> float:
