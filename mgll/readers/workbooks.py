@@ -27,9 +27,9 @@ def sheet_rows(path: str | os.PathLike[str], told: list[str] | None = None) -> d
     try:
         with zipfile.ZipFile(path) as parts:
             unpacked = sum(part.file_size for part in parts.infolist())
+            if unpacked > MAX_WORKBOOK_BYTES:
+                raise ValueError(f"{unpacked // 1_000_000} MB unpacked; save it as CSV")
             merges = any(b"<mergeCell " in parts.read(name) for name in parts.namelist() if "/worksheets/sheet" in name)
-        if unpacked > MAX_WORKBOOK_BYTES:
-            raise ValueError(f"{unpacked // 1_000_000} MB unpacked; save it as CSV")
         sheets = pandas.read_excel(
             path, sheet_name=None, header=None, dtype=str, keep_default_na=False, na_filter=False, engine="openpyxl"
         )

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the packages before folders of their names in tests/
 
 from letter_scoring import FourOrders, lmms_wrapper, one_quiet_thread, save_llava
 from rows import Row, at_least, not_measured, say, shown

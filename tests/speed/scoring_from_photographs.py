@@ -17,6 +17,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mllm_adapters"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the packages before folders of their names in tests/
 
 import numpy as np
 from letter_scoring import one_quiet_thread, save_llava
