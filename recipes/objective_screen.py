@@ -15,7 +15,7 @@ from math import nan
 from pathlib import Path
 from typing import Literal
 
-from benchmark.stats.arms import ABOUT, Readings, arms_rows, arms_tables
+from benchmark.report.arms import ABOUT, Readings, arms_rows, arms_tables
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.comparing import side_of

@@ -13,14 +13,12 @@ from transformers import PreTrainedModel
 
 from mgll.encoders.open_clip_names import is_resnet, tower_names
 from mgll.encoders.vision_configs import open_clip_config
-from mgll.formats import FormatError
 from mgll.tower.config import CLIP, TIMM, at_size
-from mgll.tower.file import read_header, read_tensors
+from mgll.tower.file import is_tower, read_header, read_tensors
 from mgll.tower.model import build_model, config_of
 from mgll.tower.positions import POSITION_TABLES, resize_positions
 from mgll.weights.model_folder import read_json
 from mgll.weights.reading import check_values, file_in, is_torchscript, misfits, read_weights
-from mgll.weights.stored import read_stored
 
 #: Settings that do not change what a trained model computes, or that can be read off its tensors.
 _IDLE = r"image_size|img_size|projection_dim|initializer.*|.*dropout.*|drop.*|.*_drop_rate|global_pool|encoder_stride"
@@ -97,18 +95,11 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], Json]:
 
     Only a tower file and OpenAI's archives say more than their tensors do.
     """
-    if path.is_file() and _is_tower(path):
+    if path.is_file() and is_tower(path):
         return read_tensors(path), read_header(path).config
     tensors = read_weights(path)
     is_openai = is_torchscript(path) and not is_resnet(_below_visual(tensors))
     return tensors, {"model_type": CLIP, "hidden_act": "quick_gelu"} if is_openai else {}
-
-
-def _is_tower(path: Path) -> bool:
-    try:
-        return "mgll" in read_stored(path)[1]
-    except FormatError:
-        return False
 
 
 def _json(path: Path) -> Json:

@@ -111,9 +111,7 @@ def screen(
     adapter, side = train_adapter(scaled[learned], own, objective, seed, settings, encoder)
     with torch.no_grad():
         adapted = adapter(scaled).numpy()
-    rows = {id(record): row for row, record in enumerate(records)}
-    read = labelled(records, reading)
-    parts = parts_of(read, adapted[[rows[id(record)] for record in read]], reading)
+    parts = parts_of(labelled(records, reading), adapted[[bool(record.labels) for record in records]], reading)
     readings = list(linear_readings(parts, reading, []))
     classes, left_out = readings[0].classes, readings[0].left_out
     readings += zero_shot_readings(TextReader(side, encoder), parts.read, classes, left_out, reading)

@@ -25,7 +25,7 @@ from mgll.published.beside import said_beside
 from mgll.published.layouts import LAYOUTS, Layout
 from mgll.published.radio import kind_of, under_timms_names
 from mgll.published.shapes import config_from_tensors, is_pooled_by_fc_norm
-from mgll.tower.file import TowerHeader, read_header, save_tower
+from mgll.tower.file import TowerHeader, is_tower, read_header, save_tower
 from mgll.weights.reading import check_values, file_in, misfits, read_content, tensors_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
 
     published, path = _published(layout, settings), Path(source)
     target, read = Path(out).resolve(), path.resolve()
-    if target == read or (target.parent == read and target.exists() and not _is_tower(target)):
+    if target == read or (target.parent == read and target.exists() and not is_tower(target)):
         raise FormatError(out, None, "is what is converted, and would be lost; name another file")
     beside = {name: value for name, value in said_beside(path, published.kind).items() if name not in settings}
     used, left_out = replace(published, **beside, **settings), Counter[str]()
@@ -233,12 +233,3 @@ def _built(path: Path, layout: Layout, tensors: "dict[str, Tensor]") -> "tuple[P
 def _some(names: list[str], separator: str = ", ") -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return separator.join(names[:_SHOWN]) + more
-
-
-def _is_tower(path: Path) -> bool:
-    """Whether a file is a tower file, such as one that was converted before."""
-    try:
-        read_header(path)
-    except FormatError:
-        return False
-    return True

@@ -2,6 +2,7 @@ from .curve import Curve, curve_of
 from .features import tower_features
 from .file import (
     TowerHeader,
+    is_tower,
     load_text_side,
     load_tower,
     read_header,
@@ -20,6 +21,7 @@ __all__ = [
     "TextSide",
     "TowerHeader",
     "curve_of",
+    "is_tower",
     "load_text_side",
     "load_tower",
     "read_header",

@@ -97,6 +97,14 @@ def save_tower(
         save_file(tensors, temporary, metadata={"mgll": said})
 
 
+def is_tower(path: Path) -> bool:
+    """Whether a file says of itself that it is a tower file, of any version, whole or not."""
+    try:
+        return "mgll" in read_stored(path)[1]
+    except FormatError:
+        return False
+
+
 def read_header(path: str | os.PathLike[str]) -> TowerHeader:
     """Read and check the header of a tower file, without its weights.
 

@@ -110,15 +110,16 @@ def check_model(directory: str | os.PathLike[str]) -> None:
         raise FormatError(directory, None, "this is a file; name the folder that it lies in")
     if (directory / FINETUNE).is_file():
         return
-    if (directory / "config.json").exists() and not (directory / "config.json").is_file():
+    config = directory / "config.json"
+    unfinished = (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir()
+    if config.exists() and not config.is_file():
         check_entries(directory)  # a pipe, say, which is named and never opened
-    if (directory / "config.json").is_file():
+    if config.is_file() or not unfinished:
         host_in(directory)  # says what to type for a layout that has to be converted first
-    if (directory / "adapter_config.json").is_file() or (directory / "checkpoints").is_dir():
+    if unfinished:
         raise FormatError(
             directory, None, f"no {FINETUNE} in it: an unfinished fine-tune; run the same command again to resume"
         )
-    host_in(directory)
 
 
 def host_in(directory: str | os.PathLike[str]) -> Host:
