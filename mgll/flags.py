@@ -5,6 +5,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 #: Below this likeness (1 is the same word) nothing is suggested for a flag that there is not.
@@ -82,6 +83,16 @@ class CommandParser(OneSpelling):
 def typed_as() -> str | None:
     """How this command was typed where that is `mgll NAME`, else None."""
     return sys.argv[0] if sys.argv and sys.argv[0].startswith("mgll ") else None
+
+
+@contextmanager
+def typed(name: str, words: Sequence[str]) -> Iterator[None]:
+    """While open, this process's words are those of `NAME WORDS…`; a caller of `main` gets its own back, whatever happens."""
+    before, sys.argv = sys.argv, [name, *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def next_command(name: str, script: str) -> str:

@@ -5,6 +5,7 @@ Beside it, the statistics with each number drawing its own bootstrap samples, as
     python tests/speed/report.py [OUT]    # with OUT the report is kept there
 """
 
+import argparse
 import hashlib
 import sys
 import tempfile
@@ -146,4 +147,6 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    say(rows(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", type=Path, help="folder in which the report is kept")
+    say(rows(parser.parse_args().out))
