@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     Dinov2Config,
@@ -16,7 +17,7 @@ from mgll.tower.file import save_tower
 from mllm_adapters.contract.terms import GraftSettings
 from mllm_adapters.demo.assembled_llava import assemble_llava
 from mllm_adapters.demo.decoder import build_tokenizer
-from mllm_adapters.graft.transplant import graft_tower
+from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 
@@ -61,6 +62,16 @@ def test_both_parts_are_in_it_unchanged_and_plain_transformers_loads_it(parts, h
 def test_the_same_arguments_give_the_same_bytes(parts, host):
     again = assemble_llava(parts / "vision", parts / "words", parts / "again", SEEN, dtype=torch.float32)
     assert (again / "model.safetensors").read_bytes() == (host / "model.safetensors").read_bytes()
+
+
+def test_it_is_a_baseline_as_it_is(parts, host):
+    convert_host(get_host("llava"), host, parts / "untouched")
+    loaded, plain = load(parts / "untouched"), AutoModelForImageTextToText.from_pretrained(host)
+    assert loaded.model.config.image_seq_length == 9
+    inputs = loaded.processor(
+        images=[Image.new("RGB", (50, 40), "red")], text=[loaded.host.prompt("What?")], return_tensors="pt"
+    )
+    assert torch.equal(loaded.model(**inputs).logits, plain(**inputs).logits)
 
 
 @pytest.mark.parametrize("tokens", ["native", "pooled"])

@@ -34,6 +34,8 @@ SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant."
     " The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
+#: `model_type` of the towers of transformers that put one class token, and nothing else, in front of the grid.
+CLASS_TOKEN_FIRST = {CLIP, "dinov2", "vit", "beit"}
 #: What the processor has to know to put in the right number of image tokens.
 COUNTS = ("patch_size", "num_additional_image_tokens", "vision_feature_select_strategy")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -228,7 +230,7 @@ def _vision(config: Json) -> Json:
 
 
 def _class_tokens(config: Json) -> int:
-    return int(_vision(config).get("model_type", CLIP) == CLIP)
+    return int(_vision(config).get("model_type", CLIP) in CLASS_TOKEN_FIRST)
 
 
 def _layer(donor: TowerHeader, settings: GraftSettings, old: Json) -> int | list[int]:
