@@ -141,9 +141,9 @@ def _add_named(
                 unknown[part] += times
     if unknown:
         listed = ", ".join(f"{label!r} {times}" for label, times in unknown.most_common(12))
-        more = f", and {len(unknown) - 12} more" if len(unknown) > 12 else ""
+        others = f", and {len(unknown) - 12} more" if len(unknown) > 12 else ""
         proposal.add(
-            f"labels that are not known, or mean several things: {listed}{more}; say in a file what they mean, --synonyms FILE"
+            f"labels that are not known, or mean several things: {listed}{others}; say in a file what they mean, --synonyms FILE"
             " with label,class"
         )
 
