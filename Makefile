@@ -54,7 +54,8 @@ speed: $(STAMP)
 # Offline; a warning is an error.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(BIN)/jupytext --quiet --to notebook --output-dir build/site/tutorials docs/tutorials/*.md
+	for page in clinic student engineer; do \
+		$(BIN)/jupytext --quiet --to notebook --output build/site/tutorials/$$page.ipynb docs/tutorials/$$page.md || exit 1; done
 
 licences: $(STAMP)
 	$(BIN)/python docs/licences.py

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from mgll.ending import ends_in_one_line
-from mgll.flags import did_you_mean, hyphens, typed
+from mgll.flags import did_you_mean, hyphens, names_of, typed
 
 #: Heading -> name -> where its function is, and what it does.
 COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: there is no command {words[0]}{did_you_mean(name, list(places))} (mgll --help)", file=sys.stderr)
         return 2
     module, _, function = places[name].partition(":")
-    with typed(f"mgll {name}", words[1:]):
+    names = names_of({each: place.partition(":")[0] for each, place in places.items()})
+    with typed(f"mgll {name}", words[1:], names):
         return getattr(import_module(module), function)() or 0
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import BrokenExecutor
 from functools import wraps
 from typing import ParamSpec
 
+from mgll.flags import as_typed
 from mgll.formats import one_line
 from mgll.quiet import quiet
 
@@ -42,7 +43,7 @@ def ends_in_one_line(main: Callable[Arguments, int | None]) -> Callable[Argument
                 raise
             if os.environ.get(TRACEBACK):
                 traceback.print_exc()
-            print(f"error: {one_line_of(error)}", file=sys.stderr)
+            print(f"error: {as_typed(one_line_of(error))}", file=sys.stderr)
             return 1
 
     return command

@@ -4,12 +4,14 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 #: Below this likeness (1 is the same word) nothing is suggested for a flag that there is not.
 LIKENESS = 0.6
+#: While a command runs as `mgll NAME`: what commands are where that is not how they are typed -> what they are called there.
+_names: Mapping[str, str] = {}
 
 
 class OneSpelling(argparse.ArgumentParser):
@@ -62,6 +64,12 @@ class FlagHelp(argparse.RawDescriptionHelpFormatter):
         shown = super()._format_action_invocation(action)
         return re.sub(r"--[\w.-]+", lambda flag: hyphens(flag[0]), shown)
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return super()._fill_text(as_typed(text), width, indent)
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return as_typed(super()._expand_help(action) or "")
+
 
 class CommandParser(OneSpelling):
     """The parser of a command; its description is shown as it is written.
@@ -86,18 +94,47 @@ def typed_as() -> str | None:
 
 
 @contextmanager
-def typed(name: str, words: Sequence[str]) -> Iterator[None]:
-    """While open, this process's words are those of `NAME WORDS…`; a caller of `main` gets its own back, whatever happens."""
-    before, sys.argv = sys.argv, [name, *words]
+def typed(name: str, words: Sequence[str], names: Mapping[str, str]) -> Iterator[None]:
+    """While open, this process's words are those of `NAME WORDS…`; a caller of `main` gets its own back, whatever happens.
+
+    Args:
+        name: how the command was typed, `mgll NAME`.
+        words: those after it.
+        names: see `as_typed`; added to those of a command around this one.
+    """
+    global _names
+    before, sys.argv, names_before, _names = sys.argv, [name, *words], _names, {**_names, **names}
     try:
         yield
     finally:
-        sys.argv = before
+        sys.argv, _names = before, names_before
 
 
-def next_command(name: str, script: str) -> str:
-    """How to type a command after this one: `mgll NAME` where this one was typed so, else `python SCRIPT`."""
-    return f"mgll {name}" if typed_as() else f"python {script}"
+def names_of(modules: Mapping[str, str]) -> dict[str, str]:
+    """What commands are where `mgll NAME` is not how they are typed -> NAME: `recipes/table2.py`, `-m mgll.manifest`.
+
+    Args:
+        modules: name -> the module of the command, such as `mgll.manifest.__main__`.
+    """
+    found = {f"-m {module.removesuffix('.__main__')}": name for name, module in modules.items()}
+    scripts = {name: module for name, module in modules.items() if module.startswith(("recipes.", "benchmark."))}
+    return found | {f"{module.replace('.', '/')}.py": name for name, module in scripts.items()}
+
+
+def as_typed(text: str) -> str:
+    """The text with its commands as this one was typed: `mgll table2` for `python recipes/table2.py` where that was `mgll NAME`.
+
+    Whoever has the wheel alone has no folder `recipes/`.
+    """
+    if not _names:
+        return text
+    known = "|".join(re.escape(each).replace(r"\ ", r"\s+") for each in sorted(_names, key=len, reverse=True))
+    launched = r"(?P<launch>accelerate launch\b(?:[^\n]|\\\n)*?\s)?"
+
+    def renamed(found: re.Match[str]) -> str:
+        return f"{found['launch'] + '-m ' if found['launch'] else ''}mgll {_names[' '.join(found['what'].split())]}"
+
+    return re.sub(rf"{launched}(?:python\s+)?(?<![\w./])(?P<what>{known})(?![\w./])", renamed, text)
 
 
 def hyphens(flag: str) -> str:

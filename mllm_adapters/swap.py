@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mgll.ending import ends_in_one_line
-from mgll.flags import CommandParser, next_command
+from mgll.flags import CommandParser, as_typed
 from mgll.published.recognition import tower_of
 from mllm_adapters.contract.graft_record import Graft
 from mllm_adapters.contract.host import Host
@@ -148,9 +148,7 @@ def report(host: Host, record: Graft, out: Path) -> str:
         lines.append(f"  The connector {why}: train it before you judge the tower.")
     else:
         lines.append("  The donor is the host's own tower: nothing changed, the connector needs no training.")
-    command = (
-        f"{next_command('finetune', 'recipes/finetune_mllm.py')} --model {out} --cases CASES.jsonl --out {out}-tuned"
-    )
+    command = f"{as_typed('python recipes/finetune_mllm.py')} --model {out} --cases CASES.jsonl --out {out}-tuned"
     return "\n".join([*lines, f"next: {command}"])
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
-from mgll.flags import CommandParser
+from mgll.flags import CommandParser, as_typed
 from mgll.stage import stage
 from mgll.synthetic.dataset import VERSION, generate
 from recipes.compare_towers import CompareSettings, compare
@@ -40,7 +40,7 @@ def main() -> None:
     )
     quick = parser.parse_args().quick
     started = time.monotonic()
-    print(__doc__)
+    print(as_typed(__doc__ or ""))
     images, pixels, out = (
         (QUICK_IMAGES, QUICK_PIXELS, RUNS / "demo-quick") if quick else (IMAGES, PIXELS, RUNS / "demo")
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from benchmark.cases.training import training_questions
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
-from mgll.flags import next_command
+from mgll.flags import as_typed
 from mgll.formats import check_there
 from mllm_adapters.loading.load import check_model
 from mllm_adapters.settings import FinetuneSettings
@@ -70,7 +70,7 @@ def main() -> None:
         if is_first:
             for reason, count in left_out.items():
                 print(f"{run.chats}: {count} conversations were left out: {reason}")
-            score = next_command("score", "benchmark/run_mcq.py")
+            score = as_typed("python benchmark/run_mcq.py")
             print(f"{out}\nnext: {score} --model {out} --cases TEST_CASES.jsonl --out {out}-scores")
 
 

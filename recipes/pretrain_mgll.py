@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
 from mgll.ending import ends_in_one_line
-from mgll.flags import next_command
+from mgll.flags import as_typed
 from mgll.formats import check_there, read_header
 from mgll.manifest.records import SCHEMA
 from mgll.settings import PretrainSettings
@@ -54,7 +54,7 @@ def train(settings: PretrainSettings) -> None:
     tower = pretrain(settings)
     with first_process() as is_first:
         if is_first:
-            swap = next_command("swap", "-m mllm_adapters.swap")
+            swap = as_typed("python -m mllm_adapters.swap")
             print(f"{tower}\nnext: {swap} --model llava --encoder {tower}")
 
 

@@ -13,6 +13,7 @@ from test_rooms import OLD_NAMES, ROOT
 
 from mgll.__main__ import COMMANDS
 from mgll.commandline import parse_settings
+from mgll.flags import as_typed, names_of, typed
 from mgll.readers.__main__ import READERS
 
 #: Each takes a second or more to import; help and mistakes need none of them.
@@ -98,12 +99,15 @@ def test_every_flag_has_a_sentence(helped: tuple[Said, list[str]]) -> None:
 
 def test_examples_are_shown_as_they_are_typed(helped: tuple[Said, list[str]]) -> None:
     shown = 0
-    typed = re.compile(r"^    (?:python|accelerate|mgll) .*$", re.MULTILINE)
+    example = re.compile(r"^    (?:python|accelerate|mgll) .*$", re.MULTILINE)
     for name, module in PLACES.items():
-        examples = typed.findall(import_module(module).__doc__ or "")
+        with typed(f"mgll {name}", [], names_of(PLACES)):
+            examples = example.findall(as_typed(import_module(module).__doc__ or ""))
         assert [line for line in examples if line not in helped[0][f"{name} --help"][1]] == [], name
         shown += len(examples)
     assert shown > 20
+    scripts = re.compile(r"(?:python|launch) (?:recipes|benchmark)/\w+\.py")
+    assert {command: found for command, (_, said, _) in helped[0].items() if (found := scripts.findall(said))} == {}
 
 
 def test_help_takes_nothing_heavy(helped: tuple[Said, list[str]]) -> None:

@@ -237,6 +237,8 @@ def _draw_within_sources(
         except TooFewImagesError as error:
             reasons[source] = str(error)
     if not whole:
+        if set(members) == {""}:
+            raise TooFewImagesError(reasons[""])
         images_in = Counter(sources)
         raise TooFewImagesError(
             "no source has four classes that can stand beside one another; add images, lower --min-images, or draw over all"

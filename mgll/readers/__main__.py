@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from mgll.ending import ends_in_one_line
-from mgll.flags import did_you_mean, hyphens, typed
+from mgll.flags import did_you_mean, hyphens, names_of, typed
 from mgll.plugins import load_plugin, plugins
 from mgll.readers.downloads import SETS, downloads_told
 
@@ -55,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = [*READERS, *others]
         print(f"error: there is no reader {words[0]}{did_you_mean(name, known)} (mgll read --help)", file=sys.stderr)
         return 2
-    with typed(f"mgll read {name}", words[1:]):
+    with typed(
+        f"mgll read {name}", words[1:], names_of({f"read {each}": module for each, (module, _) in READERS.items()})
+    ):
         read = load_plugin(others[name]) if name not in READERS else import_module(READERS[name][0]).main
         return int(read() or 0)
 

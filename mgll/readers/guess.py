@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from mgll.flags import as_typed
 from mgll.formats import FormatError
 from mgll.readers.cells import is_missing
 from mgll.readers.folder_images import FolderImages
@@ -26,6 +27,8 @@ _PATIENT = re.compile(
     r"|dossier|病历号|病歷號|患者|病人|受试者|就诊号|住院号|门诊号|カルテ",
     re.I,
 )
+#: Of these, what may count visits instead of people.
+_CASE = re.compile(r"\bfall\b|fallnummer|case|dossier|就诊号|住院号", re.I)
 _ID = re.compile(r"^(id|nr|no|number|nummer|case|study.?id)\.?$", re.I)
 _AGE_OR_SEX = re.compile(r"\bage\b|\bsex\b|gender|\balter\b|geschlecht|birth|geburt", re.I)
 _SOURCE = re.compile(r"source|\bsite\b|cent(er|re)|hospital|klinik|clinic|data.?set|device|camera", re.I)
@@ -71,9 +74,9 @@ def guess_command(
         proposal.why.append(f"empty in all rows: {', '.join(empty)}")
     if unused := [name for name in rest if name not in empty]:
         proposal.why.append(f"not used: {', '.join(unused)}")
-    command = ["python", "-m", "mgll.readers.folder_csv", str(folder), "--table", str(table), *proposal.flags]
-    command += ["--out", out or "manifest.jsonl"]
-    return f"{shlex.join(command)}\n\n" + "\n".join(f"  {line}" for line in proposal.why)
+    words = [str(folder), "--table", str(table), *proposal.flags, "--out", out or "manifest.jsonl"]
+    command = f"{as_typed('python -m mgll.readers.folder_csv')} {shlex.join(words)}"
+    return f"{command}\n\n" + "\n".join(f"  {line}" for line in proposal.why)
 
 
 def _form(table: str | os.PathLike[str], form: TableForm, proposal: Proposal) -> TableForm:
@@ -104,9 +107,11 @@ def _choose_group(columns: Mapping[str, Sequence[str]], rows: Sequence[object], 
             " training and test; add --group COLUMN if there is one"
         )
         return
-    name = max(candidates, key=lambda own: len(set(candidates[own])))
+    people = [own for own in candidates if not _CASE.search(own.replace("_", " "))]
+    name = max(people or candidates, key=lambda own: len(set(candidates[own])))
     filled = candidates[name]
-    proposal.add(f"its name; {len(set(filled))} different in {len(filled)} rows", "--group", name)
+    cases = "" if people else "; if it counts visits, not people, name another column"
+    proposal.add(f"its name; {len(set(filled))} different in {len(filled)} rows{cases}", "--group", name)
     proposal.used.add(name)
     if empty := len(rows) - len(filled):
         first_filled = not is_missing(columns[name][0])

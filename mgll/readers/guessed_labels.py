@@ -141,9 +141,10 @@ def _add_named(
                 unknown[part] += times
     if unknown:
         listed = ", ".join(f"{label!r} {times}" for label, times in unknown.most_common(12))
+        others = f", and {len(unknown) - 12} more" if len(unknown) > 12 else ""
         proposal.add(
-            f"{len(unknown)} labels are not known, or mean several things ({listed}{', ...' if len(unknown) > 12 else ''}):"
-            " say in a file what they mean, --synonyms FILE with label,class"
+            f"labels that are not known, or mean several things: {listed}{others}; say in a file what they mean, --synonyms FILE"
+            " with label,class"
         )
 
 

@@ -8,6 +8,7 @@ import pytest
 from openpyxl import Workbook
 from PIL import Image
 
+from mgll.__main__ import main as mgll
 from mgll.manifest.records import read_manifest
 from mgll.readers.folder_csv import main
 
@@ -218,6 +219,18 @@ def test_a_guessed_command_reads_the_table_and_says_why(folder, capsys):
         "not used: Größe",
     ):
         assert why in said
+
+
+def test_guess_takes_people_for_groups_and_not_their_visits(folder, capsys):
+    text = (
+        "Fall-Nr.;Patient;Bild;Befund\n1;Müller;a.jpg;Drusen\n2;Müller;b.jpg;o.B.\n3;;left/1.jpg;diab. Retinopathie\n"
+    )
+    (folder / "t.csv").write_text(text, encoding="utf-8")
+    assert mgll(["read", "folder-csv", str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("mgll read folder-csv ")
+    assert " --group Patient --empty-group own " in said
+    assert "3 of 3 labels name a class" in said
 
 
 def test_guess_finds_eyes_vocabulary_and_separator_of_odirs_layout(folder, capsys):
