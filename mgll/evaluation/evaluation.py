@@ -91,7 +91,7 @@ def evaluate(
             skipped.append(f"{ZERO_SHOT} and retrieval: {error}")
     if settings.prompt_learning:
         try:
-            readings += prompt_readings(tower, parts, settings, begun)
+            readings += prompt_readings(tower, parts, settings, skipped, begun)
         except (ValueError, OSError) as error:
             skipped.append(f"prompt learning: {error}")
     strength = readings[0].strength

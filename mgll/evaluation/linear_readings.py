@@ -57,11 +57,18 @@ def linear_readings(parts: Parts, settings: EvaluationSettings, skipped: list[st
         skipped.append(f"{RARE}: every class has {settings.rare} training images or more")
     if not several.any():
         skipped.append(f"{MULTI_LABEL}: no image read has more than one class")
+    elif whole.among(MULTI_LABEL, images=several, least=settings.min_read) is None:
+        skipped.append(
+            f"{MULTI_LABEL}: no class has {settings.min_read} of these {several.sum()} images, and as many without"
+        )
     for share in settings.shares:
         for draw in range(settings.draws):
             few = train.where(drawn(train.records, share, draw))
-            name = f"{FEW} {share:.0%}, draw {draw}".replace("%", " %")
-            yield _probe_reading(name, classes, left_out, few, parts, settings)
+            name = f"{FEW} {100 * share:g} %, draw {draw}"
+            try:
+                yield _probe_reading(name, classes, left_out, few, parts, settings)
+            except ValueError as error:  # these few patients can't choose a strength
+                skipped.append(f"{name}: {error}")
     sources = sorted({record.source for record in train.records + read.records})  # type: ignore[operator]
     if settings.leave_source_out and len(sources) < 2:
         skipped.append(f"{LEFT_OUT}: all images are of one source")
@@ -74,13 +81,16 @@ def _left_out(source: str, parts: Parts, settings: EvaluationSettings, skipped: 
     others = parts.without(source, settings.left_out_images == "all")
     classes, left_out = readable(others.train.classes, others.read.classes, settings.min_train, settings.min_read)
     name = f"{LEFT_OUT} {source or 'without a name'}"
-    if classes:
-        yield _probe_reading(name, classes, left_out, others.train, others, settings)
-    else:
+    if not classes:
         skipped.append(
             f"{name}: none of its classes has {settings.min_read} images with it and without it there and"
             f" {settings.min_train} elsewhere"
         )
+        return
+    try:
+        yield _probe_reading(name, classes, left_out, others.train, others, settings)
+    except ValueError as error:  # no image of the other sources can choose a strength
+        skipped.append(f"{name}: {error}")
 
 
 def _probe_reading(
