@@ -143,6 +143,8 @@ def _probe(options: Namespace) -> int:
     print(f"strength C = {reading.strength:g}, the best of the grid on validation")
     for note in reading.notes:
         print(note)
+    if reading.left_out:
+        print(f"not read: {'; '.join(f'{label}, {why}' for label, why in reading.left_out.items())}")
     return 0
 
 

@@ -37,11 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
         split=options.split,
         grades=options.grades,
         min_train=options.min_train,
+        min_read=options.min_read,
         text_encoder=options.text_encoder,
         precision=options.precision,
     )
     records = read_manifest(options.manifest)
-    images = chosen_images(records, options.classes, options.images, settings, options.seed)
+    images = chosen_images(records, options.classes, options.images, options.score, settings, options.seed)
     with locked(out):
         encoders = NamedEncoders(options.image_size, options.resize, options.pooling)
         towers = [find_tower(said, out / "towers", encoders) for said in options.towers]
@@ -62,7 +63,12 @@ def _parser() -> CommandParser:
     parser.add_argument("--out", default="runs/maps", help="folder of everything")
     parser.add_argument("--images", type=int, default=3, help="photographs of each class")
     parser.add_argument(
-        "--class", dest="classes", action="append", default=[], metavar="CODE", help="repeatable; all if not given"
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="repeatable; every class that can be explained if not given",
     )
     parser.add_argument("--score", default="probe", choices=get_args(Score), help="what the Grad-CAM explains")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of photographs")
@@ -72,6 +78,9 @@ def _parser() -> CommandParser:
     parser.add_argument("--grades", default=default.grades, choices=["fold", "keep"], help="grades of a disease")
     parser.add_argument(
         "--min-train", type=int, default=default.min_train, help="training images that a class must have"
+    )
+    parser.add_argument(
+        "--min-read", type=int, default=default.min_read, help="images of the split that a class must have"
     )
     parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     parser.add_argument("--precision", default=default.precision, choices=get_args(Precision), help="of the features")

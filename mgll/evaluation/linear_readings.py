@@ -47,20 +47,20 @@ def linear_readings(parts: Parts, settings: EvaluationSettings, skipped: list[st
     learned = train.truth(classes).sum(axis=0)
     rare = {code for code, count in zip(classes, learned, strict=True) if count < settings.rare}
     several = np.array([len(own) > 1 for own in read.classes])
-    for part in (
-        whole.among(MULTI_LABEL, images=several, least=settings.min_read),
-        whole.among(RARE, classes=rare),
-    ):
-        if part is not None:
-            yield part
-    if not rare:
-        skipped.append(f"{RARE}: every class has {settings.rare} training images or more")
-    if not several.any():
+    if mixed := whole.among(MULTI_LABEL, images=several, least=settings.min_read):
+        yield mixed
+    elif several.any():
+        few = f"no class has {settings.min_read} of these {several.sum()} images, and as many without"
+        skipped.append(f"{MULTI_LABEL}: {few}")
+    else:
         skipped.append(f"{MULTI_LABEL}: no image read has more than one class")
-    elif whole.among(MULTI_LABEL, images=several, least=settings.min_read) is None:
-        skipped.append(
-            f"{MULTI_LABEL}: no class has {settings.min_read} of these {several.sum()} images, and as many without"
+    if 0 < len(rare) < len(classes):
+        yield whole.among(RARE, classes=rare)  # type: ignore[misc]  # every class of the probe can be read
+    else:
+        every = (
+            f"{settings.rare} training images or more" if not rare else f"fewer than {settings.rare} training images"
         )
+        skipped.append(f"{RARE}: every class has {every}")
     for share in settings.shares:
         for draw in range(settings.draws):
             few = train.where(drawn(train.records, share, draw))

@@ -46,7 +46,7 @@ def test_the_command_says_what_it_found_and_at_which_strength(tower, manifest, c
     assert "Glaucoma                 AUC 1.000  (20 of 40)" in said
     assert "macro AUC 1.0000; over classes with 20 images or more 1.0000" in said
     assert "strength C = 0.001, the best of the grid on validation" in said
-    assert "MH" not in said  # too few images of it
+    assert "\nnot read: MH, of 80 training images 1 image has it, 30 are asked for\n" in said
 
 
 def test_a_small_set_is_told_how_many_images_there_are_and_read_with_fewer(tower, manifest, capsys):

@@ -57,8 +57,8 @@ def test_grades_are_folded_or_kept_and_small_classes_named(found, tower, records
     assert found["probe"].classes == ("DR", "Drusen", "Glaucoma")
     kept = evaluate(tower, records, replace(settings, grades="keep", shares=(), leave_source_out=False))
     assert kept["probe"].classes == ("Drusen", "Glaucoma", "Mild NPDR")
-    assert found["probe"].left_out == {"MH": "of 119 training images 1 images have it, 20 are asked for"}
-    assert "1 images without a label" in found.skipped
+    assert found["probe"].left_out == {"MH": "of 119 training images 1 image has it, 20 are asked for"}
+    assert "1 image without a label" in found.skipped
 
 
 def test_subsets_are_rows_and_columns_of_the_probe(found):
@@ -126,6 +126,9 @@ def test_what_a_manifest_or_tower_lacks_is_said(tower, records, settings):
     assert "left out: all images are of one source" in found.skipped
     assert "probe, rare classes: every class has 0 training images or more" in found.skipped
     assert any("brings no text side" in sentence for sentence in found.skipped)
+    found = evaluate(tower, one, replace(settings, rare=1000, shares=()))
+    assert "probe, rare classes: every class has fewer than 1000 training images" in found.skipped
+    assert "probe, rare classes" not in found.readings
     for changed, message in (
         ([record for record in records if record.split != "test"], "no image of split 'test' has a label"),
         (list(records)[:8], "no class has 20 training images and 5 of split 'test'"),
