@@ -1,6 +1,6 @@
 """Towers by how well a light decoder on their grids draws: Dice and IoU of each structure, with seeds and patients as random."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -80,15 +80,20 @@ def markdown(frame: pd.DataFrame, said: Sequence[str] = ()) -> str:
     for row in frame.to_dict("records"):
         dice, iou = (Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in NUMBERS)
         behind = Estimate(row["behind"], row["behind_low"], row["behind_high"])
-        gap = "–" if row["rank"] == 1 else f"{points(behind.value)} {points_interval(behind)}"
+        gap = "–" if row["rank"] == 1 else f"{points(behind.value)} {_between(behind, points_interval)}".strip()
         right = f"{percent(row['nothing_drawn_there'])} of {row['images_without']}" if row["images_without"] else "–"
         lines.append(
             f"| {markdown_text(row['structure'])} | {markdown_text(row['method'])} | {row['runs']} |"
-            f" {percent(dice.value)} {interval(dice)} |"
-            f" {percent(iou.value)} {interval(iou)} | {gap} | {p_number(row['p'])} | {row['images']} | {right} |"
+            f" {percent(dice.value)} {_between(dice, interval)} |"
+            f" {percent(iou.value)} {_between(iou, interval)} | {gap} | {p_number(row['p'])} | {row['images']} | {right} |"
         )
     lines += ["", *(f"- {markdown_text(sentence)}" for sentence in said)] if said else []
     return "\n".join(lines) + "\n"
+
+
+def _between(estimate: Estimate, words: Callable[[Estimate], str]) -> str:
+    """The ends of an interval in brackets; nothing where nothing scatters, as where no image has anything drawn on it."""
+    return "" if estimate.low == estimate.high else f"({words(estimate)})"
 
 
 def _side(runs: Sequence[Segmentation], label: str, column: int) -> Side:

@@ -16,7 +16,7 @@ from benchmark.maps.content import Score, chosen_images, map_images
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.features import Precision
 from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
-from mgll.evaluation.settings import EvaluationSettings
+from mgll.evaluation.settings import EvaluationSettings, add_probe_arguments, probe_settings
 from mgll.flags import CommandParser
 from mgll.manifest.records import read_manifest
 from mgll.run_folder import locked
@@ -36,8 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         cache=options.cache or str(out / "features"),
         split=options.split,
         grades=options.grades,
-        min_train=options.min_train,
-        min_read=options.min_read,
+        **probe_settings(options),
         text_encoder=options.text_encoder,
         precision=options.precision,
     )
@@ -76,12 +75,7 @@ def _parser() -> CommandParser:
     default = EvaluationSettings()
     parser.add_argument("--split", default=default.split, choices=["val", "test"], help="photographs are drawn from it")
     parser.add_argument("--grades", default=default.grades, choices=["fold", "keep"], help="grades of a disease")
-    parser.add_argument(
-        "--min-train", type=int, default=default.min_train, help="training images that a class must have"
-    )
-    parser.add_argument(
-        "--min-read", type=int, default=default.min_read, help="images of the split that a class must have"
-    )
+    add_probe_arguments(parser)
     parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     parser.add_argument("--precision", default=default.precision, choices=get_args(Precision), help="of the features")
     return parser

@@ -50,8 +50,8 @@ def linear_readings(parts: Parts, settings: EvaluationSettings, skipped: list[st
     if mixed := whole.among(MULTI_LABEL, images=several, least=settings.min_read):
         yield mixed
     elif several.any():
-        few = f"no class has {settings.min_read} of these {several.sum()} images, and as many without"
-        skipped.append(f"{MULTI_LABEL}: {few}")
+        why = f"no class has {settings.min_read} of these {several.sum()} images, and as many without"
+        skipped.append(f"{MULTI_LABEL}: {why}")
     else:
         skipped.append(f"{MULTI_LABEL}: no image read has more than one class")
     if 0 < len(rare) < len(classes):

@@ -97,9 +97,11 @@ def segment(
 
     Raises:
         ImageError: for an image or a mask that cannot be read, or does not fit.
-        ValueError: if a split has no mask, `val` none of what `train` teaches, `split` none of these structures, or, for `texts`,
-            the tower no text side.
+        ValueError: if there is no epoch, a split has no mask, `val` none of what `train` teaches, or `split` none of these
+            structures; for `texts`, if the tower has no text side.
     """
+    if epochs < 1:
+        raise ValueError(f"--epochs {epochs}: give 1 or more")
     by_split = {name: [r for r in records if r.split == name and _key(r) in masks] for name in ("train", "val", split)}
     if missing := [name for name, own in by_split.items() if not own]:
         raise ValueError(f"no image of split {missing[0]!r} has a mask")
@@ -135,6 +137,8 @@ def segment(
         decoder, epoch, lambda: _soft_dice(drawn, grids["val"], truths["val"]), epochs, _PATIENCE, "decoder", kept
     )
     said = f"{reached} epochs chosen on validation, mean soft Dice there {best:.3f}"
+    if reached == epochs:
+        said += "; that is the last epoch that --epochs allows: more may draw better"
     if unseen := [
         label for label, own in zip(labels, truths["train"].transpose(0, 1), strict=True) if not (own > 0).any()
     ]:

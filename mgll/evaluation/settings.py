@@ -1,5 +1,6 @@
 """How a tower is evaluated."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import inf
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from mgll.evaluation.classes import Grades
 from mgll.evaluation.features import Precision
 from mgll.evaluation.probe import STRENGTHS
-from mgll.flags import hyphens
+from mgll.flags import CommandParser, hyphens
 from mgll.images.preprocessing import Decode
 
 #: Blocks of a tower that are fine-tuned, counted from the last; `full` is all of the tower.
@@ -93,6 +94,25 @@ class EvaluationSettings:
         asked = {key: value for key, value in asdict(self).items() if key not in _ASIDE}
         usual = EvaluationSettings()
         return {key: value for key, value in asked.items() if key not in _EXTRA or value != getattr(usual, key)}
+
+
+def add_probe_arguments(parser: CommandParser) -> None:
+    """Add the flags of what a probe asks for, of commands that read by a probe alone."""
+    default = EvaluationSettings()
+    for name, meaning in (("min_train", "training images"), ("min_read", "images of the split that is read")):
+        said = f"{meaning} that a class must have; fewer make small sets readable, and noisier (default: %(default)s)"
+        parser.add_argument(f"--{hyphens(name)}", type=int, default=getattr(default, name), help=said)
+    said = "strengths C from which validation chooses; with a single one nothing is chosen (default: %(default)s)"
+    parser.add_argument("--strengths", type=float, nargs="+", default=default.strengths, help=said)
+
+
+def probe_settings(options: Namespace) -> dict[str, Any]:
+    """What the flags of `add_probe_arguments` say, as arguments of `EvaluationSettings`."""
+    return {
+        "min_train": options.min_train,
+        "min_read": options.min_read,
+        "strengths": tuple(options.strengths),
+    }
 
 
 def _listed(numbers: Sequence[float]) -> str:

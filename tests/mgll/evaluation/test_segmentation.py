@@ -177,6 +177,7 @@ def test_structures_that_cannot_be_taught_chosen_or_measured_are_said(spots, tmp
     found = segment(tower, records, more, cache, epochs=1)
     assert found.overlap.keys() == {"spot", "cup"}
     assert "no training image has cup or scar" in found.said
+    assert "that is the last epoch that --epochs allows" in found.said
     said = sentences({"a": [found]}, ["spot", "cup", "scar", "bleed"], "test")
     assert said[:2] == [
         "bleed was not measured: split 'train' does not teach it",
@@ -200,6 +201,8 @@ def test_structures_that_cannot_be_taught_chosen_or_measured_are_said(spots, tmp
     ):
         with pytest.raises(ValueError, match=message):
             segment(tower, records, changed, cache, epochs=1)
+    with pytest.raises(ValueError, match="--epochs 0: give 1 or more"):
+        segment(tower, records, masks, cache, epochs=0)
 
 
 def drawn_by(values: list[float], name: str = "a") -> Segmentation:
@@ -223,6 +226,8 @@ def test_the_table_pairs_patients_and_ranks():
     assert worse.behind_high - worse.behind_low < 0.2 * (worse.dice_high - worse.dice_low)  # the same patients
     assert "| disc | better | 1 |" in markdown(frame)
     assert markdown(frame).count("% of 4 |") == 2
+    nothing = segmentation_frame({"a": [drawn_by([0.0] * 8)]})
+    assert "| 0.0\u202f%  | 0.0\u202f%  | – |" in markdown(nothing)  # nothing scatters: there is no interval to give
     two = segmentation_frame(
         {"better": [drawn_by([*easy]), drawn_by([*(easy + 0.1)])], "worse": [drawn_by([*(easy - 0.1)])]}
     )
