@@ -1,10 +1,11 @@
 """Towers by how well a light decoder on their grids draws: Dice and IoU of each structure, with seeds and patients as random."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from benchmark.cases.markdown_text import markdown_text
 from benchmark.report.number_format import interval, p_number, percent, points, points_interval
 from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.seeds import OverSeeds, corrected, difference_over_seeds, number_over_seeds
@@ -49,8 +50,29 @@ def segmentation_frame(methods: Mapping[str, Sequence[Segmentation]]) -> pd.Data
     return pd.DataFrame(lines)
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """The table in words, shares in per cent with 95 % intervals."""
+def sentences(methods: Mapping[str, Sequence[Segmentation]], structures: Sequence[str], split: str) -> list[str]:
+    """What there is to say beside the table: structures that were not measured, and how each decoder ended.
+
+    Args:
+        methods: as for `segmentation_frame`.
+        structures: all labels of the table of masks.
+        split: the split that was measured.
+    """
+    first = next(iter(methods.values()))[0]
+    said = []
+    for label in sorted(set(structures) - first.overlap.keys()):
+        without = first.without.get(label)
+        why = f"none of {without[0]} images of split {split!r} has it" if without else "split 'train' does not teach it"
+        said.append(f"{label} was not measured: {why}")
+    for method, runs in methods.items():
+        said += [
+            f"{method}{f', run {number}' if len(runs) > 1 else ''}: {run.said}" for number, run in enumerate(runs, 1)
+        ]
+    return said
+
+
+def markdown(frame: pd.DataFrame, said: Sequence[str] = ()) -> str:
+    """The table in words, shares in per cent with 95 % intervals, and below it what else there is to say, a sentence each."""
     lines = [
         "| structure | method | runs | Dice | IoU | behind the best | p (Holm) | images | nothing drawn where there is none |"
     ]
@@ -58,13 +80,20 @@ def markdown(frame: pd.DataFrame) -> str:
     for row in frame.to_dict("records"):
         dice, iou = (Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in NUMBERS)
         behind = Estimate(row["behind"], row["behind_low"], row["behind_high"])
-        gap = "–" if row["rank"] == 1 else f"{points(behind.value)} {points_interval(behind)}"
+        gap = "–" if row["rank"] == 1 else f"{points(behind.value)} {_between(behind, points_interval)}".strip()
         right = f"{percent(row['nothing_drawn_there'])} of {row['images_without']}" if row["images_without"] else "–"
         lines.append(
-            f"| {row['structure']} | {row['method']} | {row['runs']} | {percent(dice.value)} {interval(dice)} |"
-            f" {percent(iou.value)} {interval(iou)} | {gap} | {p_number(row['p'])} | {row['images']} | {right} |"
+            f"| {markdown_text(row['structure'])} | {markdown_text(row['method'])} | {row['runs']} |"
+            f" {percent(dice.value)} {_between(dice, interval)} |"
+            f" {percent(iou.value)} {_between(iou, interval)} | {gap} | {p_number(row['p'])} | {row['images']} | {right} |"
         )
+    lines += ["", *(f"- {markdown_text(sentence)}" for sentence in said)] if said else []
     return "\n".join(lines) + "\n"
+
+
+def _between(estimate: Estimate, words: Callable[[Estimate], str]) -> str:
+    """The ends of an interval in brackets; nothing where nothing scatters, as where no image has anything drawn on it."""
+    return "" if estimate.low == estimate.high else f"({words(estimate)})"
 
 
 def _side(runs: Sequence[Segmentation], label: str, column: int) -> Side:

@@ -20,7 +20,7 @@ from mgll.evaluation.evaluation import evaluate
 from mgll.evaluation.features import features_of
 from mgll.evaluation.linear_readings import PROBE, NothingToReadError
 from mgll.evaluation.reading import ClassScore, Reading
-from mgll.evaluation.settings import EvaluationSettings
+from mgll.evaluation.settings import EvaluationSettings, add_probe_arguments, probe_settings
 from mgll.evaluation.towers import tower_file
 from mgll.flags import CommandParser
 from mgll.formats import FormatError
@@ -28,8 +28,7 @@ from mgll.manifest.records import read_manifest
 
 #: Classes with so many images have an average of their own.
 _OFTEN = 20
-#: Images that a class must have to be fitted and read, where nobody says otherwise.
-MIN_TRAIN, MIN_READ = EvaluationSettings().min_train, EvaluationSettings().min_read
+_USUAL = EvaluationSettings()
 
 
 def macro_auc(results: Sequence[ClassScore], min_positives: int = 1) -> float:
@@ -68,12 +67,14 @@ def probe_reading(
     manifest: str | os.PathLike[str],
     split: str = "test",
     cache: str | os.PathLike[str] | None = None,
-    min_train: int = MIN_TRAIN,
-    min_read: int = MIN_READ,
+    min_train: int = _USUAL.min_train,
+    min_read: int = _USUAL.min_read,
+    strengths: Sequence[float] = _USUAL.strengths,
 ) -> Reading:
     """The reading of the probe of `probe_tower`, with all scores and the strength that was chosen.
 
-    `min_train` and `min_read` are the images that a class must have, and lack, among those fitted and those read.
+    `min_train` and `min_read` are the images that a class must have, and lack, among those fitted and those read; `strengths` those
+    from which validation chooses.
     """
     found, records = tower_file(tower), read_manifest(manifest)
     with tempfile.TemporaryDirectory() as folder:
@@ -83,6 +84,7 @@ def probe_reading(
             shares=(),
             min_train=min_train,
             min_read=min_read,
+            strengths=tuple(strengths),
             leave_source_out=False,
             zero_shot=False,
         )
@@ -101,11 +103,7 @@ def _main(arguments: list[str] | None = None) -> int:
         "--split", default="test", choices=["val", "test"], help="images that are read (default %(default)s)"
     )
     parser.add_argument("--cache", help="folder in which features are kept, so that they are computed once")
-    fewer = "fewer make small sets readable, and noisier (default: %(default)s)"
-    parser.add_argument("--min_train", type=int, default=MIN_TRAIN, help=f"training images a class needs; {fewer}")
-    parser.add_argument(
-        "--min_read", type=int, default=MIN_READ, help=f"images of the split that a class needs; {fewer}"
-    )
+    add_probe_arguments(parser)
     options = parser.parse_args(arguments)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return _probe(options)
@@ -124,8 +122,8 @@ def _main(arguments: list[str] | None = None) -> int:
 
 def _probe(options: Namespace) -> int:
     """Say how well the probe reads each class."""
-    numbers = options.min_train, options.min_read
-    reading = probe_reading(options.tower, options.manifest, options.split, options.cache, *numbers)
+    asked = probe_settings(options)
+    reading = probe_reading(options.tower, options.manifest, options.split, options.cache, **asked)
     results = reading.by_class()
     for result in results:
         print(f"{result.label:24s} AUC {result.auc:.3f}  ({result.positives} of {result.positives + result.negatives})")
@@ -140,9 +138,12 @@ def _probe(options: Namespace) -> int:
         else f"over classes with {_OFTEN} images or more {frequent:.4f}"
     )
     print(f"macro AUC {macro_auc(results):.4f}; {also}")
-    print(f"strength C = {reading.strength:g}, the best of the grid on validation")
+    chosen = "the best of the grid on validation" if len(asked["strengths"]) > 1 else "the only one given"
+    print(f"strength C = {reading.strength:g}, {chosen}")
     for note in reading.notes:
         print(note)
+    if reading.left_out:
+        print(f"not read: {'; '.join(f'{label}, {why}' for label, why in reading.left_out.items())}")
     return 0
 
 

@@ -25,7 +25,7 @@ from mgll.evaluation.about import about_towers
 from mgll.evaluation.embedding import Embedding, embed, load_embedding, save_embedding
 from mgll.evaluation.evaluation import Evaluation, evaluate
 from mgll.evaluation.features import Precision, features_of, grids_of
-from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
+from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower, refuse_copies
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.settings import Blocks, EvaluationSettings
 from mgll.evaluation.towers import Tower
@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         if is_first:
             found = [find_tower(said, out / "towers", encoders) for said in options.towers]
     towers = found if is_first else [find_tower(said, out / "towers", encoders) for said in options.towers]
+    refuse_copies(towers)
     towers = [tower.decoding(settings.decode) for tower in towers]
     for tower in towers:
         for records in manifests.values():
@@ -72,9 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compare(out: Path, towers: list[Tower], manifests: dict[str, Records], settings: EvaluationSettings) -> None:
     runs: dict[str, dict[str, list[Evaluation]]] = {name: {} for name in manifests}
-    seen = {(tower.name, tower.digest) for tower in towers}
-    if len(seen) < len(towers):
-        raise ValueError("a tower stands twice under one name: copies of a tower are no further seeds; name each once")
     say = overall(len(manifests) * len(towers))
     for name, records in manifests.items():
         state = images_identity(records)

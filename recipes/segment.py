@@ -6,11 +6,13 @@ r"""How well do these towers' frozen grids draw? A light decoder on each, Dice a
 
 Masks lie beside the manifest (`refuge.masks.jsonl`, docs/formats.md). `--texts` reads every tower that brings its text side once
 more, with what its texts say of each place. Towers are named as for `recipes/evaluate_tower.py`; towers of one name are its seeds.
-What is finished is not done again. Ends with segmentation.md and .csv. Research use only, not for diagnosis.
+What is finished is not done again, and a killed decoder goes on after its last epoch. Ends with segmentation.md and .csv. Research
+use only, not for diagnosis.
 """
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +20,7 @@ from typing import Any, get_args
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.drawn_areas import Segmentation
 from mgll.evaluation.features import Precision
-from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
+from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower, refuse_copies
 from mgll.evaluation.saving import load_segmentation, save_segmentation
 from mgll.evaluation.towers import Tower
 from mgll.files import sha256, write_text
@@ -27,7 +29,7 @@ from mgll.manifest.image_identity import images_identity
 from mgll.manifest.masks import Mask, masks_beside, read_masks
 from mgll.manifest.records import Records, read_manifest
 from mgll.run_folder import locked
-from mgll.stage import stage
+from mgll.stage import begin_stage, drop_stage, stage
 from mgll.tower.file import read_header
 
 
@@ -42,40 +44,55 @@ def main(arguments: list[str] | None = None) -> int:
     drawn = hashlib.sha256("".join(sha256(path) for path in pictures if Path(path).is_file()).encode()).hexdigest()
     of = {"manifest": Path(options.manifest), "masks": table, "images": images_identity(records), "pictures": drawn}
     of |= {"split": options.split, "epochs": options.epochs}
+    of |= {"precision": options.precision} if options.precision != "auto" else {}
+    how = {"cache": options.cache or str(out / "features"), "split": options.split, "epochs": options.epochs}
+    how |= {"text_encoder": options.text_encoder, "precision": options.precision}
     methods: dict[str, list[Segmentation]] = {}
     with locked(out):
         encoders = NamedEncoders(options.image_size, options.resize, options.pooling)
-        for tower in [find_tower(said, out / "towers", encoders) for said in options.towers]:
+        towers = [find_tower(said, out / "towers", encoders) for said in options.towers]
+        refuse_copies(towers)
+        for tower in towers:
             for texts in (False, True) if options.texts else (False,):
                 if texts and (tower.path is None or read_header(tower.path).text_side is None):
                     print(f"{tower.name} brings no text side, and is read without texts only", flush=True)
                     continue
                 path = out / "segmentations" / f"{tower.digest[:16]}{'-texts' if texts else ''}.npz"
-                cache = options.cache or str(out / "features")
-                how = cache, texts, options.split, options.text_encoder, options.precision, options.epochs
+                begun = path.with_suffix(".begun")  # the decoder's epochs; goes when what it drew is kept
                 made_of = {**of, "tower": tower.digest, "texts": texts}
-                stage(path, made_of, partial(_segment, path, tower, records, masks, how))
+                draw = partial(_segment, path, begun, made_of, tower, records, masks, texts=texts, **how)
+                stage(path, made_of, draw)
+                drop_stage(begun)
                 found = load_segmentation(path)
                 print(f"{tower.name}{', with texts' if texts else ''}: {found.said}", flush=True)
                 methods.setdefault(f"{tower.name}, with texts" if texts else tower.name, []).append(found)
         # here, because pandas takes a second to import
         from benchmark.report.frames import write_table
-        from benchmark.segmentation import markdown, segmentation_frame
+        from benchmark.segmentation import markdown, segmentation_frame, sentences
 
         frame = segmentation_frame(methods)
+        structures = sorted({label for own in masks.values() for label in own})
+        told = markdown(frame, sentences(methods, structures, options.split))
         write_table(out / "segmentation", frame)
-        write_text(out / "segmentation.md", markdown(frame))
-    print(f"\n{markdown(frame)}")
+        write_text(out / "segmentation.md", told)
+    print(f"\n{told}")
     return 0
 
 
 def _segment(
-    path: Path, tower: Tower, records: Records, masks: dict[str, dict[str, Mask]], how: tuple[Any, ...]
+    path: Path,
+    begun: Path,
+    made_of: Mapping[str, Any],
+    tower: Tower,
+    records: Records,
+    masks: dict[str, dict[str, Mask]],
+    **how: Any,
 ) -> None:
     # here, because torch takes seconds to import
     from mgll.evaluation.segmentation import segment
 
-    save_segmentation(path, segment(tower, records, masks, *how))
+    begin_stage(begun, made_of)  # drops what was begun with other settings, images or masks
+    save_segmentation(path, segment(tower, records, masks, begun=begun, **how))
 
 
 def _parser() -> CommandParser:

@@ -16,7 +16,7 @@ from benchmark.maps.content import Score, chosen_images, map_images
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.features import Precision
 from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
-from mgll.evaluation.settings import EvaluationSettings
+from mgll.evaluation.settings import EvaluationSettings, add_probe_arguments, probe_settings
 from mgll.flags import CommandParser
 from mgll.manifest.records import read_manifest
 from mgll.run_folder import locked
@@ -36,12 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
         cache=options.cache or str(out / "features"),
         split=options.split,
         grades=options.grades,
-        min_train=options.min_train,
+        **probe_settings(options),
         text_encoder=options.text_encoder,
         precision=options.precision,
     )
     records = read_manifest(options.manifest)
-    images = chosen_images(records, options.classes, options.images, settings, options.seed)
+    images = chosen_images(records, options.classes, options.images, options.score, settings, options.seed)
     with locked(out):
         encoders = NamedEncoders(options.image_size, options.resize, options.pooling)
         towers = [find_tower(said, out / "towers", encoders) for said in options.towers]
@@ -62,7 +62,12 @@ def _parser() -> CommandParser:
     parser.add_argument("--out", default="runs/maps", help="folder of everything")
     parser.add_argument("--images", type=int, default=3, help="photographs of each class")
     parser.add_argument(
-        "--class", dest="classes", action="append", default=[], metavar="CODE", help="repeatable; all if not given"
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="repeatable; every class that can be explained if not given",
     )
     parser.add_argument("--score", default="probe", choices=get_args(Score), help="what the Grad-CAM explains")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of photographs")
@@ -70,9 +75,7 @@ def _parser() -> CommandParser:
     default = EvaluationSettings()
     parser.add_argument("--split", default=default.split, choices=["val", "test"], help="photographs are drawn from it")
     parser.add_argument("--grades", default=default.grades, choices=["fold", "keep"], help="grades of a disease")
-    parser.add_argument(
-        "--min-train", type=int, default=default.min_train, help="training images that a class must have"
-    )
+    add_probe_arguments(parser)
     parser.add_argument("--text-encoder", help="folder of the towers' text encoder, where it has moved")
     parser.add_argument("--precision", default=default.precision, choices=get_args(Precision), help="of the features")
     return parser

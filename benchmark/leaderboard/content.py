@@ -15,7 +15,7 @@ from benchmark.stats.bootstrap import Estimate
 from benchmark.stats.seeds import OverSeeds, corrected, difference_over_seeds, number_over_seeds
 from mgll.evaluation.comparing import Side, mean_of, side_of
 from mgll.evaluation.evaluation import Evaluation
-from mgll.evaluation.linear_readings import FEW, LEFT_OUT
+from mgll.evaluation.linear_readings import FEW, LEFT_OUT, PROBE
 from mgll.evaluation.metrics import Summary
 from mgll.evaluation.reading import Reading
 from mgll.evaluation.zero_shot import Retrieval
@@ -89,6 +89,7 @@ class Board:
         strengths: manifest -> method -> the probe's strength of each run.
         found_by_text: manifest -> method -> level -> retrieval, a mean over runs; of towers that bring their text side.
         class_tables: manifest -> the table of its classes, which has their names; that of the fundus where there is none.
+        read: manifest -> how many images, patients and classes the probe was read on.
     """
 
     entries: tuple[Entry, ...]
@@ -100,6 +101,7 @@ class Board:
     strengths: Mapping[str, Mapping[str, tuple[float, ...]]]
     found_by_text: Mapping[str, Mapping[str, Mapping[str, Retrieval]]]
     class_tables: Mapping[str, ClassTable] = field(default_factory=dict)
+    read: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def of(self, manifest: str, reading: str) -> list[Entry]:
         """The entries of one manifest and reading, the best first."""
@@ -153,7 +155,13 @@ def build_board(runs: Runs, class_tables: Mapping[str, ClassTable] | None = None
             for manifest, own in runs.items()
         },
         dict(class_tables or {}),
+        {manifest: _counts(run[PROBE]) for manifest, _, run in every},
     )
+
+
+def _counts(reading: Reading) -> tuple[int, int, int]:
+    """Images, patients and classes of a reading."""
+    return len(reading.images), len(set(reading.patients)), len(reading.classes)
 
 
 def _retrieval(runs: Sequence[Evaluation]) -> dict[str, Retrieval]:

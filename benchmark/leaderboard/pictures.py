@@ -33,10 +33,12 @@ class Pictures:
 
 
 def panels(embeddings: Mapping[str, Embedding], classes: ClassTable = FUNDUS) -> tuple[Panel, ...]:
-    """The methods of a manifest side by side, coloured by class and then by source."""
+    """The methods of a manifest side by side, coloured by class and then, if there are several, by source."""
     found = []
     for heading, by in (("by class", "kinds"), ("by source", "sources")):
         words = {method: getattr(own, by) for method, own in embeddings.items()}
+        if by == "sources" and len({word for own in words.values() for word in own}) == 1:
+            continue  # one colour tells nothing
         numbers = _numbers([word for own in words.values() for word in own])
         figures = tuple(
             Figure(method, _points(own.points, words[method], numbers, f"{method}, {heading}"))

@@ -127,6 +127,15 @@ def retrieval_table(board: Board, manifest: str) -> Table | None:
     return Table(("Method", "Texts", *columns), tuple(rows), labels=2)
 
 
+def read_on(board: Board, manifest: str) -> str:
+    """On how many images, patients and classes the probe was read, a sentence."""
+    images, patients, classes = board.read[manifest]
+    return (
+        f"Read on {images:,} image{'s' * (images != 1)} of {patients:,} patient{'s' * (patients != 1)},"
+        f" {classes} class{'es' * (classes != 1)}. Macro averages weigh classes alike, however few images have one."
+    )
+
+
 def sentences(board: Board) -> list[str]:
     """What was skipped or noted: of which set, and of which methods where it is not said of all."""
     return [

@@ -18,6 +18,7 @@ from benchmark.leaderboard.tables import (
     numbers_table,
     rank_note,
     rank_table,
+    read_on,
     retrieval_table,
     sentences,
     source_table,
@@ -44,7 +45,10 @@ METHOD = (
         "One logistic regression against the rest for each class (scikit-learn) on frozen features of mean 0 and variance 1. Its"
         " strength C is the one of a grid, the same for every tower, with the best macro AUC on other patients' images.",
     ),
-    ("k-NN", "Twenty nearest training images by cosine, weighed by exp(cosine / 0.07)."),
+    (
+        "k-NN",
+        "Nearest training images by cosine (20, unless --neighbours says otherwise), weighed by exp(cosine / 0.07).",
+    ),
     (
         "Few labels",
         "The probe with the labels of so many of the training patients, a mean over seeded draws, the same for every tower.",
@@ -138,7 +142,7 @@ def markdown(board: Board) -> str:
     """The board as Markdown."""
     lines = ["# Towers side by side", "", f"**{DISCLAIMER}**", "", STAR, ""]
     for name in manifests(board):
-        lines += [f"## {markdown_text(name)}", ""]
+        lines += [f"## {markdown_text(name)}", "", read_on(board, name), ""]
         for heading, table in _tables(board, name):
             lines += [f"### {heading}", "", *table_lines(table), ""]
         if left := _not_read(board, name):
@@ -193,6 +197,7 @@ def page(board: Board, pictures: Pictures | None = None) -> str:
     sections = [
         {
             "name": name,
+            "read_on": read_on(board, name),
             "tables": list(_tables(board, name)),
             "left_out": _not_read(board, name),
             "panels": panels(drawn.embeddings[name], board.class_table(name)) if drawn.embeddings.get(name) else (),

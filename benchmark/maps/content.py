@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mgll.evaluation.classes import classes_of
+from mgll.evaluation.classes import classes_of, readable
 from mgll.evaluation.evaluation import fitted_probe
 from mgll.evaluation.settings import EvaluationSettings
 from mgll.evaluation.towers import Tower
@@ -62,15 +62,22 @@ class MappedImage:
 
 
 def chosen_images(
-    records: Sequence[Record], classes: Sequence[str], count: int, settings: EvaluationSettings, seed: int = 0
+    records: Sequence[Record],
+    classes: Sequence[str],
+    count: int,
+    score: Score,
+    settings: EvaluationSettings,
+    seed: int = 0,
 ) -> list[tuple[Record, str]]:
     """Photographs of the split that is read, drawn without looking at them, each with the class that it is asked about.
 
     Args:
         records: all images of the manifest.
-        classes: class codes; `count` photographs of each are drawn. Empty draws from all, and asks each about its first class.
+        classes: class codes; `count` photographs of each are drawn. Empty draws from all, and asks each about its first class; for
+            the score `probe` from those with a class that a probe can be fitted on and read by.
         count: how many.
-        settings: split and treatment of grades.
+        score: what the Grad-CAM explains.
+        settings: split, treatment of grades, and what a probe asks for.
         seed: of the draw.
 
     Raises:
@@ -80,6 +87,11 @@ def chosen_images(
         raise ValueError(f"--images {count}: give 1 or more")
     split = [record for record in records if record.split == settings.split]
     own = [classes_of(record.labels, settings.grades, record.table) for record in split]
+    if score == "probe" and not classes:
+        train = [classes_of(r.labels, settings.grades, r.table) for r in records if r.split == "train" and r.labels]
+        read = [has for has, record in zip(own, split, strict=True) if record.labels]
+        probed = readable(train, read, settings.min_train, settings.min_read)[0]
+        own = [has & set(probed) for has in own] if probed else own
     rng, found = np.random.default_rng(seed), []
     asked: Sequence[str | None] = classes or [None]
     for code in asked:
@@ -164,7 +176,9 @@ def _maps_of(
     )
     scores = _probe_scores(tower, records, settings) if score == "probe" else _text_scores(reader, texts)
     if without := sorted({asked for _, asked in images} - scores.keys()):
-        raise ValueError(f"no probe of {', '.join(without)}: too few images to learn from or to read; see --min-train")
+        raise ValueError(
+            f"no probe of {', '.join(without)}: too few images to learn from or to read; see --min-train and --min-read"
+        )
 
     def mapped(name: str, pixels: torch.Tensor, asked: str) -> np.ndarray:
         if name == GRAD_CAM:
@@ -188,11 +202,17 @@ def _maps_of(
         for name in MAPS:
             try:
                 values = mapped(name, pixels, asked)
-                own.append(TowerMap(tower.name, name, square, values, f"{values.min():.3g} to {values.max():.3g}"))
+                own.append(TowerMap(tower.name, name, square, values, _range(values)))
             except NoMapError as error:
                 own.append(TowerMap(tower.name, name, square, None, f"none: {error}"))
         found.append((words, own))
     return found
+
+
+def _range(values: np.ndarray) -> str:
+    """From what to what the values of a map go, in words; of an even one, which is blue throughout, that it is even."""
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g} everywhere"
 
 
 def _reader(tower: Tower, settings: EvaluationSettings) -> tuple[TextReader | None, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.maps.content import SIDE, MappedImage, TowerMap
-from benchmark.report.number_format import class_name
+from benchmark.report.number_format import class_name, middle_cut
 from mgll.files import atomic_path, write_text
 
 DISCLAIMER = "Research use only, not for diagnosis."
@@ -66,8 +66,9 @@ def _figure(images: Sequence[MappedImage]) -> Any:
             axes.set_axis_off()
             if column == 0:
                 axes.imshow(image.square)
-                asked = class_name(image.asked, image.record.table)
-                axes.set_title(f"{asked}\nof {', '.join(image.record.labels)}"[:60], fontsize=8)
+                asked, *labels = (class_name(code, image.record.table) for code in (image.asked, *image.record.labels))
+                lines = f"asked: {asked}", f"labels: {', '.join(labels) or 'none'}"
+                axes.set_title("\n".join(middle_cut(line, 34) for line in lines), fontsize=8)
                 continue
             shown = image.maps[there[column - 1]]
             if shown.values is not None:

@@ -91,7 +91,7 @@ def evaluate(
             skipped.append(f"{ZERO_SHOT} and retrieval: {error}")
     if settings.prompt_learning:
         try:
-            readings += prompt_readings(tower, parts, settings, begun)
+            readings += prompt_readings(tower, parts, settings, skipped, begun)
         except (ValueError, OSError) as error:
             skipped.append(f"prompt learning: {error}")
     strength = readings[0].strength
@@ -114,7 +114,8 @@ def _parts(tower: Tower, records: Sequence[Record], settings: EvaluationSettings
     """The labelled images of each split with their features."""
     own = labelled(records, settings)
     if len(own) < len(records):
-        skipped.append(f"{len(records) - len(own)} images without a label")
+        without = len(records) - len(own)
+        skipped.append(f"{without} image{'s' * (without != 1)} without a label")
     images = [record.image for record in own]
     return parts_of(own, features_of(tower, images, settings.cache, settings.precision, settings.batch_size), settings)
 

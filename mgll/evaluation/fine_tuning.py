@@ -121,6 +121,8 @@ def fine_tuned_scores(
         Kept(folder, optimizer) if folder else None,
     )
     said = f"{reached} epochs chosen on validation" if reached else "validation gained nothing: reads as its probe"
+    if reached == epochs:
+        said += "; that is the last one that --fine-tune-epochs allows: more may read better"
     return model.scores(images[2], device), said
 
 

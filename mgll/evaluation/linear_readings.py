@@ -47,21 +47,28 @@ def linear_readings(parts: Parts, settings: EvaluationSettings, skipped: list[st
     learned = train.truth(classes).sum(axis=0)
     rare = {code for code, count in zip(classes, learned, strict=True) if count < settings.rare}
     several = np.array([len(own) > 1 for own in read.classes])
-    for part in (
-        whole.among(MULTI_LABEL, images=several, least=settings.min_read),
-        whole.among(RARE, classes=rare),
-    ):
-        if part is not None:
-            yield part
-    if not rare:
-        skipped.append(f"{RARE}: every class has {settings.rare} training images or more")
-    if not several.any():
+    if mixed := whole.among(MULTI_LABEL, images=several, least=settings.min_read):
+        yield mixed
+    elif several.any():
+        why = f"no class has {settings.min_read} of these {several.sum()} images, and as many without"
+        skipped.append(f"{MULTI_LABEL}: {why}")
+    else:
         skipped.append(f"{MULTI_LABEL}: no image read has more than one class")
+    if 0 < len(rare) < len(classes):
+        yield whole.among(RARE, classes=rare)  # type: ignore[misc]  # every class of the probe can be read
+    else:
+        every = (
+            f"{settings.rare} training images or more" if not rare else f"fewer than {settings.rare} training images"
+        )
+        skipped.append(f"{RARE}: every class has {every}")
     for share in settings.shares:
         for draw in range(settings.draws):
             few = train.where(drawn(train.records, share, draw))
-            name = f"{FEW} {share:.0%}, draw {draw}".replace("%", " %")
-            yield _probe_reading(name, classes, left_out, few, parts, settings)
+            name = f"{FEW} {100 * share:g} %, draw {draw}"
+            try:
+                yield _probe_reading(name, classes, left_out, few, parts, settings)
+            except ValueError as error:  # these few patients can't choose a strength
+                skipped.append(f"{name}: {error}")
     sources = sorted({record.source for record in train.records + read.records})  # type: ignore[operator]
     if settings.leave_source_out and len(sources) < 2:
         skipped.append(f"{LEFT_OUT}: all images are of one source")
@@ -74,13 +81,16 @@ def _left_out(source: str, parts: Parts, settings: EvaluationSettings, skipped: 
     others = parts.without(source, settings.left_out_images == "all")
     classes, left_out = readable(others.train.classes, others.read.classes, settings.min_train, settings.min_read)
     name = f"{LEFT_OUT} {source or 'without a name'}"
-    if classes:
-        yield _probe_reading(name, classes, left_out, others.train, others, settings)
-    else:
+    if not classes:
         skipped.append(
             f"{name}: none of its classes has {settings.min_read} images with it and without it there and"
             f" {settings.min_train} elsewhere"
         )
+        return
+    try:
+        yield _probe_reading(name, classes, left_out, others.train, others, settings)
+    except ValueError as error:  # no image of the other sources can choose a strength
+        skipped.append(f"{name}: {error}")
 
 
 def _probe_reading(

@@ -12,7 +12,7 @@ All but the first are written as tower files once, so that everything after sees
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,21 @@ def find_tower(said: str, folder: Path, encoders: NamedEncoders | None = None) -
     stage(out, made_of, made)
     print(f"{what}: {'random weights, seed 0' if weights is None else 'weights of ' + weights}, as tower file {out}")
     return tower_file(out, name)
+
+
+def refuse_copies(towers: Sequence[Tower]) -> None:
+    """Refuse a tower that stands twice under one name, where it would be counted as another seed.
+
+    Raises:
+        ValueError: naming it.
+    """
+    seen: set[tuple[str, str]] = set()
+    for tower in towers:
+        if (tower.name, tower.digest) in seen:
+            raise ValueError(
+                f"{tower.name}: a tower stands twice under one name: copies of a tower are no further seeds"
+            )
+        seen.add((tower.name, tower.digest))
 
 
 def split_name(said: str) -> tuple[str, str]:

@@ -83,7 +83,10 @@ def choosers(classes: Sequence[str], train: Part, validation: Part) -> tuple[Par
     apart = drawn(train.records, _HELD_OUT, seed=0)
     chooses = train.where(apart)
     if not _can_choose(classes, chooses):
-        raise ValueError("split 'val' has no image by which a strength could be chosen; give a single one (strengths)")
+        raise ValueError(
+            "split 'val' has no image by which a strength could be chosen, nor has a fifth of the training patients; give a single"
+            " one (--strengths 0.01)"
+        )
     note = f"no image of split 'val': {int(apart.sum())} training images of other patients chose the strength"
     return train.where(~apart), chooses, (note,)
 

@@ -98,8 +98,8 @@ class Reading:
 
 def too_few(positives: int, negatives: int, least: int = 1) -> str:
     """Why a class can't be read on so many images; empty if it can."""
-    if positives < least:
-        return f"{positives} images have it" + (f", {least} are asked for" if positives else "")
-    if negatives < least:
-        return f"{negatives} images do not have it" + (f", {least} are asked for" if negatives else "")
+    for count, one, more in ((positives, "has it", "have it"), (negatives, "does not have it", "do not have it")):
+        if count < least:
+            said = f"1 image {one}" if count == 1 else f"{count} images {more}"
+            return said + (f", {least} are asked for" if count else "")
     return ""

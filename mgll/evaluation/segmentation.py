@@ -7,6 +7,7 @@ photograph and measured there, so that towers with other sizes and ways of squar
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, n
 from mgll.evaluation.drawn_areas import Segmentation, dice, intersection_over_union
 from mgll.evaluation.features import Precision, grids_of
 from mgll.evaluation.squares import mask_at, mask_to_square, square_to_image
-from mgll.evaluation.stopping import train_until_best
+from mgll.evaluation.stopping import Kept, train_until_best
 from mgll.evaluation.towers import Tower
 from mgll.evaluation.zero_shot import text_reader
 from mgll.images.preprocessing import open_image
@@ -77,6 +78,7 @@ def segment(
     text_encoder: str | None = None,
     precision: Precision = "auto",
     epochs: int = EPOCHS,
+    begun: Path | None = None,
 ) -> Segmentation:
     """Train a decoder on split `train`, as long as `val` gains, and measure what it draws on `split`.
 
@@ -90,11 +92,16 @@ def segment(
         text_encoder: folder of the text encoder, where it has moved.
         precision: see `mgll.evaluation.features.grids_of`.
         epochs: most epochs of the decoder.
+        begun: folder in which the decoder is kept after each epoch, so that the same call goes on there after a kill. It is for
+            this very call alone: delete it afterwards, and whenever tower, images or masks change. None keeps nothing.
 
     Raises:
         ImageError: for an image or a mask that cannot be read, or does not fit.
-        ValueError: if a split has no mask, or, for `texts`, the tower no text side.
+        ValueError: if there is no epoch, a split has no mask, `val` none of what `train` teaches, or `split` none of these
+            structures; for `texts`, if the tower has no text side.
     """
+    if epochs < 1:
+        raise ValueError(f"--epochs {epochs}: give 1 or more")
     by_split = {name: [r for r in records if r.split == name and _key(r) in masks] for name in ("train", "val", split)}
     if missing := [name for name, own in by_split.items() if not own]:
         raise ValueError(f"no image of split {missing[0]!r} has a mask")
@@ -105,6 +112,10 @@ def segment(
     said_by_texts = _text_channels(tower, labels, text_encoder) if texts else None
     side = _FINER * round(grids["train"][0].shape[0] ** 0.5)
     truths = {name: _targets(tower, by_split[name], masks, labels, side) for name in ("train", "val")}
+    if truths["val"].isnan().all():
+        raise ValueError(
+            f"no image of split 'val' was looked at for {' or '.join(labels)}, which split 'train' teaches"
+        )
     device = _device()
     seed = int(tower.digest[:8], 16)
     torch.manual_seed(seed)
@@ -119,11 +130,19 @@ def segment(
         channels = said_by_texts(batch) if said_by_texts else None
         return decoder(batch, channels)
 
-    epoch = _epochs(decoder, drawn, grids["train"], truths["train"], seed)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+    epoch = _epochs(optimizer, drawn, grids["train"], truths["train"], seed)
+    kept = Kept(begun, optimizer) if begun else None
     best, reached = train_until_best(
-        decoder, epoch, lambda: _soft_dice(drawn, grids["val"], truths["val"]), epochs, _PATIENCE, "decoder"
+        decoder, epoch, lambda: _soft_dice(drawn, grids["val"], truths["val"]), epochs, _PATIENCE, "decoder", kept
     )
     said = f"{reached} epochs chosen on validation, mean soft Dice there {best:.3f}"
+    if reached == epochs:
+        said += "; that is the last epoch that --epochs allows: more may draw better"
+    if unseen := [
+        label for label, own in zip(labels, truths["train"].transpose(0, 1), strict=True) if not (own > 0).any()
+    ]:
+        said += f"; no training image has {' or '.join(unseen)}, so nobody taught it"
     return _measured(tower, by_split[split], masks, labels, drawn, grids[split], texts, said)
 
 
@@ -167,14 +186,13 @@ def _targets(
 
 
 def _epochs(
-    decoder: Decoder,
+    optimizer: torch.optim.Optimizer,
     drawn: Callable[[Sequence[np.ndarray]], Tensor],
     grids: Sequence[np.ndarray],
     truth: Tensor,
     seed: int,
 ) -> Callable[[int], None]:
-    """A function that trains for the epoch of a number: cross-entropy and soft Dice, each over the places that were looked at."""
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+    """A function that trains for the epoch of a number, which decides the order: cross-entropy and soft Dice, where was looked."""
 
     def epoch(number: int) -> None:
         order = np.random.default_rng([seed, number]).permutation(len(grids))
@@ -240,6 +258,8 @@ def _measured(
             else:
                 nothing[label].append(not area.any())
     kept = [label for label in labels if numbers[label]]
+    if not kept:
+        raise ValueError(f"no image that is measured has {' or '.join(labels)}: there is nothing to draw on them")
     return Segmentation(
         tower.name,
         tower.digest,

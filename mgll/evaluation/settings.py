@@ -1,11 +1,15 @@
 """How a tower is evaluated."""
 
+from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any, Literal
 
 from mgll.evaluation.classes import Grades
 from mgll.evaluation.features import Precision
 from mgll.evaluation.probe import STRENGTHS
+from mgll.flags import CommandParser, hyphens
 from mgll.images.preprocessing import Decode
 
 #: Blocks of a tower that are fine-tuned, counted from the last; `full` is all of the tower.
@@ -67,8 +71,49 @@ class EvaluationSettings:
     batch_size: int = 64
     decode: Decode | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be evaluated, and what would be read twice under one name.
+
+        Raises:
+            ValueError: naming the flag.
+        """
+        for name in ("min_train", "min_read", "neighbours", "draws", "fine_tune_epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{hyphens(name)} {getattr(self, name)}: give 1 or more")
+        if not self.strengths or not all(0 < strength < inf for strength in self.strengths):
+            raise ValueError(f"--strengths {_listed(self.strengths)}: give one or more numbers above 0")
+        if not all(0 < share <= 1 for share in self.shares):
+            raise ValueError(f"--shares {_listed(self.shares)}: give shares of the labels, above 0 and at most 1")
+        for name in ("shares", "fine_tune"):
+            said = [f"{item:g}" if isinstance(item, float) else str(item) for item in getattr(self, name)]
+            if twice := sorted({item for item in said if said.count(item) > 1}):
+                raise ValueError(f"--{hyphens(name)} {' '.join(said)}: {', '.join(twice)} stands there twice")
+
     def identity(self) -> dict[str, Any]:
         """What of these settings decides what is read; what was not asked for is no part of it, as files of before had none."""
         asked = {key: value for key, value in asdict(self).items() if key not in _ASIDE}
         usual = EvaluationSettings()
         return {key: value for key, value in asked.items() if key not in _EXTRA or value != getattr(usual, key)}
+
+
+def add_probe_arguments(parser: CommandParser) -> None:
+    """Add the flags of what a probe asks for, of commands that read by a probe alone."""
+    default = EvaluationSettings()
+    for name, meaning in (("min_train", "training images"), ("min_read", "images of the split that is read")):
+        said = f"{meaning} that a class must have; fewer make small sets readable, and noisier (default: %(default)s)"
+        parser.add_argument(f"--{hyphens(name)}", type=int, default=getattr(default, name), help=said)
+    said = "strengths C from which validation chooses; with a single one nothing is chosen (default: %(default)s)"
+    parser.add_argument("--strengths", type=float, nargs="+", default=default.strengths, help=said)
+
+
+def probe_settings(options: Namespace) -> dict[str, Any]:
+    """What the flags of `add_probe_arguments` say, as arguments of `EvaluationSettings`."""
+    return {
+        "min_train": options.min_train,
+        "min_read": options.min_read,
+        "strengths": tuple(options.strengths),
+    }
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:g}" for number in numbers) or "(nothing)"

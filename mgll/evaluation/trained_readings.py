@@ -35,7 +35,11 @@ def trained_readings(
     from mgll.evaluation.fine_tuning import fine_tuned_scores
 
     classes, left_out = readable_classes(parts, settings)
-    train, chooses, notes = choosers(classes, parts.train, parts.validation)
+    try:
+        train, chooses, notes = choosers(classes, parts.train, parts.validation)
+    except ValueError as error:
+        skipped.append(f"{ATTENTIVE} and fine-tuning: {error}")
+        return
     truths, seed = [part.truth(classes) for part in (train, chooses)], int(tower.digest[:8], 16)
     images = [[record.image for record in part.records] for part in (train, chooses, parts.read)]
     if settings.attentive:
@@ -62,8 +66,10 @@ def trained_readings(
             skipped.append(f"{name}: {error}")
 
 
-def prompt_readings(tower: Tower, parts: Parts, settings: EvaluationSettings, begun: Path | None) -> Iterator[Reading]:
-    """CoOp and KgCoOp with few labels, beside the probe that gets the same labels.
+def prompt_readings(
+    tower: Tower, parts: Parts, settings: EvaluationSettings, skipped: list[str], begun: Path | None
+) -> Iterator[Reading]:
+    """CoOp and KgCoOp with few labels, beside the probe that gets the same labels; draws of too few labels are skipped, and said.
 
     Raises:
         ValueError: if the tower brings no text side, or its text encoder can't follow.
@@ -78,14 +84,18 @@ def prompt_readings(tower: Tower, parts: Parts, settings: EvaluationSettings, be
     classes, left_out = readable_classes(parts, settings)
     for share in (share for share in settings.shares if share <= _FEW_FOR_PROMPTS):
         for method, draw in product(METHODS, range(settings.draws)):
+            name = f"{FEW} {100 * share:g} %, {method}, draw {draw}"
             few = parts.train.where(drawn(parts.train.records, share, draw))
-            few, chooses, notes = choosers(classes, few, parts.validation)
-            own = few.features, few.truth(classes), chooses.features, chooses.truth(classes)
             words = settings.grades, parts.read.records[0].table
             folder = begun and begun / f"{method}-{share:g}-{draw}"
-            prompts, said = learn_prompts(method, reader, classes, *own, *words, folder)
+            try:
+                few, chooses, notes = choosers(classes, few, parts.validation)
+                own = few.features, few.truth(classes), chooses.features, chooses.truth(classes)
+                prompts, said = learn_prompts(method, reader, classes, *own, *words, folder)
+            except ValueError as error:
+                skipped.append(f"{name}: {error}")
+                continue
             scores = prompt_scores(prompts, reader, parts.read.features)
-            name = f"{FEW} {100 * share:.0f} %, {method}, draw {draw}"
             yield parts.read.reading(name, classes, scores, left_out, notes=(*notes, said))
 
 

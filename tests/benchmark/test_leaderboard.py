@@ -73,6 +73,11 @@ def test_the_critical_difference_is_that_of_the_published_quantiles(methods, qua
     assert critical_difference(methods, 12) == pytest.approx(expected, abs=1e-3)
 
 
+def test_every_set_says_on_how_much_it_was_read(board):
+    said = "Read on 40 images of 40 patients, 2 classes."
+    assert page(board).count(said) == markdown(board).count(said) == 2
+
+
 def test_ranks_are_of_the_probe_on_each_set(board):
     table = rank_table(board)
     assert table.columns == ("Method", "one", "two", "Mean of probe", "Mean of all readings")
@@ -88,8 +93,10 @@ def test_places_are_drawn_by_class_and_by_source_with_one_key(board):
     by_class, by_source = panels({"<mgll>": embedding, "random": embedding})
     assert by_class.key == (("Diabetic Retinopathy", 0), (SEVERAL, 8), (OTHER, 9))
     assert by_source.key == (("b", 0), ("<a>", 1))
-    like_a_class = Embedding(points, ("DR",) * 4, ("AMD",) * 4, 9)
-    assert [panel.key for panel in panels({"m": like_a_class})] == [(("Diabetic Retinopathy", 0),), (("AMD", 0),)]
+    like_a_class = Embedding(points, ("DR",) * 4, ("AMD", "AMD", "AMD", "b"), 9)
+    assert panels({"m": like_a_class})[1].key == (("AMD", 0), ("b", 1))
+    one_source = Embedding(points, ("DR",) * 4, ("AMD",) * 4, 9)
+    assert [panel.key for panel in panels({"m": one_source})] == [(("Diabetic Retinopathy", 0),)]
     drawn = by_class.figures[0].svg
     assert '<path class="dots c0" d="M4 4h0M236 236h0"/>' in drawn
     assert drawn.index("c9") < drawn.index("c8") < drawn.index("c0")  # colours lie over grey

@@ -248,6 +248,14 @@ def test_the_recipe_runs_rows_and_tells_of_all_that_are_done(tmp_path, monkeypat
     said = (tmp_path / "summary.md").read_text()
     assert "Read on 40 images of val, 2 classes; paper: MIDRC-XR-Portable." in said
     assert "| Standard | – | – | – | – | – | 83.86 | 89.06 | 30.62 | 99.75 | 98.80 | 89.87 |" in said
+    main(
+        [table, "--only", "Error", "--seeds", "0", "1", *flags, "--min-train", "50"]
+    )  # probes again, and trains nothing
+    assert (tmp_path / "error-seed-0" / "mgll.ckpt").stat().st_mtime_ns == before
+    assert "no class has 50 training images" in capsys.readouterr().out
+    assert (
+        "Not done, or nothing could be read: CLIP; Error; Missing; Standard." in (tmp_path / "summary.md").read_text()
+    )
     for arguments, message in (
         (["no.yaml"], "no such file"),
         ([table, "--only", "Errors", *flags], "no row Errors; there are: CLIP; Error; Missing; Standard"),

@@ -46,7 +46,7 @@ def test_the_command_says_what_it_found_and_at_which_strength(tower, manifest, c
     assert "Glaucoma                 AUC 1.000  (20 of 40)" in said
     assert "macro AUC 1.0000; over classes with 20 images or more 1.0000" in said
     assert "strength C = 0.001, the best of the grid on validation" in said
-    assert "MH" not in said  # too few images of it
+    assert "\nnot read: MH, of 80 training images 1 image has it, 30 are asked for\n" in said
 
 
 def test_a_small_set_is_told_how_many_images_there_are_and_read_with_fewer(tower, manifest, capsys):
@@ -62,6 +62,11 @@ def test_a_small_set_is_told_how_many_images_there_are_and_read_with_fewer(tower
     assert _main([str(tower), "--manifest", str(manifest), "--min_train", "8", "--min_read", "4"]) == 0
     said = capsys.readouterr().out
     assert "macro AUC 1.0000; no class has 20 images" in said
+    few = ["--min-train", "8", "--min-read", "4", "--strengths"]
+    assert _main([str(tower), "--manifest", str(manifest), *few, "0.01"]) == 0
+    assert "strength C = 0.01, the only one given" in capsys.readouterr().out
+    assert _main([str(tower), "--manifest", str(manifest), *few, "0"]) == 1
+    assert "--strengths 0: give one or more numbers above 0" in capsys.readouterr().err
 
 
 def test_means_can_be_kept_to_larger_classes():

@@ -139,6 +139,21 @@ def test_retrieval_is_its_definition(manifest, tower):
     assert retrieval(reader, features, [["same"]] * len(records), "one") is None
 
 
+def test_retrieval_equals_torchmetrics(manifest, tower):
+    tm = pytest.importorskip("torchmetrics").functional.retrieval
+    records, features = read_part(manifest, tower)
+    rng, reader = np.random.default_rng(1), text_reader(tower)
+    words = [[f"word {number}" for number in rng.choice(20, rng.integers(1, 4), replace=False)] for _ in records]
+    found = retrieval(reader, features, words, "words")
+    unique = list(dict.fromkeys(word for own in words for word in own))
+    likeness = torch.from_numpy(reader.image_points(features) @ reader.points(unique).T)
+    has = torch.tensor([[word in own for word in unique] for own in words])
+    for shares, near, own in ((found.image_to_text, likeness, has), (found.text_to_image, likeness.T, has.T)):
+        for k, share in shares.items():
+            expected = [float(tm.retrieval_hit_rate(n, o, top_k=k)) for n, o in zip(near, own, strict=True)]
+            assert share == pytest.approx(np.mean(expected), rel=0, abs=1e-9)
+
+
 def test_the_weights_of_a_trained_text_encoder_come_out_of_the_tower(settings, tmp_path):
     tower = pretrain(replace(settings, out=str(tmp_path), text_training=1, epochs=2))
     trained, before = text_reader(tower), TextEncoder(settings.text_encoder)

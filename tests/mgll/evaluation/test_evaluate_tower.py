@@ -64,7 +64,7 @@ def test_every_method_and_reading_is_in_every_form(out):
         text = (out / name).read_text()
         assert all(name in text for name in ("first", "second", "vit-nano-16"))
     assert r"\begin{tabular}{lrr" in (out / "leaderboard.tex").read_text()
-    assert "of 119 training images 1 images have it" in (out / "leaderboard.md").read_text()
+    assert "of 119 training images 1 image has it" in (out / "leaderboard.md").read_text()
     cards = sorted(path.name for path in (out / "cards").iterdir())
     assert cards == ["_b__second.md", "first.md", "vit-nano-16.md"]
     assert set(classes["class"]) == {"DR", "Drusen", "Glaucoma"}

@@ -57,13 +57,14 @@ def test_grades_are_folded_or_kept_and_small_classes_named(found, tower, records
     assert found["probe"].classes == ("DR", "Drusen", "Glaucoma")
     kept = evaluate(tower, records, replace(settings, grades="keep", shares=(), leave_source_out=False))
     assert kept["probe"].classes == ("Drusen", "Glaucoma", "Mild NPDR")
-    assert found["probe"].left_out == {"MH": "of 119 training images 1 images have it, 20 are asked for"}
-    assert "1 images without a label" in found.skipped
+    assert found["probe"].left_out == {"MH": "of 119 training images 1 image has it, 20 are asked for"}
+    assert "1 image without a label" in found.skipped
 
 
 def test_subsets_are_rows_and_columns_of_the_probe(found):
     whole, several = found["probe"], found.readings.get("probe, multi-label images")
     assert several is None  # every such image has both classes: none of the two has a negative
+    assert "probe, multi-label images: no class has 5 of these 14 images, and as many without" in found.skipped
     rare = found["probe, rare classes"]
     assert rare.classes == ("DR",)
     np.testing.assert_array_equal(rare.scores[:, 0], whole.scores[:, 0])
@@ -125,6 +126,9 @@ def test_what_a_manifest_or_tower_lacks_is_said(tower, records, settings):
     assert "left out: all images are of one source" in found.skipped
     assert "probe, rare classes: every class has 0 training images or more" in found.skipped
     assert any("brings no text side" in sentence for sentence in found.skipped)
+    found = evaluate(tower, one, replace(settings, rare=1000, shares=()))
+    assert "probe, rare classes: every class has fewer than 1000 training images" in found.skipped
+    assert "probe, rare classes" not in found.readings
     for changed, message in (
         ([record for record in records if record.split != "test"], "no image of split 'test' has a label"),
         (list(records)[:8], "no class has 20 training images and 5 of split 'test'"),
@@ -137,3 +141,49 @@ def test_what_a_manifest_or_tower_lacks_is_said(tower, records, settings):
 def test_reading_on_val_says_that_it_chose_too(tower, records, settings):
     found = evaluate(tower, records, replace(settings, split="val", shares=(), leave_source_out=False))
     assert "the strength was chosen on the very images that are read" in found["probe"].notes
+
+
+def test_who_cannot_choose_a_strength_is_skipped_and_said_and_the_rest_is_read(tower, records, settings):
+    """The west has all of the validation images, and five per cent of the patients hold none that could choose."""
+    kept = [record for record in records if record.split != "val" or record.source == "west"]
+    found = evaluate(tower, kept, replace(settings, shares=(0.05,), draws=2))
+    assert found["left out east"].notes == ()
+    assert "training images of other patients chose the strength" in found["left out west"].notes[0]
+    kept = [record for record in records if record.split != "val"]
+    found = evaluate(tower, kept, replace(settings, shares=(0.01, 0.5), draws=1, min_train=10))
+    assert "few labels 50 %, draw 0" in found.readings
+    assert any(sentence.startswith("few labels 1 %, draw 0: split 'val' has no image") for sentence in found.skipped)
+    alone = [
+        r for r in records if r.split != "val" and (r.split != "train" or r.source == "west" or r.group in ("p0", "p5"))
+    ]
+    found = evaluate(tower, alone, replace(settings, shares=(), min_train=1, min_read=1))
+    assert any(sentence.startswith("left out west: split 'val' has no image") for sentence in found.skipped)
+    chosen_by_nobody = replace(
+        settings, shares=(), strengths=(0.01,), attentive=True, min_train=1, leave_source_out=False
+    )
+    few = [r for r in kept if r.split == "test" or r.group in ("p0", "p5")]
+    found = evaluate(tower, few, chosen_by_nobody)
+    assert any(sentence.startswith("attentive probe and fine-tuning: split 'val'") for sentence in found.skipped)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"min_read": 0}, "--min-read 0: give 1 or more"),
+        ({"neighbours": -1}, "--neighbours -1: give 1 or more"),
+        ({"draws": 0}, "--draws 0: give 1 or more"),
+        ({"strengths": ()}, r"--strengths \(nothing\): give one or more numbers above 0"),
+        ({"strengths": (1.0, float("nan"))}, "--strengths 1 nan: give"),
+        ({"shares": (0.5, 10.0)}, "--shares 0.5 10: give shares of the labels"),
+        ({"shares": (0.1, 0.1)}, "--shares 0.1 0.1: 0.1 stands there twice"),
+        ({"fine_tune": (1, "full", 1)}, "--fine-tune 1 full 1: 1 stands there twice"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_the_name_of_their_flag(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        EvaluationSettings(**wrong)
+
+
+def test_every_share_of_the_labels_has_a_reading_of_its_own(tower, records, settings):
+    found = evaluate(tower, records, replace(settings, shares=(0.045, 0.05), draws=1, leave_source_out=False))
+    assert [reading.name for reading in found.named("few")] == ["few labels 4.5 %, draw 0", "few labels 5 %, draw 0"]

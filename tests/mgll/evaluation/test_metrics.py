@@ -183,6 +183,10 @@ def test_numbers_equal_torchmetrics(seed, in_64_bits):
         (found.average_precision, tm.multilabel_average_precision(said, right, 5)),
         (found.accuracy, tm.multilabel_accuracy(said, right, 5)),
         (
+            found.class_accuracy,
+            (tm.multilabel_recall(said, right, 5) + tm.multilabel_specificity(said, right, 5, average="macro")) / 2,
+        ),
+        (
             found.calibration_error,
             np.mean([tm.binary_calibration_error(said[:, c], right[:, c], 15) for c in range(5)]),
         ),
@@ -195,6 +199,19 @@ def test_numbers_equal_torchmetrics(seed, in_64_bits):
     truth, scores = table(seed, True)
     found, said, answer = summarise(truth, scores), torch.tensor(softmax(scores, axis=1)), torch.tensor(truth.argmax(1))
     for number, expected in (
+        (found.auc, tm.multiclass_auroc(torch.tensor(expit(scores)), answer, 5)),
+        (found.average_precision, tm.multiclass_average_precision(torch.tensor(expit(scores)), answer, 5)),
+        (
+            found.sensitivity,
+            np.mean(
+                [
+                    tm.binary_sensitivity_at_specificity(torch.tensor(expit(scores[:, c])), answer.eq(c), SPECIFICITY)[
+                        0
+                    ]
+                    for c in range(5)
+                ]
+            ),
+        ),
         (found.accuracy, tm.multiclass_accuracy(said, answer, 5, average="micro")),
         (found.class_accuracy, tm.multiclass_accuracy(said, answer, 5, average="macro")),
         (found.calibration_error, tm.multiclass_calibration_error(said, answer, 5, 15)),

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from small_towers import save_small_tower, save_small_tower_with_texts
 
-from benchmark.segmentation import markdown, segmentation_frame
+from benchmark.segmentation import markdown, segmentation_frame, sentences
 from mgll.evaluation.comparing import side_of_means
 from mgll.evaluation.drawn_areas import Segmentation, dice, intersection_over_union
+from mgll.evaluation.segmentation import segment
 from mgll.evaluation.squares import mask_at, mask_to_square, square_to_image
+from mgll.evaluation.towers import tower_file
 from mgll.formats import FormatError
 from mgll.images.files import ImageError
 from mgll.images.preprocessing import Preprocessing, to_square
@@ -144,8 +146,63 @@ def test_a_decoder_draws_what_no_fixed_place_covers_and_the_table_says_how_well(
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "segmentations").glob("*.npz")}
     assert main(call) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not list((tmp_path / "out" / "segmentations").glob("*.begun*"))
+    assert main([call[0], *call]) == 1
+    assert "copies of a tower are no further seeds" in capsys.readouterr().err
     assert main([call[0], *call[2:4], "--masks", str(tmp_path / "none.jsonl"), "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_decoder_that_was_stopped_goes_on_from_the_very_same_inputs_to_the_same_numbers(spots, tmp_path, capsys):
+    tower, records = tower_file(save_small_tower(tmp_path / "a.ckpt", size=64)), read_manifest(spots)
+    masks, cache = read_masks(masks_beside(spots)), str(tmp_path / "cache")
+    once = segment(tower, records, masks, cache, epochs=4, begun=tmp_path / "undisturbed")
+    stopped = segment(tower, records, masks, cache, epochs=2, begun=tmp_path / "stopped")
+    again = segment(tower, records, masks, cache, epochs=4, begun=tmp_path / "stopped")
+    assert "decoder goes on after epoch 2" in capsys.readouterr().out
+    np.testing.assert_array_equal(again.overlap["spot"], once.overlap["spot"])
+    assert again.said == once.said != stopped.said
+    assert not np.array_equal(stopped.overlap["spot"], once.overlap["spot"])
+
+
+def test_structures_that_cannot_be_taught_chosen_or_measured_are_said(spots, tmp_path):
+    tower, records = tower_file(save_small_tower(tmp_path / "a.ckpt", size=64)), list(read_manifest(spots))
+    masks, cache = read_masks(masks_beside(spots)), str(tmp_path / "cache")
+    of = {split: [r.image for r in records if r.split == split] for split in ("train", "val", "test")}
+    nothing = {"cup": Mask(image="x", label="cup"), "scar": Mask(image="x", label="scar")}
+    more = {image: {**own, **(nothing if image in of["train"] else {})} for image, own in masks.items()}
+    for image in of["test"]:
+        more[image] |= {"cup": masks[image]["spot"].model_copy(update={"label": "cup"}), "scar": nothing["scar"]}
+        more[image] |= {"bleed": masks[image]["spot"].model_copy(update={"label": "bleed"})}
+    found = segment(tower, records, more, cache, epochs=1)
+    assert found.overlap.keys() == {"spot", "cup"}
+    assert "no training image has cup or scar" in found.said
+    assert "that is the last epoch that --epochs allows" in found.said
+    said = sentences({"a": [found]}, ["spot", "cup", "scar", "bleed"], "test")
+    assert said[:2] == [
+        "bleed was not measured: split 'train' does not teach it",
+        "scar was not measured: none of 20 images of split 'test' has it",
+    ]
+    assert said[2].startswith("a: ")
+    assert said[2] in markdown(segmentation_frame({"a": [found]}), said)
+    for changed, message in (
+        (
+            {image: {"bleed": own["spot"]} if image in of["val"] else own for image, own in masks.items()},
+            "'val' was looked at",
+        ),
+        (
+            {image: {"spot": nothing["cup"]} if image in of["test"] else own for image, own in masks.items()},
+            "nothing to draw",
+        ),
+        (
+            {image: own for image, own in masks.items() if image not in of["train"]},
+            "no image of split 'train' has a mask",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            segment(tower, records, changed, cache, epochs=1)
+    with pytest.raises(ValueError, match="--epochs 0: give 1 or more"):
+        segment(tower, records, masks, cache, epochs=0)
 
 
 def drawn_by(values: list[float], name: str = "a") -> Segmentation:
@@ -169,6 +226,8 @@ def test_the_table_pairs_patients_and_ranks():
     assert worse.behind_high - worse.behind_low < 0.2 * (worse.dice_high - worse.dice_low)  # the same patients
     assert "| disc | better | 1 |" in markdown(frame)
     assert markdown(frame).count("% of 4 |") == 2
+    nothing = segmentation_frame({"a": [drawn_by([0.0] * 8)]})
+    assert "| 0.0\u202f%  | 0.0\u202f%  | – |" in markdown(nothing)  # nothing scatters: there is no interval to give
     two = segmentation_frame(
         {"better": [drawn_by([*easy]), drawn_by([*(easy + 0.1)])], "worse": [drawn_by([*(easy - 0.1)])]}
     )

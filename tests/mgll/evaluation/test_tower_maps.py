@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 from small_towers import save_small_tower, save_small_tower_with_texts
 
+from benchmark.maps.content import chosen_images
 from benchmark.maps.writing import overlay
+from mgll.evaluation.settings import EvaluationSettings
 from mgll.manifest.records import Record, write_manifest
 from recipes.tower_maps import main
 
@@ -67,6 +69,22 @@ def test_texts_are_explained_where_there_are_texts_and_photographs_are_drawn_by_
         said = capsys.readouterr().err.strip().splitlines()[-1]
         assert message in said
         assert said.startswith("error: ")
+
+
+def test_without_a_class_only_photographs_are_drawn_of_which_a_probe_can_say_something():
+    def record(split: str, number: int, *labels: str) -> Record:
+        return Record(image=f"{split}{number}.png", split=split, group=f"{split}{number}", texts={}, labels=labels)
+
+    kinds = [("AMD", "Glaucoma"), ("Glaucoma",), ("Drusen",), ("MH",)]
+    records = [record("train", number, *kinds[number % 3]) for number in range(30)]
+    records += [record("test", number, *kinds[number % 4]) for number in range(20)]
+    records = [r for r in records if r.split == "train" or "Drusen" not in r.labels or r.image == "test2.png"]
+    settings = EvaluationSettings(min_train=10)
+    asked = chosen_images(records, [], 20, "probe", settings)
+    assert {code for _, code in asked} == {"AMD", "Glaucoma"}
+    assert len(asked) == 10
+    assert {code for _, code in chosen_images(records, [], 20, "text", settings)} == {"AMD", "Drusen", "Glaucoma", "MH"}
+    assert {code for _, code in chosen_images(records, ["MH"], 2, "probe", settings)} == {"MH"}
 
 
 def test_a_map_is_red_where_it_is_highest_and_even_ones_do_not_divide_by_zero():
