@@ -84,7 +84,8 @@ class Prediction(Row):
             total = math.fsum(math.exp(min(value, 1.0)) for value in self.log_probs)
             if abs(total - 1) > 1e-3:
                 raise ValueError(f"log_probs: the four probabilities sum to {total:.4f} instead of 1")
-        tie = self.log_probs is not None and most_probable(self.log_probs) is None
+        probable = None if self.log_probs is None else most_probable(self.log_probs)
+        tie = self.log_probs is not None and probable is None
         if (
             tie
             and self.log_probs is not None
@@ -94,7 +95,7 @@ class Prediction(Row):
             # a row of an earlier version; a frozen model lets nothing else fill a field after validation
             object.__setattr__(self, "chosen", None)
             object.__setattr__(self, "tied", True)
-        expected = self.said if self.log_probs is None else most_probable(self.log_probs)
+        expected = self.said if self.log_probs is None else probable
         if self.chosen != expected:
             counts = "none: several options tie" if tie else expected
             raise ValueError(f"chosen is {self.chosen}, but the answer that counts is {counts}")
@@ -243,8 +244,8 @@ def most_probable(log_probs: Sequence[float]) -> int | None:
     Logits in bfloat16 are coarse: two letters often have the very same one, and which would come first depends on nothing but
     its place. Letters' log-probabilities are computed from them in float32, where what is equal stays equal.
     """
-    best = max(log_probs)
-    tied = [index for index, value in enumerate(log_probs) if math.exp(value) >= math.exp(best) - SAME]
+    least = math.exp(max(log_probs)) - SAME
+    tied = [index for index, value in enumerate(log_probs) if math.exp(value) >= least]
     return tied[0] if len(tied) == 1 else None
 
 

@@ -63,8 +63,8 @@ def browser_data(report: Report) -> dict[str, Any]:
     }
 
 
-def unnamed_reasons(report: Report) -> list[tuple[str, str, str, str]]:
-    """(case, letters' order, reply, why it names no option) of the replies of the run reported on that count as wrong."""
+def unnamed_reasons(report: Report, most: int) -> list[tuple[str, str, str, str]]:
+    """(case, letters' order, reply, why it names no option) of the first replies of the run reported on that count as wrong."""
     by_id = {case.id: case for case in report.cases}
     return [
         (
@@ -73,7 +73,7 @@ def unnamed_reasons(report: Report) -> list[tuple[str, str, str, str]]:
             found.reply,
             parse_reply(found.reply, as_asked(by_id[found.case].options, found.rotation), report.table).reason,
         )
-        for found in report.after.unnamed
+        for found in report.after.unnamed[:most]
     ]
 
 
@@ -103,7 +103,8 @@ def _side(answers: Answers, side: str) -> dict[str, Any]:
 
 def _votes(picks: np.ndarray) -> list[list[int]]:
     """[cases, rotations] -> how often each of the four options was picked, and none."""
-    return [[int((row == option).sum()) for option in (0, 1, 2, 3, NONE)] for row in picks]
+    votes: list[list[int]] = np.stack([(picks == option).sum(axis=1) for option in (0, 1, 2, 3, NONE)], axis=1).tolist()
+    return votes
 
 
 def _shown_reply(replies: Sequence[str], picks: np.ndarray) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from benchmark.predictions.answers import NONE, Answers
 from benchmark.report.content import Report, Role
@@ -45,12 +46,13 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
     A text that a spreadsheet would run as a formula begins with an apostrophe.
     """
+    marked = {name: table[name].map(_no_formula) for name in table.columns if not is_numeric_dtype(table[name])}
     with atomic_path(path) as temporary:
-        table.map(_no_formula).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+        table.assign(**marked).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def _no_formula(value: object) -> object:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (value[:1].isalnum() and "\r" not in value):
         return value
     marked = f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
     # a bare carriage return is not quoted by the writer, and would begin another line, and with it another formula

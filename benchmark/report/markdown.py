@@ -66,12 +66,12 @@ def markdown(report: Report) -> str:
 
 
 def _unnamed(report: Report) -> Iterator[str]:
-    found = unnamed_reasons(report)
+    found = len(report.after.unnamed)
     if not found:
         return
-    yield "Replies that name no option" + (f" (the first {LISTED} of {len(found)}):" if len(found) > LISTED else ":")
+    yield "Replies that name no option" + (f" (the first {LISTED} of {found}):" if found > LISTED else ":")
     yield ""
-    for case, order, reply, reason in found[:LISTED]:
+    for case, order, reply, reason in unnamed_reasons(report, LISTED):
         yield f"- {_text(case)}, options as {order}: {_text(reason)}: {markdown_code(reply)}"
     yield ""
 

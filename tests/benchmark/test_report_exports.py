@@ -215,4 +215,4 @@ def test_a_page_without_images_and_with_a_link_to_maps(cases, made, tmp_path):
     assert "data:image" not in text
     assert "The page holds no images, as was asked." in text
     again = replace(build_report(cases, run_about(cases, "graft", 3)), origins={})
-    assert "data:image/webp" in page(again)
+    assert "data:image/jpeg" in page(again)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.report.thumbnails import SIDES, embedded_images
+from benchmark.report.thumbnails import COPIES, embedded_images
 from mgll.files import sha256
 from mgll.images.preprocessing import ImageError
 
@@ -26,7 +26,7 @@ def noisy(coloured_cases, tmp_path_factory):
 
 def opened(uri: str) -> Image.Image:
     kind, _, data = uri.partition(",")
-    assert kind == "data:image/webp;base64"
+    assert kind == "data:image/jpeg;base64"
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
@@ -35,7 +35,7 @@ def test_a_shared_image_is_embedded_once(noisy):
     assert len(noisy) == 11
     assert list(images) == list(dict.fromkeys(case.image_sha256 for case in noisy))
     assert len(images) == 10
-    assert side == SIDES[0]
+    assert side == COPIES[0][0]
     assert opened(images[noisy[0].image_sha256]).size == (512, 366)
 
 
@@ -54,7 +54,7 @@ def test_the_budget_decides_the_size(noisy):
 @pytest.mark.slow
 def test_where_nothing_fits_the_first_ones_are_kept(noisy):
     whole, side = embedded_images(noisy, 10_000)
-    assert side == SIDES[-1]
+    assert side == COPIES[-1][0]
     assert 0 < len(whole) < 10
     assert list(whole) == list(dict.fromkeys(case.image_sha256 for case in noisy))[: len(whole)]
     assert embedded_images(noisy, 0)[0] == {}
