@@ -1,5 +1,6 @@
 """The swap command as a user types it."""
 
+import shutil
 import struct
 import subprocess
 import sys
@@ -50,6 +51,20 @@ def test_default_out_report_and_next_command(
     assert "train it before" in said
     assert "next: python recipes/finetune_mllm.py --model runs/llava-mgll" in said
     assert validate(Path("runs/llava-mgll")).source == str(host_directory)
+
+
+def test_a_folder_without_a_tokenizer_is_named(
+    host_directory: Path, make_tower: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = shutil.copytree(host_directory, tmp_path / "host")
+    for file in without.glob("tokenizer*"):
+        file.unlink()
+    tower = str(make_tower(hidden_size=24))
+    assert swap.main(
+        ["--model", "llava", "--checkpoint", str(without), "--encoder", tower, "--out", str(tmp_path / "graft")]
+    )
+    assert "there is no tokenizer (none of tokenizer.json" in capsys.readouterr().err
+    assert not (tmp_path / "graft").exists()
 
 
 def test_without_network_or_cache_it_says_what_to_type(

@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from mllm_adapters.demo.decoder import build_tokenizer
 
 out, layers, mixed = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "mixed"
 vision = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336,
@@ -58,6 +59,7 @@ config.save_pretrained(out)
     "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}))
 (out / "preprocessor_config.json").write_text(json.dumps({"crop_size": {"height": 336, "width": 336}, "do_center_crop": True,
     "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": {"shortest_edge": 336}}))
+build_tokenizer().save_pretrained(out)
 """
 
 TOWER = """
