@@ -35,10 +35,10 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = {
     "report": 60,
     "tower_evaluation": 60,
-    "manifest": 90,
+    "manifest": 65,
     "training_step": 90,
     "text_encoding": 30,
-    "loss_memory": 45,
+    "loss_memory": 70,
     "letter_scoring": 75,
     "letter_scoring_by_host": 60,
     "feature_cache": 40,
