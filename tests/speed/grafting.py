@@ -33,8 +33,8 @@ out, layers, mixed = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "mixed"
 vision = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=336,
                           patch_size=14, projection_dim=768)
 tokenizer = build_tokenizer()
-config = LlavaConfig(image_token_index=tokenizer.convert_tokens_to_ids("<image>"), vision_config=vision, text_config=LlamaConfig(num_hidden_layers=layers, vocab_size=32064),
-                     dtype="bfloat16")
+config = LlavaConfig(vision_config=vision, text_config=LlamaConfig(num_hidden_layers=layers, vocab_size=32064), dtype="bfloat16",
+                     image_token_index=tokenizer.convert_tokens_to_ids("<image>"))
 with torch.device("meta"):
     shapes = {name: tensor.shape for name, tensor in LlavaForConditionalGeneration(config).state_dict().items()}
 def legacy(name):  # the names of llava-hf's files
@@ -57,8 +57,8 @@ for i, group in enumerate(groups):
     weight_map |= {legacy(name): shard for name in group}
 (out / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 config.save_pretrained(out)
-(out / "processor_config.json").write_text(json.dumps({"processor_class": "LlavaProcessor", "patch_size": 14, "image_token": "<image>",
-    "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}))
+(out / "processor_config.json").write_text(json.dumps({"processor_class": "LlavaProcessor", "patch_size": 14,
+    "image_token": "<image>", "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}))
 (out / "preprocessor_config.json").write_text(json.dumps({"crop_size": {"height": 336, "width": 336}, "do_center_crop": True,
     "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": {"shortest_edge": 336}}))
 tokenizer.save_pretrained(out)
