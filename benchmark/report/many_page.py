@@ -20,7 +20,7 @@ def runs_page(found: SideBySide, tables: Mapping[str, Table]) -> str:
         environment()
         .get_template("runs.html")
         .render(
-            css=Markup(own_file("report.css") + own_file("drawings.css")),
+            css=Markup(own_file("report.css") + own_file("drawings.css") + own_file("runs.css")),
             title=f"{len(found.methods)} methods side by side, {questions}",
             headline=headline(found),
             claim=claim(found),
