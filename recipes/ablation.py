@@ -11,6 +11,7 @@ Research use only, not for diagnosis.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
     check_there(shared.manifest, shared.start_weights)
     seeds = list(dict.fromkeys(options.seeds)) if options.seeds else [None]
     runs = {name: [row_settings(table, name, flags, seed) for seed in seeds] for name in table.rows}
+    folders = Counter(own.out for settings in runs.values() for own in settings)
+    if twice := [folder for folder, count in folders.items() if count > 1]:
+        raise ValueError(f"two rows have one folder, {twice[0]}: their names differ in signs alone; rename one")
     asked = EvaluationSettings(
         cache=str(Path(shared.out) / "features"),
         **probe_settings(options),

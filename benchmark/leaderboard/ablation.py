@@ -101,24 +101,22 @@ def _notes(
     said = []
     if done := next((own for own in readings.values() if own), None):
         classes = f"{len(done[0].classes)} class{'es' * (len(done[0].classes) != 1)}"
-        said.append(f"Read on {len(done[0].images):,} images of {split}, {classes}; paper: {table.data}.")
-    if len(found) > 2:
-        ours, theirs = ([value(name) for name in found] for value in _orders(table, found))
-        tau = kendalltau(ours, theirs)
+        paper = f"; paper: {table.data}" if table.data else ""
+        said.append(f"Read on {len(done[0].images):,} images of {split}, {classes}{paper}.")
+    both = [(row.found.estimate.value, told[0]) for name, row in found.items() if (told := table.rows[name].probe)]
+    if len(both) > 2:
+        tau = kendalltau(*zip(*both, strict=True))
         said.append(
-            f"Order of {len(found)} rows by AUC, here and in the paper: Kendall's tau {tau.statistic:.2f},"
+            f"Order of {len(both)} rows by AUC, here and in the paper: Kendall's tau {tau.statistic:.2f},"
             f" p {p_number(tau.pvalue)}."
         )
     if missing := [name for name in table.rows if name not in found]:
         said.append(f"Not done, or nothing could be read: {'; '.join(missing)}.")
     if any(row.found.runs[0] == 1 for row in found.values()):
         said.append("With one seed a row is one set of weights: its interval takes patients alone as random.")
-    said.append("Other data, other numbers: what can be compared is the order of the rows.")
+    if any(row.probe or row.tuned for row in table.rows.values()):
+        said.append("Other data, other numbers: what can be compared is the order of the rows.")
     return said
-
-
-def _orders(table: AblationTable, found: Mapping[str, RowResult]) -> tuple[Any, Any]:
-    return lambda name: found[name].found.estimate.value, lambda name: table.rows[name].probe[0]
 
 
 def result_table(result: AblationResult) -> Table:
@@ -127,7 +125,7 @@ def result_table(result: AblationResult) -> Table:
     p = dict(zip(done, corrected([row.behind.p for row in done.values() if row.behind]), strict=True))
     rows = []
     for name, own in result.table.rows.items():
-        paper = [Cell(f"{value:.2f}") for value in (*own.probe, *own.tuned)]
+        paper = [Cell("–" if value is None else f"{value:.2f}") for value in (*_told(own.probe), *_told(own.tuned))]
         row = result.rows.get(name)
         if row is None:
             rows.append((Cell(name), *(Cell("–"),) * 5, *paper))
@@ -142,6 +140,11 @@ def result_table(result: AblationResult) -> Table:
     return Table(_COLUMNS, tuple(rows), strong)
 
 
+def _told(numbers: tuple[float, float, float] | None) -> Sequence[float | None]:
+    """What the paper reports of a row; three times None where it reports nothing."""
+    return numbers or (None,) * 3
+
+
 def result_frame(result: AblationResult) -> pd.DataFrame:
     """A line for every row that is done; shares are fractions, the paper's numbers per cent."""
     return pd.DataFrame(
@@ -154,11 +157,11 @@ def result_frame(result: AblationResult) -> pd.DataFrame:
             "by_seed": " ".join(f"{value:.4f}" for value in row.found.by_run),
             "accuracy": row.accuracy,
             "average_precision": row.average_precision,
-            **dict(zip(("paper_auc", "paper_acc", "paper_map"), result.table.rows[name].probe, strict=True)),
+            **dict(zip(("paper_auc", "paper_acc", "paper_map"), _told(result.table.rows[name].probe), strict=True)),
             **dict(
                 zip(
                     ("paper_tuned_auc", "paper_tuned_acc", "paper_tuned_map"),
-                    result.table.rows[name].tuned,
+                    _told(result.table.rows[name].tuned),
                     strict=True,
                 )
             ),
@@ -178,8 +181,9 @@ def markdown(result: AblationResult) -> str:
 
 
 def heading(result: AblationResult) -> str:
-    """What is varied, and in which table of the paper."""
-    return f"{result.table.title.capitalize()} ({result.table.paper} of the paper)"
+    """What is varied, and, if it is one of the paper's, in which table."""
+    title, paper = result.table.title, result.table.paper
+    return f"{title[:1].upper()}{title[1:]}" + (f" ({paper} of the paper)" if paper else "")
 
 
 def page(result: AblationResult) -> str:
@@ -195,6 +199,7 @@ def page(result: AblationResult) -> str:
     return made.render(
         css=Markup(_own_file("report.css") + _own_file("ablation.css")),  # our own files, unescaped
         heading=heading(result),
+        of_paper=bool(result.table.paper),
         disclaimer=DISCLAIMER,
         groups=_GROUPS,
         table=result_table(result),

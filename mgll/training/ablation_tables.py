@@ -23,13 +23,13 @@ class AblationRow(Row):
 
     Attributes:
         settings: fields of `PretrainSettings` that replace those of the recipe.
-        probe: what the paper reports for a linear probe: AUC, accuracy and mAP in percent.
-        tuned: what the paper reports after full fine-tuning: AUC, accuracy and mAP in percent.
+        probe: what the paper reports for a linear probe: AUC, accuracy and mAP in percent; None in a table of your own.
+        tuned: what the paper reports after full fine-tuning: AUC, accuracy and mAP in percent; None in a table of your own.
     """
 
     settings: dict[str, Any] = Field(default_factory=dict)
-    probe: tuple[float, float, float]
-    tuned: tuple[float, float, float]
+    probe: tuple[float, float, float] | None = None
+    tuned: tuple[float, float, float] | None = None
 
 
 class AblationTable(Row):
@@ -37,15 +37,15 @@ class AblationTable(Row):
 
     Attributes:
         title: what is varied from row to row.
-        paper: which table of the paper this is.
+        paper: which table of the paper this is; empty for one of your own.
         data: what the paper evaluates on.
         shared: parts of settings that rows take over by YAML anchors; read by nothing else.
         rows: the rows by their names in the paper, in the paper's order.
     """
 
     title: str
-    paper: str
-    data: str
+    paper: str = ""
+    data: str = ""
     shared: dict[str, Any] = Field(default_factory=dict)
     rows: dict[str, AblationRow] = Field(min_length=1)
 

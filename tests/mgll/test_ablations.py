@@ -339,3 +339,22 @@ def test_a_page_of_some_rows_says_what_is_missing(tmp_path):
     assert "With one seed a row is one set of weights" in said
     assert "Kendall" not in said
     assert "–" in write_ablation(tmp_path, ablation_result(table, {}, "val")).read_text()
+
+
+def test_a_table_of_your_own_needs_no_numbers_of_the_paper(tmp_path, capsys, monkeypatch):
+    (tmp_path / "own.yaml").write_text(
+        "title: MGLL or CLIP\nrows: {CLIP: {settings: {objective: clip}}, MGLL: {}, mgll!: {}}\n"
+    )
+    table = read_table(tmp_path / "own.yaml")
+    readings = {name: [reading(seed, 1.0)] for seed, name in enumerate(table.rows)}
+    page = write_ablation(tmp_path, ablation_result(table, readings, "test")).read_text()
+    assert "<h1>MGLL or CLIP</h1>" in page
+    assert "of the paper" not in page
+    assert page.count('<td class="paper">–</td>') == 3 * 6
+    assert "Kendall" not in page
+    assert pd.read_csv(tmp_path / "summary.csv").paper_auc.isna().all()
+    monkeypatch.syspath_prepend(str(CONFIGS.parent))
+    from ablation import main
+
+    assert main([str(tmp_path / "own.yaml"), "--manifest", str(records(tmp_path)), "--out", str(tmp_path / "out")]) == 1
+    assert "two rows have one folder" in capsys.readouterr().err
