@@ -68,8 +68,9 @@ def to_square(image: Image.Image, preprocessing: Preprocessing, whole: tuple[int
         across, down = (int(size * side / short) for side in (width, height))
     fill = [int(value * 255) for value in preprocessing.mean]
     pixels = _laid(_pixels(image), 1, width, columns, scale, fill)
-    if _unit(height, rows, scale) < scale:
-        pixels = _resized(pixels, pixels.shape[0], across)  # before there are more rows
+    if rows > height or _unit(height, rows, scale) < scale:
+        # before there are more rows: both passes round to whole numbers, and the first keeps a row of one colour as it is
+        pixels = _resized(pixels, pixels.shape[0], across)
     pixels = _resized(_laid(pixels, 0, height, rows, scale, fill), down, across)
     # torchvision's own center_crop rounds the other way at odd remainders
     top, left = (down - size) // 2, (across - size) // 2
@@ -133,7 +134,7 @@ def normalise(pixels: "Tensor", preprocessing: Preprocessing) -> "Tensor":
 
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
-    return (pixels.float() / 255 - mean) / std
+    return (pixels.float() / 255).sub_(mean).div_(std)
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> "Tensor":

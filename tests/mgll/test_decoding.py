@@ -115,6 +115,20 @@ def test_margins_that_would_be_broken_pixels_are_left_to_no_one_else(tmp_path):
     assert open_for(tmp_path / "a.jpg", draft).size == (380, 378)
 
 
+def test_margins_of_any_colour_come_through_both_passes_of_the_resize(tmp_path):
+    """Rows are made as wide as the tower's before there are margins above and below, which changes no bit."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        height, width = sorted(random.integers(20, 300, 2).tolist())
+        Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+        rule = Preprocessing(size=int(random.integers(8, 300)), mean=tuple(random.uniform(0, 1, 3).tolist()))
+        assert torch.equal(open_square(tmp_path / "a.png", rule), as_before(tmp_path / "a.png", rule)), (
+            rule,
+            width,
+            height,
+        )
+
+
 def test_a_large_image_that_lies_in_several_blocks_of_memory_gives_the_same(tmp_path):
     rule = Preprocessing(size=SIZE)
     photograph(2600, 1700, 1.0).save(tmp_path / "a.jpg")  # 17.7 MB as Pillow holds it

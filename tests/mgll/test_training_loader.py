@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_text_models import bert
+from torchvision.transforms.v2 import functional as tvf
 
 from mgll.images.preprocessing import normalise
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.settings import PretrainSettings
 from mgll.training.data import TrainingImages, larger_side, text_levels
 from mgll.training.loader import Batch, Step, TrainingBatches, batches_from, pixels_on
-from mgll.training.looks import Augmentation, apply_look, apply_looks, draw_look
+from mgll.training.looks import Augmentation, Look, apply_look, apply_looks, draw_look
 from mgll.training.pretraining import pretrain
 from mgll.training.shared_images import SharedImages
 from mgll.training.texts import TextTable
@@ -127,6 +128,21 @@ def test_pixels_are_normalised_as_everywhere_and_lost_images_are_zero(settings):
         expected = torch.stack([normalise(own, settings.preprocessing) for own in batch.pixels])
         expected[torch.from_numpy(~batch.readable)] = 0
         assert torch.equal(of(batch), expected)
+
+
+def test_jitter_gives_the_bits_of_torchvision():
+    """Its three adjustments one after the other, of any size and strength; the pixels in either order in memory."""
+    random = np.random.default_rng(0)
+    for number in range(24):
+        height, width = random.integers(1, 90, 2)
+        pixels = torch.from_numpy(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).permute(2, 0, 1)
+        pixels = pixels.contiguous() if number % 2 else pixels
+        expected, factors = pixels, tuple(random.uniform(0, 2, 3).tolist())
+        adjusts = (tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation)
+        for adjust, factor in zip(adjusts, factors, strict=True):
+            expected = adjust(expected, factor)
+        found = apply_look(pixels, (height, width), Look((0, 0, height, width), False, factors))
+        assert torch.equal(found, expected), (height, width, factors)
 
 
 def test_a_batch_on_the_device_looks_as_image_by_image():

@@ -40,7 +40,8 @@ from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.manifest.shard_writing import Scaling
 from mgll.manifest.shards import pack
 from mgll.synthetic.drawing import draw_eye
-from mgll.training.data import Augmentation, TrainingImages
+from mgll.training.data import TrainingImages
+from mgll.training.looks import Augmentation, draw_look
 
 CROP, FLIP, JITTER = 0.7, 0.5, 0.1
 #: Photographs of the largest of the paper's sets (Table 15), and cores for the estimate of one pass over them.
@@ -103,7 +104,19 @@ def photographs(folder: Path, side: int, count: int) -> Path:
 
 
 class Before(TrainingImages):
-    """`TrainingImages` as they were read before."""
+    """`TrainingImages` as they were read and changed before."""
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, None]:
+        pixels, size = self._square(key[1]), self.preprocessing.size
+        look = draw_look(pixels.shape[-2:], self.augmentation, np.random.default_rng([self.augmentation.seed, *key]))
+        pixels = tvf.resized_crop(pixels, *look.box, [size, size], antialias=True)
+        if look.flip:
+            pixels = tvf.horizontal_flip(pixels)
+        for adjust, factor in zip(
+            (tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation), look.factors, strict=True
+        ):
+            pixels = adjust(pixels, factor)
+        return pixels, None
 
     def _square(self, index: int) -> Tensor:
         with opened(self.records[index].image) as (_, file), Image.open(file) as image:
