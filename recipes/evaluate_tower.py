@@ -25,7 +25,13 @@ from mgll.evaluation.about import about_towers
 from mgll.evaluation.embedding import Embedding, embed, load_embedding, save_embedding
 from mgll.evaluation.evaluation import Evaluation, evaluate
 from mgll.evaluation.features import Precision, features_of, grids_of
-from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower, refuse_copies
+from mgll.evaluation.named_towers import (
+    NamedEncoders,
+    add_tower_arguments,
+    check_names,
+    find_tower,
+    refuse_copies,
+)
 from mgll.evaluation.saving import load_evaluation, save_evaluation
 from mgll.evaluation.settings import Blocks, EvaluationSettings
 from mgll.evaluation.towers import Tower
@@ -43,6 +49,7 @@ from mgll.tower.curve import Curve, curve_of
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate, compare and write."""
     options = _parser().parse_args(arguments)
+    check_names(options.towers)
     out = Path(options.out)
     chosen = {field.name: getattr(options, field.name) for field in fields(EvaluationSettings)}
     settings = EvaluationSettings(**{**chosen, "cache": options.cache or str(out / "features")})

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mgll.commandline import parse_settings, stopped_by_signals
+from mgll.encoders.names import check_encoder_name
 from mgll.ending import ends_in_one_line
 from mgll.flags import as_typed
 from mgll.formats import check_there, read_header
@@ -27,6 +28,7 @@ def main() -> None:
     """Parse the settings and train."""
     settings = parse_settings(PretrainSettings, __doc__ or "")
     folder = settings.encoder.removeprefix("hf:")
+    check_encoder_name(settings.encoder)
     check_there(settings.manifest, settings.start_weights, folder if folder != settings.encoder else None)
     if settings.manifest:
         read_header(settings.manifest, SCHEMA)  # another kind of file is found before torch is imported

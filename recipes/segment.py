@@ -20,7 +20,13 @@ from typing import Any, get_args
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.drawn_areas import Segmentation
 from mgll.evaluation.features import Precision
-from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower, refuse_copies
+from mgll.evaluation.named_towers import (
+    NamedEncoders,
+    add_tower_arguments,
+    check_names,
+    find_tower,
+    refuse_copies,
+)
 from mgll.evaluation.saving import load_segmentation, save_segmentation
 from mgll.evaluation.towers import Tower
 from mgll.files import sha256, write_text
@@ -37,6 +43,7 @@ from mgll.tower.file import read_header
 def main(arguments: list[str] | None = None) -> int:
     """Train the decoders, measure and write."""
     options = _parser().parse_args(arguments)
+    check_names(options.towers)
     out, records = Path(options.out), read_manifest(options.manifest)
     table = Path(options.masks) if options.masks else masks_beside(options.manifest)
     masks = read_masks(table)

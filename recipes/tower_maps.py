@@ -15,7 +15,7 @@ from typing import get_args
 from benchmark.maps.content import Score, chosen_images, map_images
 from mgll.ending import ends_in_one_line
 from mgll.evaluation.features import Precision
-from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, find_tower
+from mgll.evaluation.named_towers import NamedEncoders, add_tower_arguments, check_names, find_tower
 from mgll.evaluation.settings import EvaluationSettings, add_probe_arguments, probe_settings
 from mgll.flags import CommandParser
 from mgll.manifest.records import read_manifest
@@ -31,6 +31,7 @@ _EXPLAINED = {
 def main(arguments: list[str] | None = None) -> int:
     """Draw photographs, map and write."""
     options = _parser().parse_args(arguments)
+    check_names(options.towers)
     out = Path(options.out)
     settings = EvaluationSettings(
         cache=options.cache or str(out / "features"),

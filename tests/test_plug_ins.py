@@ -97,6 +97,7 @@ def test_a_scorer_is_named_by_its_entry_point_or_as_a_function(
 ) -> None:
     monkeypatch.syspath_prepend(installed)
     assert load_scorer("our-server:B").name == "ours-B"
+    assert load_scorer("our-server").name == "ours-C"
     assert load_scorer("ours:score").name == "ours-C"
     for wrong in ("nowhere:score", "our-servers:B", "no.where:score", "ours.inner:score"):
         with pytest.raises(FormatError, match=f"{wrong}: no such directory; give a host"):

@@ -46,11 +46,9 @@ def _plugged(model: str) -> tuple[Callable[..., Scorer], str] | None:
         ValueError: if there is such a plug-in, module or package, and it cannot be imported or lacks what is named.
     """
     kind, colon, spec = model.partition(":")
-    if not colon:
-        return None
     if entry := plugins("scorers", _KINDS).get(kind):
         return load_plugin(entry), spec
-    if not all(part.isidentifier() for part in (*kind.split("."), spec)):
+    if not colon or not all(part.isidentifier() for part in (*kind.split("."), spec)):
         return None
     try:
         if find_spec(kind) is None:

@@ -1,29 +1,12 @@
 """Configurations of image encoders by name."""
 
-from difflib import get_close_matches
-from types import MappingProxyType
 from typing import Any
 
 from transformers import CLIPVisionConfig
 
+from mgll.encoders.names import CONVNEXTS, VITS, no_encoder, no_model
 from mgll.plugins import load_plugin, plugins
 from mgll.tower.config import CLIP, TIMM, at_size
-
-#: name -> width, depth, heads, patch size in pixels
-VITS = MappingProxyType(
-    {
-        "vit-nano-16": (64, 4, 2, 16),
-        "vit-mini-16": (192, 6, 3, 16),
-        "vit-tiny-16": (192, 12, 3, 16),
-        "vit-small-16": (384, 12, 6, 16),
-        "vit-base-16": (768, 12, 12, 16),
-        "vit-large-14": (1024, 24, 16, 14),
-        "vit-huge-14": (1280, 32, 16, 14),
-    }
-)
-
-
-CONVNEXTS = MappingProxyType({"convnext-base": "convnext_base", "convnext-large": "convnext_large"})
 
 
 def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -43,17 +26,10 @@ def encoder_config(name: str, image_size: int, options: dict[str, Any] | None = 
     if name in others:
         return at_size(load_plugin(others[name])(image_size, options), image_size)
     if name not in VITS:
-        known = [*others, *VITS, *CONVNEXTS, "timm:NAME", "open_clip:NAME", "hf:FOLDER"]
-        raise ValueError(f"unknown encoder {name!r}{_like(name, known)}; known: {', '.join(known)}")
+        raise ValueError(no_encoder(name, others))
     width, depth, heads, patch = VITS[name]
     shape = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads, "patch_size": patch}
     return clip_config(image_size, {"intermediate_size": 4 * width, **shape, **options})
-
-
-def _like(name: str, known: list[str]) -> str:
-    """A phrase that suggests known names similar to this one; empty if there are none."""
-    close = get_close_matches(name, known, 4, 0.7)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def clip_config(image_size: int, shape: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +59,7 @@ def timm_config(architecture: str, image_size: int, options: dict[str, Any]) -> 
     import timm
 
     if architecture not in timm.list_models():
-        raise ValueError(f"timm has no model called {architecture!r}{_like(architecture, timm.list_models())}")
+        raise ValueError(no_model("timm", architecture, timm.list_models()))
     return at_size({"model_type": TIMM, "architecture": architecture, "model_args": dict(options)}, image_size)
 
 
@@ -97,8 +73,7 @@ def open_clip_config(model: str | dict[str, Any], image_size: int, options: dict
 
     found = open_clip.get_model_config(model) if isinstance(model, str) else model
     if found is None:
-        likely = _like(str(model), open_clip.list_models())
-        raise ValueError(f"open_clip has no model called {model!r}{likely}; open_clip.list_models() names all of them")
+        raise ValueError(no_model("open_clip", str(model), open_clip.list_models()))
     vision = {key: value for key, value in found["vision_cfg"].items() if value not in (None, False, "")}
     if "timm_model_name" in vision:
         pool = found["vision_cfg"].get("timm_pool", "avg")

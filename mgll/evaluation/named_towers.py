@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from mgll.encoders.names import check_encoder_name
 from mgll.evaluation.towers import Tower, tower_file
 from mgll.files import content_sha256
 from mgll.flags import CommandParser
@@ -53,6 +54,19 @@ def add_tower_arguments(parser: CommandParser) -> None:
     add("--image-size", type=int, help="side in pixels for encoders that bring no tower file")
     add("--resize", default="squash", choices=["pad", "squash", "crop"], help="how those make an image square")
     add("--pooling", choices=["cls", "mean", "head"], help="what of those is read (default: as each was trained)")
+
+
+def check_names(towers: Sequence[str]) -> None:
+    """Look for the names `timm:NAME` and `open_clip:NAME` among towers, before anything heavy is imported.
+
+    Raises:
+        ValueError: for a name that the library does not have.
+    """
+    for said in towers:
+        encoder = split_name(said)[1].partition("@")[0]
+        kind, _, inside = encoder.partition(":")
+        if kind in _ENCODERS and inside and not Path(inside).exists():
+            check_encoder_name(encoder)
 
 
 def find_tower(said: str, folder: Path, encoders: NamedEncoders | None = None) -> Tower:
