@@ -54,7 +54,12 @@ def main_table(board: Board, manifest: str) -> Table:
             shown = auc_cell(estimate)
             cells.append(shown._replace(text=shown.text + "*") if level else shown)
         rows.append(tuple(cells))
-    return Table(("Method", "Runs", *(_SHORT.get(name, name[:1].upper() + name[1:]) for name in names)), tuple(rows))
+    return Table(("Method", "Runs", *map(_heading, names)), tuple(rows))
+
+
+def _heading(reading: str) -> str:
+    """The name of a reading above its column, with a space before the per cent sign at which no line breaks."""
+    return _SHORT.get(reading, reading[:1].upper() + reading[1:]).replace(" %", "\u202f%")
 
 
 def numbers_table(board: Board, manifest: str, reading: str = PROBE) -> Table:

@@ -66,12 +66,13 @@ def embed(tower: Tower, records: Sequence[Record], settings: EvaluationSettings,
     )
     spread = features.std(axis=0)
     scaled = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    if len(scaled) > 4:
+    is_varied = bool(np.ptp(features, axis=0).any())
+    if len(scaled) > 4 and is_varied:  # t-SNE of a collapsed tower's features, all equal, would crash the process
         width = min(50, *scaled.shape)
         near = PCA(width, random_state=0).fit_transform(scaled)
         perplexity = min(30, (len(near) - 1) / 3)
         scaled = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(near)
-    points = np.asarray(scaled[:, :2], dtype=np.float32)
+    points = np.asarray(scaled[:, :2] if is_varied else np.zeros((len(drawn), 2)), dtype=np.float32)
     low, high = points.min(axis=0), points.max(axis=0)
     points = (points - low) / np.where(high > low, high - low, 1)
     return Embedding(points, _kinds(drawn, settings), _sources(drawn), len(labelled))

@@ -159,6 +159,13 @@ def test_images_lie_where_scikit_learn_puts_them_and_travel_in_a_file(out, recor
         load_embedding(tmp_path / "cut.npz")
 
 
+def test_images_whose_features_are_all_equal_lie_in_one_place(records, tower_path, tmp_path):
+    same = [record.model_copy(update={"image": records[0].image}) for record in records[:30]]
+    found = embed(tower_file(tower_path), same, EvaluationSettings(cache=str(tmp_path), split="train"))
+    assert len(found.points) == len([record for record in same if record.split == "train" and record.labels]) > 4
+    assert not found.points.any()
+
+
 def test_an_encoder_by_name_takes_its_weights_from_a_file(runs, tmp_path):
     weights = runs[0].removeprefix("first=")
     tower = find_tower(f"vit-nano-16@{weights}", tmp_path, NamedEncoders(32, "pad", "mean"))
