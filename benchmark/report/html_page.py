@@ -1,6 +1,7 @@
 """The report as one HTML page that loads nothing: styles, script, plots and images are inside it."""
 
 import json
+from functools import cache
 from importlib.resources import files
 from math import ceil
 from typing import Any
@@ -179,6 +180,7 @@ def _json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
+@cache  # a page is rendered twice, and its template compiled once
 def environment() -> Environment:
     """Where the templates of pages are found, with the filters that they use."""
     found = Environment(

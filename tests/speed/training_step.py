@@ -105,16 +105,18 @@ def compare(encoder: str, texts: str, records: Sequence[Record], objective: str,
     others: dict[str, Callable[[], Tensor]] = {"naive": step.naive}
     if objective == "clip":
         others = {"open_clip": step.open_clip, "open_clip, not filled up": partial(step.open_clip, None)}
-    forms = {"ours": step.ours, **({} if options.alone else others)}
+    losses_of = {"ours": step.ours, **({} if options.alone else others)}
+    forms = {name: partial(step.timed, loss) for name, loss in losses_of.items()}
     if options.compiled:
-        forms["ours, compiled"] = Step(encoder, texts, records, objective, compiled=True).ours
+        compiled = Step(encoder, texts, records, objective, compiled=True)
+        forms["ours, compiled"] = partial(compiled.timed, compiled.ours)  # each updates its own weights
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     shares, losses = [], {}
-    for loss in forms.values():  # warms up, and compiles
-        step.timed(loss)
+    for timed in forms.values():  # warms up, and compiles
+        timed()
     for turn in range(options.rounds):
         for name in list(forms)[:: -1 if turn % 2 else 1]:
-            taken, *losses[name] = step.timed(forms[name])
+            taken, *losses[name] = forms[name]()
             seconds[name].append(taken)
         shares.append(step.other_work())
     strings = sum(len(level.texts) for level in step.levels.values())
