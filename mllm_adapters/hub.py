@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from mgll.formats import FormatError, check_there
 from mgll.published.layouts import LAYOUTS
 from mgll.weights.model_folder import check_entries
+from mllm_adapters.checkpoints.processor_files import TOKENIZERS
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError, fields_of
@@ -23,7 +24,6 @@ _SMALL = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 #: Endings of files of weights; the first that a repository has is taken, because the others hold the same weights again.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _COPIES = r"^consolidated|^training_args|[._-](fp16|bf16|fp32|non_ema|ema)\b|^(optimizer|scheduler|rng_state)"
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "qwen.tiktoken")
 #: What LLaVA's own repository trains in full beside an adapter, always as a pickle.
 _BESIDE_LORA = "non_lora_trainables.bin"
 _ADAPTERS = ("adapter_model.bin", "adapter_model.safetensors", "mm_projector.bin")
@@ -235,4 +235,4 @@ def _lacks(directory: Path, tokenizer: bool) -> str:
         read_checkpoint(directory)
     except FormatError as error:
         return str(error).removeprefix(f"{directory}: ")
-    return "" if not tokenizer or any((directory / name).is_file() for name in _TOKENIZERS) else "no tokenizer in it"
+    return "" if not tokenizer or any((directory / name).is_file() for name in TOKENIZERS) else "no tokenizer in it"
