@@ -13,9 +13,10 @@ from tqdm.auto import tqdm
 from mgll.formats import FormatError, check_there
 from mgll.published.layouts import LAYOUTS
 from mgll.weights.model_folder import check_entries
+from mllm_adapters.checkpoints.processor_files import TOKENIZERS
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
-from mllm_adapters.contract.terms import TOKENIZER_FILES, HostError, fields_of
+from mllm_adapters.contract.terms import HostError, fields_of
 
 RUNS = Path("runs")
 DEMO = "demo"
@@ -234,6 +235,4 @@ def _lacks(directory: Path, tokenizer: bool) -> str:
         read_checkpoint(directory)
     except FormatError as error:
         return str(error).removeprefix(f"{directory}: ")
-    return (
-        "" if not tokenizer or any((directory / name).is_file() for name in TOKENIZER_FILES) else "no tokenizer in it"
-    )
+    return "" if not tokenizer or any((directory / name).is_file() for name in TOKENIZERS) else "no tokenizer in it"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mgll.tower.file import TowerHeader
 from mgll.weights.model_folder import read_json
 from mllm_adapters.checkpoints.json_files import Json, json_files
+from mllm_adapters.checkpoints.processor_files import check_processor_files
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.contract.terms import GraftSettings, HostError, NewTensor, Source
@@ -200,6 +201,7 @@ class Host(ABC):
                 f"{directory} is a {found!r} checkpoint, {self.title} needs {self.model_type!r}, such as {self.checkpoint}; choose"
                 " another --model or checkpoint"
             )
+        check_processor_files(directory, self.checkpoint)
         return Source(directory, files, read_checkpoint(directory))
 
     def owns(self, config: Json) -> bool:

@@ -40,6 +40,7 @@ def empty_model(
     Raises:
         FormatError: if no model can be built of the configuration, or the tensors are not exactly those of this model.
     """
+    refuse_quantised(directory, config)
     if (layers := layer_count(config)) > len(tensors):
         raise FormatError(directory, None, f"config.json says {layers} layers, the files hold {len(tensors)} tensors")
     if empty := [name for name, part in tensors.items() if 0 in part.shape]:
@@ -64,6 +65,22 @@ def empty_model(
     check_loaded(host, directory, info)
     check_dtypes(directory, tensors, model)
     return model
+
+
+def refuse_quantised(directory: Path, config: Json) -> None:
+    """Raise `FormatError` where a config.json says that the weights are quantised.
+
+    transformers goes by it: full weights, to which the note of a merged QLoRA clings, would be quantised, the tower with them.
+    """
+    for said in (config, *(part for part in config.values() if isinstance(part, dict))):
+        if note := said.get("quantization_config"):
+            kind = note.get("quant_method", "by an unnamed method") if isinstance(note, dict) else note
+            raise FormatError(
+                directory,
+                None,
+                f"config.json says that its weights are quantised ({kind}); take the checkpoint that they were made of, which"
+                " --quantize nf4 loads in 4 bits. If they are not, remove quantization_config from config.json",
+            )
 
 
 def check_loaded(host: Host, directory: Path, info: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mgll.formats import FormatError
 from mgll.kept_hashes import kept_sha256
 from mgll.weights.model_folder import check_entries, read_json
+from mllm_adapters.checkpoints.processor_files import check_processor_files
 from mllm_adapters.checkpoints.tensors import check_finite, read_checkpoint
 from mllm_adapters.contract.finetune_record import FINETUNE, FinetuneRecord, read_finetune
 from mllm_adapters.contract.graft_record import GRAFT, read_graft
@@ -73,6 +74,7 @@ def load(
     config = read_json(directory / "config.json")
     graft = read_graft(directory) if (directory / GRAFT).is_file() else None
     host, tensors, kind = host_in(directory), read_checkpoint(directory), str(device).partition(":")[0]
+    check_processor_files(directory, host.checkpoint)
     settled, note = settle_dtype(dtype, tensors, device, tuned)
     refuse_quantisation(quantize, kind)
     tower = graft.tower if graft else None

@@ -476,3 +476,28 @@ def test_a_hidden_file_is_nobodys_business(host: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         load(host)
+
+
+@pytest.mark.parametrize("part", ["", "text_config"])
+def test_a_note_of_quantised_weights(part: str, host: Path, refused: Callable[..., str]) -> None:
+    # merged QLoRA keeps it beside full weights, and transformers would quantise these without a word
+    config = json.loads((host / "config.json").read_text())
+    (config[part] if part else config)["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (host / "config.json").write_text(json.dumps(config))
+    refused(host, "config.json says that its weights are quantised (bitsandbytes)")
+
+
+def test_a_folder_without_a_tokenizer(host: Path, refused: Callable[..., str]) -> None:
+    for path in host.glob("tokenizer*"):
+        path.unlink()
+    refused(host, "no tokenizer in it")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_folder_that_does_not_say_how_images_are_prepared(old: bool, host: Path, refused: Callable[..., str]) -> None:
+    settings = json.loads((host / "processor_config.json").read_text())
+    (host / "processor_config.json").unlink()
+    if old:  # before transformers 5 the two were files of their own
+        del settings["image_processor"]
+        (host / "processor_config.json").write_text(json.dumps(settings))
+    refused(host, "no preprocessor_config.json in it")
