@@ -105,6 +105,13 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", help="folder in which features are kept, so that they are computed once")
     add_probe_arguments(parser)
     options = parser.parse_args(arguments)
+    if not os.path.isfile(options.tower):
+        raise FormatError(
+            options.tower,
+            None,
+            "no such tower file; hf:FOLDER, LAYOUT:FILE, folders and encoders by name are for recipes/evaluate_tower.py, which"
+            " takes the same --manifest",
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return _probe(options)
     if not options.cache:
