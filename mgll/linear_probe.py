@@ -12,6 +12,7 @@ import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", help="folder in which features are kept, so that they are computed once")
     add_probe_arguments(parser)
     options = parser.parse_args(arguments)
-    if not os.path.isfile(options.tower):
+    if not Path(options.tower).is_file():
         raise FormatError(
             options.tower,
             None,

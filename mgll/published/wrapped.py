@@ -1,8 +1,8 @@
 """Encoders inside the checkpoints of other people's trainings: one prefix before all names, or an entry that the layout lacks.
 
 PyTorch Lightning saves a model under the attribute that holds it (`model.`, `net.`, `encoder.`), DistributedDataParallel under
-`module.`, torch.compile under `_orig_mod.`, DINO under `student.` and `teacher.`; averaged weights lie in `state_dict_ema`. Here the
-one part that holds the layout's tower is found, and its names are given back as the layout has them.
+`module.`, torch.compile under `_orig_mod.`, DINO under `student.` and `teacher.`; averaged weights lie in `state_dict_ema`. Here
+the one part that holds the layout's tower is found, and its names are given back as the layout has them.
 """
 
 import re
@@ -37,8 +37,8 @@ class _Part:
     count: int
 
     def __str__(self) -> str:
-        where = " in ".join(filter(None, (self.prefix and f"under {self.prefix}", self.entry)))
-        return f"{where or 'the file itself'} ({self.count} tensors)"
+        where = " ".join(filter(None, (self.prefix and f"under {self.prefix}", self.entry and f"in {self.entry}")))
+        return f"{where or 'at the top'} ({self.count} tensors)"
 
 
 def unwrapped(path: Path, content: Any, layout: Layout) -> tuple[Any, dict[str, int], str]:

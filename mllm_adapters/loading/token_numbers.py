@@ -25,8 +25,8 @@ def check_token_numbers(directory: Path, model: Any, numbers: Mapping[str, int])
         raise FormatError(
             directory,
             None,
-            f"its tokenizer gives {token!r} the number {number}, its embeddings have {rows} rows ({len(beyond)} tokens without"
-            " one): tokenizer and weights are not of the same checkpoint; download its tokenizer files again",
+            f"its tokenizer gives {token!r} the number {number}, its embeddings have {rows} rows (tokens without one:"
+            f" {len(beyond)}): tokenizer and weights are not of the same checkpoint; download its tokenizer files again",
         )
 
 

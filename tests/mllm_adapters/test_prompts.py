@@ -1,4 +1,4 @@
-"""Each host asks as the chat template of its published processor does, read in transformers' own tests and scripts or in copies of it."""
+"""Each host asks as the chat template of its published processor does, as public code and transformers' own tests show it."""
 
 import pytest
 
