@@ -69,7 +69,8 @@ def unwrapped(path: Path, content: Any, layout: Layout) -> tuple[Any, dict[str, 
     if not parts:
         return content, {}, ""
     (part,) = parts
-    inside, beside = {}, Counter[str]()
+    inside: dict[str, Any] = {}
+    beside = Counter[str]()
     for name, tensor in entries[part.entry].items():
         if name.startswith(part.prefix):
             inside[name.removeprefix(part.prefix)] = tensor
