@@ -12,6 +12,7 @@ import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -105,6 +106,13 @@ def _main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", help="folder in which features are kept, so that they are computed once")
     add_probe_arguments(parser)
     options = parser.parse_args(arguments)
+    if not Path(options.tower).is_file():
+        raise FormatError(
+            options.tower,
+            None,
+            "no such tower file; hf:FOLDER, LAYOUT:FILE, folders and encoders by name are for recipes/evaluate_tower.py, which"
+            " takes the same --manifest",
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return _probe(options)
     if not options.cache:

@@ -25,6 +25,7 @@ from mgll.published.beside import said_beside
 from mgll.published.layouts import LAYOUTS, Layout
 from mgll.published.radio import kind_of, under_timms_names
 from mgll.published.shapes import config_from_tensors, is_pooled_by_fc_norm
+from mgll.published.wrapped import unwrapped
 from mgll.tower.file import TowerHeader, is_tower, read_header, save_tower
 from mgll.weights.reading import check_values, file_in, misfits, read_content, tensors_of
 
@@ -86,7 +87,12 @@ def convert(source: str | os.PathLike[str], layout: str, out: str | os.PathLike[
         size = model.config.image_size
     else:
         files = [file_in(path) if path.is_dir() else path]
-        content = read_content(files[0])
+        content, beside_it, part = unwrapped(files[0], read_content(files[0]), published)
+        left_out.update(beside_it)
+        if part:
+            print(
+                f"{files[0]}: the encoder is what lies {part}; {sum(beside_it.values())} tensors beside it stay behind"
+            )
         if told := _told_by_names(files[0], content, used):
             if settings.get("hidden_act", told) != told:
                 said = settings["hidden_act"]

@@ -10,10 +10,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from mgll.encoders.names import open_clip_names, timm_names
 from mgll.flags import did_you_mean
 from mgll.formats import FormatError, check_there
 from mgll.published.conversion import convert
 from mgll.published.layouts import LAYOUTS, Layout
+from mgll.published.wrapped import unwrapped
 from mgll.stage import stage
 from mgll.tower.file import read_header
 from mgll.weights.model_folder import read_json
@@ -60,6 +62,11 @@ def tower_of(said: str | os.PathLike[str], folder: Path) -> Path:
             return source
         except FormatError as no_tower:
             if not source.exists():
+                if library := _library_with(str(said)):
+                    raise ValueError(
+                        f"{said}: no such tower file, but a model of {library}, whose name alone brings no weights: did you mean"
+                        f" {library}:FILE with the file of its weights, or its hub id, such as {_BY_NAME[library]}?"
+                    ) from None
                 raise
             try:
                 layout, settings = recognise(source)
@@ -95,13 +102,22 @@ def recognise(source: Path) -> tuple[str, dict[str, Any]]:
     content = read_content(path)
     scripted = is_pickle(path) and is_torchscript(path)
     fits: dict[str, tuple[bool, int, int]] = {}
+    found_twice: FormatError | None = None
     for name, layout in LAYOUTS.items():
-        unused = _unused_patterns(path, content, layout)
+        try:
+            inside, _, part = unwrapped(path, content, layout)
+        except FormatError as several:
+            found_twice = several
+            continue
+        unused = _unused_patterns(path, inside, layout)
         named = (name not in _GENERIC and _plain(name) in _plain(f"{source.name} {path.name}")) or (
             scripted and name == "openai"
         )
-        if unused is not None and (named or _is_telling(path, content, layout)):
+        # what a training wrapped is under an entry that tells nothing of the family
+        if unused is not None and (named or (layout.prefix if part else _is_telling(path, content, layout))):
             fits[name] = (not named, -len(layout.prefix), unused)
+    if found_twice and not fits:
+        raise found_twice
     best = [name for name, rank in fits.items() if rank == min(fits.values())]
     if len(best) != 1:
         found = (
@@ -112,6 +128,12 @@ def recognise(source: Path) -> tuple[str, dict[str, Any]]:
         example = f", here {best[0]}:{source}" if best else ""
         raise ValueError(f"{source} {found}; {_BY_HAND}{example}")
     return best[0], {}
+
+
+def _library_with(name: str) -> str | None:
+    """The library that has a model of this name, a timm tag behind a dot left aside; None where neither has."""
+    known = {"timm": (name.partition(".")[0], timm_names), "open_clip": (name, open_clip_names)}
+    return next((library for library, (bare, names) in known.items() if bare in names()), None)
 
 
 def _called(source: Path) -> str:

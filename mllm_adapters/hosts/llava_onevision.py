@@ -18,7 +18,7 @@ class LlavaOnevision(LlavaNext):
         "2-layer MLP, a line break",
         "729 a tile",
     )
-    preamble = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>"
+    marker = "<image>"
     text_model = "qwen2"
     processor_classes = ("LlavaOnevisionInARow", "LlavaOnevisionOfGraft")
     unsaid = MappingProxyType(
@@ -27,8 +27,8 @@ class LlavaOnevision(LlavaNext):
     reads = (-1, "full")
 
     def prompt(self, question: str) -> str:
-        """The question as one turn of ChatML."""
-        return f"{self.preamble}\n<|im_start|>user\n<image>\n{question}<|im_end|>\n<|im_start|>assistant\n"
+        """The question as the checkpoint's own chat template writes it: a space behind the role, and no system sentence."""
+        return f"<|im_start|>user <image>\n{question}<|im_end|><|im_start|>assistant\n"
 
     def answer(self, letter: str) -> str:
         """The letter alone, because the prompt ends with a line break."""
