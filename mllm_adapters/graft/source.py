@@ -13,7 +13,6 @@ from mllm_adapters.contract.graft_record import GRAFT, read_graft
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError, Source, fields_of
 from mllm_adapters.hosts.registry import HOSTS, get_host
-from mllm_adapters.loading.token_numbers import added_numbers, check_token_numbers
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ def open_source(
         verify: look for NaN and infinity in every byte of the weights, not only in samples of large tensors.
 
     Raises:
-        FormatError: if the checkpoint is damaged or incomplete, its tensors are not those of its config.json or are no numbers, a
-            token has no row in the embeddings, or links lead out of it.
+        FormatError: if the checkpoint is damaged or incomplete, its tensors are not those of its config.json or are no numbers, or
+            links lead out of it.
         HostError: if it is of another family or itself a graft that plain transformers cannot read, or if a part is missing or
             unknown.
     """
@@ -69,8 +68,7 @@ def open_source(
     # here, because torch takes seconds to import
     from mllm_adapters.loading.empty_model import empty_model
 
-    model = empty_model(host, directory, source.files["config.json"], source.tensors)
-    check_token_numbers(directory, model, added_numbers(directory))
+    empty_model(host, directory, source.files["config.json"], source.tensors)
     check_finite(source.tensors, directory, verify)
     return source
 

@@ -22,7 +22,6 @@ from mllm_adapters.loading.classes import model_class
 from mllm_adapters.loading.device_map import refuse_parts_away, told_places
 from mllm_adapters.loading.precision import settle_dtype
 from mllm_adapters.loading.quantisation import keep_gradients, quantisation, refuse_quantisation
-from mllm_adapters.loading.token_numbers import check_token_numbers
 from mllm_adapters.settings import DeviceMap, Quantisation
 
 if TYPE_CHECKING:
@@ -56,8 +55,8 @@ def load(
         tuned: whether the model is going to be trained, by which `auto` goes too.
 
     Raises:
-        FormatError: if the directory is incomplete, its tensors are not exactly those of the model, some are no numbers, a token
-            has no row in the embeddings, or links lead out of it.
+        FormatError: if the directory is incomplete, its tensors are not exactly those of the model, some are no numbers, or links
+            lead out of it.
         HostError: if the model's family is not known.
         ValueError: if there is no such dtype, or the weights cannot be quantised here.
     """
@@ -95,7 +94,6 @@ def load(
         refuse_parts_away(model)
     with fields_of(directory):
         processor = host.processor(directory)
-    check_token_numbers(directory, model, processor.tokenizer.get_vocab())
     if not bits:
         lay_out_alike(model)
     notes = "; ".join(filter(None, (note, told_places(model), told_attention(model))))

@@ -205,6 +205,7 @@ def test_every_recipe_parses(monkeypatch):
         "table2.yaml": (Table2Settings, comparison),
         "table2_toy.yaml": (Table2Settings, comparison),
         "laboratory.yaml": (Table2Settings, comparison),
+        "laboratory_small.yaml": (Table2Settings, comparison),
     }
     assert {path.name for path in CONFIGS.glob("*.yaml")} == read.keys()
     for name, (kind, flags) in read.items():
