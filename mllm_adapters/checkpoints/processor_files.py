@@ -10,6 +10,11 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model",
 IMAGES, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 
 
+def has_tokenizer_file(directory: Path) -> bool:
+    """Whether a tokenizer lies in a checkpoint, under any of its names."""
+    return any((directory / name).is_file() for name in TOKENIZERS)
+
+
 def check_processor_files(directory: Path, example: str) -> None:
     """Check that a processor can be made of what lies in a checkpoint.
 
@@ -23,7 +28,7 @@ def check_processor_files(directory: Path, example: str) -> None:
         FormatError: naming the files that are missing.
     """
     take = f"copy it from the checkpoint that the weights come from, such as {example}"
-    if not any((directory / name).is_file() for name in TOKENIZERS):
+    if not has_tokenizer_file(directory):
         raise FormatError(directory, None, f"no tokenizer in it ({', '.join(TOKENIZERS[:3])}); {take}")
     # transformers 5 writes both into one file
     whole = (directory / PROCESSOR).is_file() and "image_processor" in read_json(directory / PROCESSOR)

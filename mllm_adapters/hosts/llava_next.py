@@ -18,7 +18,7 @@ from mllm_adapters.checkpoints.json_files import Json
 from mllm_adapters.contract.host import Plan
 from mllm_adapters.contract.terms import GraftSettings, HostError, Source
 from mllm_adapters.contract.tower_spec import tower_spec
-from mllm_adapters.hosts.llava.host import CLIP_L_336, grid_side, projector_tensors
+from mllm_adapters.hosts.llava.host import CLASS_TOKEN_FIRST, CLIP_L_336, grid_side, projector_tensors
 from mllm_adapters.modules.hidden_states import HiddenStatesHost, check_reading
 from mllm_adapters.modules.image_processor import image_processor_settings
 
@@ -135,7 +135,7 @@ class LlavaNext(HiddenStatesHost):
         return {**self.unsaid, **config.get("vision_config", {})}
 
     def _has_class_token(self, config: Json) -> bool:
-        return self._vision(config)["model_type"] == CLIP
+        return self._vision(config)["model_type"] in CLASS_TOKEN_FIRST
 
     def _select(self, config: Json) -> str:
         return str(config.get("vision_feature_select_strategy", self.reads[1]))
