@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -48,14 +49,22 @@ def check_encoder_name(name: str) -> None:
 
 
 def timm_names() -> set[str]:
-    """The names of `timm.list_models()`, as its source files register them."""
+    """The names of `timm.list_models()`: asked where timm is imported already, else as its source files register them."""
+    if timm := sys.modules.get("timm"):
+        return set(timm.list_models())
     registered = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)", re.MULTILINE)
     files = _folder_of("timm", "models").glob("*.py")
     return {name for file in files for name in registered.findall(file.read_text(encoding="utf-8"))}
 
 
 def open_clip_names() -> set[str]:
-    """The names of `open_clip.list_models()`: each a file of its package, which has an image side and a text side."""
+    """The names of `open_clip.list_models()`: asked where open_clip is imported already, else read from its package.
+
+    There a model is a file which has an image side and a text side. A process may add models of its own to open_clip,
+    so what the library says goes before what its files say.
+    """
+    if open_clip := sys.modules.get("open_clip"):
+        return set(open_clip.list_models())
     files = _folder_of("open_clip", "model_configs").glob("*.json")
     whole = {"embed_dim", "vision_cfg", "text_cfg"}
     return {file.stem for file in files if whole <= json.loads(file.read_text(encoding="utf-8")).keys()}

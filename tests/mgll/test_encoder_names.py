@@ -1,18 +1,38 @@
 """Names of encoders as they are found without the libraries: exactly those that the libraries have."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import open_clip
 import pytest
-import timm
 
-from mgll.encoders.names import check_encoder_name, open_clip_names, timm_names
+from mgll.encoders.names import check_encoder_name, open_clip_names
+
+#: prints whether the names that files give are those of the library, which is imported only after they were read
+COMPARED = """
+import sys
+from mgll.encoders.names import open_clip_names, timm_names
+by_files = timm_names(), open_clip_names()
+assert not {"timm", "open_clip"} & sys.modules.keys()
+import timm, open_clip
+assert by_files == (set(timm.list_models()), set(open_clip.list_models()))
+assert by_files == (timm_names(), open_clip_names())
+"""
 
 
-def test_the_names_are_those_of_the_libraries() -> None:
-    assert timm_names() == set(timm.list_models())
-    assert open_clip_names() == set(open_clip.list_models())
+def test_the_names_in_the_files_are_those_of_the_libraries() -> None:
+    done = subprocess.run([sys.executable, "-c", COMPARED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_that_was_added_to_open_clip_has_a_name_too(tmp_path: Path) -> None:
+    config = json.loads((Path(open_clip.__file__).parent / "model_configs" / "ViT-S-32.json").read_text())
+    (tmp_path / "of-our-own.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    check_encoder_name("open_clip:of-our-own")
+    assert "of-our-own" in open_clip_names()
 
 
 @pytest.mark.parametrize("name", ["vit-tiny-16", "convnext-base", "timm:resnet50", "open_clip:ViT-B-16", "hf:anything"])
