@@ -202,6 +202,7 @@ def test_every_recipe_parses(monkeypatch):
         "finetune_demo.yaml": (FinetuneSettings, []),
         "fundus_tower.yaml": (PretrainSettings, []),
         "objective_study.yaml": (StudySettings, comparison),
+        "objective_rates.yaml": (StudySettings, comparison),
         "table2.yaml": (Table2Settings, comparison),
         "table2_toy.yaml": (Table2Settings, comparison),
         "laboratory.yaml": (Table2Settings, comparison),
