@@ -85,11 +85,13 @@ def _values_are_read(own: _Named, table: ClassTable, proposal: Proposal) -> bool
     """Whether a column of words has no numbers beside them, or only the grades that a vocabulary of its own then reads."""
     values = sorted(own.values)
     shown = ", ".join(map(repr, values[:4])) + ", ..." * (len(values) > 4)
-    if own.separator is None and {whole_number(value) for value in values} <= {"0", "1", "2", "3", "4"}:
+    if {whole_number(value) for value in values} <= {"0", "1", "2", "3", "4"}:
         if not values:
             return True
         grades = read_vocabulary([f"{own.column}=icdr"], table)
-        if all(grades.meaning(value, own.column) for value in values):
+        of_grades = sum(times for part, times in own.parts.items() if grades.meaning(part, own.column))
+        # of another disease, the same numbers would be other grades
+        if all(grades.meaning(value, own.column) for value in values) and of_grades > 0.8 * own.parts.total():
             why = f"beside words it holds {shown}, read as grades of diabetic retinopathy (0 none to 4 proliferative)"
             proposal.add(f"{why}: make sure of it", "--vocabulary", f"{own.column}=icdr")
             return True
@@ -120,7 +122,7 @@ def _named(column: str, cells: Sequence[str]) -> _Named | None:
     def parted(separator: str | None) -> _Named:
         parts = (part.strip() for cell in filled for part in (cell.split(separator) if separator else [cell]))
         known = Counter(part for part in parts if not is_missing(part))
-        return _Named(column, separator, known, sum(map(is_missing, cells)), values)
+        return _Named(column, separator, known, sum(map(is_missing, cells)), values | set(filter(is_bare_value, known)))
 
     def known(own: _Named) -> float:
         return sum(times for part, times in own.parts.items() if _anyone_knows(part)) / max(own.parts.total(), 1)
