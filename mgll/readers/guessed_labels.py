@@ -1,6 +1,7 @@
 """Which columns of a table hold labels, how their cells are parted, and which class table and vocabulary know them."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class _Named:
     separator: str | None
     parts: Counter[str]
     empty: int = 0
+    values: frozenset[str] = frozenset()  # numbers and the like beside the words
 
     def known(self, table: ClassTable, vocabulary: Vocabulary | None = None) -> int:
         """Number of labels, counted as often as they stand there, of which the class is known."""
@@ -56,6 +58,7 @@ def choose_labels(
         return own.known(table, vocabulary) / own.parts.total()
 
     chosen = [own for own in named if max([share(own), *(share(own, one) for one in vocabularies.values())]) >= 0.4]
+    chosen = [own for own in chosen if _values_are_read(own, table, proposal)]
     grades = {name: cells for name, cells in texts.items() if _are_grades(name, cells)}
     one_hot = {name: cells for name, cells in texts.items() if _are_one_hot(cells) and name not in grades}
     if choice != "fundus":
@@ -78,6 +81,29 @@ def choose_labels(
         )
 
 
+def _values_are_read(own: _Named, table: ClassTable, proposal: Proposal) -> bool:
+    """Whether a column of words has no numbers beside them, or only the grades that a vocabulary of its own then reads."""
+    values = sorted(own.values)
+    shown = ", ".join(map(repr, values[:4])) + ", ..." * (len(values) > 4)
+    if {whole_number(value) for value in values} <= {"0", "1", "2", "3", "4"}:
+        if not values:
+            return True
+        grades = read_vocabulary([f"{own.column}=icdr"], table)
+        of_grades = sum(times for part, times in own.parts.items() if grades.meaning(part, own.column))
+        # of another disease, the same numbers would be other grades
+        if all(grades.meaning(value, own.column) for value in values) and of_grades > 0.8 * own.parts.total():
+            why = f"beside words it holds {shown}, read as grades of diabetic retinopathy (0 none to 4 proliferative)"
+            proposal.add(f"{why}: make sure of it", "--vocabulary", f"{own.column}=icdr")
+            return True
+    elif not values:
+        return True
+    proposal.add(
+        f"column {own.column!r} mixes words with values ({shown}) and is left out: say in a file with label,class what each of them"
+        f" means, then add --labels {shlex.quote(quoted(own.column))} --vocabulary {shlex.quote(own.column)}=FILE.csv"
+    )
+    return False
+
+
 def _folders_like_classes(images: FolderImages, tables: Mapping[str, ClassTable]) -> str:
     """A hint where folders are called like classes; nothing where none is."""
     folders = dict.fromkeys(part for name in images.names for part in PurePosixPath(name).parts[:-1])
@@ -91,10 +117,12 @@ def _named(column: str, cells: Sequence[str]) -> _Named | None:
     if len(filled) < max(len(cells) / 20, 1):
         return None
 
+    values = frozenset(cell for cell in cells if not is_missing(cell) and is_bare_value(cell))
+
     def parted(separator: str | None) -> _Named:
         parts = (part.strip() for cell in filled for part in (cell.split(separator) if separator else [cell]))
         known = Counter(part for part in parts if not is_missing(part))
-        return _Named(column, separator, known, sum(map(is_missing, cells)))
+        return _Named(column, separator, known, sum(map(is_missing, cells)), values | set(filter(is_bare_value, known)))
 
     def known(own: _Named) -> float:
         return sum(times for part, times in own.parts.items() if _anyone_knows(part)) / max(own.parts.total(), 1)
@@ -131,9 +159,12 @@ def _add_named(
     known = sum(own.known(table) for own in chosen)
     best = max(vocabularies, key=lambda name: sum(own.known(table, vocabularies[name]) for own in chosen))
     more = sum(own.known(table, vocabularies[best]) for own in chosen)
-    if more > known + total / 20:
+    graded = [f"{own.column}=icdr" for own in chosen if own.values]
+    if more > known + total / 20 and not graded:
         proposal.add(f"with it {more} of {total} labels are known: is this such a data set?", "--vocabulary", best)
     vocabulary = vocabularies[best] if more > known + total / 20 else None
+    if graded:
+        vocabulary = read_vocabulary(graded, table)
     unknown = Counter[str]()
     for own in chosen:
         for part, times in own.parts.items():

@@ -271,6 +271,21 @@ def test_guess_knows_columns_of_1_and_0_grades_and_chest_radiographs(folder, cap
     assert ("--classes chest_xray" in said) == ("Finding Labels" in text)
 
 
+def test_guess_reads_a_column_that_mixes_words_and_grades(folder, capsys):
+    said, records = guessed(folder, capsys, "file,grade\na.jpg,No DR\nb.jpg,2\n007_OD.JPG,PDR\n007_OS.JPG,0\n")
+    assert "--vocabulary grade=icdr" in said.splitlines()[0]
+    assert len(records) == 4
+    assert all(record.labels for record in records)
+
+
+def test_guess_proposes_no_command_that_would_lead_back_to_it(folder, capsys):
+    (folder / "t.csv").write_text("file,grade\na.jpg,No DR\nb.jpg,77\n007_OD.JPG,PDR\n007_OS.JPG,0\n", encoding="utf-8")
+    assert main([str(folder), "--table", str(folder / "t.csv"), "--guess"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("no command can be proposed")
+    assert "column 'grade' mixes words with values ('0', '77')" in said
+
+
 def test_guess_says_what_is_missing_where_nothing_fits(folder, capsys):
     assert main([str(folder / "nothing"), "--table", str(folder / "t.csv"), "--guess"]) == 1
     assert "no such folder" in capsys.readouterr().err
