@@ -13,6 +13,7 @@ from benchmark.predictions.file import Prediction, most_probable
 from benchmark.replies.parsing import parse_reply
 from benchmark.scorers.scorer import Ask, AskError, PreparingScorer, Score, Scorer, View
 from benchmark.stats.rotations import as_asked, as_stored
+from mgll.images.broken import broken_named_together
 
 #: Prompts about one image that share a pass. Each of them sees the image, whose tokens are read once for all; what they see of each
 #: other is hidden by a mask, which grows with the square of their number.
@@ -110,8 +111,9 @@ class Batches:
         prepare = self._prepared if isinstance(self._scorer, PreparingScorer) else self._opened
         ready = made_ahead(prepare, groups, self.asking.workers, self.asking.batch_size)
         try:
-            for number in numbers:
-                yield self._rows(number, [next(ready) for _ in self._batches[number]])
+            with broken_named_together([case.image for case in self.cases]):
+                for number in numbers:
+                    yield self._rows(number, [next(ready) for _ in self._batches[number]])
         finally:
             ready.close()
 

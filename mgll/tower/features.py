@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from tqdm import tqdm
 
+from mgll.images.broken import broken_named_together
 from mgll.images.decoding import open_square
 from mgll.images.preprocessing import Preprocessing, normalise
 from mgll.tower.config import Pooling
@@ -65,7 +66,7 @@ def feature_batches(
         output: the `pooled` feature, or the `grid` of patches or cells behind the last norm, row by row.
 
     Raises:
-        ImageError: for an image that cannot be read.
+        ImageError: for images that cannot be read, all of them together.
     """
     # here, because torch takes seconds to import
     import torch
@@ -78,7 +79,8 @@ def feature_batches(
     workers = min(_WORKERS, os.cpu_count() or 1, len(images) // batch_size) if on_gpu else 0
     squares = Squares(images, preprocessing)
     loader = DataLoader(squares, batch_size, num_workers=workers, pin_memory=on_gpu)  # type: ignore[arg-type,var-annotated]
-    with tqdm(total=len(images), desc="features", unit="image", leave=False, disable=not show) as bar:
+    bar = tqdm(total=len(images), desc="features", unit="image", leave=False, disable=not show)
+    with bar, broken_named_together(images, show):
         for pixels in loader:
             lower = torch.autocast(device.type, dtype=half) if half else nullcontext()
             with torch.inference_mode(), lower:

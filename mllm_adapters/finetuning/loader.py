@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mgll.images.broken import broken_named_together
 from mgll.images.decoding import open_for
 from mgll.images.preprocessing import open_image
 from mgll.training.workers import worker_options
@@ -98,9 +99,21 @@ class Examples(Dataset[Prepared]):
 
 
 def prepared(examples: Examples, batches: Iterable[list[View]], settings: FinetuneSettings) -> Iterator[Prepared]:
-    """Make batches in their order, with workers that live until the last. `batches` is read a little ahead, here."""
+    """Make batches in their order, with workers that live until the last. `batches` is read a little ahead, here.
+
+    Raises:
+        ImageError: while it is read, for images that cannot be, all of the examples' together.
+    """
+    made: Iterable[Prepared]
     if not settings.workers:
-        return (examples[views] for views in batches)
-    options = worker_options(settings.workers, settings.prefetch)
-    # made here and not with the first batch: it draws from torch's random numbers, of which a step must draw the same
-    return iter(DataLoader(examples, batch_size=None, sampler=batches, **options))
+        made = (examples[views] for views in batches)
+    else:
+        options = worker_options(settings.workers, settings.prefetch)
+        # made here and not with the first batch: it draws from torch's random numbers, of which a step must draw the same
+        made = iter(DataLoader(examples, batch_size=None, sampler=batches, **options))
+    return _broken_together(made, examples)
+
+
+def _broken_together(made: Iterable[Prepared], examples: Examples) -> Iterator[Prepared]:
+    with broken_named_together([example.image for example in examples.examples]):
+        yield from made

@@ -114,6 +114,11 @@ def test_a_damaged_image_ends_the_run_by_name_and_what_was_scored_goes_on_to_the
     try:
         with pytest.raises(ImageError, match=r"case case-0(05|17): .*eye005"):
             score_cases(cases, scorer, tmp_path / "killed", asking)
+        other, others = Path(cases[6].image), Path(cases[6].image).read_bytes()
+        other.write_bytes(others[:40])
+        with pytest.raises(ImageError, match=r"^2 images cannot be read, of \d+ looked at: .*eye005.*eye006"):
+            score_cases(cases, scorer, tmp_path / "killed", asking)
+        other.write_bytes(others)
     finally:
         damaged.write_bytes(content)
     left = len(read_journal(journal_path(tmp_path / "killed", 0)).predictions)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mgll.formats import FormatError
+from mgll.images.files import ImageError
 from mgll.manifest.records import Record, read_manifest, write_manifest
 from mgll.manifest.shards import pack
 from mgll.run_folder import read_run
@@ -394,3 +395,18 @@ def test_a_tower_without_blocks_cannot_have_its_last_ones_trained(base: Path) ->
     loaded.model.model.vision_tower = torch.nn.Linear(2, 2)
     with pytest.raises(HostError, match="no chain of blocks"):
         tower_blocks(loaded.model, loaded.host)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_all_images_that_cannot_be_read_are_named_together(
+    base: Path, questions: list[TrainingQuestion], tmp_path: Path, workers: int
+) -> None:
+    broken = [tmp_path / f"{number}.jpg" for number in range(2)]
+    for path, question in zip(broken, questions[1:], strict=False):
+        path.write_bytes(question.image.read_bytes()[:100])
+    asked = [replace(question, image=path) for question, path in zip(questions[1:], broken, strict=False)]
+    settings = replace(SETTINGS, workers=workers)
+    with pytest.raises(
+        ImageError, match=r"^2 images cannot be read, of \d+ looked at: .*0\.jpg: [^\n]*1\.jpg: [^\n]*$"
+    ):
+        finetune(base, [questions[0], *asked, *questions[3:]], tmp_path / "tuned", settings)

@@ -68,6 +68,15 @@ def test_another_tower_preprocessing_pooling_or_precision_has_features_of_its_ow
     assert len(list((tmp_path / "cache").glob("*/features.json"))) == 5
 
 
+def test_all_images_that_cannot_be_read_are_named_together(tower, images, tmp_path):
+    for number in (2, 5):
+        Path(images[number]).write_bytes(Path(images[number]).read_bytes()[:100])
+    with pytest.raises(
+        ImageError, match=r"^2 images cannot be read, of \d+ looked at: [^\n]*2\.png[^\n]*5\.png[^\n]*$"
+    ):
+        features_of(tower, images, tmp_path / "cache", batch_size=2)
+
+
 def test_a_run_that_stopped_is_gone_on_with(tower, images, tmp_path):
     whole = features_of(tower, images, tmp_path / "undisturbed", batch_size=2)
     content = Path(images[7]).read_bytes()
