@@ -168,9 +168,12 @@ def _refuse(table: str | os.PathLike[str], wrong: dict[str, list[int]]) -> None:
     """Stop if rows are wrong, naming all of them at once."""
     if not wrong:
         return
-    said = [
-        f"{message}{f' (and in lines {_listed(lines[1:])})' if lines[1:] else ''}" for message, lines in wrong.items()
-    ]
+    said, advised = [], {""}
+    for message, lines in wrong.items():
+        what, _, advice = message.partition("; ")
+        others = f" (and in lines {_listed(lines[1:])})" if lines[1:] else ""
+        said.append(f"{what if advice in advised else message}{others}")  # what helps several kinds is said once
+        advised.add(advice)
     more = [f"line {lines[0]}: {one}" for one, lines in zip(said[1:], list(wrong.values())[1:], strict=True)]
     shown = "; ".join([said[0], *more[: _LISTED - 1]])
     rest = f"; and {len(more) - _LISTED + 1} kinds more" if len(more) >= _LISTED else ""

@@ -102,6 +102,15 @@ def test_what_is_wrong_is_named_and_nothing_written(folder, capsys, old, new, fl
     assert not (folder / "m.jsonl").exists()
 
 
+def test_what_helps_several_values_is_said_once(folder, capsys):
+    (folder / "t.csv").write_text("file,grade\na.png,1\nb.png,2\n")
+    assert read(folder, "--labels", "grade") == 1
+    out = "".join(capsys.readouterr())
+    assert "field grade: '1' is a value" in out
+    assert "line 3: field grade: '2' is a value" in out
+    assert out.count("--one-hot") == 1
+
+
 def table(folder, name, text):
     (folder / name).write_text(text)
     return folder
