@@ -26,6 +26,7 @@ from mllm_adapters.prompting.attention_choice import seconds_by_attention
 from mllm_adapters.prompting.encoding import encode_prompts
 from mllm_adapters.prompting.rows import replies
 from mllm_adapters.prompting.scoring import log_probs
+from mllm_adapters.prompting.token_rows import token_rows
 from mllm_adapters.prompting.tree import Attention
 from mllm_adapters.settings import DeviceMap, Dtype, Quantisation
 
@@ -141,6 +142,7 @@ class TransformersScorer:
         if new := [option for option in options if (ending, option) not in self._options]:
             answers = [self._loaded.host.answer(option) for option in new]
             ids = continuation_ids(self._loaded.processor.tokenizer, prompt, answers)
+            self._check_rows(ids)
             self._options |= {(ending, option): found for option, found in zip(new, ids, strict=True)}
         return [self._options[ending, option] for option in options]
 
@@ -161,7 +163,12 @@ class TransformersScorer:
         if self._letters is None:
             answers = [self._loaded.host.answer(letter) for letter in LETTERS]
             self._letters = letter_ids(self._loaded.processor.tokenizer, prompt, answers)
+            self._check_rows([self._letters])
         return self._letters
+
+    def _check_rows(self, answers: Sequence[Sequence[int]]) -> None:
+        rows = token_rows(self._loaded.host, self._loaded.directory, self._loaded.model)
+        rows.check(self._loaded.processor, {"input_ids": [*chain(*answers)]})
 
 
 def _four(values: torch.Tensor) -> Four:

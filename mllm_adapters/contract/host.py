@@ -76,6 +76,8 @@ class Host(ABC):
             derives the positions itself and `own_positions` gives them.
         dynamic: True when the number of image tokens depends on the size of the image.
         second_text: names of the inputs of a second text encoder, which reads the prompt beside the language model.
+        replaces_image_token: True where the model puts another token in the image token's place before it looks up embeddings, so
+            that the image token needs no row there.
         whole_prompts: True where prompts that begin alike cannot share the pass over their start: a token sees what stands
             behind it, or the model knows no mask of trees.
         ends_with_eos: True when the end-of-sequence token follows the answer and is trained with it.
@@ -104,6 +106,7 @@ class Host(ABC):
     position_axes: int = 1
     dynamic: bool = False
     second_text: tuple[str, ...] = ()
+    replaces_image_token: bool = False
     whole_prompts: bool = False
     ends_with_eos: bool = True
     marker: str = ""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.loading.lora import connector_parameters
+from mllm_adapters.prompting.token_rows import token_rows
 
 #: Strengths of the ridge, chosen by leave-one-out error; in units of the inputs' mean variance times the number of images.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -37,6 +38,7 @@ def align_connector(loaded: LoadedHost, captions: Sequence[str], batches: Sequen
         The share of the captions' variance that the fitted map explains on images left out.
 
     Raises:
+        FormatError: if a token of a caption has no row in the embeddings.
         HostError: if the connector has no linear layer that could be fitted.
     """
     # here, because scikit-learn takes a moment to import
@@ -106,6 +108,7 @@ def _takes(function: Callable[..., Any], arguments: dict[str, Tensor]) -> bool:
 def _word_embedding(loaded: LoadedHost, caption: str) -> np.ndarray:
     """Sum of the embeddings of a caption's tokens, divided by the square root of their number: [width]."""
     ids = loaded.processor.tokenizer(caption, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+    token_rows(loaded.host, loaded.directory, loaded.model).check(loaded.processor, {"input_ids": ids.tolist()})
     table = loaded.model.get_input_embeddings().weight
     vector: np.ndarray = (table[ids.to(table.device)].detach().float().sum(0) / len(ids) ** 0.5).cpu().numpy()
     return vector

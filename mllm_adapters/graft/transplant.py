@@ -72,7 +72,8 @@ def graft_tower(
         temporary.mkdir()
         tensors = write_weights(opened, donor, plan, settings, temporary, copy, fitted)
         write_files(opened.source, plan.files, temporary)
-        check_processor(host, temporary, out, plan.features)
+        model = empty_model(host, out, plan.files["config.json"], read_checkpoint(temporary), plan.tower)
+        check_processor(host, temporary, out, plan.features, model)
         facts = [
             f"host: {named or directory}",
             *_taken(parts),
@@ -80,7 +81,6 @@ def graft_tower(
             f"token policy: {settings.tokens}",
         ]
         write_card(temporary, f"{host.title} with another vision tower", [*facts, "everything else: graft.json"])
-        empty_model(host, out, plan.files["config.json"], read_checkpoint(temporary), plan.tower)
         same = plan.unchanged_behaviour and all(tensor.sha256 == tensor.before for tensor in tensors)
         return _write_record(
             temporary,
@@ -113,6 +113,9 @@ def convert_host(
         FormatError: if the checkpoint is damaged or incomplete, or holds NaN or infinity.
         HostError: if it is of another family, or its processor puts in another number of image tokens than its tower yields.
     """
+    # here, because torch takes seconds to import
+    from mllm_adapters.loading.empty_model import empty_model
+
     directory, out = Path(directory), Path(out)
     source = open_source(host, directory, parts, follow_links, verify)
     check_whole(host, source)
@@ -125,7 +128,8 @@ def convert_host(
         written = write_kept(source, set(), temporary, copy)
         write_index(temporary, written)
         write_files(source, source.files, temporary)
-        check_processor(host, temporary, directory, features)
+        model = empty_model(host, directory, source.files["config.json"], read_checkpoint(temporary))
+        check_processor(host, temporary, directory, features, model)
         write_card(temporary, host.title, [f"converted from: {named or directory}", *_taken(parts)])
         return _write_record(
             temporary,

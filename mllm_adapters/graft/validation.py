@@ -6,6 +6,7 @@ as the connector yields features. `mllm_adapters.graft.transplant` makes one.
 
 import os
 from pathlib import Path
+from typing import Any
 
 from mgll.formats import FormatError
 from mgll.weights.model_folder import check_entries, read_json
@@ -15,6 +16,7 @@ from mllm_adapters.contract.graft_record import GRAFT, Graft, read_graft
 from mllm_adapters.contract.host import Host
 from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.hosts.registry import get_host
+from mllm_adapters.prompting.token_rows import token_rows
 
 
 def validate(directory: str | os.PathLike[str], verify: bool = False) -> Graft:
@@ -54,27 +56,28 @@ def validate(directory: str | os.PathLike[str], verify: bool = False) -> Graft:
                 tensors[change.name].shard or directory, None, f"{change.name} has other bytes than {GRAFT} says"
             )
     host, files = get_host(record.host), json_files(directory)
-    empty_model(host, directory, files["config.json"], tensors, record.tower)
+    model = empty_model(host, directory, files["config.json"], tensors, record.tower)
     changed = {change.name for change in record.tensors} & tensors.keys()
     check_finite({name: tensors[name] for name in changed}, directory, whole=True)
     check_finite({name: part for name, part in tensors.items() if name not in changed}, directory, whole=verify)
     with fields_of(directory):
         check_count(record.features, host.placeholders(files))
-    check_processor(host, directory, directory, record.features)
+    check_processor(host, directory, directory, record.features, model)
     return record
 
 
-def check_processor(host: Host, directory: Path, named: Path, features: int) -> None:
-    """Let the processor of a directory prepare a black image, and count the image tokens that it really puts in.
+def check_processor(host: Host, directory: Path, named: Path, features: int, model: Any) -> None:
+    """Let the processor of a directory prepare a black image; count the image tokens that it puts in, and look for rows of all.
 
     Args:
         host: the family.
         directory: where the processor's files lie.
         named: the directory for messages.
         features: number of vectors that the language model is given for one image.
+        model: the model of the directory, which may be on the meta device.
 
     Raises:
-        FormatError: if there is no processor in it that can do that.
+        FormatError: if there is no processor in it that can do that, or a token has no row in the embeddings.
         HostError: if it puts in another number of image tokens.
     """
     # here, because Pillow takes a moment to import
@@ -83,6 +86,8 @@ def check_processor(host: Host, directory: Path, named: Path, features: int) -> 
     with fields_of(named):
         processor, config = host.processor(directory), read_json(directory / "config.json")
         encoded = processor(images=[Image.new("RGB", (96, 96))], text=[host.prompt("")], return_tensors="pt")
+        texts = {name: ids[0].tolist() for name, ids in encoded.items() if name.endswith("input_ids")}
+        token_rows(host, named, model).check(processor, texts)
         token = config.get("image_token_index", config.get("image_token_id"))
         if token is not None and not host.dynamic:
             check_count(features, int((encoded["input_ids"] == token).sum()))

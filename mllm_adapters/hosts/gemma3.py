@@ -30,6 +30,7 @@ class Gemma3(LastHiddenStateHost):
     connector = ("multi_modal_projector",)
     lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
     whole_prompts = True  # image tokens see each other, and most layers see a window only
+    replaces_image_token = True
     marker = "<start_of_image>"
     geometry = ("SigLIP-So400m/14 at 896 px, last state after the norm", "4 x 4 mean, norm, one matrix", "256")
 

@@ -38,6 +38,7 @@ class PaliGemma(LastHiddenStateHost):
         "256 at 224 px",
     )
     whole_prompts = True
+    replaces_image_token = True
 
     def prompt(self, question: str) -> str:
         """The question as the mixed checkpoints were tuned on: task, language, and a line break before the answer."""

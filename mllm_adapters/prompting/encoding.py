@@ -9,6 +9,7 @@ from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.prompts import EncodedPrompts
 from mllm_adapters.contract.terms import HostError
 from mllm_adapters.prompting.answer_slot import plain_ids
+from mllm_adapters.prompting.token_rows import token_rows
 
 
 def encode_prompts(loaded: LoadedHost, image: Image.Image, prompts: Sequence[str]) -> EncodedPrompts:
@@ -17,6 +18,9 @@ def encode_prompts(loaded: LoadedHost, image: Image.Image, prompts: Sequence[str
     The processor encodes the first prompt with the image. Where the prompts differ only after the image, the others share its
     tokens up to there and get the tokens of their own ends. Where this is not possible (a second text encoder reads the prompt
     too), the processor runs for each prompt.
+
+    Raises:
+        FormatError: if a token has no row in the embeddings.
     """
     first = _encoded(loaded, image, prompts[0])
     images = {name: first[name] for name in loaded.processor.image_processor.model_input_names if name in first}
@@ -26,6 +30,9 @@ def encode_prompts(loaded: LoadedHost, image: Image.Image, prompts: Sequence[str
             _text(_encoded(loaded, image if loaded.host.dynamic else Image.new("RGB", (32, 32)), prompt), images)
             for prompt in prompts[1:]
         ]
+    known = token_rows(loaded.host, loaded.directory, loaded.model)
+    for row in rows:
+        known.check(loaded.processor, row)
     ids = tuple(row.pop("input_ids") for row in rows)
     beside = {name: tuple(row[name] for row in rows) for name in rows[0] if name != "attention_mask"}
     return EncodedPrompts(tuple(prompts), ids, images, beside)
@@ -35,13 +42,16 @@ def encode_text(loaded: LoadedHost, question: str) -> EncodedPrompts:
     """Encode a question that has no image, in the host's conversation form without the image's marker.
 
     Raises:
+        FormatError: if a token has no row in the embeddings.
         HostError: if the family answers questions about images only.
     """
     host = loaded.host
     if not host.marker:
         raise HostError(f"{host.title} answers questions about images only; this one has none: {question[:80]!r}")
     prompt = host.prompt(question).replace(host.marker, "", 1)
-    return EncodedPrompts((prompt,), tuple(plain_ids(loaded.processor.tokenizer, [prompt])), {}, {})
+    (ids,) = plain_ids(loaded.processor.tokenizer, [prompt])
+    token_rows(host, loaded.directory, loaded.model).check(loaded.processor, {"input_ids": ids})
+    return EncodedPrompts((prompt,), (ids,), {}, {})
 
 
 def _encoded(loaded: LoadedHost, image: Image.Image, prompt: str) -> dict[str, Any]:

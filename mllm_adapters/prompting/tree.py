@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mllm_adapters.contract.host import LoadedHost
 from mllm_adapters.contract.prompts import EncodedPrompts
+from mllm_adapters.prompting.token_rows import token_rows
 from mllm_adapters.prompting.tree_attention import tree_attention
 
 #: How the tokens of a tree attend: limb by limb, which computes nothing that is hidden but takes many small steps, or all at once.
@@ -148,8 +149,8 @@ def _forward(
 ) -> tuple[Tensor, dict[int, int]]:
     """Run the model; returns logits [cases, kept places, V] and the index of each place of a tree among the kept ones."""
     model, length = loaded.model, max(len(tree.ids) for tree in trees)
-    pad = loaded.processor.tokenizer.pad_token_id or 0
-    ids = torch.full((len(trees), length), pad)
+    padding = token_rows(loaded.host, loaded.directory, model).padding(loaded.processor.tokenizer)
+    ids = torch.full((len(trees), length), padding)
     visible = torch.eye(length, dtype=torch.bool).repeat(
         len(trees), 1, 1
     )  # padding sees itself, so that nothing is NaN
