@@ -168,7 +168,7 @@ def check_encoder(named: str) -> None:
         FormatError: if there is no such file.
     """
     layout, _, file = named.partition(":")
-    if layout in LAYOUTS and file:
+    if layout in (*LAYOUTS, "hf") and file:
         check_there(file)
     elif _is_path(named):
         check_there(named)

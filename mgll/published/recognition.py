@@ -44,6 +44,8 @@ def tower_of(said: str | os.PathLike[str], folder: Path) -> Path:
         ValueError: if it is no encoder that is recognised; the message says what to type.
     """
     kind, _, inside = str(said).partition(":")
+    if kind == "hf" and inside and not Path(said).exists():  # as pretraining's --encoder has a folder of transformers
+        said, kind, inside = inside, inside, ""
     if kind in LAYOUTS and inside and not Path(said).exists():
         if kind in _BY_NAME and not Path(inside).exists():
             raise ValueError(

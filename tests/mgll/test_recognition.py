@@ -7,6 +7,7 @@ import timm
 import torch
 from published import CASES, moved, rad_dino, retfound, with_safetensors
 
+from mgll.formats import FormatError
 from mgll.published.recognition import recognise, tower_of
 from mgll.tower.file import load_tower, read_header
 from mgll.tower.model import image_feature
@@ -77,6 +78,13 @@ def test_a_folder_of_timm_says_its_own_settings(tmp_path: Path) -> None:
     )
     header = read_header(tower_of(tmp_path, tmp_path / "towers"))
     assert (header.preprocessing.size, header.preprocessing.std, header.pooling) == (96, (0.2, 0.2, 0.2), "mean")
+
+
+def test_a_folder_of_transformers_may_be_named_as_pretraining_names_it(tmp_path: Path) -> None:
+    folder = rad_dino(tmp_path)[0]
+    assert tower_of(f"hf:{folder}", tmp_path / "towers") == tower_of(folder, tmp_path / "towers")
+    with pytest.raises(FormatError, match="nothing: no such"):
+        tower_of(f"hf:{tmp_path / 'nothing'}", tmp_path / "towers")
 
 
 def test_what_is_no_encoder_is_refused_in_one_line(tmp_path: Path) -> None:
