@@ -230,14 +230,12 @@ def write_table(settings: Table2Settings, grid: Sequence[GridCell]) -> bool:
         ValueError: if no cell is finished.
     """
     # here, because torch takes seconds to import
-    from benchmark.report.grid import Entry, build_grid
+    from benchmark.report.grid import NOT_FINISHED, Entry, build_grid
     from benchmark.report.grid_files import write_grid
     from benchmark.report.terminal import print_grid
 
     out = Path(settings.out)
-    failures = [
-        failure(path) or (None if is_finished(path) else "not finished") for path in (out / c.path for c in grid)
-    ]
+    failures = [failure(path) or (None if is_finished(path) else NOT_FINISHED) for path in (out / c.path for c in grid)]
     if all(failures):
         raise ValueError(f"none of the {len(grid)} cells is finished, the first: {failures[0]}")
     cases, learned = read_cases(out / "test.jsonl"), _learned(out, settings.seeds[0])

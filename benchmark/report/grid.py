@@ -35,6 +35,10 @@ class Entry:
     failure: str | None = None
 
 
+#: What is said of a cell that is still to be made.
+NOT_FINISHED = "not finished"
+
+
 @dataclass(frozen=True)
 class GridRow:
     """One tower in one host.
@@ -43,7 +47,7 @@ class GridRow:
         host: name of the host.
         tower: name of the tower.
         seeds: those that are finished.
-        failures: seed -> what went wrong.
+        failures: seed -> what went wrong, or `NOT_FINISHED`.
         numbers: name of a number -> it, over the seeds; empty where none is finished.
         changes: name of a number -> this tower less the untouched host; empty for that itself, for its own tower, which may change
             nothing, and where a side has no run.
@@ -61,6 +65,11 @@ class GridRow:
     controls: Mapping[Shown, float] = field(default_factory=dict)
     p: float = nan
     p_holm: float = nan
+
+    def missing(self, seed: int | None = None) -> str:
+        """What stands in place of the numbers of a seed, or of all where none is finished."""
+        said = set(self.failures.values()) if seed is None else {self.failures[seed]}
+        return NOT_FINISHED if said == {NOT_FINISHED} else "failed"
 
 
 @dataclass(frozen=True)

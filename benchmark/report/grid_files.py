@@ -95,7 +95,7 @@ def _lines(grid: Grid) -> Iterator[dict[str, object]]:
                 "value": value,
             }
         for seed, said in row.failures.items():
-            yield start | {"number": f"failed, seed {seed}", "failure": said}
+            yield start | {"number": f"{row.missing(seed)}, seed {seed}", "failure": said}
 
 
 def _named(prefix: str, estimate: Estimate) -> dict[str, float]:

@@ -108,7 +108,12 @@ def seed_table(grid: Grid) -> Table:
             values = (Cell(percent(row.numbers[name].by_run[index])) for name in names)
             rows.append((Cell(host_name(row.host)), Cell(row.tower), Cell(str(seed)), *values))
         rows += [
-            (Cell(host_name(row.host)), Cell(row.tower), Cell(str(seed)), *(Cell("failed") for _ in names))
+            (
+                Cell(host_name(row.host)),
+                Cell(row.tower),
+                Cell(str(seed)),
+                *(Cell(row.missing(seed)) for _ in names),
+            )
             for seed in row.failures
         ]
     return Table(("Host", "Tower", "Seed", *(TOTAL_NAMES[name] for name in names)), tuple(rows), labels=2)
@@ -148,7 +153,7 @@ def latex(grid: Grid) -> str:
             cells += [_tex_interval(row.numbers.get("ten_class")), _tex_interval(row.numbers["overall"])]
             cells += [_tex_change(row.changes.get("overall")), "" if math.isnan(row.p) else escaped(p_number(row.p))]
         else:
-            cells += [f"\\multicolumn{{{len(codes) + 4}}}{{l}}{{failed}}"]
+            cells += [f"\\multicolumn{{{len(codes) + 4}}}{{l}}{{{row.missing()}}}"]
         lines.append(" & ".join(cells) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
@@ -168,7 +173,7 @@ def ten_codes(grid: Grid) -> list[str]:
 def _share(row: GridRow, name: str, brief: bool = False) -> Cell:
     found = row.numbers.get(name)
     if found is None:
-        return Cell("failed" if row.failures and not row.seeds else "–")
+        return Cell(row.missing() if row.failures and not row.seeds else "–")
     return Cell(percent(found.estimate.value)) if brief else accuracy_cell(found.estimate)
 
 

@@ -1,6 +1,7 @@
 """Tables of hosts and towers: the numbers, their three files, and the page in a real browser."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from benchmark.predictions.answers import answers_of
 from benchmark.predictions.batches import Asking
 from benchmark.predictions.file import ComparisonError
 from benchmark.predictions.scoring import score_cases
-from benchmark.report.grid import Entry, build_grid
+from benchmark.report.grid import NOT_FINISHED, Entry, build_grid
 from benchmark.report.grid_files import write_grid
+from benchmark.report.grid_tables import latex, narrow_grid_table, seed_table
 from benchmark.report.terminal import print_grid
 from benchmark.stats.seeds import method_difference, method_number
 
@@ -110,6 +112,16 @@ def test_a_failed_cell_takes_its_seed_alone(grid, tmp_path):
     assert (row.seeds, row.failures) == ((0,), {1: BROKEN})
     assert np.isnan(row.p)
     assert np.isfinite(grid.row(HOSTS[1], "mgll").p)
+
+
+def test_a_cell_that_is_still_to_be_made_has_not_failed(grid):
+    failed = replace(grid.row(HOSTS[1], "random"), seeds=(), numbers={}, failures={0: NOT_FINISHED, 1: BROKEN})
+    to_do = replace(failed, failures=dict.fromkeys((0, 1), NOT_FINISHED))
+    for row, said in ((failed, "failed"), (to_do, NOT_FINISHED)):
+        one = replace(grid, rows=(*grid.rows[:-1], row))
+        assert f"{{{said}}}" in latex(one)
+        assert narrow_grid_table(one).rows[-1][3].text == said
+    assert seed_table(replace(grid, rows=(grid.rows[0], to_do))).rows[-1][-1].text == NOT_FINISHED
 
 
 def test_the_csv_and_the_latex_say_what_the_grid_says(grid, tmp_path):
