@@ -167,8 +167,7 @@ class TransformersScorer:
         return self._letters
 
     def _check_rows(self, answers: Sequence[Sequence[int]]) -> None:
-        rows = token_rows(self._loaded.host, self._loaded.directory, self._loaded.model)
-        rows.check(self._loaded.processor, {"input_ids": [*chain(*answers)]})
+        token_rows(self._loaded).check({"input_ids": [*chain(*answers)]})
 
 
 def _four(values: torch.Tensor) -> Four:

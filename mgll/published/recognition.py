@@ -45,7 +45,7 @@ def tower_of(said: str | os.PathLike[str], folder: Path) -> Path:
     """
     kind, _, inside = str(said).partition(":")
     if kind == "hf" and inside and not Path(said).exists():  # as pretraining's --encoder has a folder of transformers
-        said, kind, inside = inside, inside, ""
+        return tower_of(inside, folder)
     if kind in LAYOUTS and inside and not Path(said).exists():
         if kind in _BY_NAME and not Path(inside).exists():
             raise ValueError(

@@ -74,9 +74,10 @@ def guess_command(
         proposal.why.append(f"empty in all rows: {', '.join(empty)}")
     if unused := [name for name in rest if name not in empty]:
         proposal.why.append(f"not used: {', '.join(unused)}")
-    words = [str(folder), "--table", str(table), *proposal.flags, "--out", out or "manifest.jsonl"]
-    command = f"{as_typed('python -m mgll.readers.folder_csv')} {shlex.join(words)}"
-    if not {"--labels", "--one-hot", "--level"} & set(proposal.flags):
+    if {"--labels", "--one-hot", "--level"} & set(proposal.flags):
+        words = [str(folder), "--table", str(table), *proposal.flags, "--out", out or "manifest.jsonl"]
+        command = f"{as_typed('python -m mgll.readers.folder_csv')} {shlex.join(words)}"
+    else:
         command = (
             "no command can be proposed: no column that could be read says what an image shows; the notes below say which flag to"
             f" set by hand (--labels, --one-hot or --level), beside {shlex.join(proposal.flags)}"

@@ -83,11 +83,11 @@ def choose_labels(
 
 def _values_are_read(own: _Named, table: ClassTable, proposal: Proposal) -> bool:
     """Whether a column of words has no numbers beside them, or only the grades that a vocabulary of its own then reads."""
+    if not own.values:
+        return True
     values = sorted(own.values)
     shown = ", ".join(map(repr, values[:4])) + ", ..." * (len(values) > 4)
     if {whole_number(value) for value in values} <= {"0", "1", "2", "3", "4"}:
-        if not values:
-            return True
         grades = read_vocabulary([f"{own.column}=icdr"], table)
         of_grades = sum(times for part, times in own.parts.items() if grades.meaning(part, own.column))
         # of another disease, the same numbers would be other grades
@@ -95,8 +95,6 @@ def _values_are_read(own: _Named, table: ClassTable, proposal: Proposal) -> bool
             why = f"beside words it holds {shown}, read as grades of diabetic retinopathy (0 none to 4 proliferative)"
             proposal.add(f"{why}: make sure of it", "--vocabulary", f"{own.column}=icdr")
             return True
-    elif not values:
-        return True
     proposal.add(
         f"column {own.column!r} mixes words with values ({shown}) and is left out: say in a file with label,class what each of them"
         f" means, then add --labels {shlex.quote(quoted(own.column))} --vocabulary {shlex.quote(own.column)}=FILE.csv"
@@ -160,11 +158,12 @@ def _add_named(
     best = max(vocabularies, key=lambda name: sum(own.known(table, vocabularies[name]) for own in chosen))
     more = sum(own.known(table, vocabularies[best]) for own in chosen)
     graded = [f"{own.column}=icdr" for own in chosen if own.values]
-    if more > known + total / 20 and not graded:
-        proposal.add(f"with it {more} of {total} labels are known: is this such a data set?", "--vocabulary", best)
-    vocabulary = vocabularies[best] if more > known + total / 20 else None
+    vocabulary: Vocabulary | None = None
     if graded:
         vocabulary = read_vocabulary(graded, table)
+    elif more > known + total / 20:
+        vocabulary = vocabularies[best]
+        proposal.add(f"with it {more} of {total} labels are known: is this such a data set?", "--vocabulary", best)
     unknown = Counter[str]()
     for own in chosen:
         for part, times in own.parts.items():

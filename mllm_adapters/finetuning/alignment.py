@@ -108,7 +108,7 @@ def _takes(function: Callable[..., Any], arguments: dict[str, Tensor]) -> bool:
 def _word_embedding(loaded: LoadedHost, caption: str) -> np.ndarray:
     """Sum of the embeddings of a caption's tokens, divided by the square root of their number: [width]."""
     ids = loaded.processor.tokenizer(caption, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
-    token_rows(loaded.host, loaded.directory, loaded.model).check(loaded.processor, {"input_ids": ids.tolist()})
+    token_rows(loaded).check({"input_ids": ids.tolist()})
     table = loaded.model.get_input_embeddings().weight
     vector: np.ndarray = (table[ids.to(table.device)].detach().float().sum(0) / len(ids) ** 0.5).cpu().numpy()
     return vector

@@ -72,8 +72,7 @@ class Texts:
         self._ending = [eos] if self._host.ends_with_eos else []
         self._start = decoder_start(loaded.model.config)
         # not the model: a worker process gets all that stands here
-        self._known = token_rows(loaded.host, loaded.directory, loaded.model)
-        self._padding = self._known.padding(self._processor.tokenizer)
+        self._known = token_rows(loaded)
 
     def batch(self, examples: Sequence[Example], sizes: Sequence[tuple[int, int]]) -> TextBatch:
         """Text inputs of a batch.
@@ -86,7 +85,7 @@ class Texts:
             FormatError: if a token has no row in the embeddings.
         """
         rows = [self._row(example, size) for example, size in zip(examples, sizes, strict=True)]
-        pads = dict.fromkeys(rows[0].inputs, 0) | {"input_ids": self._padding}
+        pads = dict.fromkeys(rows[0].inputs, 0) | {"input_ids": self._known.padding}
         inputs = {key: self._padded(key, [row.inputs[key] for row in rows], pad) for key, pad in pads.items()}
         labels = self._padded(
             "labels" if self._start is None else "decoder_input_ids", [r.labels for r in rows], IGNORED
@@ -140,8 +139,8 @@ class Texts:
         labels = [token if learnt else IGNORED for piece, learnt in pieces for token in piece]
         if self._start is not None:
             end = self._max_tokens
-            self._known.check(self._processor, prompt)
-            self._known.check(self._processor, {"input_ids": ids})
+            self._known.check(prompt)
+            self._known.check({"input_ids": ids})
             return _Row(
                 prompt | {"decoder_input_ids": [self._start, *ids[:end]]}, [IGNORED, *labels[:end]], len(ids) > end
             )
@@ -155,7 +154,7 @@ class Texts:
             else values + beside.get(name, [self._host.behind_prompt(name, values[-1])] * len(ids))
             for name, values in prompt.items()
         }
-        self._known.check(self._processor, row)
+        self._known.check(row)
         return _Row(row, [IGNORED] * len(before) + labels, cut)
 
 

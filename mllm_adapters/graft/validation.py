@@ -13,7 +13,7 @@ from mgll.weights.model_folder import check_entries, read_json
 from mllm_adapters.checkpoints.json_files import json_files
 from mllm_adapters.checkpoints.tensors import check_finite, read_checkpoint, sha256_of
 from mllm_adapters.contract.graft_record import GRAFT, Graft, read_graft
-from mllm_adapters.contract.host import Host
+from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.contract.terms import HostError, fields_of
 from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.prompting.token_rows import token_rows
@@ -87,7 +87,7 @@ def check_processor(host: Host, directory: Path, named: Path, features: int, mod
         processor, config = host.processor(directory), read_json(directory / "config.json")
         encoded = processor(images=[Image.new("RGB", (96, 96))], text=[host.prompt("")], return_tensors="pt")
         texts = {name: ids[0].tolist() for name, ids in encoded.items() if name.endswith("input_ids")}
-        token_rows(host, named, model).check(processor, texts)
+        token_rows(LoadedHost(model, processor, host, named)).check(texts)
         token = config.get("image_token_index", config.get("image_token_id"))
         if token is not None and not host.dynamic:
             check_count(features, int((encoded["input_ids"] == token).sum()))

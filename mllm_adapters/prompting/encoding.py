@@ -30,9 +30,9 @@ def encode_prompts(loaded: LoadedHost, image: Image.Image, prompts: Sequence[str
             _text(_encoded(loaded, image if loaded.host.dynamic else Image.new("RGB", (32, 32)), prompt), images)
             for prompt in prompts[1:]
         ]
-    known = token_rows(loaded.host, loaded.directory, loaded.model)
+    known = token_rows(loaded)
     for row in rows:
-        known.check(loaded.processor, row)
+        known.check(row)
     ids = tuple(row.pop("input_ids") for row in rows)
     beside = {name: tuple(row[name] for row in rows) for name in rows[0] if name != "attention_mask"}
     return EncodedPrompts(tuple(prompts), ids, images, beside)
@@ -50,7 +50,7 @@ def encode_text(loaded: LoadedHost, question: str) -> EncodedPrompts:
         raise HostError(f"{host.title} answers questions about images only; this one has none: {question[:80]!r}")
     prompt = host.prompt(question).replace(host.marker, "", 1)
     (ids,) = plain_ids(loaded.processor.tokenizer, [prompt])
-    token_rows(host, loaded.directory, loaded.model).check(loaded.processor, {"input_ids": ids})
+    token_rows(loaded).check({"input_ids": ids})
     return EncodedPrompts((prompt,), (ids,), {}, {})
 
 

@@ -92,7 +92,7 @@ def _write(loaded: LoadedHost, inputs: dict[str, Any], max_new_tokens: int, deco
     """The replies to some rows, all of which are written at once."""
     tokenizer, asked = loaded.processor.tokenizer, inputs["input_ids"]
     # rows that end early are padded with a token that decoding leaves out, or the reply would depend on the batch
-    pad = _padding(loaded)
+    pad = token_rows(loaded).padding
     pad = pad if pad == tokenizer.pad_token_id else tokenizer.eos_token_id
     options: dict[str, Any] = {
         "do_sample": False,
@@ -125,7 +125,7 @@ def _start_can_be_shared(loaded: LoadedHost, encoded: Sequence[EncodedPrompts]) 
 def _after_common_start(loaded: LoadedHost, rows: Sequence[Row]) -> dict[str, Any]:
     """What `generate` goes on from: the start of each case in keys and values, read once, and the ends of its prompts."""
     cases = list({id(case): case for case, _, _ in rows}.values())
-    device, pad = loaded.model.device, _padding(loaded)
+    device, pad = loaded.model.device, token_rows(loaded).padding
     starts = [case.ids[0][: case.shared] for case in cases]
     ids, seen = padded(starts, pad, behind=False), padded([[1] * len(start) for start in starts], 0, behind=False)
     images = {name: torch.cat([case.image[name] for case in cases]).to(device) for name in cases[0].image}
@@ -139,10 +139,6 @@ def _after_common_start(loaded: LoadedHost, rows: Sequence[Row]) -> dict[str, An
     whole = torch.cat((ids[of_row], padded(ends, pad, behind=False)), dim=1)
     mask = torch.cat((seen[of_row], padded([[1] * len(end) for end in ends], 0, behind=False)), dim=1)
     return {"input_ids": whole.to(device), "attention_mask": mask.to(device), "past_key_values": kept}
-
-
-def _padding(loaded: LoadedHost) -> int:
-    return token_rows(loaded.host, loaded.directory, loaded.model).padding(loaded.processor.tokenizer)
 
 
 def _stops(model: Any, tokenizer: Any) -> list[int] | None:
@@ -187,7 +183,7 @@ def _inputs(
                 else [loaded.host.behind_prompt(name, values[prompt][-1])] * len(further)
             )
         texts.append(text)
-    pads = dict.fromkeys(texts[0], 0) | {"input_ids": _padding(loaded)}
+    pads = dict.fromkeys(texts[0], 0) | {"input_ids": token_rows(loaded).padding}
     inputs = {name: padded([t[name] for t in texts], pads[name], name in loaded.host.second_text) for name in pads}
     shown = [images[id(case)] for case, _, _ in rows]
     inputs |= {name: torch.cat([image[name] for image in shown]) for name in shown[0]}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mgll.formats import FormatError
-from mllm_adapters.contract.host import Host
+from mllm_adapters.contract.host import LoadedHost
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,18 @@ class TokenRows:
 
     Attributes:
         directory: the checkpoint, for messages.
+        processor: its processor, whose tokenizers give the ids.
         rows: their number by the input whose token ids they are looked up for.
         replaced: number of a token that the model replaces by another before it looks up rows.
     """
 
     directory: Path
+    processor: Any
     rows: dict[str, int]
     replaced: int | None
 
-    def check(self, processor: Any, inputs: Mapping[str, Sequence[int]]) -> None:
-        """Check the token ids among a model's text inputs, which this processor made; other inputs are passed over.
+    def check(self, inputs: Mapping[str, Sequence[int]]) -> None:
+        """Check the token ids among a model's text inputs; other inputs are passed over.
 
         Raises:
             FormatError: naming the token with the highest number, if it is beyond the last row.
@@ -36,7 +38,7 @@ class TokenRows:
             highest = max((number for number in inputs.get(name, ()) if number != self.replaced), default=0)
             if highest < rows:
                 continue
-            tokenizer = getattr(processor, name.replace("input_ids", "tokenizer"))
+            tokenizer = getattr(self.processor, name.replace("input_ids", "tokenizer"))
             raise FormatError(
                 self.directory,
                 None,
@@ -45,19 +47,21 @@ class TokenRows:
                 " to these weights",
             )
 
-    def padding(self, tokenizer: Any) -> int:
+    @property
+    def padding(self) -> int:
         """Number of the token that fills up inputs, which no model looks at: the tokenizer's own where it has a row, else 0."""
-        own = tokenizer.pad_token_id
+        own = self.processor.tokenizer.pad_token_id
         return int(own) if own is not None and own < self.rows["input_ids"] else 0
 
 
-def token_rows(host: Host, directory: Path, model: Any) -> TokenRows:
+def token_rows(loaded: LoadedHost) -> TokenRows:
     """The rows of a model's embeddings; the model may be on the meta device."""
     # the name of a second text encoder stands before that of its input
-    encoders = {name: name.removesuffix("input_ids").rstrip("_") for name in ("input_ids", *host.second_text)}
+    encoders = {name: name.removesuffix("input_ids").rstrip("_") for name in ("input_ids", *loaded.host.second_text)}
     rows = {
-        name: int(model.get_submodule(encoder).get_input_embeddings().num_embeddings)
+        name: int(loaded.model.get_submodule(encoder).get_input_embeddings().num_embeddings)
         for name, encoder in encoders.items()
         if name.endswith("input_ids")
     }
-    return TokenRows(directory, rows, model.config.image_token_id if host.replaces_image_token else None)
+    replaced = loaded.model.config.image_token_id if loaded.host.replaces_image_token else None
+    return TokenRows(loaded.directory, loaded.processor, rows, replaced)

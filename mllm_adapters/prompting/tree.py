@@ -149,8 +149,7 @@ def _forward(
 ) -> tuple[Tensor, dict[int, int]]:
     """Run the model; returns logits [cases, kept places, V] and the index of each place of a tree among the kept ones."""
     model, length = loaded.model, max(len(tree.ids) for tree in trees)
-    padding = token_rows(loaded.host, loaded.directory, model).padding(loaded.processor.tokenizer)
-    ids = torch.full((len(trees), length), padding)
+    ids = torch.full((len(trees), length), token_rows(loaded).padding)
     visible = torch.eye(length, dtype=torch.bool).repeat(
         len(trees), 1, 1
     )  # padding sees itself, so that nothing is NaN
