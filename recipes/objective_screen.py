@@ -5,15 +5,16 @@ r"""Which objectives are worth a night? Each is tried on a frozen tower in secon
 The tower's features are computed once. For every arm and seed a small adapter is trained behind them with the arm's objective,
 against the texts of the training images, and read on validation by linear probe and by class names alone. `summary.md` and
 `summary.csv` have every run and, for every pair of arms, the difference with its interval. What looks better here is a candidate
-for `recipes/objective_study.py`, which trains the whole tower. Research use only, not for diagnosis.
+for `recipes/objective_study.py`, which trains the whole tower. `--missing-texts` and `--wrong-texts` ask how each arm copes with
+texts that are not there or belong to another image (the paper's Tables 8 and 37). Research use only, not for diagnosis.
 """
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import nan
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from benchmark.report.arms import ABOUT, Readings, arms_rows, arms_tables
 from mgll.commandline import parse_settings
@@ -31,6 +32,9 @@ from mgll.progress import overall
 from mgll.run_folder import locked
 from mgll.settings import OBJECTIVES, ObjectiveSettings
 from mgll.stage import stage
+
+if TYPE_CHECKING:
+    from mgll.evaluation.screening import ScreenSettings
 
 
 def _arms() -> dict[str, ObjectiveSettings]:
@@ -54,6 +58,8 @@ class ScreenStudySettings:
         epochs: passes over the training images.
         batch_size: images a step.
         learning_rate: AdamW's peak learning rate.
+        missing_texts: every arm is also run with each of these shares of the training images' levels taken away.
+        wrong_texts: and with each of these shares given another image's texts.
         min_train: training images that a class must have, and lack.
         min_read: images that a class must have, and lack, among those that are read.
         precision: of the tower's features (`mgll.evaluation.features_of`).
@@ -69,6 +75,8 @@ class ScreenStudySettings:
     epochs: int = 12
     batch_size: int = 64
     learning_rate: float = 1e-3
+    missing_texts: tuple[float, ...] = ()
+    wrong_texts: tuple[float, ...] = ()
     min_train: int = 30
     min_read: int = 5
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -87,12 +95,12 @@ def screen_objectives(settings: ScreenStudySettings) -> Path:
     """Run every arm and seed that is not done yet, and write the summary; returns its path."""
     # here, because torch takes seconds to import
     from mgll.encoders.text import TextEncoder
-    from mgll.evaluation.screening import ScreenSettings, screen
+    from mgll.evaluation.screening import screen
 
     out, records = Path(settings.out), read_manifest(settings.manifest)
     kept = [record for record in records if record.split in ("train", "val", settings.split)]
     tower = find_tower(settings.encoder, out / "towers", NamedEncoders(settings.image_size))
-    training = ScreenSettings(settings.epochs, settings.batch_size, settings.learning_rate)
+    arms = _with_bad_texts(settings)
     reading = EvaluationSettings(
         cache=str(out / "features"),
         split=settings.split,
@@ -103,21 +111,32 @@ def screen_objectives(settings: ScreenStudySettings) -> Path:
         precision=settings.precision,
     )
     encoder, data = TextEncoder(), data_identity(settings.manifest)
-    say = overall(len(settings.arms) * len(settings.seeds))
-    found: dict[str, list[Evaluation]] = {arm: [] for arm in settings.arms}
+    say = overall(len(arms) * len(settings.seeds))
+    found: dict[str, list[Evaluation]] = {arm: [] for arm in arms}
     for seed in settings.seeds:
-        for arm, objective in settings.arms.items():
+        for arm, (objective, training) in arms.items():
             say(f"{arm}, seed {seed}")
             path = out / "runs" / f"{arm}-{seed}.{settings.split}.evaluation.npz"
             made_of = {"tower": tower.digest, "objective": asdict(objective), "training": asdict(training)}
 
-            def make(path: Path = path, objective: ObjectiveSettings = objective, seed: int = seed) -> None:
-                readings = screen(tower, kept, objective, seed, training, reading, encoder)
+            def make(path: Path = path, arm: str = arm, seed: int = seed) -> None:
+                readings = screen(tower, kept, arms[arm][0], seed, arms[arm][1], reading, encoder)
                 save_evaluation(path, Evaluation(tower.name, tower.digest, readings, {}, nan, ()))
 
             stage(path, {**made_of, "seed": seed, "read": reading.identity(), **data}, make)
             found[arm].append(load_evaluation(path))
     return _summarise(settings, found)
+
+
+def _with_bad_texts(settings: ScreenStudySettings) -> "dict[str, tuple[ObjectiveSettings, ScreenSettings]]":
+    """Every arm as it is, then with texts missing, then with wrong ones."""
+    from mgll.evaluation.screening import ScreenSettings  # here, because torch takes seconds to import
+
+    whole = ScreenSettings(settings.epochs, settings.batch_size, settings.learning_rate)
+    texts = {"": whole}
+    texts |= {f", {share:.0%} missing": replace(whole, missing_texts=share) for share in settings.missing_texts}
+    texts |= {f", {share:.0%} wrong": replace(whole, wrong_texts=share) for share in settings.wrong_texts}
+    return {f"{arm}{said}": (own, training) for said, training in texts.items() for arm, own in settings.arms.items()}
 
 
 def _summarise(settings: ScreenStudySettings, found: Mapping[str, list[Evaluation]]) -> Path:

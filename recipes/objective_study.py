@@ -194,8 +194,9 @@ def _tower(settings: StudySettings, run: Run) -> Path:
         if arm.objective is None:
             save_start_tower(own, tower)
             return
-        pretrain(own).rename(tower)
-        shutil.rmtree(own.out)  # what it could be resumed from
+        if not tower.is_file():  # it is there, and whole, where a start was killed while it tidied up
+            pretrain(own).rename(tower)
+        shutil.rmtree(own.out, ignore_errors=True)  # what it could be resumed from
 
     frozen = {"arm": asdict(arm)} if arm.objective is None else {}
     return stage(tower, {**made_of(own), **_data(settings.manifest), **frozen}, make)
@@ -243,7 +244,7 @@ def _summarise(settings: StudySettings) -> None:
         readings = _sides(settings, done)
         arms = list(dict.fromkeys(run.arm for run in done))
         lines += [f"## {condition}", "", *arms_tables(readings, arms, [START]), ""]
-        rows += [f"{condition},{row}" for row in arms_rows(readings)]
+        rows += [f'"{condition}",{row}' for row in arms_rows(readings)]
     lines += ["Research use only, not for diagnosis.", ""]
     write_text(Path(settings.out) / "summary.md", "\n".join(lines))
     write_text(Path(settings.out) / "summary.csv", "\n".join([*rows, ""]))

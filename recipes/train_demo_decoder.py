@@ -20,7 +20,7 @@ from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
 from mgll.files import write_text
 from mgll.provenance import provenance
-from mllm_adapters.demo.settings import DecoderTraining, ImageFirstTraining
+from mllm_adapters.demo.settings import DecoderTraining, ReadingTraining
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Settings(DecoderTraining):
     Attributes:
         out: folder of the run.
         image_first: train the LoRA of `mllm_adapters.demo.image_first` on the decoder that ships, with the defaults of
-            `ImageFirstTraining`; the settings above do not matter then.
+            `ReadingTraining`; the settings above do not matter then.
     """
 
     out: str = "runs/demo_decoder"
@@ -62,7 +62,7 @@ def main() -> None:
 def _image_first(out: Path) -> None:
     from mllm_adapters.demo.image_first import save_lora, train_image_first
 
-    settings = ImageFirstTraining()
+    settings = ReadingTraining()
     with tqdm(total=settings.steps, desc="warming", disable=None) as bar:
         lora = train_image_first(settings, _progress(bar.update, bar.set_postfix))
     save_lora(lora, out / "image_first.safetensors")

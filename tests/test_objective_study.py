@@ -18,7 +18,7 @@ arms:
   mgll: {objective: mgll, changes: {learning_rate: 2.0e-3}}
 conditions:
   all: {sources: null}
-  half the texts: {missing_texts: 0.5, arms: [mgll], seeds: [0]}
+  half, of the texts: {missing_texts: 0.5, arms: [mgll], seeds: [0]}
 seeds: [0, 1]
 min_train: 5
 min_read: 3
@@ -46,7 +46,14 @@ def test_every_cell_is_made_once_read_and_compared(manifest, tmp_path):
     first = run(manifest, out)
     assert first.returncode == 0, first.stderr
     folders = sorted(path.relative_to(out).as_posix() for path in out.glob("*/*") if path.is_dir())
-    assert folders == ["all/clip-0", "all/clip-1", "all/frozen-0", "all/mgll-0", "all/mgll-1", "half the texts/mgll-0"]
+    assert folders == [
+        "all/clip-0",
+        "all/clip-1",
+        "all/frozen-0",
+        "all/mgll-0",
+        "all/mgll-1",
+        "half, of the texts/mgll-0",
+    ]
     summary = (out / "summary.md").read_text()
     assert "| mgll - clip | test, probe |" in summary
     assert "| mgll - clip | test, zero-shot, disease |" in summary
@@ -57,6 +64,7 @@ def test_every_cell_is_made_once_read_and_compared(manifest, tmp_path):
     ]  # fmt: skip
     assert len({row["macro AUC"] for row in probed}) == 5
     towers = {path: path.stat().st_mtime_ns for path in out.rglob("*.ckpt")}
+    _as_killed_while_tidying_up(out / "all/clip-0")
     again = run(manifest, out)
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.ckpt")} == towers
@@ -66,6 +74,15 @@ def test_every_cell_is_made_once_read_and_compared(manifest, tmp_path):
     assert "learning_rate" in changed.stdout
     moved = {path.parent.name for path, at in towers.items() if path.stat().st_mtime_ns != at}
     assert moved == {"clip-0", "clip-1"}  # mgll has a rate of its own, and the start weights none
+
+
+def _as_killed_while_tidying_up(folder: Path) -> None:
+    """The tower is there, half of what it could be resumed from is removed, and nothing says yet that it is finished."""
+    record = folder / "mgll.ckpt.stage.json"
+    record.write_text(record.read_text().replace('"finished": true', '"finished": false'))
+    left = folder / "pretraining/checkpoints/step-00000007/state.json"
+    left.parent.mkdir(parents=True)
+    left.write_text('{"step": 7}')
 
 
 def test_a_source_that_is_not_there_is_named(manifest, tmp_path):

@@ -41,7 +41,7 @@ def arms_tables(readings: Readings, arms: Sequence[str], without_seeds: Collecti
 def arms_rows(readings: Readings) -> list[str]:
     """Lines of a table in CSV with the columns `reading`, `arm`, `seed` and `macro AUC`."""
     return [
-        f'"{reading}",{arm},{seed},{value:.5f}'
+        f'"{reading}","{arm}",{seed},{value:.5f}'
         for reading, sides in readings.items()
         for arm, (seeds, side) in sides.items()
         for seed, value in zip(seeds, side.values, strict=True)

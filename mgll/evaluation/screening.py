@@ -27,6 +27,7 @@ from mgll.objective import Level, Objective
 from mgll.settings import ObjectiveSettings
 from mgll.tower.text_side import TextFacts, TextSide
 from mgll.training.data import text_levels
+from mgll.training.text_corruption import corrupt_texts
 from mgll.training.texts import TrainingTexts
 
 #: Share of the steps in which the learning rate rises.
@@ -44,6 +45,8 @@ class ScreenSettings:
         weight_decay: AdamW's.
         widening: channels inside the adapter for each of the tower's.
         feature_width: width of the space that images and texts share.
+        wrong_texts: share of the training images' levels that get another image's texts (`mgll.training.text_corruption`).
+        missing_texts: share of these levels that are taken away.
     """
 
     epochs: int = 12
@@ -52,6 +55,8 @@ class ScreenSettings:
     weight_decay: float = 0.05
     widening: int = 2
     feature_width: int = 256
+    wrong_texts: float = 0.0
+    missing_texts: float = 0.0
 
 
 class Adapter(nn.Module):
@@ -107,7 +112,9 @@ def screen(
     learned = [row for row, record in enumerate(records) if record.split == "train"]
     mean, deviation = features[learned].mean(axis=0), features[learned].std(axis=0)
     scaled = torch.from_numpy((features - mean) / np.where(deviation == 0, 1, deviation))
-    own = [records[row] for row in learned]
+    own = list(
+        corrupt_texts([records[row] for row in learned], settings.wrong_texts, settings.missing_texts, seed=seed)
+    )
     adapter, side = train_adapter(scaled[learned], own, objective, seed, settings, encoder)
     with torch.no_grad():
         adapted = adapter(scaled).numpy()

@@ -27,6 +27,7 @@ from mgll.run_folder import claim_folder, locked
 from mgll.settings import PretrainSettings
 from mgll.tower.curve import LOG, thinned
 from mgll.tower.file import save_tower
+from mgll.tower.model import patch_size
 from mgll.tower.seen import read_seen, rows_of, save_seen, seen_path
 from mgll.training.augmentation import settle_augmentation
 from mgll.training.checkpoint import checkpoint_state, load_checkpoint, newest_checkpoint, save_checkpoint
@@ -46,7 +47,7 @@ from mgll.training.loader import TrainingBatches, batches_from, pixels_on, recor
 from mgll.training.looks import Augmentation
 from mgll.training.model import ContrastiveModel, text_side_of
 from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
-from mgll.training.precision import float32_products, settle_precision
+from mgll.training.precision import attention_for, float32_products, settle_precision
 from mgll.training.shared_images import SharedImages
 from mgll.training.steps import cut_log, learning_rate_factor, steps_per_epoch
 from mgll.training.text_corruption import corrupt_texts
@@ -140,8 +141,10 @@ def _pretrain(
     torch.manual_seed(settings.seed)
     tower = vision_encoder(settings.encoder, settings.image_size, settings.start_weights, **settings.encoder_options)
     model = ContrastiveModel(tower, text_encoder, settings)
+    tokens_of_image = (settings.image_size // patch_size(tower)) ** 2
     try:
-        _train(accelerator, settings, model, images, texts, after_step)
+        with attention_for(accelerator.device, settings.mixed_precision != "no", tokens_of_image):
+            _train(accelerator, settings, model, images, texts, after_step)
     except BadImagesError as error:
         if accelerator.is_main_process:
             write_damaged(out, error.paths)

@@ -1,13 +1,13 @@
 from .host import build_demo_host, demo_checkpoint
 from .reading import reads_in_words
-from .settings import DecoderTraining, DemoHostSettings, ImageFirstTraining
+from .settings import DecoderTraining, DemoHostSettings, ReadingTraining
 from .tiny_hosts import TINY_HOSTS, build_tiny_host
 
 __all__ = [
     "TINY_HOSTS",
     "DecoderTraining",
     "DemoHostSettings",
-    "ImageFirstTraining",
+    "ReadingTraining",
     "build_demo_host",
     "build_tiny_host",
     "demo_checkpoint",

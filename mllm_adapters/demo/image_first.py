@@ -10,21 +10,17 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load, save_file
-from torch import nn
 from transformers import LlamaForCausalLM
 
 from mgll.files import atomic_path
-from mgll.vocabulary.questions import LETTERS
 from mllm_adapters.demo.conversation import conversation_tokenizer
 from mllm_adapters.demo.decoder import IMAGE, shipped_decoder
-from mllm_adapters.demo.decoder_training import bags_of_words, noisy_mixtures
-from mllm_adapters.demo.reading import draw_question, in_words, text_of
-from mllm_adapters.demo.settings import ImageFirstTraining
+from mllm_adapters.demo.reading_training import teach_reading
+from mllm_adapters.demo.settings import ReadingTraining
 from mllm_adapters.hosts.registry import get_host
 
 SHIPPED = "image_first.safetensors"
@@ -52,60 +48,19 @@ def save_lora(model: PeftModel, path: Path) -> None:
         save_file(tensors, temporary, metadata={"format": "pt"})
 
 
-def train_image_first(
-    settings: ImageFirstTraining, report: Callable[[dict[str, float]], None] | None = None
-) -> PeftModel:
+def train_image_first(settings: ReadingTraining, report: Callable[[dict[str, float]], None] | None = None) -> PeftModel:
     """Train the LoRA; the same settings and thread count give the same weights.
 
     Args:
         settings: settings of the run.
-        report: called after every step with `step`, `loss`, `accuracy` and `spread` (1 or 0) of its batch.
+        report: see `mllm_adapters.demo.reading_training.teach_reading`.
     """
     host = get_host(FAMILY)
-    tokenizer = conversation_tokenizer(host, IMAGE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = _with_lora(shipped_decoder()).train()
-    rng, generator = np.random.default_rng([settings.seed, 3]), torch.Generator().manual_seed(settings.seed)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    table = model.get_input_embeddings().weight
-    named = (bags_of_words(tokenizer) @ table).detach()
-    for step in range(1, settings.steps + 1):
-        spread = bool(rng.random() < settings.spread)
-        questions = [draw_question(rng, spread) for _ in range(settings.batch_size)]
-        seen: list[torch.Tensor] = []
-        if spread:
-            weights = torch.tensor(np.stack([question.weights for question in questions]), dtype=torch.float32)
-            seen = list(
-                noisy_mixtures(
-                    weights, named, int(rng.integers(1, settings.most_positions + 1)), settings.noise, generator
-                )
-            )
-        else:
-            words = [
-                tokenizer(in_words(question, rng), add_special_tokens=False)["input_ids"] for question in questions
-            ]
-            seen = [table[torch.tensor(ids)].detach() for ids in words]
-        asked = [tokenizer(host.prompt(text_of(question)))["input_ids"] for question in questions]
-        rows = [torch.cat((front, table[torch.tensor(ids)])) for front, ids in zip(seen, asked, strict=True)]
-        longest = max(map(len, rows))
-        embeddings = torch.stack([nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
-        mask = torch.stack([torch.arange(longest) >= longest - len(row) for row in rows]).long()
-        positions = (mask.cumsum(-1) - 1).clamp_min(0)
-        logits = model(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits
-        targets = torch.tensor([tokenizer.convert_tokens_to_ids(LETTERS[question.answer]) for question in questions])
-        loss = nn.functional.cross_entropy(logits[:, -1], targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        schedule.step()
-        if report:
-            right = (logits[:, -1].argmax(-1) == targets).float().mean()
-            report({"step": step, "loss": float(loss.detach()), "accuracy": float(right), "spread": float(spread)})
-    return model.eval()
+        model = _with_lora(shipped_decoder())
+    teach_reading(model, conversation_tokenizer(host, IMAGE), host, settings, report)
+    return model
 
 
 def _with_lora(decoder: LlamaForCausalLM) -> PeftModel:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from mgll.vocabulary.questions import LETTERS, QUESTIONS, question_text
-from mllm_adapters.contract.host import LoadedHost
+from mllm_adapters.contract.host import Host, LoadedHost
 from mllm_adapters.demo.decoder import IMAGE, names
 from mllm_adapters.hosts.llava.host import Llava
 from mllm_adapters.prompting.answer_slot import letter_ids
@@ -99,6 +100,19 @@ def text_only_accuracy(model: nn.Module, tokenizer: Any, count: int = 448, seed:
     return _share_right(model, [list(ids) for ids in tokenizer(list(prompts))["input_ids"]], letters, answers)
 
 
+def image_word(host: Host) -> str:
+    """The word of a family's prompt in whose place the image stands; empty where the image stands in front of all text."""
+    return (re.findall(r"<[\w ]+>", host.marker) or [""])[0]
+
+
+def ids_in_words(tokenizer: Any, host: Host, question: Question, finding: str) -> list[int]:
+    """Token ids of a question in the family's own conversation form, with the finding in words in the image's place."""
+    image, prompt = image_word(host), host.prompt(text_of(question))
+    before: list[int] = [] if image else tokenizer(finding, add_special_tokens=False)["input_ids"]
+    asked: list[int] = tokenizer(prompt.replace(image, finding) if image else prompt)["input_ids"]
+    return before + asked
+
+
 @torch.inference_mode()
 def reads_in_words(loaded: LoadedHost, count: int = 448, seed: int = 0) -> float:
     """Share of questions that a host of any family answers right when the finding stands in words in its image's place.
@@ -106,13 +120,9 @@ def reads_in_words(loaded: LoadedHost, count: int = 448, seed: int = 0) -> float
     Chance is 0.25. The questions are those of `text_only_accuracy`, in the family's own conversation form and through its own
     tokenizer. A family without a marker in its prompt has the image, and here the words, in front of all text.
     """
-    host, tokenizer, rows = loaded.host, loaded.processor.tokenizer, []
-    image = (re.findall(r"<[\w ]+>", host.marker) or [""])[0]
+    host, tokenizer = loaded.host, loaded.processor.tokenizer
     asked = _questions(count, seed)
-    for question in asked:
-        finding, prompt = names()[question.options[question.answer]], host.prompt(text_of(question))
-        before = [] if image else tokenizer(finding, add_special_tokens=False)["input_ids"]
-        rows.append(before + tokenizer(prompt.replace(image, finding) if image else prompt)["input_ids"])
+    rows = [ids_in_words(tokenizer, host, question, names()[question.options[question.answer]]) for question in asked]
     letters = letter_ids(tokenizer, host.prompt(text_of(asked[0])), [host.answer(letter) for letter in LETTERS])
     # a model that insists on an image has a language model that does not
     model = loaded.model.language_model if host.second_text else loaded.model
@@ -122,13 +132,15 @@ def reads_in_words(loaded: LoadedHost, count: int = 448, seed: int = 0) -> float
 def _share_right(model: Any, rows: Sequence[list[int]], letters: tuple[int, ...], answers: Sequence[str]) -> float:
     """Share of rows of token ids after which the most probable of the four letters is the answer."""
     device, right = next(model.parameters()).device, 0
+    # of a large vocabulary the logits of all positions would take longer than the model
+    last = {"logits_to_keep": torch.tensor([-1])} if "logits_to_keep" in signature(model.forward).parameters else {}
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
         longest = max(map(len, batch))
         ids = torch.tensor([[0] * (longest - len(row)) + row for row in batch], device=device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch], device=device)
         positions = (mask.cumsum(-1) - 1).clamp_min(0)
-        logits = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1]
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, **last).logits[:, -1]
         chosen = logits[:, list(letters)].argmax(-1).tolist()
         right += sum(LETTERS[i] == answer for i, answer in zip(chosen, answers[start : start + 64], strict=True))
     return right / len(rows)

@@ -59,23 +59,33 @@ class DecoderTraining:
 
 
 @dataclass(frozen=True)
-class ImageFirstTraining:
-    """How the decoder learns to read with the image in front of all text (`mllm_adapters.demo.image_first`).
+class ReadingTraining:
+    """How a language model learns to read questions from text (`mllm_adapters.demo.reading_training`).
+
+    The defaults are those of the decoder for images in front of all text (`mllm_adapters.demo.image_first`).
 
     Attributes:
         steps: optimiser steps.
         batch_size: questions per step.
         learning_rate: peak learning rate of AdamW, decaying to 0.
-        spread: share of the batches whose finding is a noisy mixture of words, as a connector may write it.
+        warmup: share of the steps in which the learning rate rises.
+        words_first: share of the steps, at the start, that see findings in words only.
+        spread: share of the later batches whose finding is a noisy mixture of words, as a connector may write it.
         most_positions: largest number of image positions of such a batch.
-        noise: largest standard deviation of that noise.
+        noise: largest standard deviation of that noise, in units of the mixtures' standard deviation.
+        mixed_precision: `bf16` multiplies in bfloat16, which pays on GPUs and on CPUs that do so by themselves.
+        checkpoint_every: steps between checkpoints, where any are kept.
         seed: of weights and questions.
     """
 
     steps: int = 300
     batch_size: int = 32
     learning_rate: float = 2e-3
+    warmup: float = 0.0
+    words_first: float = 0.0
     spread: float = 0.6
     most_positions: int = 8
     noise: float = 1.0
+    mixed_precision: Literal["no", "bf16"] = "no"
+    checkpoint_every: int = 50
     seed: int = 0

@@ -20,6 +20,7 @@ from mgll.files import atomic_path
 from mgll.training.checkpoint import checkpoint_state, load_checkpoint, newest_checkpoint, save_checkpoint
 from mgll.training.distributed import configure_deepspeed, configure_fsdp
 from mgll.training.not_finite import no_step, note_step, refuse_not_finite, stop_if_not_finite
+from mgll.training.precision import attention_for
 from mgll.training.split_weights import split_again, whole_weights
 from mgll.training.steps import cut_log, learning_rate_factor, process_share
 from mllm_adapters.contract.host import LoadedHost
@@ -195,7 +196,9 @@ def _backward(
         The loss; loss, right answers and questions; how many conversations were cut; the norm of the gradient after an update.
     """
     accelerator, norm = run.accelerator, None
-    with accelerator.accumulate(wrapped):
+    half = accelerator.mixed_precision != "no" or run.loaded.dtype != "float32"
+    tokens = batch.texts.inputs["attention_mask"].shape[1]
+    with accelerator.accumulate(wrapped), attention_for(accelerator.device, half, tokens):
         outcome = forward(wrapped, run.loaded, batch, run.images, accelerator.device)
         loss = outcome.losses.mean()
         accelerator.backward(loss)

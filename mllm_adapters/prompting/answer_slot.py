@@ -73,5 +73,7 @@ def forward_options(model: Any, host: Host, attention_mask: "Tensor", keep: int)
     if host.position_axes == 1 and decoder_start(model.config) is None:
         options["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp_min(0)
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        options["logits_to_keep"] = keep
+        on_cpu = attention_mask.device.type == "cpu"
+        # a CPU multiplies each row of a slice by its own copy of the word table; listed positions are gathered first
+        options["logits_to_keep"] = attention_mask.new_tensor(range(-keep, 0)).long() if on_cpu else keep
     return options

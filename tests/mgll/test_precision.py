@@ -15,7 +15,7 @@ from mgll.settings import PretrainSettings
 from mgll.training import precision
 from mgll.training.data import text_levels
 from mgll.training.model import ContrastiveModel
-from mgll.training.precision import float32_products, settle_precision
+from mgll.training.precision import FEW_TOKENS, attention_for, float32_products, settle_precision
 from mgll.training.pretraining import pretrain
 from mgll.training.texts import TrainingTexts
 
@@ -71,3 +71,23 @@ def test_compiling_needs_a_compiler(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(ValueError, match=r"compile: no C\+\+ compiler here \(.*clang\+\+\); install one"):
         pretrain(PretrainSettings(manifest="none.jsonl", out=str(tmp_path), compile=True))
+
+
+@pytest.mark.parametrize(
+    ("device", "half", "tokens", "plain"),
+    [
+        ("cpu", True, FEW_TOKENS, True),
+        ("cpu", True, FEW_TOKENS + 1, False),
+        ("cpu", False, FEW_TOKENS, False),
+        ("cuda:0", True, FEW_TOKENS, False),
+    ],
+)
+def test_attention_of_few_tokens_in_half_precision_is_plain_on_a_cpu(device, half, tokens, plain):
+    def backward_of() -> str:
+        query = torch.randn(2, 3, tokens, 16, dtype=torch.bfloat16, requires_grad=True)
+        found = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        return str(found.grad_fn)
+
+    with attention_for(torch.device(device), half, tokens):
+        assert ("FlashAttention" not in backward_of()) == plain
+    assert "FlashAttention" in backward_of()

@@ -1,5 +1,9 @@
 """A LLaVA put together of a vision folder and a language model's folder, on tiny models of the true classes."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +25,7 @@ from mllm_adapters.graft.transplant import convert_host, graft_tower
 from mllm_adapters.hosts.registry import get_host
 from mllm_adapters.loading.load import load
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 SEEN = Preprocessing(size=42, resize="squash")
 
 
@@ -82,3 +87,31 @@ def test_a_tower_is_grafted_into_it(parts, host, tokens):
     loaded = load(parts / tokens)
     features = 1 if tokens == "pooled" else 9
     assert loaded.model.config.image_seq_length == features
+
+
+def test_its_language_model_learns_to_read_and_nothing_else_of_it_changes(host, tmp_path):
+    out = tmp_path / "reader"
+    command = [
+        sys.executable,
+        RECIPES / "teach_reading.py",
+        "--host",
+        host,
+        "--out",
+        out,
+        "--steps",
+        "2",
+        "--batch-size",
+        "2",
+    ]
+    first = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert "of questions in words right (chance 25 %)" in first.stdout
+    assert "2/2" in first.stderr  # progress
+    before, after = (load(folder, dtype="float32").model.state_dict() for folder in (host, out))
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(".language_model.layers." in name for name in changed)
+    assert not (out / "checkpoints").exists()
+    at = (out / "model.safetensors").stat().st_mtime_ns
+    assert subprocess.run(list(map(str, command)), capture_output=True).returncode == 0
+    assert (out / "model.safetensors").stat().st_mtime_ns == at

@@ -70,6 +70,15 @@ def test_the_image_reaches_the_answer(tiny, name, photographs):
     assert not torch.equal(_logits(loaded, photographs[0]), _logits(loaded, photographs[1]))
 
 
+@pytest.mark.parametrize("name", ALL)
+@torch.inference_mode()
+def test_the_last_positions_have_the_logits_that_they_have_among_all(tiny, name, photographs):
+    loaded = load(tiny(name))
+    kept, every = (_some_logits(loaded, photographs[0], keep) for keep in (3, None))
+    assert kept.shape[1] == (every.shape[1] if name == "instructblip" else 3)  # it gives all in any case
+    assert torch.allclose(kept[:, -3:], every[:, -3:], atol=1e-5)
+
+
 def test_there_is_no_tiny_instance_of_other_families(tmp_path):
     with pytest.raises(ValueError, match="there is no tiny 'qwen2-vl'; there are llava"):
         build_tiny_host("qwen2-vl", tmp_path / "host")
@@ -77,10 +86,16 @@ def test_there_is_no_tiny_instance_of_other_families(tmp_path):
 
 @torch.inference_mode()
 def _logits(loaded, image):
+    return _some_logits(loaded, image, keep=1)[:, -1]
+
+
+def _some_logits(loaded, image, keep):
     from PIL import Image
 
     inputs = loaded.processor(
         images=[Image.open(image)], text=[loaded.host.prompt("What is this?\nA. Glaucoma")], return_tensors="pt"
     )
-    options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], 1)
-    return loaded.model(**inputs, **options).logits[:, -1]
+    options = forward_options(loaded.model, loaded.host, inputs["attention_mask"], keep or 1)
+    if keep is None:
+        options.pop("logits_to_keep", None)
+    return loaded.model(**inputs, **options).logits

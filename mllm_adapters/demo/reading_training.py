@@ -1,0 +1,132 @@
+"""Teach a language model to read four-option questions: the finding in words, or as a mixture of words, in the image's place.
+
+A small language model does not bind a letter to its option, and 100 steps on images do not teach it that (docs/laboratory.md). In
+words it learns that in minutes. Of real diseases it learns nothing: findings and options are drawn at random.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mgll.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from mgll.training.precision import attention_for
+from mgll.training.steps import learning_rate_factor
+from mgll.vocabulary.questions import LETTERS, QUESTIONS
+from mllm_adapters.contract.host import Host
+from mllm_adapters.demo.decoder_training import bags_of_words, noisy_mixtures
+from mllm_adapters.demo.reading import Question, draw_question, ids_in_words, image_word, in_words, text_of
+from mllm_adapters.demo.settings import ReadingTraining
+from mllm_adapters.prompting.answer_slot import letter_ids
+
+#: Lengths are filled up to a multiple of this: a CPU prepares its products anew for each length.
+_MULTIPLE = 16
+
+
+class _Batch(NamedTuple):
+    """One training batch, padded on the left.
+
+    Embeddings [B, L, width], their mask [B, L], the place of each right option [B], and whether the findings are mixtures.
+    """
+
+    embeddings: Tensor
+    mask: Tensor
+    answers: Tensor
+    spread: bool
+
+
+def teach_reading(
+    model: Any,
+    tokenizer: Any,
+    host: Host,
+    settings: ReadingTraining,
+    report: Callable[[dict[str, float]], None] | None = None,
+    checkpoints: Path | None = None,
+) -> None:
+    """Train, in place, what of a model requires gradients; the same settings and thread count give the same weights.
+
+    Args:
+        model: a causal language model or a host, whose word embeddings stay as they are.
+        tokenizer: its tokenizer.
+        host: the family, in whose conversation form questions are asked.
+        settings: settings of the run.
+        report: called after every step with `step`, `loss`, `accuracy` and `spread` (1 or 0) of its batch.
+        checkpoints: folder of checkpoints, from the newest of which the run goes on; None keeps none.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0, fused=True)
+    newest = newest_checkpoint(checkpoints) if checkpoints else None
+    done = int(load_checkpoint(newest, model, optimizer)["step"]) if newest else 0
+    table = model.get_input_embeddings().weight.detach()
+    forms = [host.answer(letter) for letter in LETTERS]
+    letters = torch.tensor(letter_ids(tokenizer, host.prompt(QUESTIONS[0]), forms), device=table.device)
+    half, last = settings.mixed_precision != "no", torch.tensor([-1])
+    batches = islice(_batches(tokenizer, host, table, settings), done, None)
+    model.train()
+    for step, batch in zip(range(done + 1, settings.steps + 1), batches, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * learning_rate_factor(step - 1, settings.steps, settings.warmup)
+        with ExitStack() as within:
+            within.enter_context(attention_for(table.device, half, batch.mask.shape[1]))
+            with torch.autocast(table.device.type, torch.bfloat16, enabled=half):
+                positions = (batch.mask.cumsum(-1) - 1).clamp_min(0)
+                logits = model(
+                    inputs_embeds=batch.embeddings,
+                    attention_mask=batch.mask,
+                    position_ids=positions,
+                    logits_to_keep=last,
+                    use_cache=False,
+                ).logits[:, -1]
+            targets = letters[batch.answers]
+            loss = nn.functional.cross_entropy(logits.float(), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        if report:
+            right = (logits.argmax(-1) == targets).float().mean()
+            values = {"loss": float(loss.detach()), "accuracy": float(right)}
+            report({"step": step, "spread": float(batch.spread), **values})
+        if checkpoints and step % settings.checkpoint_every == 0 and step < settings.steps:
+            save_checkpoint(checkpoints, step, model, optimizer, {}, keep=1)
+    model.eval()
+
+
+def _batches(tokenizer: Any, host: Host, table: Tensor, settings: ReadingTraining) -> Iterator[_Batch]:
+    """Batches without end, each a function of the seed and of its place alone."""
+    rng, generator = np.random.default_rng([settings.seed, 3]), torch.Generator().manual_seed(settings.seed)
+    embedded = (bags_of_words(tokenizer).to(table) @ table).cpu()
+    step = 0
+    while True:
+        step += 1
+        spread = bool(rng.random() < settings.spread) and step > settings.words_first * settings.steps
+        questions = [draw_question(rng, spread) for _ in range(settings.batch_size)]
+        if spread:
+            weights = torch.tensor(np.stack([question.weights for question in questions]), dtype=embedded.dtype)
+            count = int(rng.integers(1, settings.most_positions + 1))
+            seen = noisy_mixtures(weights, embedded, count, settings.noise, generator).to(table)
+            rows = [_shown(tokenizer, host, table, q, finding) for q, finding in zip(questions, seen, strict=True)]
+        else:
+            rows = [table[torch.tensor(ids_in_words(tokenizer, host, q, in_words(q, rng)))] for q in questions]
+        longest = max(map(len, rows))
+        longest += -longest % _MULTIPLE
+        yield _Batch(
+            torch.stack([nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows]),
+            torch.stack([torch.arange(longest) >= longest - len(row) for row in rows]).long().to(table.device),
+            torch.tensor([question.answer for question in questions], device=table.device),
+            spread,
+        )
+
+
+def _shown(tokenizer: Any, host: Host, table: Tensor, question: Question, finding: Tensor) -> Tensor:
+    """Embeddings of a question with vectors in the image's place; without a marker of the image, that is in front of all text."""
+    ids = tokenizer(host.prompt(text_of(question)))["input_ids"]
+    word = image_word(host)
+    place = ids.index(tokenizer.convert_tokens_to_ids(word)) if word else 0
+    text = table[torch.tensor(ids)]
+    return torch.cat([text[:place], finding, text[place + bool(word) :]])

@@ -1,0 +1,62 @@
+"""Language models learn to read questions in words: what is trained, what is not, and that a killed run goes on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mllm_adapters.demo.conversation import conversation_tokenizer
+from mllm_adapters.demo.decoder import IMAGE, shipped_decoder
+from mllm_adapters.demo.reading_training import teach_reading
+from mllm_adapters.demo.settings import ReadingTraining
+from mllm_adapters.hosts.registry import get_host
+
+FEW = ReadingTraining(steps=6, batch_size=4, learning_rate=1e-3, words_first=0.3, spread=0.8, checkpoint_every=3)
+
+
+class KilledError(Exception):
+    pass
+
+
+def taught(family: str, settings: ReadingTraining, checkpoints: Path | None = None, killed_at: int | None = None):
+    """The demo's decoder after it was taught in a family's form, and what was reported of each step."""
+    host = get_host(family)
+    model = shipped_decoder().requires_grad_(False)
+    model.get_decoder().layers.requires_grad_(True)
+    said = []
+
+    def report(values):
+        said.append(values)
+        if values["step"] == killed_at:
+            raise KilledError
+
+    teach_reading(model, conversation_tokenizer(host, IMAGE), host, settings, report, checkpoints)
+    return model, said
+
+
+@pytest.mark.parametrize("family", ["llava", "instructblip"])
+def test_a_killed_run_ends_as_an_undisturbed_one(family, tmp_path):
+    undisturbed, whole = taught(family, FEW)
+    assert {values["spread"] for values in whole} == {0.0, 1.0}
+    with pytest.raises(KilledError):
+        taught(family, FEW, tmp_path, killed_at=5)
+    resumed, rest = taught(family, FEW, tmp_path)
+    assert [values["step"] for values in rest] == [4, 5, 6]
+    assert rest == whole[3:]
+    for name, tensor in undisturbed.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_only_what_requires_gradients_is_trained():
+    before, (after, _) = shipped_decoder().state_dict(), taught("llava", FEW)
+    changed = {name for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if ".layers." in name}
+
+
+@pytest.mark.parametrize("family", ["llava", "instructblip"])
+def test_bfloat16_learns_much_the_same(family):
+    once = ReadingTraining(steps=1, batch_size=16)
+    in_full = taught(family, once)[1][0]["loss"]
+    in_half = taught(family, ReadingTraining(steps=1, batch_size=16, mixed_precision="bf16"))[1][0]["loss"]
+    assert in_half != in_full
+    assert in_half == pytest.approx(in_full, rel=0.05)
