@@ -58,6 +58,7 @@ class ScreenStudySettings:
         epochs: passes over the training images.
         batch_size: images a step.
         learning_rate: AdamW's peak learning rate.
+        only: run these arms alone.
         missing_texts: every arm is also run with each of these shares of the training images' levels taken away.
         wrong_texts: and with each of these shares given another image's texts.
         min_train: training images that a class must have, and lack.
@@ -75,6 +76,7 @@ class ScreenStudySettings:
     epochs: int = 12
     batch_size: int = 64
     learning_rate: float = 1e-3
+    only: tuple[str, ...] | None = None
     missing_texts: tuple[float, ...] = ()
     wrong_texts: tuple[float, ...] = ()
     min_train: int = 30
@@ -136,7 +138,10 @@ def _with_bad_texts(settings: ScreenStudySettings) -> "dict[str, tuple[Objective
     texts = {"": whole}
     texts |= {f", {share:.0%} missing": replace(whole, missing_texts=share) for share in settings.missing_texts}
     texts |= {f", {share:.0%} wrong": replace(whole, wrong_texts=share) for share in settings.wrong_texts}
-    return {f"{arm}{said}": (own, training) for said, training in texts.items() for arm, own in settings.arms.items()}
+    if unknown := sorted(set(settings.only or ()) - set(settings.arms)):
+        raise ValueError(f"only: there is no arm {', '.join(unknown)}; there are {', '.join(settings.arms)}")
+    chosen = {arm: settings.arms[arm] for arm in settings.only or settings.arms}
+    return {f"{arm}{said}": (own, training) for said, training in texts.items() for arm, own in chosen.items()}
 
 
 def _summarise(settings: ScreenStudySettings, found: Mapping[str, list[Evaluation]]) -> Path:

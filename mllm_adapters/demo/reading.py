@@ -29,11 +29,11 @@ class Question(NamedTuple):
     weights: np.ndarray
 
 
-def draw_question(rng: np.random.Generator, spread: bool) -> Question:
+def draw_question(rng: np.random.Generator, spread: bool, doubt: float = 0.8) -> Question:
     """Draw a question over all disease names.
 
     Without `spread` one to three findings are equally present, and one of them is an option. With `spread` every finding is present
-    to some degree, as in the output of a tower that is not sure, and the strongest option is the answer.
+    to some degree, up to `doubt`, as in the output of a tower that is not sure, and the strongest option is the answer.
     """
     order = rng.permutation(len(names()))
     options, answer = tuple(int(index) for index in order[:4]), int(rng.integers(4))
@@ -41,7 +41,7 @@ def draw_question(rng: np.random.Generator, spread: bool) -> Question:
     others = order[4 : 4 + int(rng.integers(0, 3))]
     weights[options[answer]] = 1.0
     if spread:
-        background = rng.uniform(0, 0.8)
+        background = rng.uniform(0, doubt)
         weights[:] = rng.uniform(0.5, 1, len(weights)) * background
         weights[others] = rng.uniform(background, 1.5, len(others))
         weights[options[answer]] = 1.0

@@ -73,6 +73,8 @@ class ReadingTraining:
         spread: share of the later batches whose finding is a noisy mixture of words, as a connector may write it.
         most_positions: largest number of image positions of such a batch.
         noise: largest standard deviation of that noise, in units of the mixtures' standard deviation.
+        doubt: largest degree to which all other findings are in such a mixture.
+        doubt_rises: share of the steps in which noise and doubt rise to these from nothing.
         mixed_precision: `bf16` multiplies in bfloat16, which pays on GPUs and on CPUs that do so by themselves.
         checkpoint_every: steps between checkpoints, where any are kept.
         seed: of weights and questions.
@@ -86,6 +88,8 @@ class ReadingTraining:
     spread: float = 0.6
     most_positions: int = 8
     noise: float = 1.0
+    doubt: float = 0.8
+    doubt_rises: float = 0.0
     mixed_precision: Literal["no", "bf16"] = "no"
     checkpoint_every: int = 50
     seed: int = 0
