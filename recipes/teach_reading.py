@@ -24,6 +24,8 @@ from mgll.stage import stage
 from mllm_adapters.demo.settings import ReadingTraining
 
 CHECKPOINTS = "checkpoints"
+#: Questions in words that are asked before and after.
+ASKED = 192
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _teach(settings: Settings, out: Path) -> None:
     stored = getattr(torch, stored_dtype(read_checkpoint(Path(settings.host))))
     loaded = load(settings.host, usual_device(), "float32")
     model, tokenizer = loaded.model, loaded.processor.tokenizer
-    print(f"{settings.host}: {reads_in_words(loaded):.1%} of questions in words right (chance 25 %)", flush=True)
+    print(f"{settings.host}: {reads_in_words(loaded, ASKED):.1%} of questions in words right (chance 25 %)", flush=True)
     model.requires_grad_(False)
     model.get_decoder().layers.requires_grad_(True)
     with tqdm(total=settings.steps, desc="reading") as bar:
@@ -82,7 +84,7 @@ def _teach(settings: Settings, out: Path) -> None:
             bar.set_postfix({"in words": recent.get(False, 0.0), "mixed": recent.get(True, 0.0)}, refresh=False)
 
         teach_reading(model, tokenizer, loaded.host, settings, report, out / CHECKPOINTS)
-    right = reads_in_words(loaded)
+    right = reads_in_words(loaded, ASKED)
     model.to(stored).save_pretrained(out)
     loaded.processor.save_pretrained(out)
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
