@@ -3,7 +3,8 @@
     python recipes/objective_study.py --config recipes/configs/objective_study.yaml --manifest fundus.jsonl
 
 Every arm starts from the same weights. A run is pretrained and read: on validation and test, by linear probe, with few labels, on
-multi-label images and rare classes alone, zero-shot by class names; or on all images of sources that its pretraining never saw.
+multi-label images and rare classes alone, zero-shot by class names; where pretraining saw some sources alone, on their test images,
+and on all images of the others.
 Runs that are finished are not done again, unless what they were made of has changed; an interrupted one goes on. `summary.md` has
 every run's number and, for every pair of arms, the difference with its interval, taking seeds and patients as random, and the power
 to have seen one of two points.
@@ -40,6 +41,8 @@ from mgll.settings import ObjectiveName, PretrainSettings
 from mgll.stage import stage
 
 START, VALIDATION, MULTI_LABEL = "frozen", "val", "multi-label images"
+#: The test images of the sources that pretraining saw, where it saw some sources alone.
+SEEN = "seen sources"
 READ = ".evaluation.npz"
 #: Looked at once: many stages are made of it, and there may be hundreds of thousands of images.
 _data = cache(data_identity)
@@ -65,7 +68,8 @@ class Condition:
     """What pretraining gets to see.
 
     Attributes:
-        sources: it sees these sources alone, and all images of the others are read; None sees the training images of all.
+        sources: it sees the training images of these sources alone, and their test images are read apart from all images of the
+            others; None sees the training images of all.
         wrong_texts: see `PretrainSettings`.
         missing_texts: see `PretrainSettings`.
         arms: the arms that are run under it; None runs all.
@@ -169,6 +173,12 @@ def _records(settings: StudySettings, condition: Condition) -> list[Record]:
     return [record for record in records if record.source in seen and record.split != "test"] + unseen
 
 
+def _unread(settings: StudySettings, condition: Condition) -> list[Record]:
+    """The test images of the sources that pretraining sees."""
+    seen = condition.sources or ()
+    return [record for record in read_manifest(settings.manifest) if record.source in seen and record.split == "test"]
+
+
 def _tower(settings: StudySettings, run: Run) -> Path:
     """The tower of a run: the start weights as they are, or pretrained."""
     # here, because torch takes seconds to import
@@ -215,9 +225,11 @@ def _read(settings: StudySettings, run: Run, tower: Path) -> None:
     )
     records = _records(settings, condition)
     unseen = sorted({str(record.source) for record in records if record.split == "test"}) if condition.sources else []
-    for part in (VALIDATION, *(unseen or ["test"])):
+    for part in (VALIDATION, *([SEEN, *unseen] if unseen else ["test"])):
         split: Literal["val", "test"] = "val" if part == VALIDATION else "test"
         kept = [r for r in records if r.split != "test" or not unseen or r.source == part]
+        if part == SEEN:
+            kept += _unread(settings, condition)
         few = () if part == VALIDATION or unseen else settings.shares
         own = replace(shared, split=split, shares=few)
         path = run.folder(settings) / f"{part}{READ}"
@@ -255,7 +267,10 @@ def _sides(settings: StudySettings, runs: Sequence[Run]) -> Readings:
     found: dict[str, dict[str, tuple[Sequence[int], Side]]] = {}
     for arm in dict.fromkeys(run.arm for run in runs):
         own = [run for run in runs if run.arm == arm]
-        parts = {path.name.removesuffix(READ) for run in own for path in run.folder(settings).glob(f"*{READ}")}
+        # what a newer release reads besides is there for the runs that it has come to
+        parts = set.intersection(
+            *({path.name.removesuffix(READ) for path in run.folder(settings).glob(f"*{READ}")} for run in own)
+        )
         read = {part: [_readings(settings, run, part) for run in own] for part in sorted(parts)}
         sides = {
             (part, name): side_of([readings[name] for readings in several])
@@ -265,9 +280,9 @@ def _sides(settings: StudySettings, runs: Sequence[Run]) -> Readings:
         }
         groups: dict[str, list[Side]] = {}
         for (part, name), side in sides.items():
-            where = VALIDATION if part == VALIDATION else "test"
+            where = part if part in (VALIDATION, SEEN) else "test"
             groups.setdefault(f"{where}, {name.partition(', draw')[0]}", []).append(side)
-            if part not in (VALIDATION, "test"):
+            if part not in (VALIDATION, SEEN, "test"):
                 groups[f"{part} unseen, {name}"] = [side]
         for name, several in groups.items():
             found.setdefault(name, {})[arm] = ([run.seed for run in own], _mean(name, several))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mgll.evaluation.saving import load_evaluation
+from mgll.manifest.records import read_manifest, write_manifest
 from mgll.synthetic.dataset import generate
 
 SCRIPT = Path(__file__).parents[1] / "recipes/objective_study.py"
@@ -74,6 +76,42 @@ def test_every_cell_is_made_once_read_and_compared(manifest, tmp_path):
     assert "learning_rate" in changed.stdout
     moved = {path.parent.name for path, at in towers.items() if path.stat().st_mtime_ns != at}
     assert moved == {"clip-0", "clip-1"}  # mgll has a rate of its own, and the start weights none
+
+
+@pytest.mark.slow
+def test_sources_that_pretraining_saw_are_read_apart_from_the_others(manifest, tmp_path):
+    records = [
+        record.model_copy(update={"source": "here" if int(record.group.split("-")[-1]) % 3 else "there"})
+        for record in read_manifest(manifest)
+    ]
+    two = tmp_path / "two.jsonl"
+    write_manifest(two, records)
+    out = tmp_path / "study"
+    only = [
+        "--conditions",
+        "{some: {sources: [here], arms: [frozen, mgll], seeds: [0]}}",
+        "--min_read",
+        "1",
+        "--min_train",
+        "3",
+    ]
+    assert run(two, out, *only).returncode == 0
+    read = {
+        part: load_evaluation(out / f"some/mgll-0/{part}.evaluation.npz").readings["probe"].patients
+        for part in ("val", "seen sources", "there")
+    }
+    expected = {
+        "val": {r.group for r in records if r.source == "here" and r.split == "val"},
+        "seen sources": {r.group for r in records if r.source == "here" and r.split == "test"},
+        "there": {r.group for r in records if r.source == "there"},
+    }
+    assert {part: {group for _, group in patients} for part, patients in read.items()} == expected
+    learned = read_manifest(out / "some/mgll-0/manifest.jsonl", "train")
+    assert {record.source for record in learned} == {"here"}
+    rows = list(csv.DictReader((out / "summary.csv").open()))
+    assert {"seen sources, probe", "there unseen, probe", "val, probe", "test, probe"} <= {
+        row["reading"] for row in rows
+    }
 
 
 def _as_killed_while_tidying_up(folder: Path) -> None:
