@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 from mgll.commandline import parse_settings
 from mgll.ending import ends_in_one_line
+from mgll.formats import check_there
 from mgll.run_folder import locked
 from mgll.stage import stage
 from mllm_adapters.demo.settings import ReadingTraining
 
 CHECKPOINTS = "checkpoints"
-#: Questions in words that are asked before and after.
+#: Number of questions that are asked before and after.
 ASKED = 192
 
 
@@ -50,11 +51,11 @@ class Settings(ReadingTraining):
 def main() -> None:
     """Teach, write, and say how many questions in words the language model answers before and after."""
     settings = parse_settings(Settings, __doc__ or "")
+    check_there(settings.host)
     out = Path(settings.out)
     made = {name: value for name, value in asdict(settings).items() if name not in ("host", "out", "checkpoint_every")}
     with locked(out.parent):  # what lies in `out` is the host's
         stage(out, {"host": Path(settings.host), **made}, lambda: _teach(settings, out))
-    print(f"{out}: a host that reads questions in words")
 
 
 def _teach(settings: Settings, out: Path) -> None:
@@ -64,7 +65,7 @@ def _teach(settings: Settings, out: Path) -> None:
     from mgll.device import usual_device
     from mllm_adapters.checkpoints.tensors import read_checkpoint
     from mllm_adapters.demo.reading import reads_in_words
-    from mllm_adapters.demo.reading_training import teach_reading
+    from mllm_adapters.demo.reading_training import reads_mixtures, teach_reading
     from mllm_adapters.loading.load import load
     from mllm_adapters.loading.precision import stored_dtype
 
@@ -85,10 +86,13 @@ def _teach(settings: Settings, out: Path) -> None:
 
         teach_reading(model, tokenizer, loaded.host, settings, report, out / CHECKPOINTS)
     right = reads_in_words(loaded, ASKED)
+    mixed = reads_mixtures(model, tokenizer, loaded.host, settings, max(1, ASKED // settings.batch_size))
     model.to(stored).save_pretrained(out)
     loaded.processor.save_pretrained(out)
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-    print(f"{out}: {right:.1%} of questions in words right")
+    print(
+        f"{out}: {right:.1%} of questions in words right, {mixed:.1%} of those with a mixture of words in the image's place"
+    )
 
 
 if __name__ == "__main__":

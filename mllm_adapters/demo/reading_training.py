@@ -5,7 +5,7 @@ words it learns that in minutes. Of real diseases it learns nothing: findings an
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,25 +65,16 @@ def teach_reading(
     table = model.get_input_embeddings().weight.detach()
     forms = [host.answer(letter) for letter in LETTERS]
     letters = torch.tensor(letter_ids(tokenizer, host.prompt(QUESTIONS[0]), forms), device=table.device)
-    half, last = settings.mixed_precision != "no", torch.tensor([-1])
+    half = settings.mixed_precision != "no"
     batches = islice(_batches(tokenizer, host, table, settings), done, None)
     model.train()
     for step, batch in zip(range(done + 1, settings.steps + 1), batches, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * learning_rate_factor(step - 1, settings.steps, settings.warmup)
-        with ExitStack() as within:
-            within.enter_context(attention_for(table.device, half, batch.mask.shape[1]))
-            with torch.autocast(table.device.type, torch.bfloat16, enabled=half):
-                positions = (batch.mask.cumsum(-1) - 1).clamp_min(0)
-                logits = model(
-                    inputs_embeds=batch.embeddings,
-                    attention_mask=batch.mask,
-                    position_ids=positions,
-                    logits_to_keep=last,
-                    use_cache=False,
-                ).logits[:, -1]
+        with attention_for(table.device, half, batch.mask.shape[1]):
+            logits = _answers(model, batch, half)
             targets = letters[batch.answers]
-            loss = nn.functional.cross_entropy(logits.float(), targets)
+            loss = nn.functional.cross_entropy(logits, targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -95,6 +86,35 @@ def teach_reading(
         if checkpoints and step % settings.checkpoint_every == 0 and step < settings.steps:
             save_checkpoint(checkpoints, step, model, optimizer, {}, keep=1)
     model.eval()
+
+
+@torch.inference_mode()
+def reads_mixtures(model: Any, tokenizer: Any, host: Host, settings: ReadingTraining, batches: int = 6) -> float:
+    """Share of questions right whose finding is a mixture of words in the image's place, as `settings` draw them at the end.
+
+    Chance is 0.25. The questions are none of the training's.
+    """
+    table = model.get_input_embeddings().weight
+    letters = letter_ids(tokenizer, host.prompt(QUESTIONS[0]), [host.answer(letter) for letter in LETTERS])
+    drawn = replace(settings, spread=1.0, words_first=0.0, doubt_rises=0.0, seed=settings.seed + 1)
+    right = 0
+    for batch in islice(_batches(tokenizer, host, table, drawn), batches):
+        chosen = _answers(model, batch, settings.mixed_precision != "no")[:, list(letters)].argmax(-1)
+        right += int((chosen == batch.answers).sum())
+    return right / batches / settings.batch_size
+
+
+def _answers(model: Any, batch: _Batch, half: bool) -> Tensor:
+    """Logits of the token after each question [B, vocabulary], in float32."""
+    with torch.autocast(batch.mask.device.type, torch.bfloat16, enabled=half):
+        found: Tensor = model(
+            inputs_embeds=batch.embeddings,
+            attention_mask=batch.mask,
+            position_ids=(batch.mask.cumsum(-1) - 1).clamp_min(0),
+            logits_to_keep=torch.tensor([-1]),
+            use_cache=False,
+        ).logits[:, -1]
+    return found.float()
 
 
 def _batches(tokenizer: Any, host: Host, table: Tensor, settings: ReadingTraining) -> Iterator[_Batch]:

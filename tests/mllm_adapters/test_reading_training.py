@@ -7,7 +7,7 @@ import torch
 
 from mllm_adapters.demo.conversation import conversation_tokenizer
 from mllm_adapters.demo.decoder import IMAGE, shipped_decoder
-from mllm_adapters.demo.reading_training import teach_reading
+from mllm_adapters.demo.reading_training import reads_mixtures, teach_reading
 from mllm_adapters.demo.settings import ReadingTraining
 from mllm_adapters.hosts.registry import get_host
 
@@ -60,3 +60,12 @@ def test_bfloat16_learns_much_the_same(family):
     in_half = taught(family, ReadingTraining(steps=1, batch_size=16, mixed_precision="bf16"))[1][0]["loss"]
     assert in_half != in_full
     assert in_half == pytest.approx(in_full, rel=0.05)
+
+
+def test_the_demos_decoder_reads_mixtures_and_a_random_one_does_not():
+    host = get_host("llava")
+    tokenizer, settings = conversation_tokenizer(host, IMAGE), ReadingTraining()
+    assert reads_mixtures(shipped_decoder(), tokenizer, host, settings) > 0.5
+    torch.manual_seed(0)
+    untrained = type(shipped_decoder())(shipped_decoder().config).eval()
+    assert reads_mixtures(untrained, tokenizer, host, settings) < 0.4
