@@ -136,8 +136,8 @@ def _with_bad_texts(settings: ScreenStudySettings) -> "dict[str, tuple[Objective
 
     whole = ScreenSettings(settings.epochs, settings.batch_size, settings.learning_rate)
     texts = {"": whole}
-    texts |= {f", {share:.0%} missing": replace(whole, missing_texts=share) for share in settings.missing_texts}
-    texts |= {f", {share:.0%} wrong": replace(whole, wrong_texts=share) for share in settings.wrong_texts}
+    texts |= {f", {100 * share:g}% missing": replace(whole, missing_texts=share) for share in settings.missing_texts}
+    texts |= {f", {100 * share:g}% wrong": replace(whole, wrong_texts=share) for share in settings.wrong_texts}
     if unknown := sorted(set(settings.only or ()) - set(settings.arms)):
         raise ValueError(f"only: there is no arm {', '.join(unknown)}; there are {', '.join(settings.arms)}")
     chosen = {arm: settings.arms[arm] for arm in settings.only or settings.arms}

@@ -75,3 +75,13 @@ def test_arms_are_run_once_read_and_compared(manifest, tmp_path):
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert len(list(out.rglob("*.npz"))) == len(made) + 2
+    bad = ["--seeds", "0", "--only", "[mgll]", "--missing_texts", "[0.5]", "--wrong_texts", "[0.5]"]
+    worse = subprocess.run([*command, *bad], capture_output=True, text=True)
+    assert worse.returncode == 0, worse.stderr
+    rows = list(csv.DictReader((out / "summary.csv").open()))
+    found = {row["arm"]: row["macro AUC"] for row in rows if row["reading"] == "val, zero-shot, disease"}
+    assert list(found) == ["mgll", "mgll, 50% missing", "mgll, 50% wrong"]
+    assert len(set(found.values())) == 3
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    unknown = subprocess.run([*command, "--only", "[mglll]"], capture_output=True, text=True)
+    assert "there is no arm mglll; there are clip, mgll" in unknown.stderr.splitlines()[-1]

@@ -63,8 +63,7 @@ def teach_reading(
     newest = newest_checkpoint(checkpoints) if checkpoints else None
     done = int(load_checkpoint(newest, model, optimizer)["step"]) if newest else 0
     table = model.get_input_embeddings().weight.detach()
-    forms = [host.answer(letter) for letter in LETTERS]
-    letters = torch.tensor(letter_ids(tokenizer, host.prompt(QUESTIONS[0]), forms), device=table.device)
+    letters = torch.tensor(_letters(tokenizer, host), device=table.device)
     half = settings.mixed_precision != "no"
     batches = islice(_batches(tokenizer, host, table, settings), done, None)
     model.train()
@@ -95,13 +94,18 @@ def reads_mixtures(model: Any, tokenizer: Any, host: Host, settings: ReadingTrai
     Chance is 0.25. The questions are none of the training's.
     """
     table = model.get_input_embeddings().weight
-    letters = letter_ids(tokenizer, host.prompt(QUESTIONS[0]), [host.answer(letter) for letter in LETTERS])
+    letters = list(_letters(tokenizer, host))
     drawn = replace(settings, spread=1.0, words_first=0.0, doubt_rises=0.0, seed=settings.seed + 1)
     right = 0
     for batch in islice(_batches(tokenizer, host, table, drawn), batches):
-        chosen = _answers(model, batch, settings.mixed_precision != "no")[:, list(letters)].argmax(-1)
+        chosen = _answers(model, batch, settings.mixed_precision != "no")[:, letters].argmax(-1)
         right += int((chosen == batch.answers).sum())
     return right / batches / settings.batch_size
+
+
+def _letters(tokenizer: Any, host: Host) -> tuple[int, ...]:
+    """Token ids of the four letters where the family answers."""
+    return letter_ids(tokenizer, host.prompt(QUESTIONS[0]), [host.answer(letter) for letter in LETTERS])
 
 
 def _answers(model: Any, batch: _Batch, half: bool) -> Tensor:
