@@ -40,11 +40,17 @@ class Settings(ReadingTraining):
 
     host: str = "runs/real/llava"
     out: str = "runs/real/llava-reader"
-    steps: int = 240
+    steps: int = 600
     batch_size: int = 16
     learning_rate: float = 2e-4
     warmup: float = 0.1
-    words_first: float = 0.2
+    words_first: float = 0.3
+    spread: float = 0.9
+    most_positions: int = 1
+    noise: float = 0.5
+    centred: bool = True
+    doubt: float = 0.6
+    doubt_rises: float = 0.4
 
 
 @ends_in_one_line

@@ -125,17 +125,19 @@ def _batches(tokenizer: Any, host: Host, table: Tensor, settings: ReadingTrainin
     """Batches without end, each a function of the seed and of its place alone."""
     rng, generator = np.random.default_rng([settings.seed, 3]), torch.Generator().manual_seed(settings.seed)
     embedded = bags_of_words(tokenizer) @ table.float().cpu()
+    common = embedded.mean(0) * float(settings.centred)
     step = 0
     while True:
         step += 1
-        spread = bool(rng.random() < settings.spread) and step > settings.words_first * settings.steps
-        share = min(1.0, step / max(1.0, settings.doubt_rises * settings.steps))
+        mixed = step - settings.words_first * settings.steps
+        spread = bool(rng.random() < settings.spread) and mixed > 0
+        share = min(1.0, max(0.0, mixed) / max(1.0, settings.doubt_rises * settings.steps))
         questions = [draw_question(rng, spread, share * settings.doubt) for _ in range(settings.batch_size)]
         if spread:
             weights = torch.tensor(np.stack([question.weights for question in questions]), dtype=torch.float32)
             count = int(rng.integers(1, settings.most_positions + 1))
-            seen = noisy_mixtures(weights, embedded, count, share * settings.noise, generator).to(table)
-            rows = [_shown(tokenizer, host, table, q, finding) for q, finding in zip(questions, seen, strict=True)]
+            seen = common + noisy_mixtures(weights, embedded - common, count, share * settings.noise, generator)
+            rows = [_shown(tokenizer, host, table, *shown) for shown in zip(questions, seen.to(table), strict=True)]
         else:
             rows = [table[torch.tensor(ids_in_words(tokenizer, host, q, in_words(q, rng)))] for q in questions]
         longest = max(map(len, rows))

@@ -76,8 +76,10 @@ class ReadingTraining:
         spread: share of the later batches whose finding is a noisy mixture of words, as a connector may write it.
         most_positions: largest number of image positions of such a batch.
         noise: largest standard deviation of that noise, in units of the mixtures' standard deviation.
+        centred: mixtures lie around the mean of all names, as those of an aligned connector do. In a pretrained table that mean is
+            the larger part of every name; the demo's decoder has none to speak of, and was trained without.
         doubt: largest degree to which all other findings are in such a mixture.
-        doubt_rises: share of the steps in which noise and doubt rise to these from nothing.
+        doubt_rises: share of the steps, after those in words only, in which noise and doubt rise to these from nothing.
         mixed_precision: `bf16` multiplies in bfloat16, which pays on GPUs and on CPUs that do so by themselves.
         checkpoint_every: steps between checkpoints, where any are kept.
         seed: of weights and questions.
@@ -91,6 +93,7 @@ class ReadingTraining:
     spread: float = 0.6
     most_positions: int = 8
     noise: float = 1.0
+    centred: bool = False
     doubt: float = 0.8
     doubt_rises: float = 0.0
     mixed_precision: Literal["no", "bf16"] = "no"

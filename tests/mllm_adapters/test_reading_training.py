@@ -7,6 +7,7 @@ import torch
 
 from mllm_adapters.demo.conversation import conversation_tokenizer
 from mllm_adapters.demo.decoder import IMAGE, shipped_decoder
+from mllm_adapters.demo.decoder_training import bags_of_words
 from mllm_adapters.demo.reading_training import reads_mixtures, teach_reading
 from mllm_adapters.demo.settings import ReadingTraining
 from mllm_adapters.hosts.registry import get_host
@@ -69,3 +70,23 @@ def test_the_demos_decoder_reads_mixtures_and_a_random_one_does_not():
     torch.manual_seed(0)
     untrained = type(shipped_decoder())(shipped_decoder().config).eval()
     assert reads_mixtures(untrained, tokenizer, host, settings) < 0.4
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_centred_mixtures_lie_around_the_mean_name_as_an_aligned_connectors_do(centred):
+    """With a part that all words have in common, as in a pretrained table, sums of many names would be little else."""
+    host, model = get_host("llava"), shipped_decoder()
+    tokenizer = conversation_tokenizer(host, IMAGE)
+    table = model.get_input_embeddings().weight
+    with torch.no_grad():
+        table += 5 * table.norm(dim=-1).mean() * torch.nn.functional.normalize(torch.ones(table.shape[-1]), dim=0)
+    common = (bags_of_words(tokenizer) @ table).mean(0)
+    seen = []
+    model.register_forward_pre_hook(lambda _, __, given: seen.append(given["inputs_embeds"]), with_kwargs=True)
+    settings = ReadingTraining(batch_size=32, most_positions=1, centred=centred)
+    reads_mixtures(model, tokenizer, host, settings, batches=2)
+    in_table = {tuple(row) for row in [*table.tolist(), [0.0] * table.shape[-1]]}  # zeros fill up
+    of_image = [row for batch in seen for row in batch.flatten(0, 1).tolist() if tuple(row) not in in_table]
+    assert len(of_image) == 64
+    away = (torch.tensor(of_image).mean(0) - common).norm() / common.norm()
+    assert away < 0.1 if centred else away > 1
