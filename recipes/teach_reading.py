@@ -40,17 +40,17 @@ class Settings(ReadingTraining):
 
     host: str = "runs/real/llava"
     out: str = "runs/real/llava-reader"
-    steps: int = 600
+    steps: int = 400
     batch_size: int = 16
-    learning_rate: float = 2e-4
+    learning_rate: float = 3e-4
     warmup: float = 0.1
-    words_first: float = 0.3
+    words_first: float = 0.25
     spread: float = 0.9
     most_positions: int = 1
     noise: float = 0.5
     centred: bool = True
     doubt: float = 0.6
-    doubt_rises: float = 0.4
+    doubt_rises: float = 0.5
 
 
 @ends_in_one_line

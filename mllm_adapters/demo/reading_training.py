@@ -64,6 +64,8 @@ def teach_reading(
     done = int(load_checkpoint(newest, model, optimizer)["step"]) if newest else 0
     table = model.get_input_embeddings().weight.detach()
     letters = torch.tensor(_letters(tokenizer, host), device=table.device)
+    # the end is learnt with the letter, as fine-tuning does: unlearnt, it would be most of the loss there
+    ends = [tokenizer.eos_token_id] if host.ends_with_eos else []
     half = settings.mixed_precision != "no"
     batches = islice(_batches(tokenizer, host, table, settings), done, None)
     model.train()
@@ -71,15 +73,16 @@ def teach_reading(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * learning_rate_factor(step - 1, settings.steps, settings.warmup)
         with attention_for(table.device, half, batch.mask.shape[1]):
-            logits = _answers(model, batch, half)
-            targets = letters[batch.answers]
-            loss = nn.functional.cross_entropy(logits, targets)
+            answers = letters[batch.answers]
+            logits = _logits(model, _with_answers(batch, table[answers]) if ends else batch, half, 1 + len(ends))
+            targets = torch.stack([answers, *(torch.full_like(answers, end) for end in ends)], 1)
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if report:
-            right = (logits.argmax(-1) == targets).float().mean()
+            right = (logits[:, 0].argmax(-1) == answers).float().mean()
             values = {"loss": float(loss.detach()), "accuracy": float(right)}
             report({"step": step, "spread": float(batch.spread), **values})
         if checkpoints and step % settings.checkpoint_every == 0 and step < settings.steps:
@@ -98,7 +101,7 @@ def reads_mixtures(model: Any, tokenizer: Any, host: Host, settings: ReadingTrai
     drawn = replace(settings, spread=1.0, words_first=0.0, doubt_rises=0.0, seed=settings.seed + 1)
     right = 0
     for batch in islice(_batches(tokenizer, host, table, drawn), batches):
-        chosen = _answers(model, batch, settings.mixed_precision != "no")[:, letters].argmax(-1)
+        chosen = _logits(model, batch, settings.mixed_precision != "no", 1)[:, 0, letters].argmax(-1)
         right += int((chosen == batch.answers).sum())
     return right / batches / settings.batch_size
 
@@ -108,16 +111,22 @@ def _letters(tokenizer: Any, host: Host) -> tuple[int, ...]:
     return letter_ids(tokenizer, host.prompt(QUESTIONS[0]), [host.answer(letter) for letter in LETTERS])
 
 
-def _answers(model: Any, batch: _Batch, half: bool) -> Tensor:
-    """Logits of the token after each question [B, vocabulary], in float32."""
+def _with_answers(batch: _Batch, letters: Tensor) -> _Batch:
+    """The batch with the embedding of its right letter [B, width] after each question."""
+    embeddings = torch.cat([batch.embeddings, letters[:, None]], 1)
+    return batch._replace(embeddings=embeddings, mask=nn.functional.pad(batch.mask, (0, 1), value=1))
+
+
+def _logits(model: Any, batch: _Batch, half: bool, kept: int) -> Tensor:
+    """Logits of the tokens after the last `kept` positions [B, kept, vocabulary], in float32."""
     with torch.autocast(batch.mask.device.type, torch.bfloat16, enabled=half):
         found: Tensor = model(
             inputs_embeds=batch.embeddings,
             attention_mask=batch.mask,
             position_ids=(batch.mask.cumsum(-1) - 1).clamp_min(0),
-            logits_to_keep=torch.tensor([-1]),
+            logits_to_keep=torch.arange(-kept, 0),
             use_cache=False,
-        ).logits[:, -1]
+        ).logits[:, -kept:]
     return found.float()
 
 
