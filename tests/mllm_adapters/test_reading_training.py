@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mllm_adapters.demo.conversation import conversation_tokenizer
 from mllm_adapters.demo.decoder import IMAGE, shipped_decoder
 from mllm_adapters.demo.decoder_training import bags_of_words
+from mllm_adapters.demo.reading import draw_question, text_of
 from mllm_adapters.demo.reading_training import reads_mixtures, teach_reading
 from mllm_adapters.demo.settings import ReadingTraining
 from mllm_adapters.hosts.registry import get_host
@@ -90,3 +92,21 @@ def test_centred_mixtures_lie_around_the_mean_name_as_an_aligned_connectors_do(c
     assert len(of_image) == 64
     away = (torch.tensor(of_image).mean(0) - common).norm() / common.norm()
     assert away < 0.1 if centred else away > 1
+
+
+def test_the_end_of_an_answer_is_learnt_with_its_letter():
+    """Unlearnt it would be most of the loss in fine-tuning, which takes both."""
+    host = get_host("llava")
+    tokenizer = conversation_tokenizer(host, IMAGE)
+    torch.manual_seed(0)
+    model = type(shipped_decoder())(shipped_decoder().config)
+    answered = tokenizer(host.prompt(text_of(draw_question(np.random.default_rng(0), False))) + host.answer("B"))
+
+    @torch.inference_mode()
+    def ends():
+        logits = model(torch.tensor([answered["input_ids"]])).logits[0, -1]
+        return logits.softmax(-1)[tokenizer.eos_token_id]
+
+    assert ends() < 0.05
+    teach_reading(model, tokenizer, host, ReadingTraining(steps=30, batch_size=4, learning_rate=1e-3))
+    assert ends() > 0.5
